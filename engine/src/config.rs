@@ -1,0 +1,324 @@
+//! One model configuration, from any `config.json` or GGUF header, and the only list of parameter names and shapes.
+
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+
+use crate::{Error, Result};
+
+/// How rotary frequencies are stretched for long contexts.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case", tag = "rope_type")]
+pub enum RopeScaling {
+    /// Plain rotary embedding.
+    Default,
+    /// Positions divided by `factor` (transformers `modeling_rope_utils.py`, `linear`).
+    Linear {
+        /// Divisor of the positions.
+        factor: f32,
+    },
+    /// Llama 3's smooth blend between plain and divided frequencies (same file, `llama3`).
+    Llama3 {
+        /// Divisor of the low frequencies.
+        factor: f32,
+        /// Wavelengths above `original / low_freq_factor` are divided.
+        low_freq_factor: f32,
+        /// Wavelengths below `original / high_freq_factor` are kept.
+        high_freq_factor: f32,
+        /// Context length of the base model.
+        original_max_position_embeddings: f32,
+    },
+}
+
+/// What the final hidden state goes into.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Head {
+    /// A projection on the vocabulary with its own weight.
+    Untied,
+    /// A projection on the vocabulary that reuses the embedding.
+    Tied,
+}
+
+/// A LLaMA-architecture model. Field names are those of transformers' `LlamaConfig`.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct ModelConfig {
+    /// Width of the residual stream.
+    pub hidden_size: usize,
+    /// Width of the feed-forward network.
+    pub intermediate_size: usize,
+    /// Number of blocks.
+    pub num_hidden_layers: usize,
+    /// Query heads.
+    pub num_attention_heads: usize,
+    /// Key and value heads; divides `num_attention_heads`.
+    pub num_key_value_heads: usize,
+    /// Width of one head; need not be `hidden_size / num_attention_heads`.
+    pub head_dim: usize,
+    /// Rows of the embedding.
+    pub vocab_size: usize,
+    /// Longest sequence the model was made for.
+    pub max_position_embeddings: usize,
+    /// Added to the mean square in RMSNorm.
+    pub rms_norm_eps: f32,
+    /// Base of the rotary frequencies.
+    pub rope_theta: f32,
+    /// Stretching of the rotary frequencies.
+    pub rope_scaling: RopeScaling,
+    /// Frequency divisors that a GGUF file carries (`rope_freqs.weight`), applied instead of `rope_scaling`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub rope_factors: Option<Vec<f32>>,
+    /// Biases on q, k, v and o.
+    pub attention_bias: bool,
+    /// Biases on gate, up and down.
+    pub mlp_bias: bool,
+    /// The model's head.
+    pub head: Head,
+    /// Beginning-of-sequence id.
+    pub bos_token_id: Option<u32>,
+    /// Every id that ends an answer.
+    pub eos_token_ids: Vec<u32>,
+}
+
+/// One tensor of a checkpoint, by the name Hugging Face gives it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Param {
+    /// Name in the checkpoint.
+    pub name: String,
+    /// Rows and columns; one-dimensional tensors have one row.
+    pub shape: [usize; 2],
+}
+
+impl ModelConfig {
+    /// Reads a Hugging Face `config.json`, in the spelling of transformers 4 (`rope_theta`, `rope_scaling`) or 5
+    /// (`rope_parameters`). `generation` is `generation_config.json`, whose end-of-sequence ids are added.
+    ///
+    /// # Errors
+    /// When a field is missing, absurd, or names an architecture that is not LLaMA's.
+    pub fn from_json(config: &Value, generation: Option<&Value>) -> Result<Self> {
+        const FILE: &str = "config.json";
+        let model_type = config.get("model_type").and_then(Value::as_str).unwrap_or("llama");
+        if model_type != "llama" {
+            return Err(Error::Unsupported(format!(
+                "{FILE}: this model is of type \"{model_type}\"; Paddock runs the LLaMA architecture (model_type \"llama\")"
+            )));
+        }
+        let activation = config.get("hidden_act").and_then(Value::as_str).unwrap_or("silu");
+        if activation != "silu" {
+            return Err(Error::Unsupported(format!("{FILE}: activation \"{activation}\" is not LLaMA's \"silu\"")));
+        }
+        let size = |name: &str| -> Result<Option<usize>> {
+            match config.get(name) {
+                None | Some(Value::Null) => Ok(None),
+                Some(value) => value.as_u64().map(|v| Some(v as usize)).ok_or_else(|| {
+                    Error::format(FILE, format!("\"{name}\": expected a whole number, found {value}"))
+                }),
+            }
+        };
+        let required = |name: &str| {
+            size(name)?.ok_or_else(|| Error::format(FILE, format!("\"{name}\" is missing; is this a LLaMA model's folder?")))
+        };
+        let number = |value: &Value, name: &str| value.get(name).and_then(Value::as_f64).map(|v| v as f32);
+        let flag = |name: &str| config.get(name).and_then(Value::as_bool).unwrap_or(false);
+
+        let hidden_size = required("hidden_size")?;
+        let num_attention_heads = required("num_attention_heads")?;
+        let rope = config.get("rope_parameters").filter(|v| v.is_object()).or(config.get("rope_scaling").filter(|v| v.is_object()));
+        let rope_theta =
+            rope.and_then(|r| number(r, "rope_theta")).or_else(|| number(config, "rope_theta")).unwrap_or(10_000.0);
+        let rope_scaling = match rope {
+            None => RopeScaling::Default,
+            Some(rope) => {
+                let kind = rope.get("rope_type").or(rope.get("type")).and_then(Value::as_str).unwrap_or("default");
+                let need = |name: &str| {
+                    number(rope, name)
+                        .filter(|v| *v > 0.0)
+                        .ok_or_else(|| Error::format(FILE, format!("rope scaling \"{kind}\" needs a positive \"{name}\"")))
+                };
+                match kind {
+                    "default" => RopeScaling::Default,
+                    "linear" => RopeScaling::Linear { factor: need("factor")? },
+                    "llama3" => RopeScaling::Llama3 {
+                        factor: need("factor")?,
+                        low_freq_factor: need("low_freq_factor")?,
+                        high_freq_factor: need("high_freq_factor")?,
+                        original_max_position_embeddings: need("original_max_position_embeddings")?,
+                    },
+                    other => {
+                        return Err(Error::Unsupported(format!(
+                            "{FILE}: rope scaling \"{other}\" is not supported; known are default, linear and llama3"
+                        )));
+                    }
+                }
+            }
+        };
+        let mut eos_token_ids = token_ids(config.get("eos_token_id"));
+        for id in token_ids(generation.and_then(|g| g.get("eos_token_id"))) {
+            if !eos_token_ids.contains(&id) {
+                eos_token_ids.push(id);
+            }
+        }
+        let model = Self {
+            hidden_size,
+            intermediate_size: required("intermediate_size")?,
+            num_hidden_layers: required("num_hidden_layers")?,
+            num_attention_heads,
+            num_key_value_heads: size("num_key_value_heads")?.unwrap_or(num_attention_heads),
+            head_dim: match size("head_dim")? {
+                Some(head_dim) => head_dim,
+                None => hidden_size.checked_div(num_attention_heads).unwrap_or(0),
+            },
+            vocab_size: required("vocab_size")?,
+            max_position_embeddings: size("max_position_embeddings")?.unwrap_or(2048),
+            rms_norm_eps: number(config, "rms_norm_eps").unwrap_or(1e-6),
+            rope_theta,
+            rope_scaling,
+            rope_factors: None,
+            attention_bias: flag("attention_bias"),
+            mlp_bias: flag("mlp_bias"),
+            head: if flag("tie_word_embeddings") { Head::Tied } else { Head::Untied },
+            bos_token_id: token_ids(config.get("bos_token_id")).first().copied(),
+            eos_token_ids,
+        };
+        model.validate(FILE)?;
+        Ok(model)
+    }
+
+    /// Checks that the sizes make a model; `file` names their origin in errors.
+    ///
+    /// # Errors
+    /// When a size is zero, absurdly large, or does not divide what it must.
+    pub fn validate(&self, file: &str) -> Result<()> {
+        // Larger than any published LLaMA by two orders of magnitude; keeps every product far below overflow.
+        const LIMIT: usize = 1 << 24;
+        let sizes = [
+            ("hidden_size", self.hidden_size),
+            ("intermediate_size", self.intermediate_size),
+            ("num_hidden_layers", self.num_hidden_layers),
+            ("num_attention_heads", self.num_attention_heads),
+            ("num_key_value_heads", self.num_key_value_heads),
+            ("head_dim", self.head_dim),
+            ("vocab_size", self.vocab_size),
+            ("max_position_embeddings", self.max_position_embeddings),
+        ];
+        for (name, value) in sizes {
+            if value == 0 || value > LIMIT {
+                return Err(Error::format(file, format!("\"{name}\" is {value}; expected 1 to {LIMIT}")));
+            }
+        }
+        if self.num_hidden_layers > 4096 {
+            return Err(Error::format(file, format!("\"num_hidden_layers\" is {}; expected at most 4096", self.num_hidden_layers)));
+        }
+        if !self.num_attention_heads.is_multiple_of(self.num_key_value_heads) {
+            return Err(Error::format(
+                file,
+                format!(
+                    "{} attention heads cannot share {} key-value heads evenly",
+                    self.num_attention_heads, self.num_key_value_heads
+                ),
+            ));
+        }
+        if !self.head_dim.is_multiple_of(2) {
+            return Err(Error::format(file, format!("\"head_dim\" is {}; rotary embedding needs an even width", self.head_dim)));
+        }
+        if !(self.rms_norm_eps >= 0.0 && self.rope_theta > 0.0) {
+            return Err(Error::format(file, "\"rms_norm_eps\" or \"rope_theta\" is not a positive number"));
+        }
+        Ok(())
+    }
+
+    /// Columns of q: heads × head width.
+    pub fn q_dim(&self) -> usize {
+        self.num_attention_heads * self.head_dim
+    }
+
+    /// Columns of k, and of v.
+    pub fn kv_dim(&self) -> usize {
+        self.num_key_value_heads * self.head_dim
+    }
+
+    /// Inverse rotary frequencies, one for each pair of a head: `[head_dim / 2]`, radians per position.
+    pub fn inverse_frequencies(&self) -> Vec<f32> {
+        let half = self.head_dim / 2;
+        (0..half)
+            .map(|i| {
+                let frequency = 1.0 / f64::from(self.rope_theta).powf(2.0 * i as f64 / self.head_dim as f64);
+                if let Some(divisor) = self.rope_factors.as_ref().and_then(|f| f.get(i)) {
+                    return (frequency / f64::from(*divisor)) as f32;
+                }
+                match self.rope_scaling {
+                    RopeScaling::Default => frequency as f32,
+                    RopeScaling::Linear { factor } => (frequency / f64::from(factor)) as f32,
+                    RopeScaling::Llama3 { factor, low_freq_factor, high_freq_factor, original_max_position_embeddings } => {
+                        let (low, high) = (f64::from(low_freq_factor), f64::from(high_freq_factor));
+                        let original = f64::from(original_max_position_embeddings);
+                        let wavelength = 2.0 * std::f64::consts::PI / frequency;
+                        let divided = frequency / f64::from(factor);
+                        if wavelength > original / low {
+                            divided as f32
+                        } else if wavelength < original / high {
+                            frequency as f32
+                        } else {
+                            let smooth = (original / wavelength - low) / (high - low);
+                            ((1.0 - smooth) * divided + smooth * frequency) as f32
+                        }
+                    }
+                }
+            })
+            .collect()
+    }
+
+    /// Every parameter of the model, in the order in which loading, saving and packing walk them.
+    pub fn params(&self) -> Vec<Param> {
+        let mut params = Vec::new();
+        let mut push = |name: String, rows: usize, cols: usize| params.push(Param { name, shape: [rows, cols] });
+        let hidden = self.hidden_size;
+        push("model.embed_tokens.weight".into(), self.vocab_size, hidden);
+        for layer in 0..self.num_hidden_layers {
+            let name = |part: &str| format!("model.layers.{layer}.{part}");
+            push(name("input_layernorm.weight"), 1, hidden);
+            let attention =
+                [("q_proj", self.q_dim()), ("k_proj", self.kv_dim()), ("v_proj", self.kv_dim())];
+            for (part, rows) in attention {
+                push(name(&format!("self_attn.{part}.weight")), rows, hidden);
+            }
+            if self.attention_bias {
+                for (part, rows) in attention {
+                    push(name(&format!("self_attn.{part}.bias")), 1, rows);
+                }
+            }
+            push(name("self_attn.o_proj.weight"), hidden, self.q_dim());
+            if self.attention_bias {
+                push(name("self_attn.o_proj.bias"), 1, hidden);
+            }
+            push(name("post_attention_layernorm.weight"), 1, hidden);
+            let mlp = [("gate_proj", self.intermediate_size), ("up_proj", self.intermediate_size)];
+            for (part, rows) in mlp {
+                push(name(&format!("mlp.{part}.weight")), rows, hidden);
+            }
+            if self.mlp_bias {
+                for (part, rows) in mlp {
+                    push(name(&format!("mlp.{part}.bias")), 1, rows);
+                }
+            }
+            push(name("mlp.down_proj.weight"), hidden, self.intermediate_size);
+            if self.mlp_bias {
+                push(name("mlp.down_proj.bias"), 1, hidden);
+            }
+        }
+        push("model.norm.weight".into(), 1, hidden);
+        if self.head == Head::Untied {
+            push("lm_head.weight".into(), self.vocab_size, hidden);
+        }
+        params
+    }
+}
+
+/// One id or a list of them.
+fn token_ids(value: Option<&Value>) -> Vec<u32> {
+    let one = |v: &Value| v.as_u64().and_then(|id| u32::try_from(id).ok());
+    match value {
+        Some(Value::Array(list)) => list.iter().filter_map(one).collect(),
+        Some(value) => one(value).into_iter().collect(),
+        None => Vec::new(),
+    }
+}
