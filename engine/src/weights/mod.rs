@@ -1,16 +1,11 @@
 //! Checkpoints: where the bytes of a model come from and what they mean.
 //!
-//! A [`Source`] hands out byte ranges of named files; [`Checkpoint::open`] finds out which format they are in
+//! A [`Source`] hands out byte ranges of named files; a checkpoint finds out which format they are in
 //! (Hugging Face folder, GGUF file, web pack) and from then on a tensor is a name, a shape, an [`Encoding`] and rows
 //! of bytes. Weights are streamed: no more than one chunk of rows is in memory at a time.
 
-mod checkpoint;
 mod encoding;
-pub mod gguf;
-pub mod manifest;
-mod safetensors;
 mod source;
 
-pub use checkpoint::{Checkpoint, TensorInfo};
 pub use encoding::Encoding;
 pub use source::{MemorySource, Source};
