@@ -109,20 +109,25 @@ impl ModelConfig {
         let size = |name: &str| -> Result<Option<usize>> {
             match config.get(name) {
                 None | Some(Value::Null) => Ok(None),
-                Some(value) => value.as_u64().map(|v| Some(v as usize)).ok_or_else(|| {
-                    Error::format(FILE, format!("\"{name}\": expected a whole number, found {value}"))
-                }),
+                Some(value) => value
+                    .as_u64()
+                    .map(|v| Some(v as usize))
+                    .ok_or_else(|| Error::format(FILE, format!("\"{name}\": expected a whole number, found {value}"))),
             }
         };
         let required = |name: &str| {
-            size(name)?.ok_or_else(|| Error::format(FILE, format!("\"{name}\" is missing; is this a LLaMA model's folder?")))
+            size(name)?
+                .ok_or_else(|| Error::format(FILE, format!("\"{name}\" is missing; is this a LLaMA model's folder?")))
         };
         let number = |value: &Value, name: &str| value.get(name).and_then(Value::as_f64).map(|v| v as f32);
         let flag = |name: &str| config.get(name).and_then(Value::as_bool).unwrap_or(false);
 
         let hidden_size = required("hidden_size")?;
         let num_attention_heads = required("num_attention_heads")?;
-        let rope = config.get("rope_parameters").filter(|v| v.is_object()).or(config.get("rope_scaling").filter(|v| v.is_object()));
+        let rope = config
+            .get("rope_parameters")
+            .filter(|v| v.is_object())
+            .or(config.get("rope_scaling").filter(|v| v.is_object()));
         let rope_theta =
             rope.and_then(|r| number(r, "rope_theta")).or_else(|| number(config, "rope_theta")).unwrap_or(10_000.0);
         let rope_scaling = match rope {
@@ -130,9 +135,9 @@ impl ModelConfig {
             Some(rope) => {
                 let kind = rope.get("rope_type").or(rope.get("type")).and_then(Value::as_str).unwrap_or("default");
                 let need = |name: &str| {
-                    number(rope, name)
-                        .filter(|v| *v > 0.0)
-                        .ok_or_else(|| Error::format(FILE, format!("rope scaling \"{kind}\" needs a positive \"{name}\"")))
+                    number(rope, name).filter(|v| *v > 0.0).ok_or_else(|| {
+                        Error::format(FILE, format!("rope scaling \"{kind}\" needs a positive \"{name}\""))
+                    })
                 };
                 match kind {
                     "default" => RopeScaling::Default,
@@ -206,7 +211,10 @@ impl ModelConfig {
             }
         }
         if self.num_hidden_layers > 4096 {
-            return Err(Error::format(file, format!("\"num_hidden_layers\" is {}; expected at most 4096", self.num_hidden_layers)));
+            return Err(Error::format(
+                file,
+                format!("\"num_hidden_layers\" is {}; expected at most 4096", self.num_hidden_layers),
+            ));
         }
         if !self.num_attention_heads.is_multiple_of(self.num_key_value_heads) {
             return Err(Error::format(
@@ -218,7 +226,10 @@ impl ModelConfig {
             ));
         }
         if !self.head_dim.is_multiple_of(2) {
-            return Err(Error::format(file, format!("\"head_dim\" is {}; rotary embedding needs an even width", self.head_dim)));
+            return Err(Error::format(
+                file,
+                format!("\"head_dim\" is {}; rotary embedding needs an even width", self.head_dim),
+            ));
         }
         if !(self.rms_norm_eps >= 0.0 && self.rope_theta > 0.0) {
             return Err(Error::format(file, "\"rms_norm_eps\" or \"rope_theta\" is not a positive number"));
@@ -248,7 +259,12 @@ impl ModelConfig {
                 match self.rope_scaling {
                     RopeScaling::Default => frequency as f32,
                     RopeScaling::Linear { factor } => (frequency / f64::from(factor)) as f32,
-                    RopeScaling::Llama3 { factor, low_freq_factor, high_freq_factor, original_max_position_embeddings } => {
+                    RopeScaling::Llama3 {
+                        factor,
+                        low_freq_factor,
+                        high_freq_factor,
+                        original_max_position_embeddings,
+                    } => {
                         let (low, high) = (f64::from(low_freq_factor), f64::from(high_freq_factor));
                         let original = f64::from(original_max_position_embeddings);
                         let wavelength = 2.0 * std::f64::consts::PI / frequency;
@@ -276,8 +292,7 @@ impl ModelConfig {
         for layer in 0..self.num_hidden_layers {
             let name = |part: &str| format!("model.layers.{layer}.{part}");
             push(name("input_layernorm.weight"), 1, hidden);
-            let attention =
-                [("q_proj", self.q_dim()), ("k_proj", self.kv_dim()), ("v_proj", self.kv_dim())];
+            let attention = [("q_proj", self.q_dim()), ("k_proj", self.kv_dim()), ("v_proj", self.kv_dim())];
             for (part, rows) in attention {
                 push(name(&format!("self_attn.{part}.weight")), rows, hidden);
             }

@@ -3,8 +3,13 @@
 //! Bytes come in through [`weights::Source`], tokens come out of [`generate`]. The engine has no gradient, no
 //! optimiser, no DOM, no file and no network code; see ARCHITECTURE.md for the invariants.
 
+pub mod backend;
 pub mod config;
 pub mod error;
+pub mod generate;
+pub mod model;
+pub mod prompt;
+pub mod tokenizer;
 pub mod weights;
 
 pub use config::ModelConfig;

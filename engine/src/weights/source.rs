@@ -21,9 +21,10 @@ pub trait Source {
     async fn read_all(&self, file: &str, limit: u64) -> Result<Option<Vec<u8>>> {
         match self.size(file).await? {
             None => Ok(None),
-            Some(size) if size > limit => {
-                Err(Error::format(file, format!("expected at most {limit} bytes, found {size}; this is not a model file")))
-            }
+            Some(size) if size > limit => Err(Error::format(
+                file,
+                format!("expected at most {limit} bytes, found {size}; this is not a model file"),
+            )),
             Some(size) => self.read(file, 0..size).await.map(Some),
         }
     }

@@ -1,0 +1,78 @@
+//! Checks of operands that every backend shares, so that all of them refuse the same things with the same words.
+
+use super::{HeadLayout, Segments, WeightPart};
+use crate::{Error, Result};
+
+fn mismatch(op: &'static str, expected: impl Into<String>, got: impl Into<String>) -> Error {
+    Error::Shape { op, expected: expected.into(), got: got.into() }
+}
+
+/// `got` has the shape `expected`.
+pub(crate) fn shape(op: &'static str, what: &str, got: [usize; 2], expected: [usize; 2]) -> Result<()> {
+    if got == expected { Ok(()) } else { Err(mismatch(op, format!("{what} {expected:?}"), format!("{got:?}"))) }
+}
+
+/// A weight `[out, in]` takes rows of `x`; a bias has one value an output.
+pub(crate) fn linear(op: &'static str, x: [usize; 2], weight: [usize; 2], bias: Option<[usize; 2]>) -> Result<()> {
+    if x[1] != weight[1] {
+        return Err(mismatch(op, format!("x with {} columns for a weight {weight:?}", weight[1]), format!("{x:?}")));
+    }
+    bias.map_or(Ok(()), |bias| shape(op, "a bias", bias, [1, weight[0]]))
+}
+
+/// Fused rows fit the heads and the segments.
+pub(crate) fn fused_rows(op: &'static str, qkv: [usize; 2], heads: HeadLayout, segments: &Segments) -> Result<()> {
+    shape(op, "fused rows", qkv, [segments.rows(), heads.qkv_dim()])
+}
+
+/// Every segment, its past included, fits a cache of `sequences` sequences of `capacity` tokens.
+pub(crate) fn cache_room(op: &'static str, segments: &Segments, sequences: usize, capacity: usize) -> Result<()> {
+    for segment in segments.iter() {
+        if segment.sequence >= sequences || segment.past + segment.len > capacity {
+            return Err(mismatch(
+                op,
+                format!("segments within {sequences} sequences of {capacity} tokens"),
+                format!("{} + {} tokens of sequence {}", segment.past, segment.len, segment.sequence),
+            ));
+        }
+    }
+    Ok(())
+}
+
+/// Where in a weight's parts `bytes` from `first_row` on belong: (part, row within the part, number of rows).
+pub(crate) fn rows_of_part(
+    label: &str,
+    cols: usize,
+    parts: &[WeightPart],
+    first_row: usize,
+    bytes: usize,
+) -> Result<(usize, usize, usize)> {
+    let mut start = 0;
+    for (index, part) in parts.iter().enumerate() {
+        if first_row < start + part.rows {
+            let row_bytes = row_bytes(label, cols, part)?;
+            let rows = bytes / row_bytes;
+            if !bytes.is_multiple_of(row_bytes) || first_row + rows > start + part.rows {
+                return Err(mismatch(
+                    "write_rows",
+                    format!("whole rows of {row_bytes} bytes within rows {start} to {} of {label}", start + part.rows),
+                    format!("{bytes} bytes from row {first_row} on"),
+                ));
+            }
+            return Ok((index, first_row - start, rows));
+        }
+        start += part.rows;
+    }
+    Err(mismatch("write_rows", format!("a row below {start} of {label}"), format!("row {first_row}")))
+}
+
+/// Bytes of one row of a part.
+pub(crate) fn row_bytes(label: &str, cols: usize, part: &WeightPart) -> Result<usize> {
+    part.encoding.row_bytes(cols).ok_or_else(|| {
+        Error::Unsupported(format!(
+            "{label}: rows of {cols} values are not whole blocks of {:?} ({} values); use another quantisation",
+            part.encoding,
+            part.encoding.block_values()
+        ))
+    })
+}

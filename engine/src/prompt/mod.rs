@@ -1,0 +1,1 @@
+//! Conversations to the exact text a model was trained on.

@@ -1,0 +1,59 @@
+//! What a model's files say of its tokenizer, as the checkpoint found it.
+
+use serde_json::Value;
+
+/// A tokenizer's raw material.
+#[derive(Debug, Clone)]
+pub enum TokenizerFiles {
+    /// `tokenizer.json` of a Hugging Face folder or a web pack.
+    Json {
+        /// `tokenizer.json`.
+        tokenizer: Vec<u8>,
+        /// `tokenizer_config.json`, and in it the chat template when there is one.
+        config: Option<Value>,
+        /// `chat_template.jinja`, which newer folders have instead.
+        chat_template: Option<String>,
+    },
+    /// SentencePiece's `tokenizer.model` of an older folder.
+    SentencePiece {
+        /// `tokenizer.model`.
+        model: Vec<u8>,
+        /// `added_tokens.json`: text to id.
+        added_tokens: Option<Value>,
+        /// `tokenizer_config.json`.
+        config: Option<Value>,
+    },
+    /// The vocabulary in a GGUF header.
+    Gguf(GgufVocabulary),
+}
+
+/// The keys `tokenizer.*` of a GGUF header, with their names.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct GgufVocabulary {
+    /// `tokenizer.ggml.model`: `llama` (SentencePiece) or `gpt2` (byte-level BPE).
+    pub model: String,
+    /// `tokenizer.ggml.pre`: which splitting pattern a byte-level BPE uses.
+    pub pre: Option<String>,
+    /// `tokenizer.ggml.tokens`.
+    pub tokens: Vec<String>,
+    /// `tokenizer.ggml.scores`.
+    pub scores: Vec<f32>,
+    /// `tokenizer.ggml.token_type`: 1 normal, 2 unknown, 3 control, 4 user-defined, 5 unused, 6 byte.
+    pub token_types: Vec<i32>,
+    /// `tokenizer.ggml.merges`.
+    pub merges: Vec<String>,
+    /// `tokenizer.ggml.bos_token_id`.
+    pub bos: Option<u32>,
+    /// `tokenizer.ggml.eos_token_id`.
+    pub eos: Option<u32>,
+    /// `tokenizer.ggml.unknown_token_id`.
+    pub unknown: Option<u32>,
+    /// `tokenizer.ggml.add_bos_token`.
+    pub add_bos: Option<bool>,
+    /// `tokenizer.ggml.add_eos_token`.
+    pub add_eos: Option<bool>,
+    /// `tokenizer.ggml.add_space_prefix`.
+    pub add_space_prefix: Option<bool>,
+    /// `tokenizer.chat_template`.
+    pub chat_template: Option<String>,
+}

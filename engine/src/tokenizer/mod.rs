@@ -1,0 +1,5 @@
+//! Text to token ids and back.
+
+mod files;
+
+pub use files::{GgufVocabulary, TokenizerFiles};
