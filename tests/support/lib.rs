@@ -1,1 +1,6 @@
-//! Test support.
+//! What the tests share.
+
+mod fixtures;
+
+pub use fixtures::{fixture_source, fixtures, folder_source};
+pub use pollster::block_on;
