@@ -1,1 +1,10 @@
-//! Paddock natively.
+//! Paddock natively: model files on disk, the web pack, and the `paddock` command.
+//!
+//! The engine reads no files; [`weights::FolderSource`] hands it theirs. Whatever is written goes through
+//! [`weights::AtomicFile`] and [`weights::AtomicFolder`], so nothing half-written is ever left behind.
+
+pub mod cli;
+mod error;
+pub mod weights;
+
+pub use error::{Error, Result};

@@ -1,0 +1,214 @@
+//! Files and folders that appear whole or not at all: written under a temporary name beside the target, synced, renamed.
+
+use std::fs::{self, File};
+use std::io::{self, Write};
+use std::path::{Path, PathBuf};
+
+use crate::{Error, Result};
+
+/// A file being written. Dropped without [`AtomicFile::commit`], it leaves nothing behind.
+#[derive(Debug)]
+pub struct AtomicFile {
+    target: PathBuf,
+    temporary: PathBuf,
+    file: Option<File>,
+}
+
+impl AtomicFile {
+    /// Starts a file that will be `target`.
+    ///
+    /// # Errors
+    /// When its folder does not exist or may not be written to.
+    pub fn create(target: &Path) -> Result<Self> {
+        let temporary = temporary_name(target)?;
+        let file = File::create_new(&temporary).map_err(Error::path("create", &temporary))?;
+        Ok(Self { target: target.to_path_buf(), temporary, file: Some(file) })
+    }
+
+    /// Puts the file in its place, replacing an older one.
+    ///
+    /// # Errors
+    /// When the bytes cannot be brought to the disk or the file not be renamed; the older one then stands.
+    pub fn commit(mut self) -> Result<()> {
+        if let Some(file) = &self.file {
+            file.sync_all().map_err(Error::path("write", &self.target))?;
+        }
+        fs::rename(&self.temporary, &self.target).map_err(Error::path("write", &self.target))?;
+        self.file = None;
+        sync_parent(&self.target)
+    }
+}
+
+impl Write for AtomicFile {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.file.as_mut().map_or(Ok(0), |file| file.write(bytes))
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        self.file.as_mut().map_or(Ok(()), File::flush)
+    }
+}
+
+impl Drop for AtomicFile {
+    fn drop(&mut self) {
+        // Closed first: some systems do not remove an open file.
+        if self.file.take().is_some() {
+            let _ = fs::remove_file(&self.temporary);
+        }
+    }
+}
+
+/// A folder being filled. Dropped without [`AtomicFolder::commit`], it leaves nothing behind.
+#[derive(Debug)]
+pub struct AtomicFolder {
+    target: PathBuf,
+    temporary: PathBuf,
+    committed: bool,
+}
+
+impl AtomicFolder {
+    /// Starts a folder that will be `target`, and makes the folders above it.
+    ///
+    /// # Errors
+    /// When they cannot be made.
+    pub fn create(target: &Path) -> Result<Self> {
+        let temporary = temporary_name(target)?;
+        if let Some(parent) = temporary.parent() {
+            fs::create_dir_all(parent).map_err(Error::path("create", parent))?;
+        }
+        fs::create_dir(&temporary).map_err(Error::path("create", &temporary))?;
+        Ok(Self { target: target.to_path_buf(), temporary, committed: false })
+    }
+
+    /// Where the folder is while it is being filled.
+    pub fn path(&self) -> &Path {
+        &self.temporary
+    }
+
+    /// Puts the folder in its place. A folder of that name is replaced: that the caller may do so is its own business.
+    ///
+    /// # Errors
+    /// When a file cannot be brought to the disk or a folder not be renamed; the older folder then stands.
+    pub fn commit(mut self) -> Result<()> {
+        for entry in fs::read_dir(&self.temporary).map_err(Error::path("read", &self.temporary))? {
+            let path = entry.map_err(Error::path("read", &self.temporary))?.path();
+            File::open(&path).and_then(|file| file.sync_all()).map_err(Error::path("write", &path))?;
+        }
+        if self.target.exists() {
+            let old = temporary_name(&self.target)?;
+            fs::rename(&self.target, &old).map_err(Error::path("replace", &self.target))?;
+            if let Err(error) = fs::rename(&self.temporary, &self.target) {
+                let _ = fs::rename(&old, &self.target);
+                return Err(Error::path("write", &self.target)(error));
+            }
+            self.committed = true;
+            fs::remove_dir_all(&old).map_err(Error::path("remove", &old))?;
+        } else {
+            fs::rename(&self.temporary, &self.target).map_err(Error::path("write", &self.target))?;
+            self.committed = true;
+        }
+        sync_parent(&self.target)
+    }
+}
+
+impl Drop for AtomicFolder {
+    fn drop(&mut self) {
+        if !self.committed {
+            let _ = fs::remove_dir_all(&self.temporary);
+        }
+    }
+}
+
+/// A free name in the folder of `target`: a rename within a folder never crosses a file system.
+fn temporary_name(target: &Path) -> Result<PathBuf> {
+    let name = target
+        .file_name()
+        .ok_or_else(|| Error::Request(format!("{} does not name a file or a folder to write", target.display())))?;
+    for attempt in 0..u32::MAX {
+        let mut hidden = std::ffi::OsString::from(".");
+        hidden.push(name);
+        hidden.push(format!(".{}-{attempt}.partial", std::process::id()));
+        let candidate = target.with_file_name(hidden);
+        if !candidate.exists() {
+            return Ok(candidate);
+        }
+    }
+    Err(Error::Request(format!("there is no free temporary name beside {}", target.display())))
+}
+
+/// Brings the rename itself to the disk.
+fn sync_parent(target: &Path) -> Result<()> {
+    // Elsewhere a folder cannot be opened as a file, and the rename is durable without it.
+    if cfg!(unix) {
+        let parent = target.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
+        File::open(parent).and_then(|folder| folder.sync_all()).map_err(Error::path("write", parent))?;
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn names(folder: &Path) -> Vec<String> {
+        let mut names: Vec<_> =
+            fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().file_name().into_string().unwrap()).collect();
+        names.sort();
+        names
+    }
+
+    #[test]
+    fn a_file_appears_at_commit_and_replaces_the_older_one() {
+        let folder = tempfile::tempdir().unwrap();
+        let target = folder.path().join("a");
+        fs::write(&target, b"old").unwrap();
+        let mut file = AtomicFile::create(&target).unwrap();
+        file.write_all(b"new").unwrap();
+        assert_eq!(fs::read(&target).unwrap(), b"old");
+        file.commit().unwrap();
+        assert_eq!(fs::read(&target).unwrap(), b"new");
+        assert_eq!(names(folder.path()), ["a"]);
+    }
+
+    #[test]
+    fn an_abandoned_file_leaves_nothing() {
+        let folder = tempfile::tempdir().unwrap();
+        let mut file = AtomicFile::create(&folder.path().join("a")).unwrap();
+        file.write_all(b"half").unwrap();
+        drop(file);
+        assert!(names(folder.path()).is_empty());
+    }
+
+    #[test]
+    fn a_folder_appears_at_commit_and_replaces_the_older_one() {
+        let folder = tempfile::tempdir().unwrap();
+        let target = folder.path().join("deep/pack");
+        for content in ["one", "two"] {
+            let pack = AtomicFolder::create(&target).unwrap();
+            fs::write(pack.path().join(content), content).unwrap();
+            pack.commit().unwrap();
+            assert_eq!(names(&target), [content]);
+        }
+        assert_eq!(names(&folder.path().join("deep")), ["pack"]);
+    }
+
+    #[test]
+    fn an_abandoned_folder_leaves_nothing() {
+        let folder = tempfile::tempdir().unwrap();
+        let pack = AtomicFolder::create(&folder.path().join("pack")).unwrap();
+        fs::write(pack.path().join("half"), b"").unwrap();
+        drop(pack);
+        assert!(names(folder.path()).is_empty());
+    }
+
+    #[test]
+    fn a_failed_commit_leaves_nothing() {
+        let folder = tempfile::tempdir().unwrap();
+        let target = folder.path().join("taken");
+        fs::create_dir(&target).unwrap();
+        let file = AtomicFile::create(&target).unwrap();
+        let error = file.commit().unwrap_err().to_string();
+        assert!(error.starts_with("cannot write"), "{error}");
+        assert_eq!(names(folder.path()), ["taken"]);
+    }
+}
