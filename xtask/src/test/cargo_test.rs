@@ -1,0 +1,64 @@
+//! All of cargo's tests, with their output passed on and their results counted.
+
+use std::io::{BufRead, BufReader};
+use std::path::Path;
+use std::process::Stdio;
+
+use xtask::{Result, workspace};
+
+/// How many tests passed, failed and were ignored.
+#[derive(Default)]
+pub struct Counts {
+    pub passed: u64,
+    pub failed: u64,
+    pub ignored: u64,
+}
+
+/// Runs the tests. Nothing may be skipped: GPU, browser and the default `model` must be there.
+pub fn run(model: Option<&Path>, counts: &mut Counts) -> Result<()> {
+    let mut cargo = workspace::cargo();
+    cargo.args(["test", "--workspace", "--no-fail-fast"]).env("PADDOCK_REQUIRE", "gpu,browser,model");
+    if let Some(model) = model {
+        cargo.env("PADDOCK_SMOLLM2", model);
+    }
+    let failure = |error| format!("cargo test cannot be run: {error}");
+    let mut child = cargo.stdout(Stdio::piped()).spawn().map_err(failure)?;
+    for line in child.stdout.take().map(BufReader::new).into_iter().flat_map(BufRead::lines) {
+        let line = line.map_err(failure)?;
+        println!("{line}");
+        counts.add(&line);
+    }
+    let status = child.wait().map_err(failure)?;
+    if status.success() { Ok(()) } else { Err(format!("{} tests failed", counts.failed)) }
+}
+
+impl Counts {
+    /// Adds a line such as `test result: ok. 12 passed; 0 failed; 1 ignored; …`.
+    fn add(&mut self, line: &str) {
+        let Some((_, numbers)) = line.strip_prefix("test result: ").and_then(|rest| rest.split_once(". ")) else {
+            return;
+        };
+        for part in numbers.split("; ") {
+            match part.split_once(' ').map(|(count, what)| (count.parse::<u64>(), what)) {
+                Some((Ok(count), "passed")) => self.passed += count,
+                Some((Ok(count), "failed")) => self.failed += count,
+                Some((Ok(count), "ignored")) => self.ignored += count,
+                _ => {}
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn results_are_counted() {
+        let mut counts = Counts::default();
+        counts.add("test result: ok. 12 passed; 0 failed; 1 ignored; 0 measured; 3 filtered out; finished in 0.10s");
+        counts.add("test result: FAILED. 1 passed; 2 failed; 0 ignored; 0 measured; 0 filtered out; finished in 0.10s");
+        counts.add("running 12 tests");
+        assert_eq!((counts.passed, counts.failed, counts.ignored), (13, 2, 1));
+    }
+}
