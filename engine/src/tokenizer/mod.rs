@@ -1,5 +1,179 @@
-//! Text to token ids and back.
+//! Text to token ids and back, through the `tokenizers` crate.
+//!
+//! Whatever a model's folder holds (`tokenizer.json`, SentencePiece's `tokenizer.model`, a GGUF vocabulary) becomes one
+//! [`Tokenizer`], which can write itself as a `tokenizer.json` again.
 
+mod affixes;
+mod decode;
 mod files;
+mod json;
 
+use serde_json::{Value, json};
+
+use crate::{Error, Result};
+use affixes::Affixes;
+pub use decode::DecodeStream;
+use decode::Spelling;
 pub use files::{GgufVocabulary, TokenizerFiles};
+
+/// More ids than any published vocabulary has by two orders of magnitude; what a file claims beyond it is damage.
+const MAX_VOCABULARY: usize = 1 << 24;
+
+/// A model's vocabulary and the rules for cutting text into it.
+#[derive(Clone)]
+pub struct Tokenizer {
+    inner: tokenizers::Tokenizer,
+    spelling: Spelling,
+    bos: Option<u32>,
+    eos: Option<u32>,
+    chat_template: Option<String>,
+}
+
+impl Tokenizer {
+    /// Reads a tokenizer from the files of its model.
+    ///
+    /// # Errors
+    /// When the files are damaged, or hold a kind of tokenizer that no LLaMA model uses.
+    pub fn from_files(files: &TokenizerFiles) -> Result<Self> {
+        match files {
+            TokenizerFiles::Json { tokenizer, config, chat_template } => {
+                json::read(tokenizer, config.as_ref(), chat_template.as_deref())
+            }
+            TokenizerFiles::SentencePiece { .. } | TokenizerFiles::Gguf(_) => {
+                Err(Error::Unsupported("this kind of tokenizer is not read yet".into()))
+            }
+        }
+    }
+
+    /// The ids of `text`. `add_special` puts before (and after) it what the tokenizer's own rules say, usually BOS.
+    /// Special tokens spelled out in the text are recognised, as transformers does.
+    ///
+    /// # Errors
+    /// When the vocabulary has no way to write a character of the text.
+    pub fn encode(&self, text: &str, add_special: bool) -> Result<Vec<u32>> {
+        let encoding = self
+            .inner
+            .encode_fast(text, add_special)
+            .map_err(|e| Error::Request(format!("the tokenizer cannot read this text: {e}")))?;
+        Ok(encoding.get_ids().to_vec())
+    }
+
+    /// From now on special tokens spelled out in a text are plain text (`true`), as the SentencePiece library reads
+    /// them, or the tokens they name (`false`, the default).
+    pub fn read_special_as_text(&mut self, yes: bool) {
+        self.inner.set_encode_special_tokens(yes);
+    }
+
+    /// The text of `ids`; `skip_special` leaves out BOS, EOS and their like. Bytes that are not UTF-8 become U+FFFD.
+    ///
+    /// # Errors
+    /// When an id is not in the vocabulary.
+    pub fn decode(&self, ids: &[u32], skip_special: bool) -> Result<String> {
+        let mut stream = DecodeStream::new(self, skip_special);
+        let mut text = String::new();
+        for &id in ids {
+            if self.inner.id_to_token(id).is_none() {
+                let size = self.vocab_size();
+                return Err(Error::Request(format!("token id {id} is not in the tokenizer's vocabulary of {size}")));
+            }
+            text += &stream.push(id);
+        }
+        text += &stream.finish();
+        Ok(text)
+    }
+
+    /// Decodes ids one at a time, as a model makes them, leaving out special tokens.
+    pub fn stream(&self) -> DecodeStream<'_> {
+        DecodeStream::new(self, true)
+    }
+
+    /// The id of a token by its spelling in the vocabulary.
+    pub fn token_id(&self, token: &str) -> Option<u32> {
+        self.inner.token_to_id(token)
+    }
+
+    /// The spelling of an id in the vocabulary.
+    pub fn token(&self, id: u32) -> Option<String> {
+        self.inner.id_to_token(id)
+    }
+
+    /// Beginning of sequence, by the tokenizer's own files.
+    pub fn bos(&self) -> Option<u32> {
+        self.bos
+    }
+
+    /// End of sequence, by the tokenizer's own files.
+    pub fn eos(&self) -> Option<u32> {
+        self.eos
+    }
+
+    /// Number of tokens, added ones included.
+    pub fn vocab_size(&self) -> usize {
+        self.inner.get_vocab_size(true)
+    }
+
+    /// The model's own chat template (Jinja), when it has one.
+    pub fn chat_template(&self) -> Option<&str> {
+        self.chat_template.as_deref()
+    }
+
+    /// What people call this kind of tokenizer.
+    pub fn kind(&self) -> &'static str {
+        match (self.inner.get_model(), self.spelling.byte_level) {
+            (tokenizers::ModelWrapper::Unigram(_), _) => "SentencePiece Unigram",
+            (_, true) => "byte-level BPE",
+            (_, false) => "SentencePiece BPE",
+        }
+    }
+
+    /// `tokenizer.json`; reading it with [`Tokenizer::to_config`] gives an equal tokenizer.
+    ///
+    /// # Errors
+    /// When the vocabulary cannot be written as JSON.
+    pub fn to_json(&self) -> Result<String> {
+        self.inner.to_string(false).map_err(|e| Error::Unsupported(format!("the tokenizer cannot be written: {e}")))
+    }
+
+    /// `tokenizer_config.json`.
+    pub fn to_config(&self) -> Value {
+        let token = |id: Option<u32>| id.and_then(|id| self.token(id));
+        // This class takes everything else from tokenizer.json as it stands.
+        let mut config = json!({ "tokenizer_class": "PreTrainedTokenizerFast" });
+        let entries = [
+            ("bos_token", token(self.bos)),
+            ("eos_token", token(self.eos)),
+            ("chat_template", self.chat_template.clone()),
+        ];
+        for (key, value) in entries {
+            if let Some(value) = value {
+                config[key] = value.into();
+            }
+        }
+        config
+    }
+
+    /// Puts together what every kind of file ends up as. `file` names the origin in errors.
+    fn assemble(mut inner: tokenizers::Tokenizer, affixes: &Affixes, parts: Parts, file: &str) -> Result<Self> {
+        let largest = inner.get_vocab(true).into_values().max().unwrap_or(0) as usize;
+        if largest >= MAX_VOCABULARY {
+            return Err(Error::format(
+                file,
+                format!("token id {largest} is absurd; expected less than {MAX_VOCABULARY}"),
+            ));
+        }
+        let spelling = Spelling::of(inner.get_decoder(), file)?;
+        let processor = affixes.processor(&inner, file)?;
+        inner.with_post_processor(processor);
+        inner.with_padding(None);
+        inner.with_truncation(None).map_err(|e| Error::format(file, e.to_string()))?;
+        let Parts { bos, eos, chat_template } = parts;
+        Ok(Self { inner, spelling, bos, eos, chat_template })
+    }
+}
+
+/// What a model's files say beside the vocabulary.
+struct Parts {
+    bos: Option<u32>,
+    eos: Option<u32>,
+    chat_template: Option<String>,
+}

@@ -1,0 +1,153 @@
+//! Token ids back to text, one at a time, never cutting a character in two.
+
+use serde_json::Value;
+use tokenizers::decoders::DecoderWrapper;
+
+use super::Tokenizer;
+use crate::{Error, Result};
+
+/// How the vocabulary spells bytes; what the `decoder` of a `tokenizer.json` says.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub(super) struct Spelling {
+    /// Every byte is a printable character (GPT-2's alphabet).
+    pub byte_level: bool,
+    /// `<0x0A>` is a byte (SentencePiece's byte fallback).
+    byte_fallback: bool,
+    /// What stands for other text: SentencePiece's "▁" for a space.
+    replacements: Vec<(String, String)>,
+    /// The first space of a text is the tokenizer's own prefix and not the text's.
+    strip_space: bool,
+}
+
+impl Spelling {
+    /// # Errors
+    /// When the decoder is of a kind that no LLaMA model uses.
+    pub fn of(decoder: Option<&DecoderWrapper>, file: &str) -> Result<Self> {
+        let mut spelling = Self::default();
+        let decoder = serde_json::to_value(decoder).map_err(|e| Error::format(file, e.to_string()))?;
+        spelling.read(&decoder, file)?;
+        Ok(spelling)
+    }
+
+    fn read(&mut self, decoder: &Value, file: &str) -> Result<()> {
+        let text = |pointer: &str| decoder.pointer(pointer).and_then(Value::as_str);
+        match (text("/type"), text("/pattern/String"), text("/content")) {
+            (Some("Sequence"), ..) => {
+                for inner in decoder.get("decoders").and_then(Value::as_array).into_iter().flatten() {
+                    self.read(inner, file)?;
+                }
+            }
+            (Some("ByteLevel"), ..) => self.byte_level = true,
+            (Some("ByteFallback"), ..) => self.byte_fallback = true,
+            (Some("Fuse"), ..) => {}
+            (Some("Replace"), Some(from), Some(to)) => self.replacements.push((from.to_owned(), to.to_owned())),
+            (Some("Strip"), _, Some(" ")) if decoder["start"] == 1 && decoder["stop"] == 0 => self.strip_space = true,
+            (Some("Metaspace"), ..) => {
+                self.replacements.push((text("/replacement").unwrap_or("▁").to_owned(), " ".to_owned()));
+                self.strip_space = text("/prepend_scheme") != Some("never");
+            }
+            (kind, ..) => {
+                return Err(Error::Unsupported(format!(
+                    "{file}: the decoder \"{}\" is not one that LLaMA models use (ByteLevel, or Replace, ByteFallback, Fuse and Strip)",
+                    kind.unwrap_or("none")
+                )));
+            }
+        }
+        Ok(())
+    }
+
+    /// The bytes that `token` stands for.
+    fn bytes(&self, token: &str) -> Vec<u8> {
+        if self.byte_level {
+            let bytes: Option<Vec<u8>> = token.chars().map(byte_of).collect();
+            return bytes.unwrap_or_else(|| token.as_bytes().to_vec());
+        }
+        if self.byte_fallback
+            && let Some(byte) = fallback_byte(token)
+        {
+            return vec![byte];
+        }
+        let mut text = token.to_owned();
+        for (from, to) in &self.replacements {
+            text = text.replace(from, to);
+        }
+        text.into_bytes()
+    }
+}
+
+/// The byte of SentencePiece's `<0x0A>`.
+pub(super) fn fallback_byte(token: &str) -> Option<u8> {
+    let digits = token.strip_prefix("<0x")?.strip_suffix('>')?;
+    if digits.len() == 2 { u8::from_str_radix(digits, 16).ok() } else { None }
+}
+
+/// The byte that a character of GPT-2's alphabet stands for: printable Latin-1 is itself, the other 68 bytes follow
+/// from U+0100 on in their order (openai/gpt-2 `encoder.py`, `bytes_to_unicode`).
+fn byte_of(c: char) -> Option<u8> {
+    let code = c as u32;
+    match code {
+        0x21..=0x7E | 0xA1..=0xAC | 0xAE..=0xFF => u8::try_from(code).ok(),
+        0x100..=0x120 => u8::try_from(code - 0x100).ok(),
+        0x121..=0x142 => u8::try_from(code - 0x121 + 0x7F).ok(),
+        0x143 => Some(0xAD),
+        _ => None,
+    }
+}
+
+/// Turns ids into text as they come. The pieces put together are the text of all ids; a piece is empty while a
+/// character's bytes are still incomplete.
+pub struct DecodeStream<'a> {
+    tokenizer: &'a Tokenizer,
+    skip_special: bool,
+    /// Bytes of a character that is not complete yet.
+    pending: Vec<u8>,
+    /// Whether anything has come, so that the next space is the text's own.
+    started: bool,
+}
+
+impl<'a> DecodeStream<'a> {
+    pub(super) fn new(tokenizer: &'a Tokenizer, skip_special: bool) -> Self {
+        Self { tokenizer, skip_special, pending: Vec::new(), started: false }
+    }
+
+    /// The text that `id` completes. An id without a token (a padded row of the model's embedding) adds nothing.
+    pub fn push(&mut self, id: u32) -> String {
+        let Tokenizer { inner, spelling, .. } = self.tokenizer;
+        let added = inner.get_added_vocabulary();
+        let Some(token) = inner.id_to_token(id).filter(|t| !(self.skip_special && added.is_special_token(t))) else {
+            return String::new();
+        };
+        // An added token of a byte-level vocabulary is spelled plainly.
+        let plain = spelling.byte_level && added.get_added_tokens_decoder().contains_key(&id);
+        let bytes = if plain { token.into_bytes() } else { spelling.bytes(&token) };
+        let prefix = usize::from(!self.started && spelling.strip_space && bytes.first() == Some(&b' '));
+        self.started |= !bytes.is_empty();
+        self.pending.extend(bytes.into_iter().skip(prefix));
+        self.take(false)
+    }
+
+    /// What is left when no more ids come: nothing, or U+FFFD for a character that was never completed.
+    pub fn finish(mut self) -> String {
+        self.take(true)
+    }
+
+    /// Takes the complete characters off `pending`, and everything at the end.
+    fn take(&mut self, end: bool) -> String {
+        let mut text = String::new();
+        let mut kept = Vec::new();
+        let mut rest = self.pending.utf8_chunks().peekable();
+        while let Some(chunk) = rest.next() {
+            text += chunk.valid();
+            let invalid = chunk.invalid();
+            let last = rest.peek().is_none();
+            let incomplete = last && std::str::from_utf8(invalid).is_err_and(|e| e.error_len().is_none());
+            if incomplete && !end {
+                kept = invalid.to_vec();
+            } else if !invalid.is_empty() {
+                text.push(char::REPLACEMENT_CHARACTER);
+            }
+        }
+        self.pending = kept;
+        text
+    }
+}
