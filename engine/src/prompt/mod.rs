@@ -1,1 +1,156 @@
 //! Conversations to the exact text a model was trained on.
+
+mod alpaca;
+mod chat;
+mod python;
+mod safe_rlhf;
+
+use std::fmt;
+use std::str::FromStr;
+
+use serde::{Deserialize, Serialize};
+
+use crate::tokenizer::Tokenizer;
+use crate::{Error, Result};
+pub use alpaca::alpaca_prompt;
+use chat::ChatTemplate;
+
+/// Who speaks.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Role {
+    /// Instructions that hold for the whole conversation.
+    System,
+    /// The person.
+    User,
+    /// The model.
+    Assistant,
+}
+
+/// One turn of a conversation.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Message {
+    /// Who speaks.
+    pub role: Role,
+    /// What they say.
+    pub content: String,
+}
+
+impl Message {
+    /// A message.
+    pub fn new(role: Role, content: impl Into<String>) -> Self {
+        Self { role, content: content.into() }
+    }
+}
+
+/// Which format a conversation is put into.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum TemplateKind {
+    /// The model's own chat template when it has one, else none.
+    #[default]
+    Auto,
+    /// The text as it is.
+    None,
+    /// Stanford Alpaca's prompt without input, for the last user message.
+    Alpaca,
+    /// PKU Safe-RLHF's conversation.
+    SafeRlhf,
+}
+
+impl TemplateKind {
+    /// Every kind, by name.
+    pub const ALL: [(&'static str, Self); 4] =
+        [("auto", Self::Auto), ("none", Self::None), ("alpaca", Self::Alpaca), ("safe-rlhf", Self::SafeRlhf)];
+}
+
+impl fmt::Display for TemplateKind {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let name = Self::ALL.iter().find(|(_, kind)| kind == self).map_or("", |(name, _)| name);
+        f.write_str(name)
+    }
+}
+
+impl FromStr for TemplateKind {
+    type Err = Error;
+
+    fn from_str(name: &str) -> Result<Self> {
+        Self::ALL.iter().find(|(known, _)| *known == name).map(|(_, kind)| *kind).ok_or_else(|| {
+            Error::Request(format!("the template \"{name}\" is not known; choose auto, none, alpaca or safe-rlhf"))
+        })
+    }
+}
+
+/// The text to give a model.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Prompt {
+    /// Ends where the assistant's answer begins.
+    pub text: String,
+    /// Whether the tokenizer is to add BOS; chat templates write it themselves.
+    pub add_special: bool,
+}
+
+/// A format, ready to render conversations for one model.
+#[derive(Debug, Clone)]
+pub struct Template {
+    format: Format,
+    stops: Vec<String>,
+}
+
+#[derive(Debug, Clone)]
+enum Format {
+    Raw,
+    Alpaca,
+    SafeRlhf { eos: String },
+    Chat(ChatTemplate),
+}
+
+impl Template {
+    /// The format `kind` for the model of `tokenizer`.
+    ///
+    /// # Errors
+    /// When the model's own chat template is not valid Jinja.
+    pub fn new(kind: TemplateKind, tokenizer: &Tokenizer) -> Result<Self> {
+        let spelling = |id: Option<u32>| id.and_then(|id| tokenizer.token(id));
+        let format = match (kind, tokenizer.chat_template()) {
+            (TemplateKind::Auto, Some(source)) => Format::Chat(ChatTemplate::new(
+                source,
+                spelling(tokenizer.bos()).unwrap_or_default(),
+                spelling(tokenizer.eos()).unwrap_or_default(),
+            )?),
+            (TemplateKind::Auto | TemplateKind::None, _) => Format::Raw,
+            (TemplateKind::Alpaca, _) => Format::Alpaca,
+            (TemplateKind::SafeRlhf, _) => {
+                Format::SafeRlhf { eos: spelling(tokenizer.eos()).unwrap_or_else(|| "</s>".into()) }
+            }
+        };
+        // Models tuned on Alpaca's format without an EOS go on to invent the next instruction. A Safe-RLHF turn always
+        // ends in EOS, and its "USER:" may well occur in an answer.
+        let stops = if matches!(format, Format::Alpaca) { vec!["### Instruction:".into()] } else { Vec::new() };
+        Ok(Self { format, stops })
+    }
+
+    /// The prompt for the assistant's next answer.
+    ///
+    /// # Errors
+    /// When the format has no place for a message (a system message in Alpaca's or Safe-RLHF's, turns that do not
+    /// alternate where they must), or there is none.
+    pub fn render(&self, messages: &[Message]) -> Result<Prompt> {
+        if messages.is_empty() {
+            return Err(Error::Request("there is no message to answer".into()));
+        }
+        let raw = || messages.iter().map(|m| m.content.as_str()).collect();
+        let (text, add_special) = match &self.format {
+            Format::Raw => (raw(), true),
+            Format::Alpaca => (alpaca::render(messages)?, true),
+            Format::SafeRlhf { eos } => (safe_rlhf::render(messages, eos)?, true),
+            Format::Chat(template) => (template.render(messages)?, false),
+        };
+        Ok(Prompt { text, add_special })
+    }
+
+    /// Strings that end an answer in this format.
+    pub fn stops(&self) -> &[String] {
+        &self.stops
+    }
+}

@@ -1,0 +1,125 @@
+//! The model's own chat template: Jinja in the dialect of transformers.
+
+use minijinja::syntax::SyntaxConfig;
+use minijinja::value::{Kwargs, Serde};
+use minijinja::{Environment, Error as JinjaError, ErrorKind, Value, context};
+use serde::Serialize;
+
+use super::{Message, python};
+use crate::{Error, Result};
+
+const FILE: &str = "chat template";
+
+/// A template that is known to be valid Jinja.
+#[derive(Debug, Clone)]
+pub(super) struct ChatTemplate {
+    source: String,
+    bos: String,
+    eos: String,
+}
+
+impl ChatTemplate {
+    pub fn new(source: &str, bos: String, eos: String) -> Result<Self> {
+        let source = without_generation_tags(source);
+        environment().template_from_str(&source).map_err(|e| broken(&e))?;
+        Ok(Self { source, bos, eos })
+    }
+
+    pub fn render(&self, messages: &[Message]) -> Result<String> {
+        let context = context! {
+            messages => Value::from(Serde(messages)),
+            bos_token => &self.bos,
+            eos_token => &self.eos,
+            add_generation_prompt => true,
+            // transformers passes these two always; without tools or documents they are none.
+            tools => (),
+            documents => (),
+        };
+        environment().render_str(&self.source, context).map_err(|e| refused(&e).unwrap_or_else(|| broken(&e)))
+    }
+}
+
+/// Jinja as transformers sets it up (`chat_template_utils.py`), less the clock: without `strftime_now` templates fall
+/// back to a date of their own, and the same conversation gives the same prompt tomorrow.
+fn environment() -> Environment<'static> {
+    let mut environment = Environment::new();
+    if let Ok(syntax) = SyntaxConfig::builder().trim_blocks(true).lstrip_blocks(true).build() {
+        environment.set_syntax(syntax);
+    }
+    environment.set_unknown_method_callback(python::call_method);
+    environment.add_filter("tojson", to_json);
+    environment.add_function("raise_exception", |message: String| -> Result<Value, JinjaError> {
+        Err(JinjaError::new(ErrorKind::InvalidOperation, "the template refused").with_source(Refusal(message)))
+    });
+    environment
+}
+
+/// What a template says through `raise_exception`.
+#[derive(Debug, thiserror::Error)]
+#[error("{0}")]
+struct Refusal(String);
+
+fn refused(error: &JinjaError) -> Option<Error> {
+    let refusal = std::error::Error::source(error)?.downcast_ref::<Refusal>()?;
+    Some(Error::Request(format!("the model's chat template refuses this conversation: {refusal}")))
+}
+
+fn broken(error: &JinjaError) -> Error {
+    let line = error.line().map(|line| format!(" in line {line}")).unwrap_or_default();
+    let detail = error.detail().map(|detail| format!(" ({detail})")).unwrap_or_default();
+    let problem = format!("{}{line}{detail}; choose another template, such as none", error.kind());
+    Error::format(FILE, problem)
+}
+
+/// `{% generation %}…{% endgeneration %}` marks the assistant's words for training and prints them unchanged; a
+/// condition that always holds does the same.
+fn without_generation_tags(source: &str) -> String {
+    let mut out = String::with_capacity(source.len());
+    let mut rest = source;
+    while let Some((before, tag)) = rest.split_once("{%") {
+        let Some((inside, after)) = tag.split_once("%}") else { break };
+        let word = inside.trim_matches(['-', '+']).trim();
+        let plain = match word {
+            "generation" => inside.replace("generation", "if true"),
+            "endgeneration" => inside.replace("endgeneration", "endif"),
+            _ => inside.to_owned(),
+        };
+        out.extend([before, "{%", &plain, "%}"]);
+        rest = after;
+    }
+    out + rest
+}
+
+/// Python's `json.dumps(value, ensure_ascii=False, indent=indent)`; Jinja's own filter escapes for HTML.
+fn to_json(value: &Value, arguments: Kwargs) -> Result<Value, JinjaError> {
+    let indent: Option<usize> = arguments.get("indent")?;
+    let mut bytes = Vec::new();
+    let written = match indent {
+        None => value.serialize(&mut serde_json::Serializer::with_formatter(&mut bytes, PythonSeparators)),
+        Some(indent) => {
+            let indent = " ".repeat(indent);
+            let pretty = serde_json::ser::PrettyFormatter::with_indent(indent.as_bytes());
+            value.serialize(&mut serde_json::Serializer::with_formatter(&mut bytes, pretty))
+        }
+    };
+    let failed = |problem: String| JinjaError::new(ErrorKind::BadSerialization, problem);
+    written.map_err(|e| failed(e.to_string()))?;
+    String::from_utf8(bytes).map(Value::from).map_err(|e| failed(e.to_string()))
+}
+
+/// `, ` between items and `: ` after keys.
+struct PythonSeparators;
+
+impl serde_json::ser::Formatter for PythonSeparators {
+    fn begin_array_value<W: ?Sized + std::io::Write>(&mut self, writer: &mut W, first: bool) -> std::io::Result<()> {
+        if first { Ok(()) } else { writer.write_all(b", ") }
+    }
+
+    fn begin_object_key<W: ?Sized + std::io::Write>(&mut self, writer: &mut W, first: bool) -> std::io::Result<()> {
+        if first { Ok(()) } else { writer.write_all(b", ") }
+    }
+
+    fn begin_object_value<W: ?Sized + std::io::Write>(&mut self, writer: &mut W) -> std::io::Result<()> {
+        writer.write_all(b": ")
+    }
+}

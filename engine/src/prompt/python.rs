@@ -1,0 +1,128 @@
+//! Python's methods of strings and dictionaries, which chat templates call and Jinja takes for granted.
+
+use minijinja::value::{ValueKind, from_args};
+use minijinja::{Error, ErrorKind, State, Value};
+
+/// Calls `value.method(arguments)` as Python would.
+pub(super) fn call_method(_: &mut State, value: &Value, method: &str, arguments: &[Value]) -> Result<Value, Error> {
+    match (value.as_str(), value.kind()) {
+        (Some(text), _) => string_method(text, method, arguments),
+        (None, ValueKind::Map) => map_method(value, method, arguments),
+        _ => Err(Error::from(ErrorKind::UnknownMethod)),
+    }
+}
+
+fn string_method(text: &str, method: &str, arguments: &[Value]) -> Result<Value, Error> {
+    Ok(match method {
+        "strip" | "lstrip" | "rstrip" => {
+            let (characters,): (Option<String>,) = from_args(arguments)?;
+            let cut = |c: char| characters.as_ref().map_or(c.is_whitespace(), |set| set.contains(c));
+            let start = if method == "rstrip" { text } else { text.trim_start_matches(cut) };
+            Value::from(if method == "lstrip" { start } else { start.trim_end_matches(cut) })
+        }
+        "split" | "rsplit" => {
+            let (separator, most): (Option<String>, Option<i64>) = from_args(arguments)?;
+            let most = most.and_then(|most| usize::try_from(most).ok());
+            Value::from(split(text, separator.as_deref(), most, method == "rsplit")?)
+        }
+        "splitlines" => {
+            from_args::<()>(arguments)?;
+            text.lines().map(Value::from).collect()
+        }
+        "startswith" | "endswith" => {
+            let (ends,): (Value,) = from_args(arguments)?;
+            let matches = |end: &str| if method == "startswith" { text.starts_with(end) } else { text.ends_with(end) };
+            Value::from(match ends.as_str() {
+                Some(end) => matches(end),
+                None => ends.try_iter()?.any(|end| end.as_str().is_some_and(matches)),
+            })
+        }
+        "replace" => {
+            let (from, to, most): (String, String, Option<i64>) = from_args(arguments)?;
+            Value::from(match most.and_then(|most| usize::try_from(most).ok()) {
+                Some(most) => text.replacen(&from, &to, most),
+                None => text.replace(&from, &to),
+            })
+        }
+        "join" => {
+            let (items,): (Value,) = from_args(arguments)?;
+            Value::from(items.try_iter()?.map(|item| item.to_string()).collect::<Vec<_>>().join(text))
+        }
+        "find" => {
+            let (part,): (String,) = from_args(arguments)?;
+            Value::from(text.find(&part).map_or(-1, |at| text[..at].chars().count() as i64))
+        }
+        "upper" => no_arguments(arguments, text.to_uppercase())?,
+        "lower" => no_arguments(arguments, text.to_lowercase())?,
+        "capitalize" => no_arguments(arguments, capitalize(text))?,
+        "title" => {
+            no_arguments(arguments, text.split_inclusive(|c: char| !c.is_alphabetic()).map(capitalize).collect())?
+        }
+        "isdigit" => Value::from(!text.is_empty() && text.chars().all(|c| c.is_ascii_digit())),
+        _ => return Err(Error::from(ErrorKind::UnknownMethod)),
+    })
+}
+
+fn map_method(map: &Value, method: &str, arguments: &[Value]) -> Result<Value, Error> {
+    if method == "get" {
+        let (key, default): (Value, Option<Value>) = from_args(arguments)?;
+        let found = map.get_item(&key)?;
+        return Ok(if found.is_undefined() { default.unwrap_or(Value::from(())) } else { found });
+    }
+    from_args::<()>(arguments)?;
+    let keys = map.try_iter()?;
+    match method {
+        "keys" => Ok(keys.collect()),
+        "values" => keys.map(|key| map.get_item(&key)).collect(),
+        "items" => keys.map(|key| Ok(Value::from(vec![key.clone(), map.get_item(&key)?]))).collect(),
+        _ => Err(Error::from(ErrorKind::UnknownMethod)),
+    }
+}
+
+fn no_arguments(arguments: &[Value], result: String) -> Result<Value, Error> {
+    from_args::<()>(arguments)?;
+    Ok(Value::from(result))
+}
+
+/// Python's `split` and `rsplit`: runs of white space without a separator, at most `most` cuts.
+fn split(text: &str, separator: Option<&str>, most: Option<usize>, from_end: bool) -> Result<Vec<Value>, Error> {
+    let pieces = most.map_or(usize::MAX, |most| most.saturating_add(1));
+    let mut parts: Vec<&str> = match separator {
+        Some("") => return Err(Error::new(ErrorKind::InvalidOperation, "empty separator")),
+        Some(separator) if from_end => text.rsplitn(pieces, separator).collect(),
+        Some(separator) => text.splitn(pieces, separator).collect(),
+        None => {
+            let mut parts = Vec::new();
+            let mut rest = text.trim();
+            while !rest.is_empty() {
+                let cut = if from_end { rest.rfind(char::is_whitespace) } else { rest.find(char::is_whitespace) };
+                match cut.filter(|_| parts.len() + 1 < pieces) {
+                    None => {
+                        parts.push(rest);
+                        break;
+                    }
+                    Some(at) if from_end => {
+                        parts.push(rest[at..].trim_start());
+                        rest = rest[..at].trim_end();
+                    }
+                    Some(at) => {
+                        parts.push(&rest[..at]);
+                        rest = rest[at..].trim_start();
+                    }
+                }
+            }
+            parts
+        }
+    };
+    if from_end {
+        parts.reverse();
+    }
+    Ok(parts.into_iter().map(Value::from).collect())
+}
+
+fn capitalize(word: &str) -> String {
+    let mut characters = word.chars();
+    characters
+        .next()
+        .map_or_else(String::new, |first| first.to_uppercase().chain(characters.flat_map(char::to_lowercase)).collect())
+}
