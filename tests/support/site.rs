@@ -1,0 +1,61 @@
+//! The built page with packs of fixtures, on a local server.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::net::Ipv4Addr;
+use std::path::Path;
+use std::process::Command;
+
+use tempfile::TempDir;
+use xtask::server::{Fault, Server, Site};
+use xtask::{models, workspace};
+
+use crate::skip;
+
+/// A served page whose models are this test's own.
+pub struct TestSite {
+    server: Server,
+    _models: TempDir,
+}
+
+impl TestSite {
+    /// Serves the page with packs made from `sources` (name and model), some files of which are served wrongly.
+    /// `None`, after [`skip`], when the page has not been built.
+    pub fn start(sources: &[(&str, &Path)], faults: &[(&str, Fault)]) -> Option<Self> {
+        if !workspace::dist().join("index.html").is_file() {
+            skip("browser", "dist/ holds no built page (`cargo xtask test` builds it)");
+            return None;
+        }
+        let folder = TempDir::new().expect("a temporary folder");
+        for (name, source) in sources {
+            pack(source, &folder.path().join(name), &[]);
+        }
+        let first = sources.first().map_or("", |(name, _)| name);
+        models::write_index(folder.path(), first).expect("the list of models");
+        let folders: BTreeMap<_, _> =
+            [(String::new(), workspace::dist()), ("models".to_string(), folder.path().to_path_buf())].into();
+        let faults = faults.iter().map(|(end, fault)| (end.to_string(), *fault)).collect();
+        let server = Server::start(Site { folders, faults }, Ipv4Addr::LOCALHOST.into(), 0).expect("a server");
+        Some(Self { server, _models: folder })
+    }
+
+    /// The page's address with a query such as `model=tiny&device=cpu`.
+    pub fn page(&self, query: &str) -> String {
+        format!("{}?{query}", self.server.url())
+    }
+}
+
+/// Packs the model at `source` into `output` with the real program.
+pub fn pack(source: &Path, output: &Path, arguments: &[&str]) {
+    let paddock = workspace::paddock(false).expect("the paddock binary");
+    fs::create_dir_all(output.parent().expect("a folder")).expect("a folder for packs");
+    let run = Command::new(paddock)
+        .args(["pack", "--model"])
+        .arg(source)
+        .arg("--output")
+        .arg(output)
+        .args(arguments)
+        .output()
+        .expect("paddock runs");
+    assert!(run.status.success(), "paddock pack: {}", String::from_utf8_lossy(&run.stderr));
+}
