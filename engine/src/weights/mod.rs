@@ -4,8 +4,15 @@
 //! (Hugging Face folder, GGUF file, web pack) and from then on a tensor is a name, a shape, an [`Encoding`] and rows
 //! of bytes. Weights are streamed: no more than one chunk of rows is in memory at a time.
 
+mod checkpoint;
 mod encoding;
+mod folder;
+mod quant;
+pub mod safetensors;
 mod source;
 
+pub use checkpoint::{Checkpoint, Format, TensorInfo};
 pub use encoding::Encoding;
+pub use folder::Index;
+pub use quant::{dequantize, quantize};
 pub use source::{MemorySource, Source};

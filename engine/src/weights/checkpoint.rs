@@ -1,0 +1,231 @@
+//! A checkpoint of any format, as names, shapes, encodings and rows of bytes.
+
+use std::collections::HashMap;
+use std::ops::Range;
+
+use super::{Encoding, Source, folder};
+use crate::config::Param;
+use crate::tokenizer::TokenizerFiles;
+use crate::{Error, ModelConfig, Result};
+
+/// What a checkpoint was stored as.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Format {
+    /// A Hugging Face folder: `config.json` and safetensors files.
+    HuggingFace,
+    /// One GGUF file.
+    Gguf,
+    /// A folder that `paddock pack` made: `manifest.json` and shards.
+    WebPack,
+}
+
+/// One tensor of the model.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct TensorInfo {
+    /// Hugging Face's name.
+    pub name: String,
+    /// Rows and columns; one-dimensional tensors have one row.
+    pub shape: [usize; 2],
+    /// How the rows are stored.
+    pub encoding: Encoding,
+}
+
+impl TensorInfo {
+    /// Bytes of one row.
+    ///
+    /// # Errors
+    /// When the columns are not a whole number of blocks; never for a tensor that [`Checkpoint::open`] accepted.
+    pub fn row_bytes(&self) -> Result<usize> {
+        self.encoding.row_bytes(self.shape[1]).ok_or_else(|| Error::Shape {
+            op: "row_bytes",
+            expected: format!("columns in blocks of {}", self.encoding.block_values()),
+            got: format!("{} of shape {:?} in {:?}", self.name, self.shape, self.encoding),
+        })
+    }
+
+    /// Bytes of the whole tensor.
+    ///
+    /// # Errors
+    /// As [`TensorInfo::row_bytes`].
+    pub fn bytes(&self) -> Result<u64> {
+        Ok(self.row_bytes()? as u64 * self.shape[0] as u64)
+    }
+}
+
+/// A tensor and where its bytes lie.
+#[derive(Debug, Clone)]
+pub(super) struct Entry {
+    pub info: TensorInfo,
+    /// In row order, without holes: `pieces[0].rows.start` is 0.
+    pub pieces: Vec<Piece>,
+    /// Set when the rows of each head lie interleaved (GGUF's q and k): the width of a head.
+    pub interleaved_heads: Option<usize>,
+}
+
+/// A run of a tensor's rows in one file.
+#[derive(Debug, Clone)]
+pub(super) struct Piece {
+    /// Index into [`Opened::files`].
+    pub file: usize,
+    /// First byte, from the start of the file.
+    pub offset: u64,
+    pub rows: Range<usize>,
+}
+
+/// What a format's reader finds.
+#[derive(Debug)]
+pub(super) struct Opened {
+    pub config: ModelConfig,
+    pub files: Vec<String>,
+    /// One for each of `config.params()`, in that order.
+    pub entries: Vec<Entry>,
+    pub contents: Contents,
+}
+
+/// What only one format has.
+#[derive(Debug)]
+pub(super) enum Contents {
+    Folder,
+}
+
+/// An opened checkpoint: every parameter that its configuration asks for is there and has the right shape.
+#[derive(Debug)]
+pub struct Checkpoint<S: Source> {
+    source: S,
+    opened: Opened,
+    by_name: HashMap<String, usize>,
+    total_bytes: u64,
+}
+
+impl<S: Source> Checkpoint<S> {
+    /// Opens whatever `source` holds: a web pack (`manifest.json`), a Hugging Face folder, or one GGUF file.
+    /// Only headers are read.
+    ///
+    /// # Errors
+    /// When nothing of these is there, a header is damaged, the architecture is not LLaMA's, or a tensor is missing,
+    /// mis-shaped or in an encoding that is not read.
+    pub async fn open(source: S) -> Result<Self> {
+        let opened = folder::open(&source).await?;
+        let mut total_bytes = 0;
+        for entry in &opened.entries {
+            total_bytes += entry.info.bytes()?;
+        }
+        let by_name = opened.entries.iter().enumerate().map(|(i, entry)| (entry.info.name.clone(), i)).collect();
+        Ok(Self { source, opened, by_name, total_bytes })
+    }
+
+    /// What the checkpoint is stored as.
+    pub fn format(&self) -> Format {
+        match &self.opened.contents {
+            Contents::Folder => Format::HuggingFace,
+        }
+    }
+
+    /// The model's configuration.
+    pub fn config(&self) -> &ModelConfig {
+        &self.opened.config
+    }
+
+    /// The tensor `name`, by Hugging Face's name; `None` when the model has no such parameter.
+    pub fn tensor(&self, name: &str) -> Option<&TensorInfo> {
+        self.by_name.get(name).and_then(|&index| self.opened.entries.get(index)).map(|entry| &entry.info)
+    }
+
+    /// Every parameter, in the order of [`ModelConfig::params`].
+    pub fn tensors(&self) -> impl Iterator<Item = &TensorInfo> {
+        self.opened.entries.iter().map(|entry| &entry.info)
+    }
+
+    /// Bytes of all tensors together, for progress.
+    pub fn total_bytes(&self) -> u64 {
+        self.total_bytes
+    }
+
+    /// The bytes of the whole rows `rows` of tensor `name`, in its encoding and in Hugging Face's row order.
+    ///
+    /// # Errors
+    /// When the model has no such tensor or row, or the source cannot deliver the bytes.
+    pub async fn read_rows(&mut self, name: &str, rows: Range<usize>) -> Result<Vec<u8>> {
+        let entry = self
+            .by_name
+            .get(name)
+            .and_then(|&index| self.opened.entries.get(index))
+            .ok_or_else(|| Error::Request(format!("the model has no tensor {name}")))?;
+        if rows.start > rows.end || rows.end > entry.info.shape[0] {
+            return Err(Error::Shape {
+                op: "read_rows",
+                expected: format!("rows of {name} within 0..{}", entry.info.shape[0]),
+                got: format!("{rows:?}"),
+            });
+        }
+        read_pieces(&self.source, &self.opened, entry, rows).await
+    }
+
+    /// To be called after the last tensor has been read: the files that were streamed are what the manifest promises.
+    /// Only a web pack has digests.
+    ///
+    /// # Errors
+    /// [`Error::Hash`] when a file's SHA-256 is another.
+    pub async fn finish(&mut self) -> Result<()> {
+        match &self.opened.contents {
+            Contents::Folder => Ok(()),
+        }
+    }
+
+    /// The files that describe the model's tokenizer.
+    ///
+    /// # Errors
+    /// When there are none, or they cannot be read.
+    pub async fn tokenizer_files(&mut self) -> Result<TokenizerFiles> {
+        match &self.opened.contents {
+            Contents::Folder => folder::tokenizer_files(&self.source).await,
+        }
+    }
+}
+
+/// Reads rows as they lie in the files.
+async fn read_pieces<S: Source>(source: &S, opened: &Opened, entry: &Entry, rows: Range<usize>) -> Result<Vec<u8>> {
+    let row_bytes = entry.info.row_bytes()?;
+    let mut bytes = Vec::with_capacity(rows.len() * row_bytes);
+    for piece in &entry.pieces {
+        let part = rows.start.max(piece.rows.start)..rows.end.min(piece.rows.end);
+        let Some(file) = opened.files.get(piece.file).filter(|_| !part.is_empty()) else { continue };
+        let at = |row: usize| piece.offset + (row - piece.rows.start) as u64 * row_bytes as u64;
+        let read = source.read(file, at(part.start)..at(part.end)).await?;
+        if bytes.is_empty() { bytes = read } else { bytes.extend_from_slice(&read) }
+    }
+    if bytes.len() != rows.len() * row_bytes {
+        return Err(Error::Read {
+            file: opened.files.first().cloned().unwrap_or_default(),
+            problem: format!("expected {} bytes of {}, found {}", rows.len() * row_bytes, entry.info.name, bytes.len()),
+        });
+    }
+    Ok(bytes)
+}
+
+/// Checks `found` against what the configuration asks for. `shape` is the file's, of one or two dimensions.
+///
+/// # Errors
+/// [`Error::Tensor`] with both shapes when they differ, or the columns are not whole blocks.
+pub(super) fn check_shape(param: &Param, shape: &[u64], encoding: Encoding) -> Result<TensorInfo> {
+    let [rows, cols] = param.shape.map(|size| size as u64);
+    let fits = match shape {
+        [only] => rows == 1 && *only == cols,
+        [first, second] => [*first, *second] == [rows, cols],
+        _ => false,
+    };
+    if !fits {
+        return Err(mismatch(param, format!("{shape:?}")));
+    }
+    if encoding.row_bytes(param.shape[1]).is_none() {
+        return Err(mismatch(param, format!("{encoding:?}, whose blocks hold {} values", encoding.block_values())));
+    }
+    Ok(TensorInfo { name: param.name.clone(), shape: param.shape, encoding })
+}
+
+/// The error for a parameter that is absent or not as the configuration says.
+pub(super) fn mismatch(param: &Param, found: impl Into<String>) -> Error {
+    let [rows, cols] = param.shape;
+    let expected = if rows == 1 { vec![cols] } else { vec![rows, cols] };
+    Error::Tensor { name: param.name.clone(), expected, found: found.into() }
+}

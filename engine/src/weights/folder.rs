@@ -1,0 +1,135 @@
+//! Hugging Face folders: `config.json`, `generation_config.json`, safetensors (single or sharded), tokenizer files.
+
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+
+use serde::Deserialize;
+use serde_json::Value;
+
+use super::checkpoint::{Contents, Entry, Opened, Piece, check_shape, mismatch};
+use super::{Source, safetensors};
+use crate::config::{Head, Param};
+use crate::tokenizer::TokenizerFiles;
+use crate::{Error, ModelConfig, Result};
+
+const CONFIG: &str = "config.json";
+const SINGLE: &str = "model.safetensors";
+const INDEX: &str = "model.safetensors.index.json";
+
+/// A configuration is some kilobytes; more is not one.
+const CONFIG_LIMIT: u64 = 16 << 20;
+/// An index lists each tensor once, in about 100 bytes.
+const INDEX_LIMIT: u64 = 64 << 20;
+/// The largest published `tokenizer.json` has 33 MB.
+pub(super) const TOKENIZER_LIMIT: u64 = 128 << 20;
+
+/// Whether `source` holds the weights of a Hugging Face folder.
+pub(super) async fn is_folder<S: Source>(source: &S) -> Result<bool> {
+    Ok(source.size(INDEX).await?.is_some() || source.size(SINGLE).await?.is_some())
+}
+
+/// Reads the configuration and the headers of all weight files.
+pub(super) async fn open<S: Source>(source: &S) -> Result<Opened> {
+    let config = read_json(source, CONFIG, CONFIG_LIMIT).await?.ok_or_else(|| Error::Missing {
+        file: CONFIG.to_string(),
+        hint: "a model folder holds it beside the weights; download the model again".to_string(),
+    })?;
+    let generation = read_json(source, "generation_config.json", CONFIG_LIMIT).await?;
+    let config = ModelConfig::from_json(&config, generation.as_ref())?;
+    let index = read_index(source).await?;
+    let files: Vec<String> = match &index {
+        Some(index) => index.weight_map.values().cloned().collect::<BTreeSet<_>>().into_iter().collect(),
+        None => vec![SINGLE.to_string()],
+    };
+    let mut found = HashMap::new();
+    for (number, file) in files.iter().enumerate() {
+        for entry in safetensors::read_header(source, file).await? {
+            if index.as_ref().is_none_or(|index| index.weight_map.get(&entry.name) == Some(file)) {
+                found.insert(entry.name.clone(), (number, entry));
+            }
+        }
+    }
+    let entries = config.params().iter().map(|param| locate(&config, param, &found)).collect::<Result<_>>()?;
+    Ok(Opened { config, files, entries, contents: Contents::Folder })
+}
+
+fn locate(config: &ModelConfig, param: &Param, found: &HashMap<String, (usize, safetensors::Entry)>) -> Result<Entry> {
+    let Some((file, entry)) = found.get(&param.name) else {
+        let tied = config.head == Head::Untied && param.name == "lm_head.weight";
+        let hint = if tied { "; if the model's embeddings are tied, config.json must say so" } else { "" };
+        return Err(mismatch(param, format!("nothing: the checkpoint lacks it{hint}")));
+    };
+    let encoding = entry.encoding().ok_or_else(|| {
+        Error::Unsupported(format!(
+            "tensor {} is stored as {}; expected F32, F16 or BF16, convert the model first",
+            param.name, entry.dtype
+        ))
+    })?;
+    let info = check_shape(param, &entry.shape, encoding)?;
+    let rows = 0..info.shape[0];
+    Ok(Entry { info, pieces: vec![Piece { file: *file, offset: entry.offset, rows }], interleaved_heads: None })
+}
+
+/// `model.safetensors.index.json`: which file holds which tensor.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+pub struct Index {
+    /// Tensor name to file name.
+    pub weight_map: BTreeMap<String, String>,
+}
+
+impl Index {
+    /// Parses the index and checks that it names files of its own folder only.
+    ///
+    /// # Errors
+    /// When it is not such JSON, or a file lies elsewhere.
+    pub fn parse(bytes: &[u8]) -> Result<Self> {
+        let index: Self = serde_json::from_slice(bytes)
+            .map_err(|error| Error::format(INDEX, format!("expected an object with \"weight_map\": {error}")))?;
+        for file in index.weight_map.values() {
+            if !is_plain_name(file) {
+                return Err(Error::format(INDEX, format!("it names {file:?}, which is not a file of this folder")));
+            }
+        }
+        Ok(index)
+    }
+}
+
+/// Whether `name` names a file directly in the model's folder.
+pub(super) fn is_plain_name(name: &str) -> bool {
+    !name.is_empty() && !name.starts_with('.') && !name.contains(['/', '\\', ':', '\0'])
+}
+
+async fn read_index<S: Source>(source: &S) -> Result<Option<Index>> {
+    source.read_all(INDEX, INDEX_LIMIT).await?.map(|bytes| Index::parse(&bytes)).transpose()
+}
+
+async fn read_json<S: Source>(source: &S, file: &str, limit: u64) -> Result<Option<Value>> {
+    let Some(bytes) = source.read_all(file, limit).await? else { return Ok(None) };
+    let value = serde_json::from_slice(&bytes)
+        .map_err(|error| Error::format(file, format!("it is not valid JSON: {error}; download it again")))?;
+    Ok(Some(value))
+}
+
+/// `tokenizer.json` when there is one, else `tokenizer.model`, with what lies beside them.
+pub(super) async fn tokenizer_files<S: Source>(source: &S) -> Result<TokenizerFiles> {
+    let config = read_json(source, "tokenizer_config.json", CONFIG_LIMIT).await?;
+    if let Some(tokenizer) = source.read_all("tokenizer.json", TOKENIZER_LIMIT).await? {
+        let chat_template = match source.read_all("chat_template.jinja", CONFIG_LIMIT).await? {
+            Some(bytes) => Some(
+                String::from_utf8(bytes)
+                    .map_err(|_| Error::format("chat_template.jinja", "it is not UTF-8 text; download it again"))?,
+            ),
+            None => None,
+        };
+        return Ok(TokenizerFiles::Json { tokenizer, config, chat_template });
+    }
+    match source.read_all("tokenizer.model", TOKENIZER_LIMIT).await? {
+        Some(model) => {
+            let added_tokens = read_json(source, "added_tokens.json", CONFIG_LIMIT).await?;
+            Ok(TokenizerFiles::SentencePiece { model, added_tokens, config })
+        }
+        None => Err(Error::Missing {
+            file: "tokenizer.json".to_string(),
+            hint: "a model folder holds it or tokenizer.model; copy one of them beside the weights".to_string(),
+        }),
+    }
+}

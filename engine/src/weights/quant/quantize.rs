@@ -1,0 +1,198 @@
+//! `f32` to the encodings that Paddock writes.
+
+use half::f16;
+
+use super::Encoding;
+use crate::{Error, Result};
+
+/// Encodes `values` as F32, F16, Q8_0 or Q4_1.
+///
+/// # Errors
+/// For another encoding, values that are not whole blocks, and values that the encoding cannot hold (not finite, or
+/// beyond `f16`).
+pub fn quantize(encoding: Encoding, values: &[f32]) -> Result<Vec<u8>> {
+    let bytes = encoding.row_bytes(values.len()).ok_or_else(|| Error::Shape {
+        op: "quantize",
+        expected: format!("values in blocks of {}", encoding.block_values()),
+        got: format!("{} values", values.len()),
+    })?;
+    let mut out = Vec::with_capacity(bytes);
+    match encoding {
+        Encoding::F32 => values.iter().for_each(|value| out.extend(value.to_le_bytes())),
+        Encoding::F16 => {
+            for &value in values {
+                out.extend(finite_half(value)?.to_le_bytes());
+            }
+        }
+        Encoding::Q8_0 => {
+            for block in values.as_chunks().0 {
+                q8_0(block, &mut out)?;
+            }
+        }
+        Encoding::Q4_1 => {
+            for block in values.as_chunks().0 {
+                q4_1(block, &mut out)?;
+            }
+        }
+        other => {
+            return Err(Error::Unsupported(format!("{other:?} can be read but not written; choose Q4_1, Q8_0 or F16")));
+        }
+    }
+    Ok(out)
+}
+
+fn finite_half(value: f32) -> Result<f16> {
+    let half = f16::from_f32(value);
+    if half.is_finite() {
+        Ok(half)
+    } else {
+        Err(Error::Unsupported(format!("a weight is {value}; f16 holds finite numbers up to 65504")))
+    }
+}
+
+/// ggml's rounding (`quantize_row_q8_0_ref`): scale from the largest magnitude, halves away from zero.
+fn q8_0(block: &[f32; 32], out: &mut Vec<u8>) -> Result<()> {
+    let largest = block.iter().fold(0.0f32, |largest, value| largest.max(value.abs()));
+    let d = largest / 127.0;
+    let inverse = if d == 0.0 { 0.0 } else { 1.0 / d };
+    out.extend(finite_half(d)?.to_le_bytes());
+    for &value in block {
+        finite_half(value)?;
+        out.push((value * inverse).round() as i8 as u8);
+    }
+    Ok(())
+}
+
+/// A block as `d × q + m`, and its squared error with `d` and `m` in f16.
+#[derive(Clone, Copy)]
+struct Affine {
+    d: f16,
+    m: f16,
+    quants: [u8; 32],
+    error: f32,
+}
+
+impl Affine {
+    fn new(block: &[f32; 32], d: f32, m: f32) -> Result<Self> {
+        let (d, m) = (finite_half(d)?, finite_half(m)?);
+        let (scale, min) = (d.to_f32(), m.to_f32());
+        let inverse = if scale == 0.0 { 0.0 } else { 1.0 / scale };
+        let mut affine = Self { d, m, quants: [0; 32], error: 0.0 };
+        for (quant, &value) in affine.quants.iter_mut().zip(block) {
+            let q = ((value - min) * inverse).round().clamp(0.0, 15.0);
+            *quant = q as u8;
+            affine.error += (q * scale + min - value).powi(2);
+        }
+        Ok(affine)
+    }
+}
+
+/// Starts from the block's minimum and maximum, then tries narrower ranges, each followed by the least-squares line
+/// through (quant, value); the smallest squared error wins.
+fn q4_1(block: &[f32; 32], out: &mut Vec<u8>) -> Result<()> {
+    const LEVELS: [f32; 6] = [15.0, 15.4, 15.8, 16.2, 16.6, 14.6];
+    if let Some(value) = block.iter().find(|value| !value.is_finite()) {
+        finite_half(*value)?;
+    }
+    let min = block.iter().copied().fold(f32::INFINITY, f32::min);
+    let max = block.iter().copied().fold(f32::NEG_INFINITY, f32::max);
+    let mut best = Affine::new(block, (max - min) / 15.0, min)?;
+    for levels in LEVELS {
+        if max <= min || best.error == 0.0 {
+            break;
+        }
+        let inverse = levels / (max - min);
+        let quants = block.map(|value| ((value - min) * inverse).round().clamp(0.0, 15.0));
+        if let Some((d, m)) = least_squares(&quants, block) {
+            // The line of a block at the edge of f16's range may leave it; then the plain range stays.
+            let Ok(candidate) = Affine::new(block, d, m) else { continue };
+            if candidate.error < best.error {
+                best = candidate;
+            }
+        }
+    }
+    out.extend(best.d.to_le_bytes());
+    out.extend(best.m.to_le_bytes());
+    out.extend((0..16).map(|j| best.quants[j] | best.quants[j + 16] << 4));
+    Ok(())
+}
+
+/// Slope and intercept of the line through `(quants, values)`; `None` when all quants are equal.
+fn least_squares(quants: &[f32; 32], values: &[f32; 32]) -> Option<(f32, f32)> {
+    let n = quants.len() as f32;
+    let (mean_q, mean_v) = (quants.iter().sum::<f32>() / n, values.iter().sum::<f32>() / n);
+    let variance: f32 = quants.iter().map(|q| (q - mean_q).powi(2)).sum();
+    let covariance: f32 = quants.iter().zip(values).map(|(q, v)| (q - mean_q) * (v - mean_v)).sum();
+    let slope = covariance / variance;
+    (slope.is_finite() && slope > 0.0).then_some((slope, mean_v - slope * mean_q))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::dequantize;
+    use super::*;
+
+    /// Values that a linear congruential generator spreads over −1..1.
+    fn noise(count: usize) -> Vec<f32> {
+        let mut state = 1u32;
+        let mut next = || {
+            state = state.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
+            (state >> 8) as f32 / (1 << 23) as f32 - 1.0
+        };
+        (0..count).map(|_| next()).collect()
+    }
+
+    fn squared_error(encoding: Encoding, values: &[f32]) -> f32 {
+        let mut back = vec![0.0; values.len()];
+        dequantize(encoding, &quantize(encoding, values).unwrap(), &mut back).unwrap();
+        back.iter().zip(values).map(|(a, b)| (a - b).powi(2)).sum()
+    }
+
+    #[test]
+    fn q8_0_errs_by_at_most_half_a_step() {
+        let values = noise(320);
+        let mut back = vec![0.0; values.len()];
+        dequantize(Encoding::Q8_0, &quantize(Encoding::Q8_0, &values).unwrap(), &mut back).unwrap();
+        // Half a step of 1/127, and the scale's f16 rounding (2^-11 relative) over 127 steps.
+        let limit = 0.5 / 127.0 + 1.0 / 2048.0;
+        assert!(back.iter().zip(&values).all(|(a, b)| (a - b).abs() <= limit));
+    }
+
+    #[test]
+    fn q4_1_is_at_least_as_good_as_the_plain_range() {
+        let values = noise(3200);
+        let plain: f32 = values
+            .as_chunks()
+            .0
+            .iter()
+            .map(|block: &[f32; 32]| {
+                let (min, max) = block.iter().fold((9.0f32, -9.0f32), |(lo, hi), v| (lo.min(*v), hi.max(*v)));
+                Affine::new(block, (max - min) / 15.0, min).unwrap().error
+            })
+            .sum();
+        let refined = squared_error(Encoding::Q4_1, &values);
+        assert!(refined < plain, "{refined} is not below {plain}");
+    }
+
+    #[test]
+    fn a_constant_block_is_exact() {
+        for value in [0.0, 0.5, -2.0] {
+            for encoding in [Encoding::Q4_1, Encoding::F16, Encoding::F32] {
+                assert_eq!(squared_error(encoding, &[value; 32]), 0.0);
+            }
+        }
+    }
+
+    #[test]
+    fn values_that_do_not_fit_are_refused() {
+        for encoding in [Encoding::F16, Encoding::Q8_0, Encoding::Q4_1] {
+            for value in [f32::NAN, f32::INFINITY, 1e9] {
+                let mut block = [0.25; 32];
+                block[7] = value;
+                assert!(quantize(encoding, &block).is_err(), "{encoding:?} {value}");
+            }
+        }
+        assert!(quantize(Encoding::Q8_0, &[0.0; 31]).is_err());
+        assert!(quantize(Encoding::Q6_K, &[0.0; 256]).is_err());
+    }
+}
