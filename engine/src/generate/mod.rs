@@ -1,1 +1,70 @@
-//! Generation.
+//! Generation: a model, its tokenizer and a cache that remembers the conversation.
+
+mod chat;
+mod session;
+mod stop;
+
+use serde::{Deserialize, Serialize};
+
+pub use chat::Chat;
+pub use session::Session;
+
+use crate::backend::Sampling;
+
+/// How an answer is to be made.
+#[derive(Debug, Clone, PartialEq)]
+pub struct GenerateOptions {
+    /// How each token is chosen.
+    pub sampling: Sampling,
+    /// Most tokens of an answer, the one that ends it included.
+    pub max_tokens: usize,
+    /// Texts that end an answer; they are not part of it.
+    pub stop: Vec<String>,
+}
+
+/// Why an answer ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum FinishReason {
+    /// The model ended it, or a stop text was found.
+    Stop,
+    /// The most tokens were made, or the context is full.
+    Length,
+    /// The caller ended it.
+    Cancelled,
+}
+
+/// What reading the prompt took.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Prefilled {
+    /// Tokens that were run through the model.
+    pub tokens: usize,
+    /// Tokens that the cache already held.
+    pub reused: usize,
+    /// Oldest messages that were left out because the context is full.
+    pub dropped_messages: usize,
+}
+
+/// What one round trip of decoding gave.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Step {
+    /// More text; empty while a character or a possible stop text is incomplete.
+    Text(String),
+    /// The answer is complete. No text is outstanding.
+    Done(FinishReason),
+}
+
+/// An answer, complete or so far.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Answer {
+    /// The prompt, as the model last saw it.
+    pub prompt_ids: Vec<u32>,
+    /// The tokens generated, the one that ended the answer included.
+    pub token_ids: Vec<u32>,
+    /// Their text, without special tokens and without the stop text.
+    pub text: String,
+    /// Why it ended; `None` while it has not.
+    pub finish_reason: Option<FinishReason>,
+    /// Oldest messages that were left out because the context is full.
+    pub dropped_messages: usize,
+}

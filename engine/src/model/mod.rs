@@ -1,1 +1,10 @@
-//! Architectures, written once, generic over the backend.
+//! Architectures, written once, generic over the backend: the browser, the CPU reference and (through the trainer's
+//! tape) fine-tuning all run these files.
+
+mod causal_lm;
+mod llama;
+mod loader;
+
+pub use causal_lm::CausalLm;
+pub use llama::Llama;
+pub use loader::{LoadProgress, Loader};

@@ -1,0 +1,309 @@
+//! What a page or a command line talks to: conversations in, streamed text out.
+
+use super::stop::StopMatcher;
+use super::{Answer, FinishReason, GenerateOptions, Prefilled, Session, Step};
+use crate::backend::{Backend, DeviceInfo};
+use crate::model::{CausalLm, LoadProgress};
+use crate::prompt::{Message, Role, Template};
+use crate::tokenizer::{DecodeStream, Tokenizer};
+use crate::weights::{Checkpoint, Source};
+use crate::{Error, ModelConfig, Result};
+
+/// Tokens of context when the caller names none: enough for a long conversation, and a cache that small devices hold.
+const DEFAULT_CONTEXT: usize = 4096;
+
+/// A model that answers, with its tokenizer and the conversation so far in its cache.
+pub struct Chat<B: Backend> {
+    session: Session<B>,
+    tokenizer: Tokenizer,
+    end_ids: Vec<u32>,
+    generation: Option<Generation<B>>,
+}
+
+/// The answer being made.
+struct Generation<B: Backend> {
+    messages: Vec<Message>,
+    template: Option<Template>,
+    options: GenerateOptions,
+    sampler: B::Sampler,
+    decoder: DecodeStream,
+    stop: StopMatcher,
+    answer: Answer,
+}
+
+impl<B: Backend> Chat<B> {
+    /// Streams a model onto the device. `context` is the most tokens of a conversation, answers included; by default
+    /// the model's own, at most 4096.
+    ///
+    /// # Errors
+    /// What the source, the checkpoint, the tokenizer or the device report.
+    pub async fn load<S: Source>(
+        backend: &B,
+        source: S,
+        context: Option<usize>,
+        progress: &mut dyn FnMut(LoadProgress),
+    ) -> Result<Self> {
+        let mut checkpoint = Checkpoint::open(source).await?;
+        let tokenizer = Tokenizer::from_files(&checkpoint.tokenizer_files().await?)?;
+        let model = CausalLm::load(backend, &mut checkpoint, progress).await?;
+        Self::new(model, tokenizer, context)
+    }
+
+    /// A chat with a model that is loaded already.
+    ///
+    /// # Errors
+    /// When `context` is longer than the model's, or the device has no room for the cache.
+    pub fn new(model: CausalLm<B>, tokenizer: Tokenizer, context: Option<usize>) -> Result<Self> {
+        let longest = model.config().max_position_embeddings;
+        let context = context.unwrap_or(longest.min(DEFAULT_CONTEXT));
+        if context == 0 || context > longest {
+            return Err(Error::Request(format!(
+                "a context of {context} tokens was asked for; this model was made for 1 to {longest}"
+            )));
+        }
+        let mut end_ids = model.config().eos_token_ids.clone();
+        end_ids.extend(tokenizer.eos().filter(|id| !end_ids.contains(id)));
+        Ok(Self { session: Session::new(model, context)?, tokenizer, end_ids, generation: None })
+    }
+
+    /// The model's sizes.
+    pub fn config(&self) -> &ModelConfig {
+        self.session.model().config()
+    }
+
+    /// The model's tokenizer.
+    pub fn tokenizer(&self) -> &Tokenizer {
+        &self.tokenizer
+    }
+
+    /// Where the model runs.
+    pub fn device(&self) -> DeviceInfo {
+        self.session.model().backend().device()
+    }
+
+    /// Most tokens of a conversation, answers included.
+    pub fn context(&self) -> usize {
+        self.session.capacity()
+    }
+
+    /// Begins an answer to a conversation: renders it, keeps what the cache already holds, runs the rest through the
+    /// model. When the context is full, the oldest turns are left out; a system message stays.
+    ///
+    /// # Errors
+    /// When the template refuses the conversation, or its last message alone does not fit the context.
+    pub async fn begin(
+        &mut self,
+        messages: &[Message],
+        template: &Template,
+        options: &GenerateOptions,
+    ) -> Result<Prefilled> {
+        let mut messages = messages.to_vec();
+        let mut dropped = 0;
+        // Room to answer in: dropping turns in the middle of an answer costs a second prefill.
+        let reserve = options.max_tokens.min(self.context() / 4);
+        let mut ids = self.render(&messages, template)?;
+        while ids.len() + reserve > self.context() {
+            let count = drop_oldest_turn(&mut messages);
+            if count == 0 {
+                break;
+            }
+            dropped += count;
+            ids = self.render(&messages, template)?;
+        }
+        self.start(ids, messages, Some(template.clone()), options, dropped)
+    }
+
+    /// Begins to continue `ids`, as they are.
+    ///
+    /// # Errors
+    /// When there are none, too many for the context, or one outside the vocabulary.
+    pub async fn begin_ids(&mut self, ids: &[u32], options: &GenerateOptions) -> Result<Prefilled> {
+        self.start(ids.to_vec(), Vec::new(), None, options, 0)
+    }
+
+    /// Decodes as many tokens as one round trip brings. Call until [`Step::Done`].
+    ///
+    /// # Errors
+    /// When no answer was begun, or the device fails.
+    pub async fn step(&mut self) -> Result<Step> {
+        let Some(generation) = self.generation.as_mut() else {
+            return Err(no_answer());
+        };
+        if let Some(reason) = generation.answer.finish_reason {
+            return Ok(Step::Done(reason));
+        }
+        let most = generation.options.max_tokens - generation.answer.token_ids.len();
+        if most == 0 {
+            return Ok(Step::Text(generation.end(FinishReason::Length, &self.tokenizer)?));
+        }
+        let sampling = generation.options.sampling;
+        let ids = self.session.decode(most, &mut generation.sampler, &sampling).await?;
+        if ids.is_empty() {
+            if self.drop_turn_and_prefill()? {
+                return Ok(Step::Text(String::new()));
+            }
+            let generation = self.generation.as_mut().ok_or_else(no_answer)?;
+            return Ok(Step::Text(generation.end(FinishReason::Length, &self.tokenizer)?));
+        }
+        let mut text = String::new();
+        for id in ids {
+            generation.answer.token_ids.push(id);
+            if self.end_ids.contains(&id) {
+                text.push_str(&generation.end(FinishReason::Stop, &self.tokenizer)?);
+                break;
+            }
+            let piece = generation.decoder.push(&self.tokenizer, id)?;
+            let (shown, stopped) = generation.show(&piece);
+            text.push_str(&shown);
+            if stopped {
+                break;
+            }
+        }
+        Ok(Step::Text(text))
+    }
+
+    /// Ends the answer where it is. What was generated stays in the cache for the next turn.
+    pub fn cancel(&mut self) {
+        if let Some(generation) = self.generation.as_mut() {
+            generation.answer.finish_reason.get_or_insert(FinishReason::Cancelled);
+        }
+    }
+
+    /// The answer begun last, complete or so far.
+    pub fn answer(&self) -> Option<&Answer> {
+        self.generation.as_ref().map(|generation| &generation.answer)
+    }
+
+    fn render(&self, messages: &[Message], template: &Template) -> Result<Vec<u32>> {
+        let prompt = template.render(messages)?;
+        self.tokenizer.encode(&prompt.text, prompt.add_special)
+    }
+
+    fn start(
+        &mut self,
+        ids: Vec<u32>,
+        messages: Vec<Message>,
+        template: Option<Template>,
+        options: &GenerateOptions,
+        dropped_messages: usize,
+    ) -> Result<Prefilled> {
+        self.generation = None;
+        let reused = self.session.prefill(&ids)?;
+        let backend = self.session.model().backend().clone();
+        let mut sampler = backend.sampler(self.config().vocab_size)?;
+        backend.mark_seen(&mut sampler, &ids)?;
+        let prefilled = Prefilled { tokens: ids.len() - reused, reused, dropped_messages };
+        let mut stops = options.stop.clone();
+        stops.extend(template.iter().flat_map(|template| template.stops().to_vec()));
+        self.generation = Some(Generation {
+            messages,
+            template,
+            options: options.clone(),
+            sampler,
+            decoder: DecodeStream::default(),
+            stop: StopMatcher::new(&stops),
+            answer: Answer {
+                prompt_ids: ids,
+                token_ids: Vec::new(),
+                text: String::new(),
+                finish_reason: None,
+                dropped_messages,
+            },
+        });
+        Ok(prefilled)
+    }
+
+    /// The context is full in the middle of an answer: leaves out the oldest turn and runs the rest again, the answer
+    /// so far included. False when there is no turn to leave out.
+    fn drop_turn_and_prefill(&mut self) -> Result<bool> {
+        let Some(mut generation) = self.generation.take() else { return Err(no_answer()) };
+        let mut shortened = false;
+        if let Some(template) = &generation.template {
+            let count = drop_oldest_turn(&mut generation.messages);
+            if count > 0 {
+                let prompt_ids = self.render(&generation.messages, template)?;
+                let ids = [prompt_ids.as_slice(), &generation.answer.token_ids].concat();
+                self.session.prefill(&ids)?;
+                generation.answer.prompt_ids = prompt_ids;
+                generation.answer.dropped_messages += count;
+                shortened = true;
+            }
+        }
+        self.generation = Some(generation);
+        Ok(shortened)
+    }
+}
+
+impl<B: Backend> Generation<B> {
+    /// Adds decoded text to the answer as far as it can be shown; true when a stop text ended the answer.
+    fn show(&mut self, piece: &str) -> (String, bool) {
+        let (shown, stopped) = self.stop.push(piece);
+        self.answer.text.push_str(&shown);
+        if stopped {
+            self.answer.finish_reason = Some(FinishReason::Stop);
+        }
+        (shown, stopped)
+    }
+
+    /// Ends the answer and gives the text that was held back.
+    fn end(&mut self, reason: FinishReason, tokenizer: &Tokenizer) -> Result<String> {
+        let piece = self.decoder.finish(tokenizer)?;
+        let (mut shown, stopped) = self.show(&piece);
+        if !stopped {
+            let rest = self.stop.finish();
+            self.answer.text.push_str(&rest);
+            shown.push_str(&rest);
+        }
+        self.answer.finish_reason.get_or_insert(reason);
+        Ok(shown)
+    }
+}
+
+fn no_answer() -> Error {
+    Error::Request("no answer was begun".to_string())
+}
+
+/// Removes the oldest message that is not the system's and what follows it up to the next question, but never the
+/// last question. Returns how many messages went.
+fn drop_oldest_turn(messages: &mut Vec<Message>) -> usize {
+    let first = messages.iter().position(|message| message.role != Role::System).unwrap_or(messages.len());
+    let next = messages.iter().skip(first + 1).position(|message| message.role == Role::User);
+    match next {
+        Some(offset) => messages.drain(first..=first + offset).count(),
+        None => 0,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn roles(messages: &[Message]) -> String {
+        messages
+            .iter()
+            .map(|message| match message.role {
+                Role::System => 's',
+                Role::User => 'u',
+                Role::Assistant => 'a',
+            })
+            .collect()
+    }
+
+    #[test]
+    fn the_oldest_turn_goes_and_the_system_message_stays() {
+        let message = |role, content: &str| Message { role, content: content.to_string() };
+        let mut messages = vec![
+            message(Role::System, "s"),
+            message(Role::User, "1"),
+            message(Role::Assistant, "2"),
+            message(Role::User, "3"),
+            message(Role::Assistant, "4"),
+            message(Role::User, "5"),
+        ];
+        assert_eq!(drop_oldest_turn(&mut messages), 2);
+        assert_eq!((roles(&messages).as_str(), messages[1].content.as_str()), ("suau", "3"));
+        assert_eq!(drop_oldest_turn(&mut messages), 2);
+        assert_eq!(drop_oldest_turn(&mut messages), 0);
+        assert_eq!((roles(&messages).as_str(), messages[1].content.as_str()), ("su", "5"));
+    }
+}

@@ -1,0 +1,143 @@
+//! One sequence in the cache: prefills only what is new, decodes several tokens a round trip.
+
+use crate::backend::{Backend, Sampling, Segments};
+use crate::model::CausalLm;
+use crate::{Error, Result};
+
+/// Rows of a prompt that go through the model at a time; bounds the memory of activations.
+const PREFILL_ROWS: usize = 256;
+
+/// A model with one sequence.
+pub struct Session<B: Backend> {
+    model: CausalLm<B>,
+    cache: B::KvCache,
+    capacity: usize,
+    /// The tokens whose keys and values the cache holds.
+    cached: Vec<u32>,
+    next: Next<B>,
+}
+
+/// What the next token comes from.
+enum Next<B: Backend> {
+    /// Nothing was prefilled.
+    Nothing,
+    /// Logits `[1, vocab]` after the last cached token.
+    Logits(B::Tensor),
+    /// The token was chosen and read, but has not been through the model.
+    Token(B::Tokens, u32),
+}
+
+impl<B: Backend> Session<B> {
+    /// An empty sequence of at most `capacity` tokens.
+    ///
+    /// # Errors
+    /// When the device has no room for the cache.
+    pub fn new(model: CausalLm<B>, capacity: usize) -> Result<Self> {
+        let layers = model.config().num_hidden_layers;
+        let cache = model.backend().kv_cache(layers, model.trunk().heads(), 1, capacity)?;
+        Ok(Self { model, cache, capacity, cached: Vec::new(), next: Next::Nothing })
+    }
+
+    /// The model.
+    pub fn model(&self) -> &CausalLm<B> {
+        &self.model
+    }
+
+    /// Most tokens of the sequence.
+    pub fn capacity(&self) -> usize {
+        self.capacity
+    }
+
+    /// Tokens that have been through the model.
+    pub fn len(&self) -> usize {
+        self.cached.len()
+    }
+
+    /// True while no token has been through the model.
+    pub fn is_empty(&self) -> bool {
+        self.cached.is_empty()
+    }
+
+    /// Makes the sequence `ids`: keeps the beginning it shares with the present one, runs the rest through the model.
+    /// Returns how many tokens were kept.
+    ///
+    /// # Errors
+    /// When `ids` is empty, longer than the capacity, or has an id outside the vocabulary; when the device fails.
+    pub fn prefill(&mut self, ids: &[u32]) -> Result<usize> {
+        let vocab = self.model.config().vocab_size;
+        if let Some(id) = ids.iter().find(|id| **id as usize >= vocab) {
+            return Err(Error::Request(format!(
+                "token id {id} is outside the model's vocabulary of {vocab}; the tokenizer does not belong to this model"
+            )));
+        }
+        if ids.is_empty() || ids.len() > self.capacity {
+            return Err(Error::Request(format!(
+                "the prompt has {} tokens; expected 1 to {}, the context of this model",
+                ids.len(),
+                self.capacity
+            )));
+        }
+        let shared = self.cached.iter().zip(ids).take_while(|(a, b)| a == b).count();
+        // The last token always runs, for its logits.
+        let kept = shared.min(ids.len() - 1);
+        self.cached.truncate(kept);
+        self.next = Next::Nothing;
+        let mut logits = None;
+        for chunk in ids[kept..].chunks(PREFILL_ROWS) {
+            let tokens = self.model.backend().tokens(chunk)?;
+            let segments = Segments::continuation(chunk.len(), self.cached.len(), 0);
+            let last = self.cached.len() + chunk.len() == ids.len();
+            logits = self.run(&tokens, &segments, last)?;
+            self.cached.extend(chunk);
+        }
+        self.next = logits.map_or(Next::Nothing, Next::Logits);
+        Ok(kept)
+    }
+
+    /// Chooses up to `most` further tokens, as many as one round trip should bring; none when the sequence is full.
+    /// The last one has not been through the model yet; it goes with the next call.
+    ///
+    /// # Errors
+    /// When nothing was prefilled, or the device fails.
+    pub async fn decode(&mut self, most: usize, sampler: &mut B::Sampler, sampling: &Sampling) -> Result<Vec<u32>> {
+        let backend = self.model.backend().clone();
+        let waiting = match self.next {
+            Next::Token(_, id) => Some(id),
+            _ => None,
+        };
+        let room = self.capacity + 1 - self.cached.len() - usize::from(waiting.is_some());
+        let count = most.min(backend.tokens_per_round_trip()).min(room);
+        let mut chosen: Vec<B::Tokens> = Vec::with_capacity(count);
+        let mut position = self.cached.len();
+        for _ in 0..count {
+            let input = match chosen.last() {
+                Some(token) => Next::Token(token.clone(), 0),
+                None => std::mem::replace(&mut self.next, Next::Nothing),
+            };
+            let logits = match input {
+                Next::Nothing => return Err(Error::Request("there is no prompt to continue".to_string())),
+                Next::Logits(logits) => logits,
+                Next::Token(token, _) => {
+                    let segments = Segments::continuation(1, position, 0);
+                    position += 1;
+                    self.model.forward_cached(&token, &segments, &mut self.cache)?
+                }
+            };
+            chosen.push(backend.sample(&logits, sampler, sampling, position as u32)?);
+        }
+        let ids = backend.read_tokens(&chosen).await?;
+        if let (Some(token), Some((last, through))) = (chosen.pop(), ids.split_last()) {
+            self.cached.extend(waiting.into_iter().chain(through.iter().copied()));
+            self.next = Next::Token(token, *last);
+        }
+        Ok(ids)
+    }
+
+    fn run(&mut self, tokens: &B::Tokens, segments: &Segments, wanted: bool) -> Result<Option<B::Tensor>> {
+        if wanted {
+            self.model.forward_cached(tokens, segments, &mut self.cache).map(Some)
+        } else {
+            self.model.trunk().forward(tokens, segments, Some(&mut self.cache)).map(|_| None)
+        }
+    }
+}

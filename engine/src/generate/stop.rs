@@ -1,0 +1,90 @@
+//! Stop texts: text is released only once it can no longer be part of one.
+
+/// Looks for stop texts in streamed text.
+#[derive(Debug, Clone, Default)]
+pub(super) struct StopMatcher {
+    stops: Vec<String>,
+    held: String,
+}
+
+impl StopMatcher {
+    /// A matcher for `stops`; empty ones are ignored.
+    pub fn new(stops: &[String]) -> Self {
+        Self { stops: stops.iter().filter(|stop| !stop.is_empty()).cloned().collect(), held: String::new() }
+    }
+
+    /// Adds `text`. Returns what may be shown, and whether a stop text was found, which ends the answer before it.
+    pub fn push(&mut self, text: &str) -> (String, bool) {
+        self.held.push_str(text);
+        let found = self.stops.iter().filter_map(|stop| self.held.find(stop.as_str())).min();
+        if let Some(at) = found {
+            self.held.truncate(at);
+            return (std::mem::take(&mut self.held), true);
+        }
+        let rest = self.held.split_off(self.held.len() - self.longest_prefix_at_end());
+        (std::mem::replace(&mut self.held, rest), false)
+    }
+
+    /// What is held back, when no more text comes.
+    pub fn finish(&mut self) -> String {
+        std::mem::take(&mut self.held)
+    }
+
+    /// Length of the longest end of the held text that begins a stop text.
+    fn longest_prefix_at_end(&self) -> usize {
+        self.held
+            .char_indices()
+            .map(|(at, _)| &self.held[at..])
+            .find(|end| self.stops.iter().any(|stop| stop.starts_with(end)))
+            .map_or(0, str::len)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn run(stops: &[&str], pieces: &[&str]) -> (Vec<String>, bool, String) {
+        let stops: Vec<String> = stops.iter().map(ToString::to_string).collect();
+        let mut matcher = StopMatcher::new(&stops);
+        let mut shown = Vec::new();
+        for piece in pieces {
+            let (text, stopped) = matcher.push(piece);
+            shown.push(text);
+            if stopped {
+                return (shown, true, matcher.finish());
+            }
+        }
+        (shown, false, matcher.finish())
+    }
+
+    #[test]
+    fn text_without_stops_passes_at_once() {
+        assert_eq!(run(&[], &["a", "b"]), (vec!["a".into(), "b".into()], false, String::new()));
+    }
+
+    #[test]
+    fn a_stop_over_several_pieces_is_cut_away() {
+        let (shown, stopped, rest) = run(&["USER:"], &["Hi! US", "ER", ": more"]);
+        assert_eq!((shown.concat().as_str(), stopped, rest.as_str()), ("Hi! ", true, ""));
+    }
+
+    #[test]
+    fn a_false_start_is_released() {
+        let (shown, stopped, rest) = run(&["USER:"], &["a U", "SA", " US"]);
+        assert_eq!(shown, ["a ", "USA", " "]);
+        assert_eq!((stopped, rest.as_str()), (false, "US"));
+    }
+
+    #[test]
+    fn the_earliest_stop_wins() {
+        let (shown, stopped, _) = run(&["b", "abc"], &["xabc"]);
+        assert_eq!((shown.concat().as_str(), stopped), ("x", true));
+    }
+
+    #[test]
+    fn characters_of_several_bytes_are_not_split() {
+        let (shown, _, rest) = run(&["é!"], &["caf", "é", "s"]);
+        assert_eq!((shown, rest.as_str()), (vec!["caf".to_string(), String::new(), "és".into()], ""));
+    }
+}

@@ -1,0 +1,84 @@
+//! The trunk with a projection on the vocabulary.
+
+use super::{Llama, LoadProgress, Loader};
+use crate::backend::{Backend, Segments};
+use crate::config::Head;
+use crate::weights::{Checkpoint, Source};
+use crate::{ModelConfig, Result};
+
+/// A model that continues text.
+pub struct CausalLm<B: Backend> {
+    trunk: Llama<B>,
+    lm_head: B::Weight,
+}
+
+impl<B: Backend> CausalLm<B> {
+    /// Streams a checkpoint onto the device. `progress` is called after each chunk.
+    ///
+    /// # Errors
+    /// What the source, the checkpoint or the device report; a damaged file is reported before the model is used.
+    pub async fn load<S: Source>(
+        backend: &B,
+        checkpoint: &mut Checkpoint<S>,
+        progress: &mut dyn FnMut(LoadProgress),
+    ) -> Result<Self> {
+        let mut loader = Loader::new(backend, checkpoint, progress);
+        let trunk = Llama::load(backend, &mut loader).await?;
+        let lm_head = match trunk.config().head {
+            Head::Tied => trunk.embed_tokens.clone(),
+            Head::Untied => loader.matrix(&["lm_head.weight"]).await?,
+        };
+        loader.finish().await?;
+        Ok(Self { trunk, lm_head })
+    }
+
+    /// Everything below the head.
+    pub fn trunk(&self) -> &Llama<B> {
+        &self.trunk
+    }
+
+    /// The model's sizes.
+    pub fn config(&self) -> &ModelConfig {
+        self.trunk.config()
+    }
+
+    /// Where the model lies.
+    pub fn backend(&self) -> &B {
+        self.trunk.backend()
+    }
+
+    /// Logits of every row of whole documents: `[tokens, vocab_size]`.
+    ///
+    /// # Errors
+    /// When the device fails.
+    pub fn forward(&self, tokens: &B::Tokens, segments: &Segments) -> Result<B::Tensor> {
+        let x = self.trunk.forward(tokens, segments, None)?;
+        self.logits(&x)
+    }
+
+    /// Logits of the last row of each segment, which is appended to its sequence in the cache:
+    /// `[segments, vocab_size]`.
+    ///
+    /// # Errors
+    /// When the batch does not fit the cache, or the device fails.
+    pub fn forward_cached(
+        &self,
+        tokens: &B::Tokens,
+        segments: &Segments,
+        cache: &mut B::KvCache,
+    ) -> Result<B::Tensor> {
+        let mut x = self.trunk.forward(tokens, segments, Some(cache))?;
+        if segments.len() < segments.rows() {
+            x = self.backend().select_rows(&x, &segments.last_rows())?;
+        }
+        self.logits(&x)
+    }
+
+    /// Logits of hidden rows before the final norm: `[rows, vocab_size]`.
+    ///
+    /// # Errors
+    /// When the device fails.
+    pub fn logits(&self, x: &B::Tensor) -> Result<B::Tensor> {
+        self.trunk.head(x, &self.lm_head, None)
+    }
+}

@@ -1,0 +1,140 @@
+//! The LLaMA trunk: embedding, blocks, and the gain of the final norm (arXiv 2302.13971; names as in transformers'
+//! `modeling_llama.py`).
+
+use super::Loader;
+use crate::backend::{Backend, HeadLayout, Segments};
+use crate::weights::Source;
+use crate::{ModelConfig, Result};
+
+/// Everything below a model's head.
+pub struct Llama<B: Backend> {
+    backend: B,
+    config: ModelConfig,
+    pub(super) embed_tokens: B::Weight,
+    blocks: Vec<Block<B>>,
+    norm: B::Weight,
+    /// `[1, head_dim / 2]`, radians per position.
+    frequencies: B::Tensor,
+}
+
+/// One block. Fused weights keep the rows of q, k and v, and of gate and up, together.
+struct Block<B: Backend> {
+    input_layernorm: B::Weight,
+    qkv_proj: B::Weight,
+    qkv_bias: Option<B::Weight>,
+    o_proj: B::Weight,
+    o_bias: Option<B::Weight>,
+    post_attention_layernorm: B::Weight,
+    gate_up_proj: B::Weight,
+    gate_up_bias: Option<B::Weight>,
+    down_proj: B::Weight,
+    down_bias: Option<B::Weight>,
+}
+
+impl<B: Backend> Llama<B> {
+    /// Reads the trunk's parameters in the order of [`ModelConfig::params`].
+    ///
+    /// # Errors
+    /// What the source, the checkpoint or the device report.
+    pub async fn load<S: Source>(backend: &B, loader: &mut Loader<'_, B, S>) -> Result<Self> {
+        let config = loader.config().clone();
+        let embed_tokens = loader.matrix(&["model.embed_tokens.weight"]).await?;
+        let mut blocks = Vec::with_capacity(config.num_hidden_layers);
+        for index in 0..config.num_hidden_layers {
+            blocks.push(Block::load(loader, index, &config).await?);
+        }
+        let norm = loader.vector(&["model.norm.weight"]).await?;
+        let frequencies = config.inverse_frequencies();
+        let frequencies = backend.tensor([1, frequencies.len()], &frequencies)?;
+        Ok(Self { backend: backend.clone(), config, embed_tokens, blocks, norm, frequencies })
+    }
+
+    /// The model's sizes.
+    pub fn config(&self) -> &ModelConfig {
+        &self.config
+    }
+
+    /// Where the model lies.
+    pub fn backend(&self) -> &B {
+        &self.backend
+    }
+
+    /// How a fused row's heads lie.
+    pub fn heads(&self) -> HeadLayout {
+        HeadLayout {
+            heads: self.config.num_attention_heads,
+            kv_heads: self.config.num_key_value_heads,
+            head_dim: self.config.head_dim,
+        }
+    }
+
+    /// The residual stream after the last block, before the final norm: `[tokens, hidden_size]`.
+    ///
+    /// With a cache, rows attend to their sequence's past and are appended to it; without one, every segment is a
+    /// whole document.
+    ///
+    /// # Errors
+    /// When the batch does not fit the cache, or the device fails.
+    pub fn forward(
+        &self,
+        tokens: &B::Tokens,
+        segments: &Segments,
+        mut cache: Option<&mut B::KvCache>,
+    ) -> Result<B::Tensor> {
+        let (backend, heads, eps) = (&self.backend, self.heads(), self.config.rms_norm_eps);
+        let mut x = backend.embed(&self.embed_tokens, tokens)?;
+        for (index, block) in self.blocks.iter().enumerate() {
+            backend.enter_block(index)?;
+            let qkv =
+                backend.rms_norm_linear(&x, &block.input_layernorm, eps, &block.qkv_proj, block.qkv_bias.as_ref())?;
+            let attended = match cache.as_deref_mut() {
+                Some(cache) => {
+                    backend.rope_attention_cached(cache, index, &qkv, heads, segments, &self.frequencies)?
+                }
+                None => {
+                    let rotated = backend.rope(&qkv, heads, segments, &self.frequencies)?;
+                    backend.attention(&rotated, heads, segments)?
+                }
+            };
+            x = backend.linear_add(&attended, &block.o_proj, block.o_bias.as_ref(), &x)?;
+            let gated = backend.rms_norm_gate_up(
+                &x,
+                &block.post_attention_layernorm,
+                eps,
+                &block.gate_up_proj,
+                block.gate_up_bias.as_ref(),
+            )?;
+            x = backend.linear_add(&gated, &block.down_proj, block.down_bias.as_ref(), &x)?;
+        }
+        backend.enter_block(self.blocks.len())?;
+        Ok(x)
+    }
+
+    /// The final norm and a head's projection: `[tokens, head rows]`.
+    ///
+    /// # Errors
+    /// When the device fails.
+    pub fn head(&self, x: &B::Tensor, weight: &B::Weight, bias: Option<&B::Weight>) -> Result<B::Tensor> {
+        self.backend.rms_norm_linear(x, &self.norm, self.config.rms_norm_eps, weight, bias)
+    }
+}
+
+impl<B: Backend> Block<B> {
+    async fn load<S: Source>(loader: &mut Loader<'_, B, S>, index: usize, config: &ModelConfig) -> Result<Self> {
+        let name = |part: &str| format!("model.layers.{index}.{part}");
+        let qkv = |kind: &str| ["q", "k", "v"].map(|part| name(&format!("self_attn.{part}_proj.{kind}")));
+        let gate_up = |kind: &str| ["gate", "up"].map(|part| name(&format!("mlp.{part}_proj.{kind}")));
+        Ok(Self {
+            input_layernorm: loader.vector(&[name("input_layernorm.weight")]).await?,
+            qkv_proj: loader.matrix(&qkv("weight")).await?,
+            qkv_bias: loader.bias(config.attention_bias, &qkv("bias")).await?,
+            o_proj: loader.matrix(&[name("self_attn.o_proj.weight")]).await?,
+            o_bias: loader.bias(config.attention_bias, &[name("self_attn.o_proj.bias")]).await?,
+            post_attention_layernorm: loader.vector(&[name("post_attention_layernorm.weight")]).await?,
+            gate_up_proj: loader.matrix(&gate_up("weight")).await?,
+            gate_up_bias: loader.bias(config.mlp_bias, &gate_up("bias")).await?,
+            down_proj: loader.matrix(&[name("mlp.down_proj.weight")]).await?,
+            down_bias: loader.bias(config.mlp_bias, &[name("mlp.down_proj.bias")]).await?,
+        })
+    }
+}
