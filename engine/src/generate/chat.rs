@@ -134,7 +134,7 @@ impl<B: Backend> Chat<B> {
         }
         let most = generation.options.max_tokens - generation.answer.token_ids.len();
         if most == 0 {
-            return Ok(Step::Text(generation.end(FinishReason::Length, &self.tokenizer)?));
+            return Ok(Step::Text(generation.end(FinishReason::Length)));
         }
         let sampling = generation.options.sampling;
         let ids = self.session.decode(most, &mut generation.sampler, &sampling).await?;
@@ -143,16 +143,16 @@ impl<B: Backend> Chat<B> {
                 return Ok(Step::Text(String::new()));
             }
             let generation = self.generation.as_mut().ok_or_else(no_answer)?;
-            return Ok(Step::Text(generation.end(FinishReason::Length, &self.tokenizer)?));
+            return Ok(Step::Text(generation.end(FinishReason::Length)));
         }
         let mut text = String::new();
         for id in ids {
             generation.answer.token_ids.push(id);
             if self.end_ids.contains(&id) {
-                text.push_str(&generation.end(FinishReason::Stop, &self.tokenizer)?);
+                text.push_str(&generation.end(FinishReason::Stop));
                 break;
             }
-            let piece = generation.decoder.push(&self.tokenizer, id)?;
+            let piece = generation.decoder.push(&self.tokenizer, id);
             let (shown, stopped) = generation.show(&piece);
             text.push_str(&shown);
             if stopped {
@@ -200,7 +200,7 @@ impl<B: Backend> Chat<B> {
             template,
             options: options.clone(),
             sampler,
-            decoder: DecodeStream::default(),
+            decoder: self.tokenizer.stream(),
             stop: StopMatcher::new(&stops),
             answer: Answer {
                 prompt_ids: ids,
@@ -246,8 +246,8 @@ impl<B: Backend> Generation<B> {
     }
 
     /// Ends the answer and gives the text that was held back.
-    fn end(&mut self, reason: FinishReason, tokenizer: &Tokenizer) -> Result<String> {
-        let piece = self.decoder.finish(tokenizer)?;
+    fn end(&mut self, reason: FinishReason) -> String {
+        let piece = self.decoder.finish();
         let (mut shown, stopped) = self.show(&piece);
         if !stopped {
             let rest = self.stop.finish();
@@ -255,7 +255,7 @@ impl<B: Backend> Generation<B> {
             shown.push_str(&rest);
         }
         self.answer.finish_reason.get_or_insert(reason);
-        Ok(shown)
+        shown
     }
 }
 

@@ -61,12 +61,7 @@ impl<B: Backend> CausalLm<B> {
     ///
     /// # Errors
     /// When the batch does not fit the cache, or the device fails.
-    pub fn forward_cached(
-        &self,
-        tokens: &B::Tokens,
-        segments: &Segments,
-        cache: &mut B::KvCache,
-    ) -> Result<B::Tensor> {
+    pub fn forward_cached(&self, tokens: &B::Tokens, segments: &Segments, cache: &mut B::KvCache) -> Result<B::Tensor> {
         let mut x = self.trunk.forward(tokens, segments, Some(cache))?;
         if segments.len() < segments.rows() {
             x = self.backend().select_rows(&x, &segments.last_rows())?;

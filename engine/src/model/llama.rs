@@ -88,9 +88,7 @@ impl<B: Backend> Llama<B> {
             let qkv =
                 backend.rms_norm_linear(&x, &block.input_layernorm, eps, &block.qkv_proj, block.qkv_bias.as_ref())?;
             let attended = match cache.as_deref_mut() {
-                Some(cache) => {
-                    backend.rope_attention_cached(cache, index, &qkv, heads, segments, &self.frequencies)?
-                }
+                Some(cache) => backend.rope_attention_cached(cache, index, &qkv, heads, segments, &self.frequencies)?,
                 None => {
                     let rotated = backend.rope(&qkv, heads, segments, &self.frequencies)?;
                     backend.attention(&rotated, heads, segments)?

@@ -26,11 +26,7 @@ pub struct Loader<'a, B: Backend, S: Source> {
 
 impl<'a, B: Backend, S: Source> Loader<'a, B, S> {
     /// A loader at the checkpoint's first parameter.
-    pub fn new(
-        backend: &'a B,
-        checkpoint: &'a mut Checkpoint<S>,
-        progress: &'a mut dyn FnMut(LoadProgress),
-    ) -> Self {
+    pub fn new(backend: &'a B, checkpoint: &'a mut Checkpoint<S>, progress: &'a mut dyn FnMut(LoadProgress)) -> Self {
         let state = LoadProgress { bytes: 0, total: checkpoint.total_bytes() };
         Self { backend, checkpoint, progress, state }
     }

@@ -96,8 +96,8 @@ fn byte_of(c: char) -> Option<u8> {
 
 /// Turns ids into text as they come. The pieces put together are the text of all ids; a piece is empty while a
 /// character's bytes are still incomplete.
-pub struct DecodeStream<'a> {
-    tokenizer: &'a Tokenizer,
+#[derive(Debug, Clone)]
+pub struct DecodeStream {
     skip_special: bool,
     /// Bytes of a character that is not complete yet.
     pending: Vec<u8>,
@@ -105,14 +105,15 @@ pub struct DecodeStream<'a> {
     started: bool,
 }
 
-impl<'a> DecodeStream<'a> {
-    pub(super) fn new(tokenizer: &'a Tokenizer, skip_special: bool) -> Self {
-        Self { tokenizer, skip_special, pending: Vec::new(), started: false }
+impl DecodeStream {
+    pub(super) fn new(skip_special: bool) -> Self {
+        Self { skip_special, pending: Vec::new(), started: false }
     }
 
-    /// The text that `id` completes. An id without a token (a padded row of the model's embedding) adds nothing.
-    pub fn push(&mut self, id: u32) -> String {
-        let Tokenizer { inner, spelling, .. } = self.tokenizer;
+    /// The text that `id` of `tokenizer` completes. An id without a token (a padded row of the model's embedding)
+    /// adds nothing.
+    pub fn push(&mut self, tokenizer: &Tokenizer, id: u32) -> String {
+        let Tokenizer { inner, spelling, .. } = tokenizer;
         let added = inner.get_added_vocabulary();
         let Some(token) = inner.id_to_token(id).filter(|t| !(self.skip_special && added.is_special_token(t))) else {
             return String::new();
@@ -127,7 +128,7 @@ impl<'a> DecodeStream<'a> {
     }
 
     /// What is left when no more ids come: nothing, or U+FFFD for a character that was never completed.
-    pub fn finish(mut self) -> String {
+    pub fn finish(&mut self) -> String {
         self.take(true)
     }
 

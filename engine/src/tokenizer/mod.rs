@@ -69,22 +69,22 @@ impl Tokenizer {
     /// # Errors
     /// When an id is not in the vocabulary.
     pub fn decode(&self, ids: &[u32], skip_special: bool) -> Result<String> {
-        let mut stream = DecodeStream::new(self, skip_special);
+        let mut stream = DecodeStream::new(skip_special);
         let mut text = String::new();
         for &id in ids {
             if self.inner.id_to_token(id).is_none() {
                 let size = self.vocab_size();
                 return Err(Error::Request(format!("token id {id} is not in the tokenizer's vocabulary of {size}")));
             }
-            text += &stream.push(id);
+            text += &stream.push(self, id);
         }
         text += &stream.finish();
         Ok(text)
     }
 
     /// Decodes ids one at a time, as a model makes them, leaving out special tokens.
-    pub fn stream(&self) -> DecodeStream<'_> {
-        DecodeStream::new(self, true)
+    pub fn stream(&self) -> DecodeStream {
+        DecodeStream::new(true)
     }
 
     /// The id of a token by its spelling in the vocabulary.
