@@ -1,7 +1,7 @@
 //! Every block format decodes to the values that ggml gives, bit for bit.
 
 use paddock_engine::weights::{Encoding, dequantize};
-use paddock_tests::fixture;
+use paddock_tests::fixture_source;
 use safetensors::SafeTensors;
 
 const ENCODINGS: [Encoding; 10] = [
@@ -19,8 +19,8 @@ const ENCODINGS: [Encoding; 10] = [
 
 #[test]
 fn every_block_kind_has_ggml_s_values() {
-    let file = std::fs::read(fixture("gguf-blocks").join("expected.safetensors")).unwrap();
-    let tensors = SafeTensors::deserialize(&file).unwrap();
+    let source = fixture_source("gguf-blocks");
+    let tensors = SafeTensors::deserialize(&source.files["expected.safetensors"]).unwrap();
     for encoding in ENCODINGS {
         let bytes = tensors.tensor(&format!("{encoding:?}.bytes")).unwrap().data().to_vec();
         let values = tensors.tensor(&format!("{encoding:?}.values")).unwrap().data().to_vec();

@@ -56,7 +56,11 @@ impl Encoding {
 
     /// Bytes of a row of `cols` values; `None` when `cols` is not a whole number of blocks.
     pub const fn row_bytes(self, cols: usize) -> Option<usize> {
-        if cols.is_multiple_of(self.block_values()) { Some(cols / self.block_values() * self.block_bytes()) } else { None }
+        if cols.is_multiple_of(self.block_values()) {
+            Some(cols / self.block_values() * self.block_bytes())
+        } else {
+            None
+        }
     }
 
     /// True for the block formats.
