@@ -1,6 +1,7 @@
 //! What the tests share.
 
 pub mod browser;
+pub mod program;
 pub mod site;
 
 mod fixtures;

@@ -1,15 +1,14 @@
 //! The built page with packs of fixtures, on a local server.
 
 use std::collections::BTreeMap;
-use std::fs;
 use std::net::Ipv4Addr;
 use std::path::Path;
-use std::process::Command;
 
 use tempfile::TempDir;
 use xtask::server::{Fault, Server, Site};
 use xtask::{models, workspace};
 
+use crate::program::pack;
 use crate::skip;
 
 /// A served page whose models are this test's own.
@@ -43,19 +42,4 @@ impl TestSite {
     pub fn page(&self, query: &str) -> String {
         format!("{}?{query}", self.server.url())
     }
-}
-
-/// Packs the model at `source` into `output` with the real program.
-pub fn pack(source: &Path, output: &Path, arguments: &[&str]) {
-    let paddock = workspace::paddock(false).expect("the paddock binary");
-    fs::create_dir_all(output.parent().expect("a folder")).expect("a folder for packs");
-    let run = Command::new(paddock)
-        .args(["pack", "--model"])
-        .arg(source)
-        .arg("--output")
-        .arg(output)
-        .args(arguments)
-        .output()
-        .expect("paddock runs");
-    assert!(run.status.success(), "paddock pack: {}", String::from_utf8_lossy(&run.stderr));
 }

@@ -1,0 +1,51 @@
+//! The real `paddock` program, as a person runs it.
+
+use std::ffi::OsStr;
+use std::path::Path;
+use std::process::{Command, Output};
+use std::sync::OnceLock;
+
+use xtask::workspace;
+
+/// The program, ready for arguments. It is built on first use.
+pub fn paddock() -> Command {
+    static BUILT: OnceLock<std::path::PathBuf> = OnceLock::new();
+    Command::new(BUILT.get_or_init(|| workspace::paddock(false).expect("the paddock binary")))
+}
+
+/// Runs the program and gives what it prints on standard output.
+///
+/// # Panics
+/// When it fails, with what it says.
+pub fn run(arguments: &[&dyn AsRef<OsStr>]) -> String {
+    let output = output(arguments);
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    String::from_utf8(output.stdout).expect("UTF-8 on standard output")
+}
+
+/// Runs the program, which must refuse in the one way it may: exit code 1, nothing on standard output, one plain
+/// sentence on standard error that contains every one of `words`.
+pub fn refuses(arguments: &[&dyn AsRef<OsStr>], words: &[&str]) {
+    let output = output(arguments);
+    let stderr = String::from_utf8_lossy(&output.stderr);
+    assert_eq!(output.status.code(), Some(1), "exit code; standard error: {stderr}");
+    assert!(output.stdout.is_empty(), "standard output: {}", String::from_utf8_lossy(&output.stdout));
+    assert!(!stderr.contains("panicked"), "{stderr}");
+    let errors: Vec<&str> = stderr.lines().filter(|line| line.starts_with("error: ")).collect();
+    let [sentence] = errors[..] else { panic!("expected one sentence, got: {stderr}") };
+    assert!(sentence.len() < 400, "too long to read: {sentence}");
+    for word in words {
+        assert!(sentence.contains(word), "expected {word:?} in: {sentence}");
+    }
+}
+
+/// Packs the model at `source` into the folder `output`.
+pub fn pack(source: &Path, output: &Path, arguments: &[&str]) {
+    let mut all: Vec<&dyn AsRef<OsStr>> = vec![&"pack", &"--model", &source, &"--output", &output];
+    all.extend(arguments.iter().map(|argument| argument as &dyn AsRef<OsStr>));
+    run(&all);
+}
+
+fn output(arguments: &[&dyn AsRef<OsStr>]) -> Output {
+    paddock().args(arguments.iter().map(AsRef::as_ref)).output().expect("paddock runs")
+}
