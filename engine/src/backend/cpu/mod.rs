@@ -1,5 +1,198 @@
 //! The CPU backend: the reference, and what runs where there is no usable GPU.
+//!
+//! All arithmetic is f32 and exact in this sense: every output value takes the same operations in the same order however
+//! many rows a batch has, so cached decoding equals the full pass and packed documents equal separate ones, bit for
+//! bit. Weights stay in their file's encoding and are unpacked in registers.
+
+mod add;
+mod attention;
+mod embed;
+mod exp;
+mod kv_cache;
+mod lanes;
+mod linear;
+mod packing;
+mod plane;
+mod rms_norm;
+mod rope;
+mod sample;
+mod scales;
+mod select_rows;
+mod silu_mul;
+mod team;
+#[cfg(test)]
+mod testing;
+mod weight;
+
+use std::sync::Arc;
+
+pub use kv_cache::KvCache;
+pub use sample::Sampler;
+pub use weight::Weight;
+
+use super::{Backend, DeviceInfo, DeviceKind, HeadLayout, Sampling, Segments, WeightPart};
+use crate::{Error, Result};
 
 /// Computes on this process's own processor.
 #[derive(Debug, Clone)]
-pub struct Cpu;
+pub struct Cpu {
+    simd: lanes::Simd,
+    team: Arc<team::Team>,
+}
+
+/// A matrix of activations.
+#[derive(Debug, Clone)]
+pub struct Tensor {
+    shape: [usize; 2],
+    values: Arc<Vec<f32>>,
+}
+
+/// Token ids.
+#[derive(Debug, Clone)]
+pub struct Tokens(Arc<[u32]>);
+
+impl Tensor {
+    fn new(shape: [usize; 2], values: Vec<f32>) -> Self {
+        debug_assert_eq!(shape[0] * shape[1], values.len());
+        Self { shape, values: Arc::new(values) }
+    }
+}
+
+impl Cpu {
+    /// Uses every thread of the machine; in a browser there is one.
+    pub fn new() -> Self {
+        Self::with_threads(std::thread::available_parallelism().map_or(1, usize::from))
+    }
+
+    /// Uses `threads` threads, the calling one included.
+    pub fn with_threads(threads: usize) -> Self {
+        Self { simd: lanes::Simd::detect(), team: Arc::new(team::Team::new(threads)) }
+    }
+}
+
+impl Default for Cpu {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl Backend for Cpu {
+    type Tensor = Tensor;
+    type Weight = Weight;
+    type Tokens = Tokens;
+    type KvCache = KvCache;
+    type Sampler = Sampler;
+
+    fn device(&self) -> DeviceInfo {
+        let name = match self.team.threads() {
+            1 => "CPU, 1 thread".to_string(),
+            threads => format!("CPU, {threads} threads"),
+        };
+        DeviceInfo { name, kind: DeviceKind::Cpu }
+    }
+
+    fn create_weight(&self, label: &str, cols: usize, parts: &[WeightPart]) -> Result<Weight> {
+        weight::create(self, label, cols, parts)
+    }
+
+    fn write_rows(&self, weight: &mut Weight, first_row: usize, bytes: &[u8]) -> Result<()> {
+        weight::write_rows(self, weight, first_row, bytes)
+    }
+
+    fn tensor(&self, shape: [usize; 2], values: &[f32]) -> Result<Tensor> {
+        if shape[0].checked_mul(shape[1]) != Some(values.len()) {
+            return Err(Error::Shape {
+                op: "tensor",
+                expected: format!("the values of a matrix {shape:?}"),
+                got: format!("{} values", values.len()),
+            });
+        }
+        Ok(Tensor::new(shape, values.to_vec()))
+    }
+
+    fn tokens(&self, ids: &[u32]) -> Result<Tokens> {
+        Ok(Tokens(ids.into()))
+    }
+
+    fn shape(&self, x: &Tensor) -> [usize; 2] {
+        x.shape
+    }
+
+    async fn read(&self, x: &Tensor) -> Result<Vec<f32>> {
+        Ok(x.values.to_vec())
+    }
+
+    async fn read_tokens(&self, tokens: &[Tokens]) -> Result<Vec<u32>> {
+        Ok(tokens.iter().flat_map(|tokens| tokens.0.iter().copied()).collect())
+    }
+
+    fn embed(&self, table: &Weight, ids: &Tokens) -> Result<Tensor> {
+        embed::embed(self, table, ids)
+    }
+
+    fn rms_norm(&self, x: &Tensor, gain: &Weight, eps: f32) -> Result<Tensor> {
+        rms_norm::rms_norm(self, x, gain, eps)
+    }
+
+    fn linear(&self, x: &Tensor, weight: &Weight, bias: Option<&Weight>) -> Result<Tensor> {
+        linear::linear(self, x, weight, bias)
+    }
+
+    fn rope(&self, qkv: &Tensor, heads: HeadLayout, segments: &Segments, frequencies: &Tensor) -> Result<Tensor> {
+        rope::rope(qkv, heads, segments, frequencies)
+    }
+
+    fn attention(&self, qkv: &Tensor, heads: HeadLayout, segments: &Segments) -> Result<Tensor> {
+        attention::attention(self, qkv, heads, segments)
+    }
+
+    fn kv_cache(&self, layers: usize, heads: HeadLayout, sequences: usize, capacity: usize) -> Result<KvCache> {
+        Ok(KvCache::new(layers, heads, sequences, capacity))
+    }
+
+    fn cache_append(
+        &self,
+        cache: &mut KvCache,
+        layer: usize,
+        qkv: &Tensor,
+        heads: HeadLayout,
+        segments: &Segments,
+    ) -> Result<()> {
+        kv_cache::cache_append(cache, layer, qkv, heads, segments)
+    }
+
+    fn attention_cached(
+        &self,
+        cache: &KvCache,
+        layer: usize,
+        qkv: &Tensor,
+        heads: HeadLayout,
+        segments: &Segments,
+    ) -> Result<Tensor> {
+        attention::attention_cached(self, cache, layer, qkv, heads, segments)
+    }
+
+    fn silu_mul(&self, gate_up: &Tensor) -> Result<Tensor> {
+        silu_mul::silu_mul(self, gate_up)
+    }
+
+    fn add(&self, a: &Tensor, b: &Tensor) -> Result<Tensor> {
+        add::add(a, b)
+    }
+
+    fn select_rows(&self, x: &Tensor, rows: &[usize]) -> Result<Tensor> {
+        select_rows::select_rows(x, rows)
+    }
+
+    fn sampler(&self, vocab: usize) -> Result<Sampler> {
+        Ok(Sampler::new(vocab))
+    }
+
+    fn mark_seen(&self, sampler: &mut Sampler, ids: &[u32]) -> Result<()> {
+        sample::mark_seen(sampler, ids)
+    }
+
+    fn sample(&self, logits: &Tensor, sampler: &mut Sampler, sampling: &Sampling, position: u32) -> Result<Tokens> {
+        sample::sample(self, logits, sampler, sampling, position)
+    }
+}

@@ -1,0 +1,224 @@
+//! Eight numbers at a time: what the kernels are written in.
+//!
+//! A kernel is generic over [`Lanes`] and compiled once for each implementation: AVX2 with FMA where the processor has
+//! it, simd128 in the browser, plain arrays that the compiler vectorises elsewhere. Which one runs is found out once,
+//! when the backend is made ([`Simd::detect`]).
+
+#[cfg(target_arch = "x86_64")]
+mod avx2;
+#[cfg(not(target_arch = "wasm32"))]
+mod portable;
+#[cfg(target_arch = "wasm32")]
+mod wasm;
+
+/// Number of lanes.
+pub(super) const LANES: usize = 8;
+
+/// Eight f32 or i32 and the operations on them.
+///
+/// Every method is `#[inline(always)]`, and so must be every function between [`Simd::run`] and them: only what is
+/// inlined into the entry point is compiled for its instruction set.
+pub(super) trait Lanes: Copy {
+    /// Eight f32.
+    type F32: Copy;
+    /// Eight i32.
+    type I32: Copy;
+
+    fn splat(self, value: f32) -> Self::F32;
+    fn load(self, values: &[f32; LANES]) -> Self::F32;
+    fn store(self, values: Self::F32) -> [f32; LANES];
+    fn add(self, a: Self::F32, b: Self::F32) -> Self::F32;
+    fn mul(self, a: Self::F32, b: Self::F32) -> Self::F32;
+    /// `a · b + c`, rounded once where the processor can.
+    fn mul_add(self, a: Self::F32, b: Self::F32, c: Self::F32) -> Self::F32;
+
+    /// Unsigned bytes.
+    fn bytes(self, values: &[u8; 8]) -> Self::I32;
+    /// Signed bytes.
+    fn signed_bytes(self, values: &[u8; 8]) -> Self::I32;
+    /// Signed little-endian 16-bit integers.
+    fn shorts(self, values: &[u8; 16]) -> Self::I32;
+    /// The low halves of 16 bytes, then their high halves.
+    fn nibbles(self, values: &[u8; 16]) -> [Self::I32; 4];
+    /// `value` in the lanes whose bit is set in `mask`, 0 in the others.
+    fn bits(self, mask: u8, value: i32) -> Self::I32;
+
+    fn splat_i32(self, value: i32) -> Self::I32;
+    fn and(self, a: Self::I32, b: Self::I32) -> Self::I32;
+    fn or(self, a: Self::I32, b: Self::I32) -> Self::I32;
+    fn sub(self, a: Self::I32, b: Self::I32) -> Self::I32;
+    /// All bits of a lane where `a > b`.
+    fn greater(self, a: Self::I32, b: Self::I32) -> Self::I32;
+    fn shift_left<const BITS: i32>(self, a: Self::I32) -> Self::I32;
+    /// Shifts zeros in.
+    fn shift_right<const BITS: i32>(self, a: Self::I32) -> Self::I32;
+    /// The nearest floats.
+    fn to_f32(self, a: Self::I32) -> Self::F32;
+    /// The floats that have these bits.
+    fn from_bits(self, a: Self::I32) -> Self::F32;
+
+    /// The sum of the lanes, always in the same order.
+    #[inline(always)]
+    fn sum(self, values: Self::F32) -> f32 {
+        let [a, b, c, d, e, f, g, h] = self.store(values);
+        ((a + e) + (c + g)) + ((b + f) + (d + h))
+    }
+
+    /// IEEE halves, exactly; by way of integers because F16C is not part of every AVX2 processor's promise.
+    #[inline(always)]
+    fn halves(self, values: &[u8; 16]) -> Self::F32 {
+        let half = self.shorts(values);
+        let shifted = self.shift_left::<13>(half);
+        let magnitude = self.and(shifted, self.splat_i32(0x0fff_e000));
+        // Exponent 31 means infinite or not a number: it becomes exponent 255 after the multiplication.
+        let not_finite = self.greater(magnitude, self.splat_i32(0x0f7f_ffff));
+        let sign = self.and(half, self.splat_i32(i32::MIN));
+        let scaled = self.mul(self.from_bits(self.or(magnitude, sign)), self.splat(5.192_296_9e33)); // 2^112
+        self.or_bits(scaled, self.and(not_finite, self.splat_i32(0x7f80_0000)))
+    }
+
+    /// Brain floats.
+    #[inline(always)]
+    fn brain_floats(self, values: &[u8; 16]) -> Self::F32 {
+        self.from_bits(self.shift_left::<16>(self.shorts(values)))
+    }
+
+    /// `a` with further bits set.
+    fn or_bits(self, a: Self::F32, bits: Self::I32) -> Self::F32;
+}
+
+/// A computation that is compiled for every instruction set.
+pub(super) trait Kernel {
+    /// What it returns.
+    type Output;
+    /// Runs it. To be marked `#[inline(always)]`.
+    fn run<L: Lanes>(self, lanes: L) -> Self::Output;
+}
+
+/// The instruction set that this processor has.
+#[derive(Debug, Clone, Copy)]
+pub(super) enum Simd {
+    #[cfg(target_arch = "x86_64")]
+    Avx2(avx2::Avx2),
+    #[cfg(not(target_arch = "wasm32"))]
+    Portable(portable::Portable),
+    #[cfg(target_arch = "wasm32")]
+    Wasm(wasm::Simd128),
+}
+
+impl Simd {
+    /// The fastest one.
+    pub(super) fn detect() -> Self {
+        #[cfg(target_arch = "x86_64")]
+        if let Some(lanes) = avx2::Avx2::detect() {
+            return Self::Avx2(lanes);
+        }
+        #[cfg(not(target_arch = "wasm32"))]
+        return Self::Portable(portable::Portable);
+        #[cfg(target_arch = "wasm32")]
+        Self::Wasm(wasm::Simd128)
+    }
+
+    /// Runs `kernel` with it.
+    pub(super) fn run<K: Kernel>(self, kernel: K) -> K::Output {
+        match self {
+            #[cfg(target_arch = "x86_64")]
+            Self::Avx2(lanes) => lanes.vectorize(kernel),
+            #[cfg(not(target_arch = "wasm32"))]
+            Self::Portable(lanes) => kernel.run(lanes),
+            #[cfg(target_arch = "wasm32")]
+            Self::Wasm(lanes) => kernel.run(lanes),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Every way of reading integers and floats, and a sum.
+    struct Everything;
+
+    impl Kernel for Everything {
+        type Output = Vec<[f32; 8]>;
+
+        #[inline(always)]
+        fn run<L: Lanes>(self, l: L) -> Vec<[f32; 8]> {
+            let mut bytes = [0u8; 16];
+            for (i, byte) in bytes.iter_mut().enumerate() {
+                *byte = (i * 37 + 11) as u8;
+            }
+            let eight = [0, 1, 2, 127, 128, 200, 254, 255];
+            let mut out = vec![
+                l.store(l.to_f32(l.bytes(&eight))),
+                l.store(l.to_f32(l.signed_bytes(&eight))),
+                l.store(l.to_f32(l.shorts(&bytes))),
+                l.store(l.to_f32(l.bits(0b1010_0110, 16))),
+                l.store(l.to_f32(l.shift_right::<3>(l.bytes(&eight)))),
+                l.store(l.to_f32(l.sub(l.bytes(&eight), l.splat_i32(32)))),
+                l.store(l.brain_floats(bytemuck::cast_ref(
+                    &[1.5f32, -2.0, 3.0, 0.25].map(|v| [0u16, (v.to_bits() >> 16) as u16]),
+                ))),
+            ];
+            out.extend(l.nibbles(&bytes).into_iter().map(|q| l.store(l.to_f32(q))));
+            let values = l.load(&[1.0, 2.0, 3.0, 4.0, 5.0, 6.0, 7.0, 8.5]);
+            out.push([l.sum(values); 8]);
+            out.push(l.store(l.mul_add(values, l.splat(2.0), l.splat(-1.0))));
+            out
+        }
+    }
+
+    #[test]
+    fn operations_have_their_meaning() {
+        let out = Simd::detect().run(Everything);
+        let byte = |i: usize| (i * 37 + 11) as u8;
+        assert_eq!(out[0], [0.0, 1.0, 2.0, 127.0, 128.0, 200.0, 254.0, 255.0]);
+        assert_eq!(out[1], [0.0, 1.0, 2.0, 127.0, -128.0, -56.0, -2.0, -1.0]);
+        for i in 0..8 {
+            assert_eq!(out[2][i], f32::from(i16::from_le_bytes([byte(2 * i), byte(2 * i + 1)])));
+            assert_eq!(out[7][i], f32::from(byte(i) & 15));
+            assert_eq!(out[8][i], f32::from(byte(i + 8) & 15));
+            assert_eq!(out[9][i], f32::from(byte(i) >> 4));
+            assert_eq!(out[10][i], f32::from(byte(i + 8) >> 4));
+        }
+        assert_eq!(out[3], [0.0, 16.0, 16.0, 0.0, 0.0, 16.0, 0.0, 16.0]);
+        assert_eq!(out[4], [0.0, 0.0, 0.0, 15.0, 16.0, 25.0, 31.0, 31.0]);
+        assert_eq!(out[5], [-32.0, -31.0, -30.0, 95.0, 96.0, 168.0, 222.0, 223.0]);
+        assert_eq!(out[6], [0.0, 1.5, 0.0, -2.0, 0.0, 3.0, 0.0, 0.25]);
+        assert_eq!(out[11], [36.5; 8]);
+        assert_eq!(out[12], [1.0, 3.0, 5.0, 7.0, 9.0, 11.0, 13.0, 16.0]);
+    }
+
+    #[test]
+    fn implementations_agree() {
+        assert_eq!(Simd::detect().run(Everything), Simd::Portable(portable::Portable).run(Everything));
+    }
+
+    struct Halves([u8; 16]);
+
+    impl Kernel for Halves {
+        type Output = [f32; 8];
+
+        #[inline(always)]
+        fn run<L: Lanes>(self, lanes: L) -> [f32; 8] {
+            lanes.store(lanes.halves(&self.0))
+        }
+    }
+
+    #[test]
+    fn every_half_is_exact() {
+        for simd in [Simd::detect(), Simd::Portable(portable::Portable)] {
+            for start in (0..=u16::MAX).step_by(8) {
+                let bits: [u16; 8] = std::array::from_fn(|i| start + i as u16);
+                let got = simd.run(Halves(bytemuck::cast(bits)));
+                for (bits, got) in bits.into_iter().zip(got) {
+                    let expected = half::f16::from_bits(bits).to_f32();
+                    assert!(
+                        got.to_bits() == expected.to_bits() || (got.is_nan() && expected.is_nan()),
+                        "{bits:#06x}: {got} instead of {expected}"
+                    );
+                }
+            }
+        }
+    }
+}

@@ -1,0 +1,282 @@
+//! The choice of the next token.
+
+use super::{Cpu, Tensor, Tokens};
+use crate::backend::{Backend, Sampling, check, sampling_noise};
+use crate::{Error, Result};
+
+/// Which tokens were seen so far.
+#[derive(Debug, Clone)]
+pub struct Sampler {
+    seen: Vec<bool>,
+}
+
+impl Sampler {
+    pub(super) fn new(vocab: usize) -> Self {
+        Self { seen: vec![false; vocab] }
+    }
+}
+
+pub(super) fn mark_seen(sampler: &mut Sampler, ids: &[u32]) -> Result<()> {
+    let vocab = sampler.seen.len();
+    for &id in ids {
+        *sampler
+            .seen
+            .get_mut(id as usize)
+            .ok_or_else(|| Error::Request(format!("token {id} is not in the vocabulary of {vocab} tokens")))? = true;
+    }
+    Ok(())
+}
+
+pub(super) fn sample(
+    cpu: &Cpu,
+    logits: &Tensor,
+    sampler: &mut Sampler,
+    sampling: &Sampling,
+    position: u32,
+) -> Result<Tokens> {
+    check::shape("sample", "logits", logits.shape, [1, sampler.seen.len()])?;
+    if logits.values.is_empty() || logits.values.iter().any(|v| v.is_nan() || *v == f32::INFINITY) {
+        return Err(Error::Device {
+            device: cpu.device().name,
+            problem: "the model produced NaN or infinite logits; its weights are damaged or not for this configuration"
+                .to_string(),
+        });
+    }
+    let mut logits = logits.values.to_vec();
+    if sampling.repetition_penalty != 1.0 {
+        let penalty = sampling.repetition_penalty;
+        for (logit, _) in logits.iter_mut().zip(&sampler.seen).filter(|(_, seen)| **seen) {
+            *logit = if *logit > 0.0 { *logit / penalty } else { *logit * penalty };
+        }
+    }
+    let best = argmax(logits.iter().copied());
+    let id = if sampling.temperature > 0.0 {
+        // Relative to the largest, so that the coldest temperature does not overflow.
+        let largest = logits[best];
+        for logit in &mut logits {
+            *logit = (*logit - largest) / sampling.temperature;
+        }
+        let threshold = threshold(&logits, sampling);
+        argmax(logits.iter().enumerate().map(|(id, logit)| {
+            if *logit >= threshold { *logit + gumbel(sampling.seed, position, id as u32) } else { f32::NEG_INFINITY }
+        }))
+    } else {
+        best
+    } as u32;
+    mark_seen(sampler, &[id])?;
+    Ok(Tokens([id].into()))
+}
+
+/// The standard Gumbel distribution's draw for a token.
+fn gumbel(seed: u32, position: u32, token: u32) -> f32 {
+    -(-sampling_noise(seed, position, token).ln()).ln()
+}
+
+/// Index of the largest value, the first of equal ones.
+fn argmax(values: impl Iterator<Item = f32>) -> usize {
+    let mut best = (0, f32::NEG_INFINITY);
+    for (index, value) in values.enumerate() {
+        if value > best.1 {
+            best = (index, value);
+        }
+    }
+    best.0
+}
+
+/// The least logit that top-k, top-p and min-p keep; the largest logit is 0.
+fn threshold(logits: &[f32], sampling: &Sampling) -> f32 {
+    let mut threshold = f32::NEG_INFINITY;
+    let top_k = sampling.top_k as usize;
+    if top_k > 0 && top_k < logits.len() {
+        let mut order = logits.to_vec();
+        threshold = *order.select_nth_unstable_by(top_k - 1, |a, b| b.total_cmp(a)).1;
+    }
+    if sampling.top_p < 1.0 {
+        let mut kept: Vec<f32> = logits.iter().copied().filter(|logit| *logit >= threshold).collect();
+        threshold = nucleus(&mut kept, f64::from(sampling.top_p));
+    }
+    if sampling.min_p > 0.0 {
+        threshold = threshold.max(sampling.min_p.ln());
+    }
+    threshold.min(0.0)
+}
+
+/// The largest of `logits` such that those not below it have `share` of all the probability (Holtzman et al.,
+/// arXiv 1904.09751). Halves the candidates instead of sorting them.
+fn nucleus(logits: &mut [f32], share: f64) -> f32 {
+    let mass = |logits: &[f32]| logits.iter().map(|logit| f64::from(*logit).exp()).sum::<f64>();
+    let mut missing = share * mass(logits);
+    let mut candidates = logits;
+    let mut threshold = 0.0;
+    while !candidates.is_empty() {
+        let (above, middle, below) = candidates.select_nth_unstable_by(candidates.len() / 2, |a, b| b.total_cmp(a));
+        let mass_above = mass(above);
+        if mass_above >= missing {
+            candidates = above;
+            continue;
+        }
+        threshold = *middle;
+        missing -= mass_above + mass(&[*middle]);
+        if missing <= 0.0 {
+            break;
+        }
+        candidates = below;
+    }
+    threshold
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn draw(logits: &[f32], sampling: &Sampling, position: u32) -> u32 {
+        let cpu = Cpu::with_threads(1);
+        let mut sampler = Sampler::new(logits.len());
+        let logits = Tensor::new([1, logits.len()], logits.to_vec());
+        sample(&cpu, &logits, &mut sampler, sampling, position).unwrap().0[0]
+    }
+
+    /// How often each of the tokens is drawn over `draws` positions.
+    fn frequencies(logits: &[f32], sampling: &Sampling, draws: u32) -> Vec<f64> {
+        let mut counts = vec![0; logits.len()];
+        for position in 0..draws {
+            counts[draw(logits, sampling, position) as usize] += 1;
+        }
+        counts.into_iter().map(|count| f64::from(count) / f64::from(draws)).collect()
+    }
+
+    const HOT: Sampling =
+        Sampling { temperature: 1.0, top_k: 0, top_p: 1.0, min_p: 0.0, repetition_penalty: 1.0, seed: 3 };
+
+    fn logs(probabilities: &[f32]) -> Vec<f32> {
+        probabilities.iter().map(|p| p.ln()).collect()
+    }
+
+    /// Tokens that are ever drawn.
+    fn support(probabilities: &[f32], sampling: Sampling) -> Vec<usize> {
+        let found = frequencies(&logs(probabilities), &sampling, 400);
+        (0..found.len()).filter(|id| found[*id] > 0.0).collect()
+    }
+
+    #[test]
+    fn greedy_takes_the_first_of_the_largest() {
+        assert_eq!(draw(&[0.0, 2.0, -1.0, 2.0], &Sampling::default(), 0), 1);
+        assert_eq!(draw(&[f32::NEG_INFINITY, f32::NEG_INFINITY], &Sampling::default(), 0), 0);
+    }
+
+    #[test]
+    fn the_penalty_divides_positive_and_multiplies_negative_logits_of_seen_tokens() {
+        let cpu = Cpu::with_threads(1);
+        let sampling = Sampling { repetition_penalty: 2.0, ..Sampling::default() };
+        let choose = |logits: [f32; 3], seen: &[u32]| {
+            let mut sampler = Sampler::new(3);
+            mark_seen(&mut sampler, seen).unwrap();
+            sample(&cpu, &Tensor::new([1, 3], logits.to_vec()), &mut sampler, &sampling, 0).unwrap().0[0]
+        };
+        assert_eq!(choose([3.0, 2.0, 1.6], &[]), 0);
+        assert_eq!(choose([3.0, 2.0, 1.6], &[0]), 1); // 1.5, 2, 1.6
+        assert_eq!(choose([3.0, 2.0, 1.6], &[0, 1]), 2); // 1.5, 1, 1.6
+        assert_eq!(choose([-1.0, -1.5, -9.0], &[0]), 1); // -2, -1.5
+    }
+
+    #[test]
+    fn the_chosen_token_counts_as_seen() {
+        let cpu = Cpu::with_threads(1);
+        let sampling = Sampling { repetition_penalty: 4.0, ..Sampling::default() };
+        let logits = Tensor::new([1, 2], vec![2.0, 1.0]);
+        let mut sampler = Sampler::new(2);
+        let ids: Vec<u32> = (0..3).map(|i| sample(&cpu, &logits, &mut sampler, &sampling, i).unwrap().0[0]).collect();
+        assert_eq!(ids, [0, 1, 0]);
+    }
+
+    #[test]
+    fn draws_have_the_probabilities_of_the_softmax() {
+        // Chi-square with 3 degrees of freedom: above 16.3 once in a thousand.
+        let draws = 20_000;
+        for (temperature, weights) in [(1.0, [0.5f64, 0.25, 0.2, 0.05]), (2.0, [0.5f64, 0.25, 0.2, 0.05])] {
+            let logits: Vec<f32> = weights.iter().map(|p| p.ln() as f32 + 7.0).collect();
+            let tempered: Vec<f64> = weights.iter().map(|p| p.powf(1.0 / f64::from(temperature))).collect();
+            let sum: f64 = tempered.iter().sum();
+            let found = frequencies(&logits, &Sampling { temperature, ..HOT }, draws);
+            let chi_square: f64 = found
+                .iter()
+                .zip(&tempered)
+                .map(|(found, p)| (found - p / sum).powi(2) / (p / sum) * f64::from(draws))
+                .sum();
+            assert!(chi_square < 16.3, "temperature {temperature}: {found:?}, chi-square {chi_square}");
+        }
+    }
+
+    #[test]
+    fn draws_follow_the_documented_formula() {
+        let logits = logs(&[0.3, 0.3, 0.2, 0.1, 0.1]);
+        for position in 0..100 {
+            let expected = (0..5u32)
+                .max_by(|a, b| {
+                    let value = |id: u32| {
+                        let u = f64::from(sampling_noise(9, position, id));
+                        f64::from(logits[id as usize]) / 0.7 - (-u.ln()).ln()
+                    };
+                    value(*a).total_cmp(&value(*b))
+                })
+                .unwrap();
+            assert_eq!(draw(&logits, &Sampling { temperature: 0.7, seed: 9, ..HOT }, position), expected);
+        }
+    }
+
+    #[test]
+    fn seeds_and_positions_change_the_draw() {
+        let logits = [0.0; 64];
+        let run = |seed| (0..20).map(|position| draw(&logits, &Sampling { seed, ..HOT }, position)).collect::<Vec<_>>();
+        assert_eq!(run(1), run(1));
+        assert_ne!(run(1), run(2));
+        assert!(run(1).iter().any(|id| *id != run(1)[0]));
+    }
+
+    #[test]
+    fn top_k_keeps_ties() {
+        let p = [0.1, 0.4, 0.2, 0.2, 0.1];
+        assert_eq!(support(&p, Sampling { top_k: 1, ..HOT }), [1]);
+        assert_eq!(support(&p, Sampling { top_k: 2, ..HOT }), [1, 2, 3]);
+        assert_eq!(support(&p, Sampling { top_k: 9, ..HOT }), [0, 1, 2, 3, 4]);
+    }
+
+    #[test]
+    fn top_p_keeps_the_fewest_that_reach_it() {
+        let p = [0.05, 0.4, 0.1, 0.25, 0.2];
+        assert_eq!(support(&p, Sampling { top_p: 0.0, ..HOT }), [1]);
+        assert_eq!(support(&p, Sampling { top_p: 0.39, ..HOT }), [1]);
+        assert_eq!(support(&p, Sampling { top_p: 0.45, ..HOT }), [1, 3]);
+        assert_eq!(support(&p, Sampling { top_p: 0.8, ..HOT }), [1, 3, 4]);
+        assert_eq!(support(&p, Sampling { top_p: 0.9, ..HOT }), [1, 2, 3, 4]);
+        // After top-k the mass is that of the tokens left: 0.4 of 0.65 is 62 %.
+        assert_eq!(support(&p, Sampling { top_k: 2, top_p: 0.6, ..HOT }), [1]);
+        assert_eq!(support(&p, Sampling { top_k: 2, top_p: 0.65, ..HOT }), [1, 3]);
+        // Ties stay together.
+        assert_eq!(support(&[0.4, 0.3, 0.3], Sampling { top_p: 0.6, ..HOT }), [0, 1, 2]);
+    }
+
+    #[test]
+    fn min_p_is_relative_to_the_most_probable() {
+        let p = [0.5, 0.3, 0.15, 0.05];
+        assert_eq!(support(&p, Sampling { min_p: 0.5, ..HOT }), [0, 1]);
+        assert_eq!(support(&p, Sampling { min_p: 0.25, ..HOT }), [0, 1, 2]);
+        assert_eq!(support(&p, Sampling { min_p: 2.0, ..HOT }), [0]);
+    }
+
+    #[test]
+    fn a_nearly_frozen_temperature_is_greedy() {
+        assert_eq!(draw(&[1.0, 30.0, 29.0], &Sampling { temperature: 1e-38, ..HOT }, 4), 1);
+    }
+
+    #[test]
+    fn logits_that_are_not_numbers_are_an_error() {
+        let cpu = Cpu::with_threads(1);
+        for bad in [f32::NAN, f32::INFINITY] {
+            let logits = Tensor::new([1, 2], vec![0.0, bad]);
+            let error = sample(&cpu, &logits, &mut Sampler::new(2), &Sampling::default(), 0).unwrap_err();
+            assert!(matches!(&error, Error::Device { problem, .. } if problem.contains("NaN")), "{error}");
+        }
+        assert!(mark_seen(&mut Sampler::new(2), &[2]).is_err());
+    }
+}
