@@ -1,2 +1,7 @@
 //! The `paddock` command.
-fn main() {}
+
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    paddock::cli::main()
+}

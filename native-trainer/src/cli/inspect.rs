@@ -1,0 +1,130 @@
+//! `paddock inspect`: what a model is made of, and what it takes to run it.
+
+use std::io::{self, Write};
+use std::path::PathBuf;
+
+use clap::Args;
+use paddock_engine::ModelConfig;
+use paddock_engine::config::{Head, RopeScaling};
+use paddock_engine::tokenizer::Tokenizer;
+use paddock_engine::weights::{Checkpoint, Format, TensorInfo};
+
+use super::console::{bytes, grouped};
+use crate::Result;
+use crate::weights::FolderSource;
+
+/// Tokens of context to reckon with when none are named, as in [`paddock_engine::generate::Chat`].
+const DEFAULT_CONTEXT: usize = 4096;
+
+/// Show a model's architecture, tensors, tokenizer, template and memory
+#[derive(Debug, Args)]
+pub(super) struct Inspect {
+    /// Model folder (Hugging Face or web pack) or .gguf file; for --plan a folder with config.json alone will do
+    #[arg(long, value_name = "PATH")]
+    model: PathBuf,
+    /// Tokens of context to reckon with [default: the model's own, at most 4096]
+    #[arg(long, value_name = "N")]
+    context: Option<usize>,
+}
+
+impl Inspect {
+    pub fn run(&self) -> Result<()> {
+        pollster::block_on(self.describe())
+    }
+
+    async fn describe(&self) -> Result<()> {
+        let mut checkpoint = Checkpoint::open(FolderSource::open(&self.model)?).await?;
+        let tokenizer = Tokenizer::from_files(&checkpoint.tokenizer_files().await?)?;
+        let config = checkpoint.config();
+        let context = self.context.unwrap_or(config.max_position_embeddings.min(DEFAULT_CONTEXT));
+        let mut output = io::stdout().lock();
+        let format = match checkpoint.format() {
+            Format::HuggingFace => "Hugging Face folder",
+            Format::Gguf => "GGUF",
+            Format::WebPack => "web pack",
+        };
+        writeln!(output, "format        {format}")?;
+        write_architecture(&mut output, config)?;
+        write_tokenizer(&mut output, &tokenizer, config)?;
+        write_memory(&mut output, checkpoint.total_bytes(), config, context)?;
+        write_tensors(&mut output, checkpoint.tensors())
+    }
+}
+
+fn write_architecture(output: &mut impl Write, config: &ModelConfig) -> Result<()> {
+    let parameters: u64 = config.params().iter().map(|param| (param.shape[0] * param.shape[1]) as u64).sum();
+    let head = match config.head {
+        Head::Tied => "tied to the embedding",
+        Head::Untied => "its own",
+    };
+    let scaling = match config.rope_scaling {
+        _ if config.rope_factors.is_some() => "factors from the file".to_string(),
+        RopeScaling::Default => "none".to_string(),
+        RopeScaling::Linear { factor } => format!("linear, factor {factor}"),
+        RopeScaling::Llama3 { factor, .. } => format!("llama3, factor {factor}"),
+    };
+    let biases = match (config.attention_bias, config.mlp_bias) {
+        (false, false) => "none",
+        (true, false) => "attention",
+        (false, true) => "feed-forward",
+        (true, true) => "attention and feed-forward",
+    };
+    writeln!(output, "architecture  LLaMA, {} parameters", grouped(parameters))?;
+    writeln!(output, "  blocks        {}", config.num_hidden_layers)?;
+    writeln!(output, "  hidden        {}", config.hidden_size)?;
+    writeln!(output, "  feed-forward  {}", config.intermediate_size)?;
+    writeln!(
+        output,
+        "  heads         {} of {}, {} of keys and values",
+        config.num_attention_heads, config.head_dim, config.num_key_value_heads
+    )?;
+    writeln!(output, "  biases        {biases}")?;
+    writeln!(output, "  vocabulary    {}, output projection {head}", config.vocab_size)?;
+    writeln!(output, "  context       {}", config.max_position_embeddings)?;
+    writeln!(output, "  rope          theta {}, scaling {scaling}", config.rope_theta)?;
+    writeln!(output, "  norm epsilon  {:e}", config.rms_norm_eps)?;
+    Ok(())
+}
+
+fn write_tokenizer(output: &mut impl Write, tokenizer: &Tokenizer, config: &ModelConfig) -> Result<()> {
+    let named = |id: u32| match tokenizer.token(id) {
+        Some(token) => format!("{id} {token}"),
+        None => format!("{id} (not in the vocabulary)"),
+    };
+    let mut ends: Vec<u32> = config.eos_token_ids.clone();
+    ends.extend(tokenizer.eos().filter(|id| !config.eos_token_ids.contains(id)));
+    let ends: Vec<String> = ends.into_iter().map(named).collect();
+    writeln!(output, "tokenizer     {}, {} tokens", tokenizer.kind(), tokenizer.vocab_size())?;
+    writeln!(output, "  bos           {}", tokenizer.bos().map_or("none".to_string(), named))?;
+    writeln!(output, "  eos           {}", if ends.is_empty() { "none".to_string() } else { ends.join(", ") })?;
+    match tokenizer.chat_template() {
+        None => writeln!(output, "template      none")?,
+        Some(template) => {
+            writeln!(output, "template      the model's own")?;
+            for line in template.lines() {
+                writeln!(output, "  {line}")?;
+            }
+        }
+    }
+    Ok(())
+}
+
+fn write_memory(output: &mut impl Write, weights: u64, config: &ModelConfig, context: usize) -> Result<()> {
+    let cache = (2 * config.num_hidden_layers * config.kv_dim() * size_of::<f32>() * context) as u64;
+    writeln!(output, "memory        {}", bytes(weights + cache))?;
+    writeln!(output, "  weights       {}", bytes(weights))?;
+    writeln!(output, "  cache         {} for {context} tokens", bytes(cache))?;
+    Ok(())
+}
+
+fn write_tensors<'a>(output: &mut impl Write, tensors: impl Iterator<Item = &'a TensorInfo>) -> Result<()> {
+    let tensors: Vec<&TensorInfo> = tensors.collect();
+    writeln!(output, "tensors       {}", tensors.len())?;
+    let width = tensors.iter().map(|tensor| tensor.name.len()).max().unwrap_or(0);
+    for tensor in tensors {
+        let [rows, cols] = tensor.shape;
+        let (name, shape, encoding) = (&tensor.name, format!("{rows} × {cols}"), format!("{:?}", tensor.encoding));
+        writeln!(output, "  {name:width$}  {shape:>15}  {encoding:4}  {:>10}", bytes(tensor.bytes()?))?;
+    }
+    Ok(())
+}
