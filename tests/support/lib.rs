@@ -1,6 +1,6 @@
 //! What the tests share.
 
-pub mod browser;
+pub mod page;
 pub mod program;
 pub mod site;
 

@@ -1,6 +1,7 @@
 //! The project's own commands: `cargo xtask serve`, `cargo xtask test`, …
 #![allow(clippy::print_stdout, reason = "a command talks to the person who typed it")]
 
+mod bench;
 mod serve;
 mod test;
 
@@ -22,12 +23,15 @@ enum Command {
     Serve(serve::Options),
     /// Everything that must hold: formatting, lints, all tests, the page's build and size, the page in a browser.
     Test,
+    /// Speed against llama.cpp and wllama, written to docs/benchmarks.md; needs Node and a quiet machine.
+    Bench,
 }
 
 fn main() -> ExitCode {
     let result = match Cli::parse().command {
         Command::Serve(options) => serve::run(&options),
         Command::Test => test::run(),
+        Command::Bench => bench::run(),
     };
     match result {
         Ok(()) => ExitCode::SUCCESS,

@@ -4,6 +4,7 @@ use std::fs;
 use std::path::Path;
 use std::process::Command;
 
+use xtask::browser::{CHROMIUM, DRIVER};
 use xtask::{Result, process, workspace};
 
 /// Debian's packages for all of it.
@@ -37,8 +38,8 @@ pub fn ensure() -> Result<()> {
 }
 
 fn missing() -> Vec<&'static str> {
-    let chromium = ["chromium", "chromium-browser", "google-chrome"].iter().any(|name| process::find(name).is_some());
-    let driver = process::find("chromedriver").is_some();
+    let chromium = CHROMIUM.iter().any(|name| process::find(name).is_some());
+    let driver = process::find(DRIVER).is_some();
     // Elsewhere the graphics interface is part of the system.
     let vulkan = !cfg!(target_os = "linux")
         || ["/usr/share/vulkan/icd.d", "/etc/vulkan/icd.d", "/usr/local/share/vulkan/icd.d"]

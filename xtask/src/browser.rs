@@ -1,4 +1,5 @@
-//! Headless Chromium, driven through chromedriver (W3C WebDriver over HTTP).
+//! Headless Chromium, driven through chromedriver (W3C WebDriver over HTTP), for the end-to-end tests and the
+//! measurements. As in a test, what goes wrong once the browser runs is a panic.
 
 use std::io::{BufRead, BufReader};
 use std::path::{Path, PathBuf};
@@ -9,10 +10,31 @@ use std::{fs, thread};
 use serde_json::{Value, json};
 use tempfile::TempDir;
 
-use crate::skip;
+use crate::Result;
+use crate::process;
+use crate::workspace;
 
 /// WebDriver's own name for a reference to an element.
 const ELEMENT: &str = "element-6066-11e4-a52e-4f735466cecf";
+
+/// The names under which Chromium is installed.
+pub const CHROMIUM: [&str; 3] = ["chromium", "chromium-browser", "google-chrome"];
+/// The program that drives it.
+pub const DRIVER: &str = "chromedriver";
+
+/// Wraps the page's way of starting a worker. Events are objects with one key, their name, or just the name.
+const WATCH_WORKERS: &str = "
+    window.workerEvents = [];
+    window.Worker = class extends Worker {
+        constructor(...parameters) {
+            super(...parameters);
+            window.pageWorker = this;
+            this.addEventListener('message', ({ data }) => {
+                const event = JSON.parse(data);
+                window.workerEvents.push(typeof event === 'string' ? { [event]: true } : event);
+            });
+        }
+    };";
 
 /// A browser with one tab and an empty profile. It is closed when dropped.
 pub struct Browser {
@@ -23,12 +45,14 @@ pub struct Browser {
 }
 
 impl Browser {
-    /// Starts Chromium with WebGPU on its software adapter; `None`, after [`skip`], where there is no Chromium.
-    pub fn start() -> Option<Self> {
-        let chromium = ["chromium", "chromium-browser", "google-chrome"].iter().find_map(xtask::process::find);
-        let (Some(chromium), Some(driver)) = (chromium, xtask::process::find("chromedriver")) else {
-            skip("browser", "chromium and chromedriver are not both on the PATH");
-            return None;
+    /// Starts Chromium with WebGPU on its software adapter.
+    ///
+    /// # Errors
+    /// Where Chromium or its driver is not on the PATH.
+    pub fn start() -> Result<Self> {
+        let chromium = CHROMIUM.iter().find_map(process::find);
+        let (Some(chromium), Some(driver)) = (chromium, process::find(DRIVER)) else {
+            return Err("chromium and chromedriver are not both on the PATH".to_string());
         };
         let profile = TempDir::new().expect("a temporary folder");
         let mut driver = Command::new(driver)
@@ -71,7 +95,7 @@ impl Browser {
         );
         let id = session["sessionId"].as_str().unwrap_or_else(|| panic!("no session: {session}")).to_string();
         browser.session = format!("{}/{id}", browser.session);
-        Some(browser)
+        Ok(browser)
     }
 
     /// Opens an address.
@@ -87,6 +111,22 @@ impl Browser {
     /// The value that a script hands to its last argument, `done`: `const done = arguments[0]; …`.
     pub fn evaluate_async(&self, script: &str) -> Value {
         self.post("/execute/async", json!({ "script": script, "args": [] }))
+    }
+
+    /// From the next page on, what its worker says is kept for [`Browser::worker_event`].
+    pub fn watch_workers(&self) {
+        self.devtools("Page.addScriptToEvaluateOnNewDocument", json!({ "source": WATCH_WORKERS }));
+    }
+
+    /// The last event of this name that the page's worker has sent.
+    pub fn worker_event(&self, name: &str) -> Option<Value> {
+        let script = format!("return window.workerEvents.findLast(event => {name:?} in event)?.[{name:?}] ?? null");
+        Some(self.evaluate(&script)).filter(|event| !event.is_null())
+    }
+
+    /// Sends the page's worker a request, as the page does.
+    pub fn post_to_worker(&self, request: &Value) {
+        self.evaluate(&format!("window.pageWorker.postMessage({})", json!(request.to_string())));
     }
 
     /// Clicks the element of a CSS selector as a person does: it must be visible and not covered.
@@ -181,7 +221,7 @@ impl Drop for Browser {
 
 /// Where pictures of the page go.
 pub fn screenshots() -> PathBuf {
-    xtask::workspace::target().join("screenshots")
+    workspace::target().join("screenshots")
 }
 
 /// The `value` of WebDriver's answer.
