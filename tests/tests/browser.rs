@@ -34,8 +34,8 @@ fn token_ids(value: &Value) -> Vec<u32> {
 fn golden() -> Golden {
     let case = &json(&tiny().join("expected.json"))["cases"][0];
     let token_ids = token_ids(&case["greedy_ids"]);
-    let files =
-        TokenizerFiles { tokenizer_json: fs::read(tiny().join("tokenizer.json")).ok(), ..TokenizerFiles::default() };
+    let tokenizer = fs::read(tiny().join("tokenizer.json")).expect("a fixture");
+    let files = TokenizerFiles::Json { tokenizer, config: None, chat_template: None };
     let text = Tokenizer::from_files(&files).expect("a tokenizer").decode(&token_ids, true).expect("text");
     Golden { prompt: case["prompt_text"].as_str().expect("a prompt").to_string(), answer: Answer { text, token_ids } }
 }
