@@ -2,7 +2,9 @@
 #![allow(clippy::print_stdout, reason = "a command talks to the person who typed it")]
 
 mod bench;
+mod cargo_test;
 mod serve;
+mod soak;
 mod test;
 
 use std::process::ExitCode;
@@ -23,6 +25,8 @@ enum Command {
     Serve(serve::Options),
     /// Everything that must hold: formatting, lints, all tests, the page's build and size, the page in a browser.
     Test,
+    /// What takes too long for every change: the tests marked as ignored.
+    Soak,
     /// Speed against llama.cpp and wllama, written to docs/benchmarks.md; needs Node and a quiet machine.
     Bench,
 }
@@ -31,6 +35,7 @@ fn main() -> ExitCode {
     let result = match Cli::parse().command {
         Command::Serve(options) => serve::run(&options),
         Command::Test => test::run(),
+        Command::Soak => soak::run(),
         Command::Bench => bench::run(),
     };
     match result {

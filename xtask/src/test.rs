@@ -2,9 +2,9 @@
 
 use std::time::Instant;
 
+use crate::cargo_test;
 use xtask::{Result, default_model, page, process, tools, workspace};
 
-mod cargo_test;
 mod system;
 
 /// The page's two WebAssembly files together are at most this long, compressed.
@@ -12,53 +12,28 @@ const PAGE_LIMIT: u64 = 2_000_000;
 
 /// Runs every step, also after one has failed, and sums up.
 pub fn run() -> Result<()> {
-    let begin = Instant::now();
     let mut report = Report::default();
     report.step("tools", tools::ensure);
     report.step("browser and Vulkan driver", system::ensure);
     let mut model = None;
     report.step("default model", || default_model::ensure().map(|path| model = Some(path)));
     report.step("formatting", || process::run(workspace::cargo().args(["fmt", "--all", "--check"])));
-    report.step("lints", || lint(&["--workspace", "--all-targets"]));
+    report.step("lints", || lint("--workspace --all-targets"));
     report.step("lints of the page", || {
-        lint(&[
-            "--target",
-            tools::WASM,
-            "-p",
-            "paddock-engine",
-            "--features",
-            "paddock-engine/wgpu",
-            "-p",
-            "paddock-app",
-        ])
+        lint(&format!("--target {} -p paddock-app -p paddock-engine --features paddock-engine/wgpu", tools::WASM))
     });
     report.step("page", page::build);
     report.step("size of the page", size);
     let mut counts = cargo_test::Counts::default();
-    report.step("tests", || cargo_test::run(model.as_deref(), &mut counts));
+    report.step("tests", || cargo_test::run(&[], model.as_deref(), &mut counts));
 
-    println!("\n{:>8}  step", "seconds");
-    for step in &report.steps {
-        println!(
-            "{:>8.1}  {}{}",
-            step.seconds,
-            step.name,
-            step.problem.as_deref().map_or(String::new(), |p| format!(": FAILED, {p}"))
-        );
-    }
-    let failed_steps = report.steps.iter().filter(|step| step.problem.is_some()).count();
-    println!(
-        "{} of {} steps succeeded in {:.0} s",
-        report.steps.len() - failed_steps,
-        report.steps.len(),
-        begin.elapsed().as_secs_f64()
-    );
-    println!("{} passed, {} failed, {} ignored", counts.passed, counts.failed, counts.ignored);
-    if failed_steps == 0 { Ok(()) } else { Err("cargo xtask test failed".to_string()) }
+    report.print();
+    println!("{counts}, and {} of {} steps succeeded", report.succeeded(), report.steps.len());
+    if report.succeeded() == report.steps.len() { Ok(()) } else { Err("cargo xtask test failed".to_string()) }
 }
 
-fn lint(what: &[&str]) -> Result<()> {
-    process::run(workspace::cargo().arg("clippy").args(what).args(["--", "-D", "warnings"]))
+fn lint(what: &str) -> Result<()> {
+    process::run(workspace::cargo().arg("clippy").args(what.split(' ')).args(["--", "-D", "warnings"]))
 }
 
 fn size() -> Result<()> {
@@ -98,5 +73,21 @@ impl Report {
             println!("{name}: {problem}");
         }
         self.steps.push(Step { name, seconds: begin.elapsed().as_secs_f64(), problem });
+    }
+
+    fn succeeded(&self) -> usize {
+        self.steps.iter().filter(|step| step.problem.is_none()).count()
+    }
+
+    fn print(&self) {
+        println!("\n{:>8}  step", "seconds");
+        for Step { name, seconds, problem } in &self.steps {
+            match problem {
+                None => println!("{seconds:>8.1}  {name}"),
+                Some(problem) => println!("{seconds:>8.1}  {name}: FAILED, {problem}"),
+            }
+        }
+        let total: f64 = self.steps.iter().map(|step| step.seconds).sum();
+        println!("{total:>8.1}  together");
     }
 }

@@ -1,5 +1,6 @@
 //! All of cargo's tests, with their output passed on and their results counted.
 
+use std::fmt;
 use std::io::{BufRead, BufReader};
 use std::path::Path;
 use std::process::Stdio;
@@ -14,10 +15,14 @@ pub struct Counts {
     pub ignored: u64,
 }
 
-/// Runs the tests. Nothing may be skipped: GPU, browser and the default `model` must be there.
-pub fn run(model: Option<&Path>, counts: &mut Counts) -> Result<()> {
+/// Runs the tests, with these `arguments` for the harness. Nothing may be skipped: GPU, browser and the default `model`
+/// must be there.
+pub fn run(arguments: &[&str], model: Option<&Path>, counts: &mut Counts) -> Result<()> {
     let mut cargo = workspace::cargo();
-    cargo.args(["test", "--workspace", "--no-fail-fast"]).env("PADDOCK_REQUIRE", "gpu,browser,model");
+    cargo
+        .args(["test", "--workspace", "--no-fail-fast", "--"])
+        .args(arguments)
+        .env("PADDOCK_REQUIRE", "gpu,browser,model");
     if let Some(model) = model {
         cargo.env("PADDOCK_SMOLLM2", model);
     }
@@ -30,6 +35,12 @@ pub fn run(model: Option<&Path>, counts: &mut Counts) -> Result<()> {
     }
     let status = child.wait().map_err(failure)?;
     if status.success() { Ok(()) } else { Err(format!("{} tests failed", counts.failed)) }
+}
+
+impl fmt::Display for Counts {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} passed, {} failed, {} ignored", self.passed, self.failed, self.ignored)
+    }
 }
 
 impl Counts {
