@@ -1,7 +1,13 @@
 //! The command line: one subcommand a file. Logs and progress go to stderr, data to stdout.
 
+mod chat;
 mod console;
+mod device;
+mod generate;
 mod inspect;
+mod interrupt;
+mod options;
+mod progress;
 mod tokenize;
 
 use std::io::ErrorKind;
@@ -21,6 +27,8 @@ struct CommandLine {
 
 #[derive(Debug, Subcommand)]
 enum Command {
+    Generate(generate::Generate),
+    Chat(chat::Chat),
     Inspect(inspect::Inspect),
     Tokenize(tokenize::Tokenize),
 }
@@ -40,6 +48,8 @@ pub fn main() -> ExitCode {
 
 fn run(command: Command) -> Result<()> {
     match command {
+        Command::Generate(generate) => generate.run(),
+        Command::Chat(chat) => chat.run(),
         Command::Inspect(inspect) => inspect.run(),
         Command::Tokenize(tokenize) => tokenize.run(),
     }
@@ -53,5 +63,31 @@ mod tests {
     #[test]
     fn the_command_line_is_consistent() {
         CommandLine::command().debug_assert();
+    }
+
+    #[test]
+    fn every_flag_of_generate_is_read() {
+        let line = "paddock generate --model m --prompt p --template safe-rlhf --system s --max-tokens 5 --temperature 0.5 \
+                    --top-k 40 --top-p 0.9 --min-p 0.1 --repetition-penalty 1.1 --seed 7 --stop a --stop b --device cpu --json";
+        assert!(CommandLine::try_parse_from(line.split_whitespace()).is_ok());
+    }
+
+    #[test]
+    fn senseless_values_are_usage_errors() {
+        for flag in [
+            "--temperature -1",
+            "--temperature nan",
+            "--top-p 0",
+            "--top-p 1.5",
+            "--min-p 2",
+            "--repetition-penalty 0",
+            "--max-tokens -3",
+            "--device tpu",
+            "--template other",
+        ] {
+            let line = format!("paddock generate --model m --prompt p {flag}");
+            let error = CommandLine::try_parse_from(line.split_whitespace()).expect_err(flag);
+            assert_eq!(error.exit_code(), 2, "{flag}");
+        }
     }
 }

@@ -1,0 +1,120 @@
+//! Flags that several subcommands share.
+
+use std::path::PathBuf;
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use clap::Args;
+use paddock_engine::backend::{Backend, Sampling};
+use paddock_engine::generate::{Chat, GenerateOptions};
+use paddock_engine::prompt::{Message, Role, TemplateKind};
+
+use super::console;
+use super::device::DeviceOptions;
+use super::progress::ProgressLine;
+use crate::Result;
+use crate::weights::FolderSource;
+
+/// Which model, and where it runs.
+#[derive(Debug, Args)]
+pub(super) struct ModelOptions {
+    /// Model folder (Hugging Face or web pack) or .gguf file
+    #[arg(long, value_name = "PATH")]
+    pub model: PathBuf,
+    /// Most tokens of a conversation, answers included [default: the model's own, at most 4096]
+    #[arg(long, value_name = "N")]
+    pub context: Option<usize>,
+    #[command(flatten)]
+    pub device: DeviceOptions,
+}
+
+impl ModelOptions {
+    /// Loads the model onto `backend`, with progress on stderr.
+    pub async fn load<B: Backend>(&self, backend: &B) -> Result<Chat<B>> {
+        let source = FolderSource::open(&self.model)?;
+        let mut progress = ProgressLine::new("loading");
+        Ok(Chat::load(backend, source, self.context, &mut |at| progress.update(at)).await?)
+    }
+}
+
+/// How an answer is to be made.
+#[derive(Debug, Args)]
+pub(super) struct AnswerOptions {
+    /// How messages become a prompt: auto (the model's own chat template, if any), none, alpaca, safe-rlhf
+    #[arg(long, default_value_t = TemplateKind::Auto, value_name = "NAME")]
+    pub template: TemplateKind,
+    /// System message
+    #[arg(long, value_name = "TEXT")]
+    pub system: Option<String>,
+    /// Most tokens of an answer
+    #[arg(long, default_value_t = 512, value_name = "N")]
+    pub max_tokens: usize,
+    /// Randomness of the choice; 0 always takes the most probable token
+    #[arg(long, default_value_t = 0.0, value_name = "T", value_parser = not_negative)]
+    pub temperature: f32,
+    /// Choose among this many most probable tokens; 0 is all
+    #[arg(long, default_value_t = 0, value_name = "K")]
+    pub top_k: u32,
+    /// Choose among the most probable tokens that together reach this probability
+    #[arg(long, default_value_t = 1.0, value_name = "P", value_parser = probability_above_zero)]
+    pub top_p: f32,
+    /// Choose among tokens at least this probable relative to the most probable one
+    #[arg(long, default_value_t = 0.0, value_name = "P", value_parser = probability)]
+    pub min_p: f32,
+    /// Makes tokens seen before less probable; 1 changes nothing
+    #[arg(long, default_value_t = 1.0, value_name = "R", value_parser = positive)]
+    pub repetition_penalty: f32,
+    /// Seed of the choice; the same seed gives the same answer [default: from the clock]
+    #[arg(long, value_name = "S")]
+    pub seed: Option<u32>,
+    /// Ends the answer where this text would begin; may be repeated
+    #[arg(long, value_name = "TEXT")]
+    pub stop: Vec<String>,
+}
+
+impl AnswerOptions {
+    /// The engine's options. A seed that was not given is drawn from the clock and said, so that an answer can be had
+    /// again.
+    pub fn generate_options(&self) -> GenerateOptions {
+        let seed = self.seed.unwrap_or_else(|| {
+            let seed = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.subsec_nanos());
+            if self.temperature > 0.0 {
+                console::note(format_args!("seed {seed}"));
+            }
+            seed
+        });
+        let sampling = Sampling {
+            temperature: self.temperature,
+            top_k: self.top_k,
+            top_p: self.top_p,
+            min_p: self.min_p,
+            repetition_penalty: self.repetition_penalty,
+            seed,
+        };
+        GenerateOptions { sampling, max_tokens: self.max_tokens, stop: self.stop.clone() }
+    }
+
+    /// A conversation that holds the system message, if one was given.
+    pub fn conversation(&self) -> Vec<Message> {
+        self.system.iter().map(|content| Message::new(Role::System, content)).collect()
+    }
+}
+
+fn number(text: &str, fits: fn(f32) -> bool, expected: &str) -> Result<f32, String> {
+    text.parse().ok().filter(|value: &f32| value.is_finite() && fits(*value)).ok_or(format!("expected {expected}"))
+}
+
+fn not_negative(text: &str) -> Result<f32, String> {
+    number(text, |value| value >= 0.0, "a number of at least 0")
+}
+
+fn positive(text: &str) -> Result<f32, String> {
+    number(text, |value| value > 0.0, "a number above 0")
+}
+
+fn probability(text: &str) -> Result<f32, String> {
+    number(text, |value| (0.0..=1.0).contains(&value), "a number from 0 to 1")
+}
+
+fn probability_above_zero(text: &str) -> Result<f32, String> {
+    number(text, |value| value > 0.0 && value <= 1.0, "a number above 0 and at most 1")
+}
