@@ -47,6 +47,7 @@ fn environment() -> Environment<'static> {
         environment.set_syntax(syntax);
     }
     environment.set_unknown_method_callback(python::call_method);
+    environment.set_formatter(python::print);
     environment.add_filter("tojson", to_json);
     environment.add_function("raise_exception", |message: String| -> Result<Value, JinjaError> {
         Err(JinjaError::new(ErrorKind::InvalidOperation, "the template refused").with_source(Refusal(message)))

@@ -1,7 +1,18 @@
-//! Python's methods of strings and dictionaries, which chat templates call and Jinja takes for granted.
+//! What chat templates take for granted of Python: its methods of strings and dictionaries, its spelling of constants.
 
 use minijinja::value::{ValueKind, from_args};
-use minijinja::{Error, ErrorKind, State, Value};
+use minijinja::{Error, ErrorKind, Output, State, Value, escape_formatter};
+
+/// Prints a value; Python spells its constants with capitals.
+pub(super) fn print(out: &mut Output, state: &mut State, value: &Value) -> Result<(), Error> {
+    let constant = match value.kind() {
+        ValueKind::None => "None",
+        ValueKind::Bool if value.is_true() => "True",
+        ValueKind::Bool => "False",
+        _ => return escape_formatter(out, state, value),
+    };
+    out.write_str(constant).map_err(Error::from)
+}
 
 /// Calls `value.method(arguments)` as Python would.
 pub(super) fn call_method(_: &mut State, value: &Value, method: &str, arguments: &[Value]) -> Result<Value, Error> {

@@ -29,7 +29,7 @@ mod tests {
     use super::*;
 
     fn conversation(turns: &[&str]) -> Vec<Message> {
-        let role = |turn: usize| if turn % 2 == 0 { Role::User } else { Role::Assistant };
+        let role = |turn: usize| if turn.is_multiple_of(2) { Role::User } else { Role::Assistant };
         turns.iter().enumerate().map(|(turn, text)| Message::new(role(turn), *text)).collect()
     }
 

@@ -1,9 +1,12 @@
 //! `tokenizer.json` with `tokenizer_config.json`, as transformers reads them.
 
+use std::collections::BTreeMap;
+
 use serde::Deserialize;
 use serde_json::Value;
+use tokenizers::AddedToken;
 
-use super::{Affixes, Parts, Tokenizer};
+use super::{Affixes, Parts, Tokenizer, charsmap};
 use crate::{Error, Result};
 
 const FILE: &str = "tokenizer.json";
@@ -12,6 +15,8 @@ const FILE: &str = "tokenizer.json";
 #[derive(Deserialize)]
 struct Header {
     model: ModelHeader,
+    #[serde(default)]
+    normalizer: Value,
     #[serde(default)]
     post_processor: Value,
 }
@@ -32,6 +37,7 @@ pub(super) fn read(json: &[u8], config: Option<&Value>, chat_template: Option<&s
             "{FILE}: a vocabulary of kind {kind} with these rules is not LLaMA's; known are BPE and Unigram"
         )));
     }
+    charsmap::check_normalizer(&header.normalizer, FILE)?;
     let inner = tokenizers::Tokenizer::from_bytes(json).map_err(|e| damaged(e.to_string()))?;
     let config = Config(config);
     let class_is_llama = matches!(config.text("tokenizer_class"), Some("LlamaTokenizer" | "LlamaTokenizerFast"));
@@ -82,5 +88,39 @@ impl<'a> Config<'a> {
             default.or(list.first()).and_then(|t| t.get("template")).and_then(Value::as_str)
         };
         template.as_str().or_else(|| template.as_array().and_then(named)).map(str::to_owned)
+    }
+
+    /// The tokens added to a SentencePiece model, by id: those of `added_tokens.json`, and `added_tokens_decoder` here.
+    ///
+    /// # Errors
+    /// When an id is not a number.
+    pub fn added_tokens(&self, file: Option<&Value>) -> Result<Vec<(u32, AddedToken)>> {
+        let number = |id: Option<u64>| {
+            id.and_then(|id| u32::try_from(id).ok())
+                .ok_or_else(|| Error::format("added_tokens.json", "expected every token with its id, a whole number"))
+        };
+        let special: Vec<&str> = self
+            .0
+            .and_then(Value::as_object)
+            .into_iter()
+            .flat_map(|config| config.keys().filter(|key| key.ends_with("_token")))
+            .filter_map(|key| self.token(key))
+            .collect();
+        let mut tokens = BTreeMap::new();
+        for (text, id) in file.and_then(Value::as_object).into_iter().flatten() {
+            let special = special.contains(&text.as_str());
+            tokens.insert(number(id.as_u64())?, AddedToken::from(text.clone(), special));
+        }
+        for (id, token) in self.get("added_tokens_decoder").and_then(Value::as_object).into_iter().flatten() {
+            let flag = |key: &str| token.get(key).and_then(Value::as_bool).unwrap_or(false);
+            let Some(text) = token.get("content").and_then(Value::as_str) else { continue };
+            let token = AddedToken::from(text.to_owned(), flag("special"))
+                .normalized(flag("normalized"))
+                .lstrip(flag("lstrip"))
+                .rstrip(flag("rstrip"))
+                .single_word(flag("single_word"));
+            tokens.insert(number(id.parse().ok())?, token);
+        }
+        Ok(tokens.into_iter().collect())
     }
 }

@@ -4,9 +4,13 @@
 //! [`Tokenizer`], which can write itself as a `tokenizer.json` again.
 
 mod affixes;
+mod charsmap;
 mod decode;
 mod files;
+mod gguf;
 mod json;
+mod pieces;
+pub mod sentencepiece;
 
 use serde_json::{Value, json};
 
@@ -39,9 +43,10 @@ impl Tokenizer {
             TokenizerFiles::Json { tokenizer, config, chat_template } => {
                 json::read(tokenizer, config.as_ref(), chat_template.as_deref())
             }
-            TokenizerFiles::SentencePiece { .. } | TokenizerFiles::Gguf(_) => {
-                Err(Error::Unsupported("this kind of tokenizer is not read yet".into()))
+            TokenizerFiles::SentencePiece { model, added_tokens, config } => {
+                pieces::read(model, added_tokens.as_ref(), config.as_ref())
             }
+            TokenizerFiles::Gguf(vocabulary) => gguf::read(vocabulary),
         }
     }
 

@@ -1,0 +1,120 @@
+//! Prompts equal those of Jinja2 as transformers sets it up, and a broken template is one sentence.
+
+use paddock_engine::prompt::{Message, Role, Template, TemplateKind};
+use paddock_engine::tokenizer::{Tokenizer, TokenizerFiles};
+use paddock_tests::fixture_source;
+use serde::Deserialize;
+use serde_json::json;
+
+#[derive(Deserialize)]
+struct Expected {
+    cases: Vec<Case>,
+}
+
+#[derive(Deserialize)]
+struct Case {
+    template: String,
+    messages: Vec<Message>,
+    text: Option<String>,
+    refused: Option<String>,
+}
+
+/// A tokenizer with "<s>" and "</s>" whose model has this chat template.
+fn tokenizer(chat_template: Option<&str>) -> Tokenizer {
+    let vocabulary = json!({ "<s>": 0, "</s>": 1 });
+    let decoder = json!({ "type": "ByteLevel", "add_prefix_space": false, "trim_offsets": true });
+    let model = json!({ "model": { "type": "BPE", "vocab": vocabulary, "merges": [] }, "decoder": decoder });
+    let config = json!({ "bos_token": "<s>", "eos_token": { "content": "</s>" } });
+    let files = TokenizerFiles::Json {
+        tokenizer: model.to_string().into_bytes(),
+        config: Some(config),
+        chat_template: chat_template.map(str::to_owned),
+    };
+    Tokenizer::from_files(&files).unwrap()
+}
+
+fn template(kind: TemplateKind, chat_template: Option<&str>) -> paddock_engine::Result<Template> {
+    Template::new(kind, &tokenizer(chat_template))
+}
+
+fn user(text: &str) -> Vec<Message> {
+    vec![Message::new(Role::User, text)]
+}
+
+#[test]
+fn chat_templates_give_the_text_of_jinja2() {
+    let source = fixture_source("chat-templates");
+    let expected: Expected = serde_json::from_slice(&source.files["expected.json"]).unwrap();
+    assert!(expected.cases.iter().any(|case| case.refused.is_some()));
+    for case in expected.cases {
+        let name = format!("{} with {} messages", case.template, case.messages.len());
+        let text = std::str::from_utf8(&source.files[&case.template]).unwrap();
+        let rendered = template(TemplateKind::Auto, Some(text)).unwrap().render(&case.messages);
+        match (case.text, case.refused) {
+            (Some(text), _) => {
+                let prompt = rendered.unwrap_or_else(|error| panic!("{name}: {error}"));
+                assert_eq!(prompt.text, text, "{name}");
+                assert!(!prompt.add_special, "{name}: chat templates write BOS themselves");
+            }
+            (None, reason) => {
+                let error = rendered.expect_err(&name).to_string();
+                assert!(error.contains(&reason.unwrap()), "{name}: {error}");
+            }
+        }
+    }
+}
+
+#[test]
+fn a_broken_template_is_one_sentence() {
+    let cases = [
+        ("{% for message in messages %}", "syntax error"),
+        ("{{ nonsense(messages) }}", "nonsense"),
+        ("{{ messages[0].content.frobnicate() }}", "frobnicate"),
+        ("{{ messages[0].content.split('') }}", "separator"),
+        ("{{ messages | nonsense }}", "nonsense"),
+        ("{% set x = missing.thing %}{{ x }}", "undefined"),
+    ];
+    for (source, part) in cases {
+        let result = template(TemplateKind::Auto, Some(source)).and_then(|template| template.render(&user("Hello")));
+        let error = result.expect_err(source).to_string();
+        assert!(error.contains(part) && error.starts_with("chat template:") && !error.contains('\n'), "{error}");
+    }
+}
+
+#[test]
+fn without_a_chat_template_auto_is_raw() {
+    for kind in [TemplateKind::Auto, TemplateKind::None] {
+        let raw = template(kind, None).unwrap();
+        let prompt = raw.render(&user("Once upon a time")).unwrap();
+        assert_eq!((prompt.text.as_str(), prompt.add_special), ("Once upon a time", true));
+        let turns = [user("One "), vec![Message::new(Role::Assistant, "two ")], user("three")].concat();
+        assert_eq!(raw.render(&turns).unwrap().text, "One two three");
+        assert!(raw.render(&[]).unwrap_err().to_string().contains("no message"));
+    }
+    let raw = template(TemplateKind::None, Some("{{ 'chat' }}")).unwrap();
+    assert_eq!(raw.render(&user("Hello")).unwrap().text, "Hello");
+}
+
+#[test]
+fn fixed_formats_do_not_depend_on_the_model() {
+    let alpaca = template(TemplateKind::Alpaca, Some("{{ 'chat' }}")).unwrap();
+    let prompt = alpaca.render(&user("List three fruits.")).unwrap();
+    assert!(prompt.add_special && prompt.text.ends_with("### Instruction:\nList three fruits.\n\n### Response:"));
+    assert_eq!(alpaca.stops(), ["### Instruction:"]);
+    let safe_rlhf = template(TemplateKind::SafeRlhf, None).unwrap();
+    let turns = [user("hello"), vec![Message::new(Role::Assistant, "Hello!")], user("bye")].concat();
+    let prompt = safe_rlhf.render(&turns).unwrap();
+    assert!(prompt.add_special && safe_rlhf.stops().is_empty());
+    assert_eq!(prompt.text, "BEGINNING OF CONVERSATION: USER: hello ASSISTANT:Hello!</s>USER: bye ASSISTANT:");
+}
+
+#[test]
+fn kinds_have_one_name_everywhere() {
+    for (name, kind) in TemplateKind::ALL {
+        assert_eq!((name.parse::<TemplateKind>().unwrap(), kind.to_string()), (kind, name.to_string()));
+        assert_eq!(serde_json::to_value(kind).unwrap(), name);
+    }
+    assert!("vicuna".parse::<TemplateKind>().unwrap_err().to_string().contains("safe-rlhf"));
+    let message: Message = serde_json::from_value(json!({ "role": "assistant", "content": "Yes." })).unwrap();
+    assert_eq!(message, Message::new(Role::Assistant, "Yes."));
+}
