@@ -5,6 +5,7 @@ pub mod program;
 pub mod site;
 
 mod fixtures;
+pub mod gguf;
 mod require;
 
 pub use fixtures::{fixture_source, fixtures, folder_source};

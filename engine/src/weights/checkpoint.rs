@@ -3,9 +3,9 @@
 use std::collections::HashMap;
 use std::ops::Range;
 
-use super::{Encoding, Source, folder};
+use super::{Encoding, Source, folder, gguf};
 use crate::config::Param;
-use crate::tokenizer::TokenizerFiles;
+use crate::tokenizer::{GgufVocabulary, TokenizerFiles};
 use crate::{Error, ModelConfig, Result};
 
 /// What a checkpoint was stored as.
@@ -86,6 +86,7 @@ pub(super) struct Opened {
 #[derive(Debug)]
 pub(super) enum Contents {
     Folder,
+    Gguf(Box<GgufVocabulary>),
 }
 
 /// An opened checkpoint: every parameter that its configuration asks for is there and has the right shape.
@@ -105,7 +106,11 @@ impl<S: Source> Checkpoint<S> {
     /// When nothing of these is there, a header is damaged, the architecture is not LLaMA's, or a tensor is missing,
     /// mis-shaped or in an encoding that is not read.
     pub async fn open(source: S) -> Result<Self> {
-        let opened = folder::open(&source).await?;
+        let opened = if folder::is_folder(&source).await? {
+            folder::open(&source).await?
+        } else {
+            gguf::open(&source, &only_gguf(&source)?).await?
+        };
         let mut total_bytes = 0;
         for entry in &opened.entries {
             total_bytes += entry.info.bytes()?;
@@ -118,6 +123,7 @@ impl<S: Source> Checkpoint<S> {
     pub fn format(&self) -> Format {
         match &self.opened.contents {
             Contents::Folder => Format::HuggingFace,
+            Contents::Gguf(_) => Format::Gguf,
         }
     }
 
@@ -158,7 +164,20 @@ impl<S: Source> Checkpoint<S> {
                 got: format!("{rows:?}"),
             });
         }
-        read_pieces(&self.source, &self.opened, entry, rows).await
+        match entry.interleaved_heads {
+            None => read_pieces(&self.source, &self.opened, entry, rows).await,
+            Some(head_dim) if entry.info.shape[0] == 1 => {
+                let bytes = read_pieces(&self.source, &self.opened, entry, rows).await?;
+                let value_bytes = entry.info.encoding.block_bytes();
+                Ok(half_split(&bytes, value_bytes, head_dim, 0..bytes.len() / value_bytes))
+            }
+            Some(head_dim) => {
+                let heads = rows.start / head_dim..rows.end.div_ceil(head_dim);
+                let first = heads.start * head_dim;
+                let whole = read_pieces(&self.source, &self.opened, entry, first..heads.end * head_dim).await?;
+                Ok(half_split(&whole, entry.info.row_bytes()?, head_dim, rows.start - first..rows.end - first))
+            }
+        }
     }
 
     /// To be called after the last tensor has been read: the files that were streamed are what the manifest promises.
@@ -168,7 +187,7 @@ impl<S: Source> Checkpoint<S> {
     /// [`Error::Hash`] when a file's SHA-256 is another.
     pub async fn finish(&mut self) -> Result<()> {
         match &self.opened.contents {
-            Contents::Folder => Ok(()),
+            Contents::Folder | Contents::Gguf(_) => Ok(()),
         }
     }
 
@@ -179,6 +198,7 @@ impl<S: Source> Checkpoint<S> {
     pub async fn tokenizer_files(&mut self) -> Result<TokenizerFiles> {
         match &self.opened.contents {
             Contents::Folder => folder::tokenizer_files(&self.source).await,
+            Contents::Gguf(vocabulary) => Ok(TokenizerFiles::Gguf((**vocabulary).clone())),
         }
     }
 }
@@ -201,6 +221,39 @@ async fn read_pieces<S: Source>(source: &S, opened: &Opened, entry: &Entry, rows
         });
     }
     Ok(bytes)
+}
+
+/// Puts the rows of whole interleaved heads into Hugging Face's order, where a head's first half of rows turns with its
+/// second half: row `j × head_dim / 2 + i` of a head lies at `2 × i + j`. Gives `wanted` of them.
+fn half_split(interleaved: &[u8], row_bytes: usize, head_dim: usize, wanted: Range<usize>) -> Vec<u8> {
+    let half = head_dim / 2;
+    let mut rows = Vec::with_capacity(wanted.len() * row_bytes);
+    for row in wanted {
+        let (head, within) = (row / head_dim, row % head_dim);
+        let from = (head * head_dim + 2 * (within % half) + within / half) * row_bytes;
+        rows.extend_from_slice(interleaved.get(from..from + row_bytes).unwrap_or_default());
+    }
+    rows
+}
+
+/// The one GGUF file of `source`.
+fn only_gguf<S: Source>(source: &S) -> Result<String> {
+    let mut files = source.list();
+    files.retain(|file| file.to_ascii_lowercase().ends_with(".gguf"));
+    match files.as_slice() {
+        [file] => Ok(file.clone()),
+        [] => Err(Error::Missing {
+            file: "model.safetensors".to_string(),
+            hint: "expected a folder with config.json and safetensors files, one GGUF file, or a web pack with \
+                   manifest.json"
+                .to_string(),
+        }),
+        several => Err(Error::Request(format!(
+            "the folder holds {} GGUF files ({}); give the path of one",
+            several.len(),
+            several.join(", ")
+        ))),
+    }
 }
 
 /// Checks `found` against what the configuration asks for. `shape` is the file's, of one or two dimensions.

@@ -7,6 +7,7 @@
 mod checkpoint;
 mod encoding;
 mod folder;
+pub mod gguf;
 mod quant;
 pub mod safetensors;
 mod source;

@@ -1,0 +1,176 @@
+//! The model configuration in a GGUF header (keys: llama.cpp `gguf-py/gguf/constants.py`).
+
+use super::header::{Array, Header, Number, Value};
+use crate::config::{Head, RopeScaling};
+use crate::{Error, ModelConfig, Result};
+
+/// Texts of tokens that end an answer whatever the header's ids say, as in llama.cpp (`llama-vocab.cpp`).
+const END_OF_GENERATION: [&str; 9] = [
+    "<|eot_id|>",
+    "<|im_end|>",
+    "<|end|>",
+    "<end_of_turn>",
+    "<|endoftext|>",
+    "<|end_of_text|>",
+    "<|eom_id|>",
+    "<EOT>",
+    "_<EOT>",
+];
+
+/// Reads the configuration; `rope_factors` are left for the caller, who can read tensors.
+pub(super) fn config(file: &str, header: &Header) -> Result<ModelConfig> {
+    let keys = Keys { file, header };
+    let architecture = keys.text("general.architecture")?.unwrap_or_default();
+    if architecture != "llama" {
+        return Err(Error::Unsupported(format!(
+            "{file}: this model is of architecture \"{architecture}\"; Paddock runs the LLaMA architecture (\"llama\")"
+        )));
+    }
+    if keys.size("llama.expert_count")?.unwrap_or(0) > 0 {
+        return Err(Error::Unsupported(format!("{file}: a mixture of experts; Paddock runs plain LLaMA models")));
+    }
+    if keys.size("split.count")?.unwrap_or(1) > 1 {
+        return Err(Error::Unsupported(format!(
+            "{file}: one part of a split model; merge it with llama.cpp's gguf-split --merge first"
+        )));
+    }
+    let hidden_size = keys.required("llama.embedding_length")?;
+    let num_attention_heads = keys.required("llama.attention.head_count")?;
+    let head_dim = match keys.size("llama.attention.key_length")? {
+        Some(head_dim) => head_dim,
+        None => hidden_size.checked_div(num_attention_heads).unwrap_or(0),
+    };
+    for key in ["llama.rope.dimension_count", "llama.attention.value_length"] {
+        if let Some(other) = keys.size(key)?.filter(|other| *other != head_dim) {
+            return Err(Error::Unsupported(format!(
+                "{file}: \"{key}\" is {other}; Paddock needs it equal to the head width, {head_dim}"
+            )));
+        }
+    }
+    let vocab_size = match keys.size("llama.vocab_size")? {
+        Some(size) => size,
+        None => keys.tokens().len(),
+    };
+    let has = |name: &str| header.tensors.contains_key(name);
+    let model = ModelConfig {
+        hidden_size,
+        intermediate_size: keys.required("llama.feed_forward_length")?,
+        num_hidden_layers: keys.required("llama.block_count")?,
+        num_attention_heads,
+        num_key_value_heads: keys.size("llama.attention.head_count_kv")?.unwrap_or(num_attention_heads),
+        head_dim,
+        vocab_size,
+        max_position_embeddings: keys.size("llama.context_length")?.unwrap_or(2048),
+        rms_norm_eps: keys.number("llama.attention.layer_norm_rms_epsilon")?.unwrap_or(1e-5),
+        rope_theta: keys.number("llama.rope.freq_base")?.unwrap_or(10_000.0),
+        rope_scaling: rope_scaling(&keys)?,
+        rope_factors: None,
+        attention_bias: has("blk.0.attn_q.bias"),
+        mlp_bias: has("blk.0.ffn_gate.bias"),
+        head: if has("output.weight") { Head::Untied } else { Head::Tied },
+        bos_token_id: keys.token_id("tokenizer.ggml.bos_token_id")?,
+        eos_token_ids: end_of_generation(&keys)?,
+    };
+    model.validate(file)?;
+    Ok(model)
+}
+
+fn rope_scaling(keys: &Keys) -> Result<RopeScaling> {
+    let file = keys.file;
+    let factor = match keys.number("llama.rope.scaling.factor")? {
+        Some(factor) => Some(factor),
+        None => keys.number("llama.rope.scale_linear")?,
+    };
+    // Zero stands for "not scaled", and a factor without a type for linear, in files of all ages.
+    match (keys.text("llama.rope.scaling.type")?.unwrap_or("linear"), factor.filter(|factor| *factor != 0.0)) {
+        ("none", _) | ("linear", None) => Ok(RopeScaling::Default),
+        ("linear", Some(factor)) if factor > 0.0 && factor.is_finite() => Ok(RopeScaling::Linear { factor }),
+        ("linear", Some(factor)) => Err(Error::format(file, format!("rope scaling factor {factor} is not positive"))),
+        (other, _) => Err(Error::Unsupported(format!(
+            "{file}: rope scaling \"{other}\" is not supported; known are none, linear and a rope_freqs tensor"
+        ))),
+    }
+}
+
+/// The ids named in the header, then those whose text says that an answer is over.
+fn end_of_generation(keys: &Keys) -> Result<Vec<u32>> {
+    let mut ids = Vec::new();
+    for key in ["eos", "eot", "eom"] {
+        ids.extend(keys.token_id(&format!("tokenizer.ggml.{key}_token_id"))?);
+    }
+    let by_text = keys.tokens().iter().zip(0..).filter(|(token, _)| END_OF_GENERATION.contains(&token.as_str()));
+    ids.extend(by_text.map(|(_, id)| id));
+    let mut unique = Vec::new();
+    for id in ids {
+        if !unique.contains(&id) {
+            unique.push(id);
+        }
+    }
+    Ok(unique)
+}
+
+/// Typed access to metadata; a key of the wrong type is an error, an absent one is `None`.
+struct Keys<'a> {
+    file: &'a str,
+    header: &'a Header,
+}
+
+impl<'a> Keys<'a> {
+    fn wrong<T>(&self, key: &str, expected: &str, found: &Value) -> Result<T> {
+        let found = match found {
+            Value::Array(_) => "a list".to_string(),
+            other => format!("{other:?}"),
+        };
+        Err(Error::format(self.file, format!("\"{key}\": expected {expected}, found {found}")))
+    }
+
+    fn get(&self, key: &str) -> Option<&'a Value> {
+        self.header.metadata.get(key)
+    }
+
+    fn text(&self, key: &str) -> Result<Option<&'a str>> {
+        match self.get(key) {
+            None => Ok(None),
+            Some(Value::Text(text)) => Ok(Some(text)),
+            Some(other) => self.wrong(key, "text", other),
+        }
+    }
+
+    fn size(&self, key: &str) -> Result<Option<usize>> {
+        match self.get(key) {
+            None => Ok(None),
+            Some(Value::Number(Number::Unsigned(n))) if usize::try_from(*n).is_ok() => Ok(Some(*n as usize)),
+            Some(other) => self.wrong(key, "one whole number", other),
+        }
+    }
+
+    fn required(&self, key: &str) -> Result<usize> {
+        self.size(key)?.ok_or_else(|| Error::format(self.file, format!("\"{key}\" is missing from its header")))
+    }
+
+    fn number(&self, key: &str) -> Result<Option<f32>> {
+        match self.get(key) {
+            None => Ok(None),
+            Some(Value::Number(Number::Float(value))) => Ok(Some(*value as f32)),
+            Some(Value::Number(Number::Unsigned(value))) => Ok(Some(*value as f32)),
+            Some(other) => self.wrong(key, "a number", other),
+        }
+    }
+
+    fn token_id(&self, key: &str) -> Result<Option<u32>> {
+        match self.get(key) {
+            None => Ok(None),
+            // Converters write 2^32 - 1 (or -1) for "none".
+            Some(Value::Number(Number::Signed(_))) => Ok(None),
+            Some(Value::Number(Number::Unsigned(id))) => Ok(u32::try_from(*id).ok().filter(|id| *id != u32::MAX)),
+            Some(other) => self.wrong(key, "a token id", other),
+        }
+    }
+
+    fn tokens(&self) -> &'a [String] {
+        match self.get("tokenizer.ggml.tokens") {
+            Some(Value::Array(Array::Texts(tokens))) => tokens,
+            _ => &[],
+        }
+    }
+}

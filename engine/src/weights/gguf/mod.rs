@@ -1,0 +1,109 @@
+//! GGUF files of architecture `llama` (format: llama.cpp's `gguf.md`, versions 2 and 3).
+//!
+//! They differ from Hugging Face folders in their names, in the order of dimensions, and in the rows of q and k: each
+//! head is interleaved for rotary embedding (`LlamaModel.permute` in llama.cpp's converter); [`Checkpoint::read_rows`]
+//! gives Hugging Face's order again.
+//!
+//! [`Checkpoint::read_rows`]: super::Checkpoint::read_rows
+
+mod config;
+mod header;
+mod names;
+mod vocabulary;
+
+pub use header::{Array, Header, Number, Parsed, TensorEntry, Value, parse};
+
+use super::checkpoint::{Contents, Entry, Opened, Piece, check_shape, mismatch};
+use super::{Encoding, Source, dequantize};
+use crate::config::Param;
+use crate::{Error, ModelConfig, Result};
+
+/// First read; holds the whole header of most models.
+const FIRST_READ: u64 = 4 << 20;
+/// No published vocabulary makes a header a quarter of this.
+const HEADER_LIMIT: u64 = 128 << 20;
+
+/// Opens the GGUF file `file`.
+pub(super) async fn open<S: Source>(source: &S, file: &str) -> Result<Opened> {
+    let header = read_header(source, file).await?;
+    let mut config = config::config(file, &header)?;
+    config.rope_factors = rope_factors(source, file, &header, &config).await?;
+    let entries = config.params().iter().map(|param| locate(&header, &config, param)).collect::<Result<_>>()?;
+    let vocabulary = vocabulary::vocabulary(file, header.metadata)?;
+    Ok(Opened { config, files: vec![file.to_string()], entries, contents: Contents::Gguf(Box::new(vocabulary)) })
+}
+
+/// Reads as much from the start of `file` as the header takes.
+async fn read_header<S: Source>(source: &S, file: &str) -> Result<Header> {
+    let size = source
+        .size(file)
+        .await?
+        .ok_or_else(|| Error::Missing { file: file.to_string(), hint: "check the path of the model".to_string() })?;
+    let limit = size.min(HEADER_LIMIT);
+    let mut bytes = Vec::new();
+    let mut wanted = FIRST_READ.min(limit);
+    loop {
+        bytes.extend(source.read(file, bytes.len() as u64..wanted).await?);
+        match parse(file, &bytes, size)? {
+            Parsed::Complete(header) => return Ok(header),
+            Parsed::Incomplete if wanted < limit => wanted = (wanted * 2).min(limit),
+            Parsed::Incomplete => {
+                return Err(Error::format(
+                    file,
+                    format!("its header does not end within {limit} bytes; the file is truncated or damaged"),
+                ));
+            }
+        }
+    }
+}
+
+/// Finds `param` in the file and checks its shape and encoding.
+fn locate(header: &Header, config: &ModelConfig, param: &Param) -> Result<Entry> {
+    let name = names::gguf_name(&param.name)
+        .ok_or_else(|| Error::Unsupported(format!("tensor {} has no name in GGUF files", param.name)))?;
+    let tensor =
+        header.tensors.get(&name).ok_or_else(|| mismatch(param, format!("nothing: the file has no tensor {name}")))?;
+    let encoding = names::encoding(tensor.kind).ok_or_else(|| {
+        Error::Unsupported(format!(
+            "tensor {name} is stored as {}, which Paddock does not read; known are F32, F16, BF16, Q8_0, Q4_0, Q4_1, \
+             Q5_0, Q5_1, Q4_K, Q5_K and Q6_K",
+            names::type_name(tensor.kind)
+        ))
+    })?;
+    let shape: Vec<u64> = tensor.dimensions.iter().rev().copied().collect();
+    let info = check_shape(param, &shape, encoding)?;
+    let rotary = param.name.contains(".q_proj.") || param.name.contains(".k_proj.");
+    let interleaved_heads = rotary.then_some(config.head_dim);
+    if interleaved_heads.is_some() && info.shape[0] == 1 && encoding.is_quantized() {
+        return Err(mismatch(param, format!("{encoding:?}; a bias must be stored as F32, F16 or BF16")));
+    }
+    let rows = 0..info.shape[0];
+    Ok(Entry { info, pieces: vec![Piece { file: 0, offset: tensor.offset, rows }], interleaved_heads })
+}
+
+/// The divisors of the rotary frequencies that Llama 3.1 files carry as a tensor.
+async fn rope_factors<S: Source>(
+    source: &S,
+    file: &str,
+    header: &Header,
+    config: &ModelConfig,
+) -> Result<Option<Vec<f32>>> {
+    const NAME: &str = "rope_freqs.weight";
+    let Some(tensor) = header.tensors.get(NAME) else { return Ok(None) };
+    let half = config.head_dim / 2;
+    if tensor.dimensions != [half as u64] || names::encoding(tensor.kind) != Some(Encoding::F32) {
+        return Err(Error::Tensor {
+            name: NAME.to_string(),
+            expected: vec![half],
+            found: format!("{:?} in {}", tensor.dimensions, names::type_name(tensor.kind)),
+        });
+    }
+    let bytes = source.read(file, tensor.offset..tensor.offset + half as u64 * 4).await?;
+    let mut factors = vec![0.0; half];
+    dequantize(Encoding::F32, &bytes, &mut factors)?;
+    if factors.iter().all(|factor| factor.is_finite() && *factor > 0.0) {
+        Ok(Some(factors))
+    } else {
+        Err(Error::format(file, format!("{NAME} holds a divisor that is not a positive number")))
+    }
+}
