@@ -166,8 +166,8 @@ impl GgufFile {
         if let Some(bos) = config.bos_token_id {
             self.set("tokenizer.ggml.bos_token_id", Meta::U32(bos));
         }
-        if let Some(&eos) = config.eos_token_ids.first() {
-            self.set("tokenizer.ggml.eos_token_id", Meta::U32(eos));
+        for (key, &id) in ["eos", "eot", "eom"].iter().zip(&config.eos_token_ids) {
+            self.set(&format!("tokenizer.ggml.{key}_token_id"), Meta::U32(id));
         }
     }
 
@@ -219,7 +219,8 @@ fn rope_factors(config: &ModelConfig) -> Vec<f32> {
     else {
         return Vec::new();
     };
-    let (low, high) = (original_max_position_embeddings / low_freq_factor, original_max_position_embeddings / high_freq_factor);
+    let (low, high) =
+        (original_max_position_embeddings / low_freq_factor, original_max_position_embeddings / high_freq_factor);
     let dim = config.head_dim;
     let frequencies = (0..dim / 2).map(|i| config.rope_theta.powf(-2.0 * i as f32 / dim as f32));
     frequencies

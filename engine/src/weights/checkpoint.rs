@@ -3,6 +3,7 @@
 use std::collections::HashMap;
 use std::ops::Range;
 
+use super::manifest::{self, Pack};
 use super::{Encoding, Source, folder, gguf};
 use crate::config::Param;
 use crate::tokenizer::{GgufVocabulary, TokenizerFiles};
@@ -87,6 +88,7 @@ pub(super) struct Opened {
 pub(super) enum Contents {
     Folder,
     Gguf(Box<GgufVocabulary>),
+    Pack(Pack),
 }
 
 /// An opened checkpoint: every parameter that its configuration asks for is there and has the right shape.
@@ -106,7 +108,9 @@ impl<S: Source> Checkpoint<S> {
     /// When nothing of these is there, a header is damaged, the architecture is not LLaMA's, or a tensor is missing,
     /// mis-shaped or in an encoding that is not read.
     pub async fn open(source: S) -> Result<Self> {
-        let opened = if folder::is_folder(&source).await? {
+        let opened = if let Some(pack) = manifest::open(&source).await? {
+            pack
+        } else if folder::is_folder(&source).await? {
             folder::open(&source).await?
         } else {
             gguf::open(&source, &only_gguf(&source)?).await?
@@ -124,6 +128,7 @@ impl<S: Source> Checkpoint<S> {
         match &self.opened.contents {
             Contents::Folder => Format::HuggingFace,
             Contents::Gguf(_) => Format::Gguf,
+            Contents::Pack(_) => Format::WebPack,
         }
     }
 
@@ -152,10 +157,11 @@ impl<S: Source> Checkpoint<S> {
     /// # Errors
     /// When the model has no such tensor or row, or the source cannot deliver the bytes.
     pub async fn read_rows(&mut self, name: &str, rows: Range<usize>) -> Result<Vec<u8>> {
+        let Opened { files, entries, contents, .. } = &mut self.opened;
         let entry = self
             .by_name
             .get(name)
-            .and_then(|&index| self.opened.entries.get(index))
+            .and_then(|&index| entries.get(index))
             .ok_or_else(|| Error::Request(format!("the model has no tensor {name}")))?;
         if rows.start > rows.end || rows.end > entry.info.shape[0] {
             return Err(Error::Shape {
@@ -164,17 +170,18 @@ impl<S: Source> Checkpoint<S> {
                 got: format!("{rows:?}"),
             });
         }
+        let mut reader = Reader { source: &self.source, files, contents };
         match entry.interleaved_heads {
-            None => read_pieces(&self.source, &self.opened, entry, rows).await,
+            None => reader.read(entry, rows).await,
             Some(head_dim) if entry.info.shape[0] == 1 => {
-                let bytes = read_pieces(&self.source, &self.opened, entry, rows).await?;
+                let bytes = reader.read(entry, rows).await?;
                 let value_bytes = entry.info.encoding.block_bytes();
                 Ok(half_split(&bytes, value_bytes, head_dim, 0..bytes.len() / value_bytes))
             }
             Some(head_dim) => {
                 let heads = rows.start / head_dim..rows.end.div_ceil(head_dim);
                 let first = heads.start * head_dim;
-                let whole = read_pieces(&self.source, &self.opened, entry, first..heads.end * head_dim).await?;
+                let whole = reader.read(entry, first..heads.end * head_dim).await?;
                 Ok(half_split(&whole, entry.info.row_bytes()?, head_dim, rows.start - first..rows.end - first))
             }
         }
@@ -186,9 +193,15 @@ impl<S: Source> Checkpoint<S> {
     /// # Errors
     /// [`Error::Hash`] when a file's SHA-256 is another.
     pub async fn finish(&mut self) -> Result<()> {
-        match &self.opened.contents {
-            Contents::Folder | Contents::Gguf(_) => Ok(()),
+        match &mut self.opened.contents {
+            Contents::Folder | Contents::Gguf(_) => {}
+            Contents::Pack(pack) => {
+                for shard in &mut pack.shards {
+                    shard.finish(&self.source).await?;
+                }
+            }
         }
+        Ok(())
     }
 
     /// The files that describe the model's tokenizer.
@@ -198,29 +211,52 @@ impl<S: Source> Checkpoint<S> {
     pub async fn tokenizer_files(&mut self) -> Result<TokenizerFiles> {
         match &self.opened.contents {
             Contents::Folder => folder::tokenizer_files(&self.source).await,
+            Contents::Pack(pack) => pack.tokenizer_files(&self.source).await,
             Contents::Gguf(vocabulary) => Ok(TokenizerFiles::Gguf((**vocabulary).clone())),
         }
     }
 }
 
 /// Reads rows as they lie in the files.
-async fn read_pieces<S: Source>(source: &S, opened: &Opened, entry: &Entry, rows: Range<usize>) -> Result<Vec<u8>> {
-    let row_bytes = entry.info.row_bytes()?;
-    let mut bytes = Vec::with_capacity(rows.len() * row_bytes);
-    for piece in &entry.pieces {
-        let part = rows.start.max(piece.rows.start)..rows.end.min(piece.rows.end);
-        let Some(file) = opened.files.get(piece.file).filter(|_| !part.is_empty()) else { continue };
-        let at = |row: usize| piece.offset + (row - piece.rows.start) as u64 * row_bytes as u64;
-        let read = source.read(file, at(part.start)..at(part.end)).await?;
-        if bytes.is_empty() { bytes = read } else { bytes.extend_from_slice(&read) }
+struct Reader<'a, S> {
+    source: &'a S,
+    files: &'a [String],
+    contents: &'a mut Contents,
+}
+
+impl<S: Source> Reader<'_, S> {
+    async fn read(&mut self, entry: &Entry, rows: Range<usize>) -> Result<Vec<u8>> {
+        let row_bytes = entry.info.row_bytes()?;
+        let mut bytes = Vec::new();
+        for piece in &entry.pieces {
+            let part = rows.start.max(piece.rows.start)..rows.end.min(piece.rows.end);
+            if part.is_empty() {
+                continue;
+            }
+            let at = |row: usize| piece.offset + (row - piece.rows.start) as u64 * row_bytes as u64;
+            let read = self.read_file(piece.file, at(part.start)..at(part.end)).await?;
+            if bytes.is_empty() { bytes = read } else { bytes.extend_from_slice(&read) }
+        }
+        if bytes.len() != rows.len() * row_bytes {
+            return Err(Error::Read {
+                file: format!("tensor {}", entry.info.name),
+                problem: format!("expected {} bytes, the source gave {}", rows.len() * row_bytes, bytes.len()),
+            });
+        }
+        Ok(bytes)
     }
-    if bytes.len() != rows.len() * row_bytes {
-        return Err(Error::Read {
-            file: opened.files.first().cloned().unwrap_or_default(),
-            problem: format!("expected {} bytes of {}, found {}", rows.len() * row_bytes, entry.info.name, bytes.len()),
-        });
+
+    async fn read_file(&mut self, file: usize, range: Range<u64>) -> Result<Vec<u8>> {
+        if let Contents::Pack(pack) = self.contents
+            && let Some(shard) = pack.shards.get_mut(file)
+        {
+            return shard.read(self.source, range).await;
+        }
+        match self.files.get(file) {
+            Some(file) => self.source.read(file, range).await,
+            None => Ok(Vec::new()),
+        }
     }
-    Ok(bytes)
 }
 
 /// Puts the rows of whole interleaved heads into Hugging Face's order, where a head's first half of rows turns with its

@@ -5,9 +5,12 @@
 //! of bytes. Weights are streamed: no more than one chunk of rows is in memory at a time.
 
 mod checkpoint;
+mod digest;
 mod encoding;
 mod folder;
 pub mod gguf;
+pub mod manifest;
+pub mod pack;
 mod quant;
 pub mod safetensors;
 mod source;

@@ -1,0 +1,205 @@
+//! The web pack's `manifest.json`: everything a reader needs before the first weight, and the digest of every file.
+//!
+//! A pack is a folder of the manifest, the tokenizer's two files, and shards: safetensors files of at most
+//! [`SHARD_BYTES`], in which quantised tensors lie as `U8 [rows, bytes of a row]`. Tensors lie in the order of
+//! [`ModelConfig::params`], so loading reads each shard front to back, once. A tensor larger than a shard is split
+//! between rows over several.
+
+use std::ops::Range;
+
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+
+use super::checkpoint::{Contents, Entry, Opened, Piece, check_shape, mismatch};
+use super::digest::Digest;
+use super::folder::{TOKENIZER_LIMIT, is_plain_name};
+use super::{Encoding, Source};
+use crate::prompt::TemplateKind;
+use crate::tokenizer::TokenizerFiles;
+use crate::{Error, ModelConfig, Result};
+
+/// The manifest's name.
+pub const MANIFEST: &str = "manifest.json";
+/// The version this engine writes, and the only one it reads.
+pub const VERSION: u32 = 1;
+/// The most bytes of one shard, header and all (only a single row may be larger).
+pub const SHARD_BYTES: u64 = 32 << 20;
+
+/// 4096 layers of nine tensors take 8 MB.
+const MANIFEST_LIMIT: u64 = 64 << 20;
+
+/// `manifest.json`.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Manifest {
+    /// [`VERSION`].
+    pub version: u32,
+    /// The model's name, for people.
+    pub name: String,
+    /// How most of the weights are stored, for people: `Q4_1`, `Q8_0`, `F16`, …
+    pub quantization: String,
+    /// The model's configuration.
+    pub config: ModelConfig,
+    /// The prompt format that the model was made for.
+    #[serde(default)]
+    pub template: TemplateKind,
+    /// The tokenizer's files.
+    pub tokenizer: TokenizerRecord,
+    /// The files of weights, in the order in which loading reads them.
+    pub shards: Vec<FileRecord>,
+    /// The tensors, in the order of [`ModelConfig::params`].
+    pub tensors: Vec<TensorRecord>,
+}
+
+/// The tokenizer's files.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct TokenizerRecord {
+    /// `tokenizer.json`.
+    pub tokenizer: FileRecord,
+    /// `tokenizer_config.json`, in it the chat template.
+    pub config: FileRecord,
+}
+
+/// One file of the pack.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct FileRecord {
+    /// Its name in the pack's folder.
+    pub file: String,
+    /// Its length.
+    pub bytes: u64,
+    /// Its SHA-256, in lower-case hexadecimal.
+    pub sha256: String,
+}
+
+/// One tensor.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct TensorRecord {
+    /// Hugging Face's name.
+    pub name: String,
+    /// Rows and columns; one-dimensional tensors have one row.
+    pub shape: [usize; 2],
+    /// How the rows are stored.
+    pub encoding: Encoding,
+    /// Where they lie, in row order.
+    pub pieces: Vec<PieceRecord>,
+}
+
+/// A run of a tensor's rows.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PieceRecord {
+    /// Index into [`Manifest::shards`].
+    pub shard: usize,
+    /// First byte, from the start of the shard.
+    pub offset: u64,
+    /// Number of rows.
+    pub rows: usize,
+}
+
+impl Manifest {
+    /// Parses a manifest and checks that its parts fit each other.
+    ///
+    /// # Errors
+    /// When it is not such JSON, of another version, names a file outside the pack, lacks a tensor of its own
+    /// configuration, or places one outside its shard.
+    pub fn parse(bytes: &[u8]) -> Result<Self> {
+        let value: Value = serde_json::from_slice(bytes)
+            .map_err(|error| Error::format(MANIFEST, format!("it is not valid JSON: {error}; download it again")))?;
+        let version = value.get("version").and_then(Value::as_u64);
+        if version != Some(u64::from(VERSION)) {
+            return Err(Error::format(
+                MANIFEST,
+                format!("expected version {VERSION}, found {version:?}; pack the model again with this Paddock"),
+            ));
+        }
+        let manifest: Self = serde_json::from_value(value)
+            .map_err(|error| Error::format(MANIFEST, format!("it is not a web pack's: {error}")))?;
+        manifest.config.validate(MANIFEST)?;
+        let TokenizerRecord { tokenizer, config } = &manifest.tokenizer;
+        for record in manifest.shards.iter().chain([tokenizer, config]) {
+            if !is_plain_name(&record.file) {
+                return Err(Error::format(MANIFEST, format!("{:?} is not a file of this pack", record.file)));
+            }
+        }
+        manifest.entries()?;
+        Ok(manifest)
+    }
+
+    /// Where each parameter lies.
+    fn entries(&self) -> Result<Vec<Entry>> {
+        let params = self.config.params();
+        if let Some(missing) = params.get(self.tensors.len()) {
+            return Err(mismatch(missing, format!("nothing: the pack has {} tensors", self.tensors.len())));
+        }
+        params
+            .iter()
+            .zip(&self.tensors)
+            .map(|(param, record)| {
+                if record.name != param.name {
+                    return Err(mismatch(param, format!("{} in its place", record.name)));
+                }
+                let info = check_shape(param, &record.shape.map(|size| size as u64), record.encoding)?;
+                let row_bytes = info.row_bytes()? as u64;
+                let mut row = 0;
+                let mut pieces = Vec::new();
+                for piece in &record.pieces {
+                    let rows = self.piece_rows(piece, row, row_bytes, info.shape[0]);
+                    let rows = rows.ok_or_else(|| {
+                        let problem = format!("a part of {} lies outside its shard; download it again", record.name);
+                        Error::format(MANIFEST, problem)
+                    })?;
+                    row = rows.end;
+                    pieces.push(Piece { file: piece.shard, offset: piece.offset, rows });
+                }
+                if row != info.shape[0] {
+                    return Err(mismatch(param, format!("{row} rows in its parts")));
+                }
+                Ok(Entry { info, pieces, interleaved_heads: None })
+            })
+            .collect()
+    }
+
+    /// The rows of a piece that begins at row `first`, when they lie within the tensor and the shard.
+    fn piece_rows(&self, piece: &PieceRecord, first: usize, row_bytes: u64, all: usize) -> Option<Range<usize>> {
+        let rows = first..first.checked_add(piece.rows).filter(|end| *end <= all)?;
+        let end = (piece.rows as u64).checked_mul(row_bytes)?.checked_add(piece.offset)?;
+        (end <= self.shards.get(piece.shard)?.bytes).then_some(rows)
+    }
+}
+
+/// A pack's state while it is read.
+#[derive(Debug)]
+pub(super) struct Pack {
+    tokenizer: TokenizerRecord,
+    /// One for each shard.
+    pub shards: Vec<Digest>,
+}
+
+/// Opens the pack in `source`; `None` when it holds no manifest.
+pub(super) async fn open<S: Source>(source: &S) -> Result<Option<Opened>> {
+    let Some(bytes) = source.read_all(MANIFEST, MANIFEST_LIMIT).await? else { return Ok(None) };
+    let manifest = Manifest::parse(&bytes)?;
+    let entries = manifest.entries()?;
+    let files = manifest.shards.iter().map(|record| record.file.clone()).collect();
+    let shards = manifest.shards.into_iter().map(Digest::new).collect();
+    let pack = Pack { tokenizer: manifest.tokenizer, shards };
+    Ok(Some(Opened { config: manifest.config, files, entries, contents: Contents::Pack(pack) }))
+}
+
+impl Pack {
+    /// The tokenizer's files, checked against their digests.
+    pub(super) async fn tokenizer_files<S: Source>(&self, source: &S) -> Result<TokenizerFiles> {
+        let mut files = Vec::new();
+        for record in [&self.tokenizer.tokenizer, &self.tokenizer.config] {
+            if record.bytes > TOKENIZER_LIMIT {
+                let problem =
+                    format!("the manifest gives {} {} bytes; this is not a tokenizer", record.file, record.bytes);
+                return Err(Error::format(MANIFEST, problem));
+            }
+            let mut digest = Digest::new(record.clone());
+            files.push(digest.read(source, 0..record.bytes).await?);
+        }
+        let [tokenizer, config] = <[Vec<u8>; 2]>::try_from(files).unwrap_or_default();
+        let config = serde_json::from_slice(&config)
+            .map_err(|error| Error::format(&self.tokenizer.config.file, format!("it is not valid JSON: {error}")))?;
+        Ok(TokenizerFiles::Json { tokenizer, config: Some(config), chat_template: None })
+    }
+}

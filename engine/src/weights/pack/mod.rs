@@ -1,0 +1,175 @@
+//! Making a web pack from any checkpoint. What is written where is decided here; the caller's [`PackSink`] has the files.
+
+mod plan;
+
+use std::ops::Range;
+
+use sha2::{Digest as _, Sha256};
+
+use super::digest::{hexadecimal, sha256};
+use super::manifest::{FileRecord, MANIFEST, Manifest, TensorRecord, TokenizerRecord, VERSION};
+use super::{Checkpoint, Source, dequantize, quantize};
+use crate::prompt::TemplateKind;
+use crate::tokenizer::Tokenizer;
+use crate::{Error, Result};
+
+pub use plan::{PackPlan, Quantize};
+
+/// Most bytes of a tensor that are in memory at a time, in f32.
+const CHUNK_BYTES: usize = 4 << 20;
+
+/// Where the files of a pack go.
+///
+/// [`pack`] calls `create`, then `write` any number of times, then `finish`, for one file after another; the manifest
+/// comes last, so a folder without one is a pack that was not completed.
+pub trait PackSink {
+    /// Begins the file `name`, directly in the pack's folder.
+    ///
+    /// # Errors
+    /// When it cannot be created.
+    fn create(&mut self, name: &str) -> Result<()>;
+    /// Appends to the file begun last.
+    ///
+    /// # Errors
+    /// When the bytes cannot be written.
+    fn write(&mut self, bytes: &[u8]) -> Result<()>;
+    /// Completes the file begun last.
+    ///
+    /// # Errors
+    /// When it cannot be completed.
+    fn finish(&mut self) -> Result<()>;
+}
+
+/// What the manifest tells people.
+#[derive(Debug, Clone)]
+pub struct PackOptions {
+    /// The model's name, for people.
+    pub name: String,
+    /// The prompt format that the model was made for.
+    pub template: TemplateKind,
+}
+
+/// Writes the pack of `checkpoint` to `sink` and gives its manifest. `progress` is called with the bytes of weights
+/// written so far; [`PackPlan::bytes`] are all of them.
+///
+/// # Errors
+/// What the checkpoint, the tokenizer and the sink report, and weights that the wanted encoding cannot hold.
+pub async fn pack<S: Source, K: PackSink>(
+    checkpoint: &mut Checkpoint<S>,
+    tokenizer: &Tokenizer,
+    options: &PackOptions,
+    plan: &PackPlan,
+    sink: &mut K,
+    progress: &mut dyn FnMut(u64),
+) -> Result<Manifest> {
+    let config = serde_json::to_vec_pretty(&tokenizer.to_config())
+        .map_err(|error| Error::format("tokenizer_config.json", format!("it cannot be written: {error}")))?;
+    let tokenizer = TokenizerRecord {
+        tokenizer: write_file(sink, "tokenizer.json", tokenizer.to_json()?.as_bytes())?,
+        config: write_file(sink, "tokenizer_config.json", &config)?,
+    };
+    let shards = write_shards(checkpoint, plan, sink, progress).await?;
+    checkpoint.finish().await?;
+    let manifest = Manifest {
+        version: VERSION,
+        name: options.name.clone(),
+        quantization: plan.main_encoding().map_or_else(String::new, |encoding| format!("{encoding:?}")),
+        config: checkpoint.config().clone(),
+        template: options.template,
+        tokenizer,
+        shards,
+        tensors: plan.tensors.clone(),
+    };
+    let json = serde_json::to_vec(&manifest)
+        .map_err(|error| Error::format(MANIFEST, format!("it cannot be written: {error}")))?;
+    write_file(sink, MANIFEST, &json)?;
+    Ok(manifest)
+}
+
+fn write_file<K: PackSink>(sink: &mut K, name: &str, bytes: &[u8]) -> Result<FileRecord> {
+    sink.create(name)?;
+    sink.write(bytes)?;
+    sink.finish()?;
+    Ok(FileRecord { file: name.to_string(), bytes: bytes.len() as u64, sha256: sha256(bytes) })
+}
+
+/// The shard that is being written.
+struct Open {
+    record: FileRecord,
+    hasher: Sha256,
+}
+
+impl Open {
+    fn write<K: PackSink>(&mut self, sink: &mut K, bytes: &[u8]) -> Result<()> {
+        self.hasher.update(bytes);
+        self.record.bytes += bytes.len() as u64;
+        sink.write(bytes)
+    }
+
+    fn finish<K: PackSink>(mut self, sink: &mut K) -> Result<FileRecord> {
+        sink.finish()?;
+        self.record.sha256 = hexadecimal(&self.hasher.finalize());
+        Ok(self.record)
+    }
+}
+
+/// Streams every tensor into its shards, in order.
+async fn write_shards<S: Source, K: PackSink>(
+    checkpoint: &mut Checkpoint<S>,
+    plan: &PackPlan,
+    sink: &mut K,
+    progress: &mut dyn FnMut(u64),
+) -> Result<Vec<FileRecord>> {
+    let mut done = Vec::new();
+    let mut open: Option<Open> = None;
+    let mut written = 0;
+    for tensor in &plan.tensors {
+        let mut row = 0;
+        for piece in &tensor.pieces {
+            if piece.shard >= done.len() + usize::from(open.is_some()) {
+                if let Some(open) = open.take() {
+                    done.push(open.finish(sink)?);
+                }
+                let file = format!("shard-{:05}.safetensors", piece.shard + 1);
+                sink.create(&file)?;
+                let record = FileRecord { file, bytes: 0, sha256: String::new() };
+                let mut next = Open { record, hasher: Sha256::new() };
+                next.write(sink, plan.headers.get(piece.shard).map_or(&[], Vec::as_slice))?;
+                open = Some(next);
+            }
+            let Some(open) = &mut open else { continue };
+            let end = row + piece.rows;
+            let rows_per_chunk = (CHUNK_BYTES / (tensor.shape[1] * 4)).max(1);
+            while row < end {
+                let rows = row..end.min(row + rows_per_chunk);
+                row = rows.end;
+                let bytes = encode_rows(checkpoint, tensor, rows).await?;
+                open.write(sink, &bytes)?;
+                written += bytes.len() as u64;
+                progress(written);
+            }
+        }
+    }
+    if let Some(open) = open {
+        done.push(open.finish(sink)?);
+    }
+    Ok(done)
+}
+
+/// Some rows of a tensor in its new encoding; untouched when that is the old one.
+async fn encode_rows<S: Source>(
+    checkpoint: &mut Checkpoint<S>,
+    tensor: &TensorRecord,
+    rows: Range<usize>,
+) -> Result<Vec<u8>> {
+    let stored = checkpoint.tensor(&tensor.name).map(|info| info.encoding);
+    let mut values = vec![0.0; rows.len() * tensor.shape[1]];
+    let bytes = checkpoint.read_rows(&tensor.name, rows).await?;
+    match stored {
+        Some(stored) if stored != tensor.encoding => {
+            dequantize(stored, &bytes, &mut values)?;
+            quantize(tensor.encoding, &values).map_err(|error| Error::Unsupported(format!("{}: {error}", tensor.name)))
+        }
+        _ => Ok(bytes),
+    }
+}

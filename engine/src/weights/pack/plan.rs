@@ -1,0 +1,202 @@
+//! What a pack holds and where: decided from shapes alone, before anything is read.
+
+use std::fmt;
+use std::str::FromStr;
+
+use serde_json::{Map, json};
+
+use crate::config::Head;
+use crate::weights::manifest::{PieceRecord, SHARD_BYTES, TensorRecord};
+use crate::weights::{Checkpoint, Encoding, Source, TensorInfo};
+use crate::{Error, ModelConfig, Result};
+
+/// What is left of a shard for its header: [`SHARD_TENSORS`] entries of at most 200 bytes.
+const HEADER_BYTES: u64 = 1 << 20;
+const SHARD_TENSORS: usize = 4096;
+
+/// How a pack's matrices are stored. Vectors (norms, biases) are F32 always.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Quantize {
+    /// As the checkpoint has them.
+    #[default]
+    Keep,
+    /// Q4_1, and Q8_0 for the table that gives the logits.
+    Q4,
+    /// Q8_0.
+    Q8,
+    /// F16.
+    F16,
+}
+
+impl FromStr for Quantize {
+    type Err = Error;
+
+    fn from_str(text: &str) -> Result<Self> {
+        match text {
+            "keep" => Ok(Self::Keep),
+            "q4" => Ok(Self::Q4),
+            "q8" => Ok(Self::Q8),
+            "f16" => Ok(Self::F16),
+            other => Err(Error::Request(format!("\"{other}\" is no quantisation; expected keep, q4, q8 or f16"))),
+        }
+    }
+}
+
+impl fmt::Display for Quantize {
+    fn fmt(&self, formatter: &mut fmt::Formatter) -> fmt::Result {
+        formatter.write_str(match self {
+            Self::Keep => "keep",
+            Self::Q4 => "q4",
+            Self::Q8 => "q8",
+            Self::F16 => "f16",
+        })
+    }
+}
+
+/// The tensors of a pack and where they lie.
+#[derive(Debug, Clone)]
+pub struct PackPlan {
+    /// The tensors, in the order of [`ModelConfig::params`].
+    pub tensors: Vec<TensorRecord>,
+    /// What could not be stored as asked for, a sentence each.
+    pub notes: Vec<String>,
+    /// The safetensors header of each shard, length prefix and all.
+    pub(super) headers: Vec<Vec<u8>>,
+}
+
+impl PackPlan {
+    /// Decides encodings and places; reads nothing.
+    ///
+    /// # Errors
+    /// Never for a checkpoint that opened.
+    pub fn new<S: Source>(checkpoint: &Checkpoint<S>, quantize: Quantize) -> Result<Self> {
+        let mut plan = Self { tensors: Vec::new(), notes: Vec::new(), headers: Vec::new() };
+        let mut shards = vec![Shard::default()];
+        for info in checkpoint.tensors() {
+            let encoding = plan.encoding(info, checkpoint.config(), quantize);
+            let stored = TensorInfo { encoding, ..info.clone() };
+            let pieces = place(&mut shards, &stored)?;
+            plan.tensors.push(TensorRecord { name: stored.name, shape: stored.shape, encoding, pieces });
+        }
+        for shard in &shards {
+            let header = shard.header()?;
+            plan.headers.push(header);
+        }
+        for tensor in &mut plan.tensors {
+            for piece in &mut tensor.pieces {
+                piece.offset += plan.headers.get(piece.shard).map_or(0, |header| header.len() as u64);
+            }
+        }
+        Ok(plan)
+    }
+
+    /// The bytes of all weights.
+    pub fn bytes(&self) -> u64 {
+        let rows = |tensor: &TensorRecord| tensor.encoding.row_bytes(tensor.shape[1]).unwrap_or(0) as u64;
+        self.tensors.iter().map(|tensor| rows(tensor) * tensor.shape[0] as u64).sum()
+    }
+
+    /// How `info` is stored.
+    fn encoding(&mut self, info: &TensorInfo, config: &ModelConfig, quantize: Quantize) -> Encoding {
+        let vector = info.name.ends_with("norm.weight") || info.name.ends_with(".bias");
+        let wanted = match quantize {
+            _ if vector => Encoding::F32,
+            Quantize::Keep => info.encoding,
+            Quantize::F16 => Encoding::F16,
+            Quantize::Q8 => Encoding::Q8_0,
+            Quantize::Q4 if gives_logits(info, config) => Encoding::Q8_0,
+            Quantize::Q4 => Encoding::Q4_1,
+        };
+        if wanted.row_bytes(info.shape[1]).is_some() {
+            return wanted;
+        }
+        self.notes.push(format!(
+            "{} stays F16: its {} columns are not a multiple of {}.",
+            info.name,
+            info.shape[1],
+            wanted.block_values()
+        ));
+        Encoding::F16
+    }
+
+    /// The encoding that most bytes are in.
+    pub(super) fn main_encoding(&self) -> Option<Encoding> {
+        let mut values: Vec<(Encoding, usize)> = Vec::new();
+        for tensor in &self.tensors {
+            let count = tensor.shape[0] * tensor.shape[1];
+            match values.iter_mut().find(|(encoding, _)| *encoding == tensor.encoding) {
+                Some((_, sum)) => *sum += count,
+                None => values.push((tensor.encoding, count)),
+            }
+        }
+        values.into_iter().max_by_key(|(_, count)| *count).map(|(encoding, _)| encoding)
+    }
+}
+
+/// Whether `info` is the table on which the last hidden state is projected.
+fn gives_logits(info: &TensorInfo, config: &ModelConfig) -> bool {
+    let table = match config.head {
+        Head::Untied => "lm_head.weight",
+        Head::Tied => "model.embed_tokens.weight",
+    };
+    info.name == table
+}
+
+/// A shard while it is planned.
+#[derive(Default)]
+struct Shard {
+    bytes: u64,
+    /// Name, safetensors type, shape and first byte of each piece.
+    entries: Vec<(String, &'static str, Vec<usize>, u64)>,
+}
+
+impl Shard {
+    fn room(&self) -> u64 {
+        if self.entries.len() < SHARD_TENSORS { (SHARD_BYTES - HEADER_BYTES).saturating_sub(self.bytes) } else { 0 }
+    }
+
+    /// The safetensors header: length, JSON, padded with spaces so that the data begins at a multiple of 8.
+    fn header(&self) -> Result<Vec<u8>> {
+        let mut map = Map::new();
+        let ends = self.entries.iter().skip(1).map(|entry| entry.3).chain([self.bytes]);
+        for ((name, dtype, shape, start), end) in self.entries.iter().zip(ends) {
+            map.insert(name.clone(), json!({ "dtype": dtype, "shape": shape, "data_offsets": [start, end] }));
+        }
+        let mut json = serde_json::to_vec(&map)
+            .map_err(|error| Error::format("safetensors header", format!("it cannot be written: {error}")))?;
+        json.resize(json.len().next_multiple_of(8), b' ');
+        Ok([(json.len() as u64).to_le_bytes().as_slice(), &json].concat())
+    }
+}
+
+/// Places a tensor: whole, in a new shard when the last one has not the room; split between rows when none has.
+fn place(shards: &mut Vec<Shard>, info: &TensorInfo) -> Result<Vec<PieceRecord>> {
+    let row_bytes = info.row_bytes()? as u64;
+    let fits = |room: u64| usize::try_from(room / row_bytes.max(1)).unwrap_or(usize::MAX);
+    let mut pieces = Vec::new();
+    let mut row = 0;
+    while row < info.shape[0] {
+        let left = info.shape[0] - row;
+        if shards.last().is_none_or(|shard| fits(shard.room()) < left && !shard.entries.is_empty()) {
+            shards.push(Shard::default());
+        }
+        let number = shards.len() - 1;
+        let Some(shard) = shards.last_mut() else { break };
+        let rows = fits(shard.room()).clamp(1, left);
+        let whole = rows == info.shape[0];
+        let name = if whole { info.name.clone() } else { format!("{}#rows {row}..{}", info.name, row + rows) };
+        let (dtype, cols) = match info.encoding {
+            Encoding::F32 => ("F32", info.shape[1]),
+            Encoding::F16 => ("F16", info.shape[1]),
+            Encoding::BF16 => ("BF16", info.shape[1]),
+            _ => ("U8", info.row_bytes()?),
+        };
+        let vector = info.shape[0] == 1 && dtype != "U8";
+        let shape = if vector { vec![cols] } else { vec![rows, cols] };
+        shard.entries.push((name, dtype, shape, shard.bytes));
+        pieces.push(PieceRecord { shard: number, offset: shard.bytes, rows });
+        shard.bytes += rows as u64 * row_bytes;
+        row += rows;
+    }
+    Ok(pieces)
+}
