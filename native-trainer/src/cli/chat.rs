@@ -26,6 +26,7 @@ impl Chat {
     pub fn run(&self) -> Result<()> {
         match self.model.device.open()? {
             Device::Cpu(cpu) => pollster::block_on(self.converse(&cpu)),
+            Device::Wgpu(gpu) => pollster::block_on(self.converse(&gpu)),
         }
     }
 

@@ -1,8 +1,12 @@
 //! Which device runs the model.
 
-use clap::{Args, ValueEnum};
-use paddock_engine::backend::Cpu;
+use std::sync::OnceLock;
+use std::time::Instant;
 
+use clap::{Args, ValueEnum};
+use paddock_engine::backend::{Cpu, DeviceKind, Wgpu, wgpu};
+
+use super::console;
 use crate::Result;
 
 /// Where the model runs.
@@ -27,18 +31,45 @@ enum DeviceChoice {
 pub(super) enum Device {
     /// This machine's processor.
     Cpu(Cpu),
+    /// A graphics card, or a software one if it was asked for.
+    Wgpu(Wgpu),
 }
 
 impl DeviceOptions {
-    /// Opens the device.
+    /// Opens the device. What `auto` decided is said on stderr.
     pub fn open(&self) -> Result<Device> {
         match self.device {
-            DeviceChoice::Cpu | DeviceChoice::Auto => Ok(self.cpu()),
-            DeviceChoice::Wgpu => Err(crate::Error::Request("there is no GPU backend yet".to_string())),
+            DeviceChoice::Cpu => Ok(self.cpu()),
+            DeviceChoice::Wgpu => gpu(),
+            DeviceChoice::Auto => match pollster::block_on(wgpu::probe()) {
+                Ok(info) if info.kind == DeviceKind::Gpu => {
+                    console::note(format_args!("device: {}", info.name));
+                    gpu()
+                }
+                Ok(info) => {
+                    console::note(format_args!("device: the CPU, which is faster than {}", info.name));
+                    Ok(self.cpu())
+                }
+                Err(error) => {
+                    console::note(format_args!("device: the CPU ({error})"));
+                    Ok(self.cpu())
+                }
+            },
         }
     }
 
     fn cpu(&self) -> Device {
         Device::Cpu(self.threads.map_or_else(Cpu::new, |threads| Cpu::with_threads(threads.into())))
     }
+}
+
+fn gpu() -> Result<Device> {
+    let options = wgpu::Options { clock: Some(seconds), ..Default::default() };
+    Ok(Device::Wgpu(pollster::block_on(Wgpu::new(options))?))
+}
+
+/// Seconds since the first call.
+fn seconds() -> f64 {
+    static START: OnceLock<Instant> = OnceLock::new();
+    START.get_or_init(Instant::now).elapsed().as_secs_f64()
 }

@@ -52,6 +52,7 @@ impl Generate {
     pub fn run(&self) -> Result<()> {
         match self.model.device.open()? {
             Device::Cpu(cpu) => pollster::block_on(self.answer(&cpu)),
+            Device::Wgpu(gpu) => pollster::block_on(self.answer(&gpu)),
         }
     }
 

@@ -7,6 +7,7 @@ mod generate;
 mod inspect;
 mod interrupt;
 mod options;
+mod pack;
 mod progress;
 mod tokenize;
 
@@ -30,6 +31,7 @@ enum Command {
     Generate(generate::Generate),
     Chat(chat::Chat),
     Inspect(inspect::Inspect),
+    Pack(pack::Pack),
     Tokenize(tokenize::Tokenize),
 }
 
@@ -51,6 +53,7 @@ fn run(command: Command) -> Result<()> {
         Command::Generate(generate) => generate.run(),
         Command::Chat(chat) => chat.run(),
         Command::Inspect(inspect) => inspect.run(),
+        Command::Pack(pack) => pack.run(),
         Command::Tokenize(tokenize) => tokenize.run(),
     }
 }

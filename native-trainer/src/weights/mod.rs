@@ -2,6 +2,8 @@
 
 mod atomic;
 mod folder;
+mod pack;
 
 pub use atomic::{AtomicFile, AtomicFolder};
 pub use folder::FolderSource;
+pub use pack::{Packed, pack};

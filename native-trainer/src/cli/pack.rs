@@ -1,0 +1,65 @@
+//! `paddock pack`: a model as a folder that any static host can serve to the page.
+
+use std::path::PathBuf;
+
+use clap::Args;
+use paddock_engine::prompt::TemplateKind;
+use paddock_engine::weights::pack::{PackOptions, Quantize};
+
+use super::console::{self, bytes};
+use super::progress::ProgressLine;
+use crate::weights::{self, Packed};
+use crate::{Error, Result};
+
+/// Pack a model for the web: shards, manifest, SHA-256
+#[derive(Debug, Args)]
+pub(super) struct Pack {
+    /// Model folder (Hugging Face or web pack) or .gguf file
+    #[arg(long, value_name = "PATH")]
+    model: PathBuf,
+    /// The folder to write; an older pack there is replaced
+    #[arg(long, value_name = "DIR")]
+    output: PathBuf,
+    /// How to store the matrices: q4, q8, f16, or keep them as they are
+    #[arg(long, default_value_t = Quantize::Keep, value_name = "KIND")]
+    quantize: Quantize,
+    /// The prompt format that the model was made for: auto, none, alpaca, safe-rlhf
+    #[arg(long, default_value_t = TemplateKind::Auto, value_name = "NAME")]
+    template: TemplateKind,
+    /// The model's name for people [default: the name of its folder or file]
+    #[arg(long, value_name = "TEXT")]
+    name: Option<String>,
+}
+
+impl Pack {
+    pub fn run(&self) -> Result<()> {
+        let options = PackOptions { name: self.name()?, template: self.template };
+        let packed = {
+            let mut progress = ProgressLine::new("packing");
+            weights::pack(&self.model, &self.output, &options, self.quantize, &mut |at| progress.update(at))?
+        };
+        let Packed { manifest, bytes: size, notes } = packed;
+        for note in notes {
+            console::note(note);
+        }
+        let shards = manifest.shards.len();
+        let (output, plural) = (self.output.display(), if shards == 1 { "" } else { "s" });
+        console::note(format_args!(
+            "{output}: {}, {} in {shards} shard{plural}, mostly {}",
+            manifest.name,
+            bytes(size),
+            manifest.quantization
+        ));
+        Ok(())
+    }
+
+    fn name(&self) -> Result<String> {
+        if let Some(name) = &self.name {
+            return Ok(name.clone());
+        }
+        // Canonical, so that "." has a name too.
+        let path = self.model.canonicalize().map_err(Error::path("open", &self.model))?;
+        let name = if path.is_dir() { path.file_name() } else { path.file_stem() };
+        Ok(name.unwrap_or_default().to_string_lossy().into_owned())
+    }
+}
