@@ -82,6 +82,14 @@ fn a_broken_template_is_one_sentence() {
 }
 
 #[test]
+fn the_date_is_the_callers() {
+    let source = "{% if strftime_now is defined %}{{ strftime_now('%d %b %Y') }}{% else %}26 Jul 2024{% endif %}";
+    let undated = template(TemplateKind::Auto, Some(source)).unwrap();
+    assert_eq!(undated.render(&user("Hello")).unwrap().text, "26 Jul 2024");
+    assert_eq!(undated.at(951_782_400).render(&user("Hello")).unwrap().text, "29 Feb 2000");
+}
+
+#[test]
 fn without_a_chat_template_auto_is_raw() {
     for kind in [TemplateKind::Auto, TemplateKind::None] {
         let raw = template(kind, None).unwrap();

@@ -5,7 +5,7 @@ use minijinja::value::{Kwargs, Serde};
 use minijinja::{Environment, Error as JinjaError, ErrorKind, Value, context};
 use serde::Serialize;
 
-use super::{Message, python};
+use super::{Message, clock, python};
 use crate::{Error, Result};
 
 const FILE: &str = "chat template";
@@ -16,13 +16,15 @@ pub(super) struct ChatTemplate {
     source: String,
     bos: String,
     eos: String,
+    /// Seconds since 1970-01-01.
+    pub now: Option<i64>,
 }
 
 impl ChatTemplate {
     pub fn new(source: &str, bos: String, eos: String) -> Result<Self> {
         let source = without_generation_tags(source);
         environment().template_from_str(&source).map_err(|e| broken(&e))?;
-        Ok(Self { source, bos, eos })
+        Ok(Self { source, bos, eos, now: None })
     }
 
     pub fn render(&self, messages: &[Message]) -> Result<String> {
@@ -35,12 +37,15 @@ impl ChatTemplate {
             tools => (),
             documents => (),
         };
-        environment().render_str(&self.source, context).map_err(|e| refused(&e).unwrap_or_else(|| broken(&e)))
+        let mut environment = environment();
+        if let Some(now) = self.now {
+            environment.add_function("strftime_now", move |format: String| clock::strftime(&format, now));
+        }
+        environment.render_str(&self.source, context).map_err(|e| refused(&e).unwrap_or_else(|| broken(&e)))
     }
 }
 
-/// Jinja as transformers sets it up (`chat_template_utils.py`), less the clock: without `strftime_now` templates fall
-/// back to a date of their own, and the same conversation gives the same prompt tomorrow.
+/// Jinja as transformers sets it up (`chat_template_utils.py`), less the clock.
 fn environment() -> Environment<'static> {
     let mut environment = Environment::new();
     if let Ok(syntax) = SyntaxConfig::builder().trim_blocks(true).lstrip_blocks(true).build() {

@@ -2,6 +2,7 @@
 
 mod alpaca;
 mod chat;
+mod clock;
 mod python;
 mod safe_rlhf;
 
@@ -128,6 +129,15 @@ impl Template {
         // ends in EOS, and its "USER:" may well occur in an answer.
         let stops = if matches!(format, Format::Alpaca) { vec!["### Instruction:".into()] } else { Vec::new() };
         Ok(Self { format, stops })
+    }
+
+    /// The same format in a conversation held now: `seconds` after 1970-01-01. Chat templates that ask
+    /// for the date get this one; without it they use a date of their own, or fail when they have none.
+    pub fn at(mut self, seconds: i64) -> Self {
+        if let Format::Chat(template) = &mut self.format {
+            template.now = Some(seconds);
+        }
+        self
     }
 
     /// The prompt for the assistant's next answer.

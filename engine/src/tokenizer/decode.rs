@@ -152,3 +152,69 @@ impl DecodeStream {
         text
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::tokenizer::{GgufVocabulary, TokenizerFiles};
+
+    /// One token for each byte, in the byte's order of the alphabet's characters, and two whole ones.
+    fn byte_level() -> Tokenizer {
+        let alphabet = tokenizers::pre_tokenizers::byte_level::ByteLevel::alphabet();
+        let mut tokens: Vec<String> = alphabet.into_iter().map(String::from).collect();
+        tokens.sort();
+        tokens.extend(["<end>".to_owned(), "Größe".to_owned()]);
+        let token_types = (0..tokens.len()).map(|id| [1, 3, 4][id.saturating_sub(255)]).collect();
+        let vocabulary =
+            GgufVocabulary { model: "gpt2".into(), tokens, token_types, eos: Some(256), ..GgufVocabulary::default() };
+        Tokenizer::from_files(&TokenizerFiles::Gguf(vocabulary)).unwrap()
+    }
+
+    #[test]
+    fn every_byte_has_its_character() {
+        let alphabet = tokenizers::pre_tokenizers::byte_level::ByteLevel::alphabet();
+        let mut bytes: Vec<u8> = alphabet.into_iter().map(|c| byte_of(c).unwrap()).collect();
+        bytes.sort();
+        assert_eq!(bytes, (0..=255).collect::<Vec<u8>>());
+        assert_eq!((byte_of('Ġ'), byte_of('Ċ'), byte_of('ł')), (Some(b' '), Some(b'\n'), Some(0xA0)));
+    }
+
+    #[test]
+    fn a_character_in_several_tokens_comes_out_whole() {
+        let tokenizer = byte_level();
+        assert_eq!(tokenizer.kind(), "byte-level BPE");
+        let ids = tokenizer.encode("é🦙", false).unwrap();
+        assert_eq!(ids.len(), 6);
+        let mut stream = tokenizer.stream();
+        let pieces: Vec<String> = ids.iter().map(|&id| stream.push(&tokenizer, id)).collect();
+        assert_eq!(pieces, ["", "é", "", "", "", "🦙"]);
+        assert_eq!(stream.finish(), "");
+    }
+
+    #[test]
+    fn broken_characters_become_signs_and_the_rest_stays() {
+        let tokenizer = byte_level();
+        let ids = tokenizer.encode("é🦙x", false).unwrap();
+        let text = |ids: &[u32]| tokenizer.decode(ids, false).unwrap();
+        assert_eq!(text(&[ids[0], ids[6]]), "\u{fffd}x");
+        assert_eq!(text(&[ids[6], ids[1], ids[6]]), "x\u{fffd}x");
+        assert_eq!(text(&ids[..4]), "é\u{fffd}");
+        // The reference for byte-level text is a whole, lossy conversion.
+        let bytes = "é🦙x".as_bytes();
+        for start in 0..ids.len() {
+            for end in start..=ids.len() {
+                assert_eq!(text(&ids[start..end]), String::from_utf8_lossy(&bytes[start..end]));
+            }
+        }
+    }
+
+    #[test]
+    fn added_tokens_are_spelled_plainly_and_special_ones_left_out() {
+        let tokenizer = byte_level();
+        let ids = tokenizer.encode("a Größe<end>", false).unwrap();
+        assert_eq!(ids[2..], [257, 256]);
+        assert_eq!(tokenizer.decode(&ids, false).unwrap(), "a Größe<end>");
+        assert_eq!(tokenizer.decode(&ids, true).unwrap(), "a Größe");
+        assert_eq!(tokenizer.eos(), Some(256));
+    }
+}

@@ -157,3 +157,37 @@ impl Splitting {
 fn byte_alphabet(gpt2_pattern: bool) -> Value {
     json!({ "type": "ByteLevel", "add_prefix_space": false, "trim_offsets": true, "use_regex": gpt2_pattern })
 }
+
+#[cfg(test)]
+mod tests {
+    use tokenizers::{OffsetReferential, OffsetType, PreTokenizedString, PreTokenizer};
+
+    use super::*;
+
+    /// Words by Python's `regex` module with the patterns of the models' `tokenizer.json`.
+    #[test]
+    fn texts_are_split_as_the_models_own_patterns_do() {
+        let text = "I'LL pay $12345.67 for  Servers!\n\n  x\ty ";
+        let cases = [
+            ("gpt-2", "I|'|LL| pay| $|12345|.|67| for| | Servers|!|\n\n | x|\t|y| "),
+            ("smollm", "I|'|LL| pay| $|1|2|3|4|5|.|6|7| for| | Servers|!|\n\n | x|\t|y| "),
+            ("llama-bpe", "I|'LL| pay| $|123|45|.|67| for| | Servers|!\n\n| | x|\ty| "),
+            ("qwen2", "I|'LL| pay| $|1|2|3|4|5|.|6|7| for| | Servers|!\n\n| | x|\ty| "),
+            ("tekken", "I|'LL| pay| $|1|2|3|4|5|.|6|7| for| | Servers|!\n\n| | x|\ty| "),
+            ("deepseek-coder", "I|'|LL| pay| $|1|2|3|4|5|.|6|7| for| | Servers|!|\n|\n| | x|\ty| "),
+        ];
+        for (pre, expected) in cases {
+            let rules = Splitting::named(pre).unwrap().pre_tokenizer();
+            let rules: PreTokenizerWrapper = serde_json::from_value(rules).unwrap();
+            let mut words = PreTokenizedString::from(text);
+            rules.pre_tokenize(&mut words).unwrap();
+            let words: Vec<String> = words
+                .get_splits(OffsetReferential::Original, OffsetType::Byte)
+                .into_iter()
+                .map(|(word, ..)| word.replace('Ġ', " ").replace('Ċ', "\n").replace('ĉ', "\t"))
+                .collect();
+            assert_eq!(words.join("|"), expected, "{pre}");
+        }
+        assert!(Splitting::named("gibberish").is_err_and(|error| error.to_string().contains("gibberish")));
+    }
+}

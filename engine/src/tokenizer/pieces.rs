@@ -6,7 +6,7 @@ use std::collections::HashMap;
 use serde_json::{Value, json};
 use tokenizers::models::bpe::{BPE, Vocab};
 use tokenizers::models::unigram::Unigram;
-use tokenizers::{AddedToken, ModelWrapper};
+use tokenizers::{AddedToken, DecoderWrapper, ModelWrapper, NormalizerWrapper, PreTokenizerWrapper};
 
 use super::charsmap;
 use super::json::Config;
@@ -68,16 +68,12 @@ pub(super) fn build(model: &Model, legacy: bool, file: &str) -> Result<tokenizer
     let mut tokenizer = tokenizers::Tokenizer::new(wrapper);
     let wrong = |e: serde_json::Error| failed(e.to_string());
     let prefix = model.normalization.add_dummy_prefix;
-    if legacy {
-        let rules = normalizer(&model.normalization, true, file)?;
-        tokenizer.with_normalizer(Some(serde_json::from_value::<tokenizers::NormalizerWrapper>(rules).map_err(wrong)?));
-    } else {
-        let rules = normalizer(&model.normalization, false, file)?;
-        tokenizer.with_normalizer(Some(serde_json::from_value::<tokenizers::NormalizerWrapper>(rules).map_err(wrong)?));
+    let rules = normalizer(&model.normalization, legacy, file)?;
+    tokenizer.with_normalizer(Some(serde_json::from_value::<NormalizerWrapper>(rules).map_err(wrong)?));
+    if !legacy {
         let scheme = if prefix { "first" } else { "never" };
         let metaspace = json!({ "type": "Metaspace", "replacement": "▁", "prepend_scheme": scheme, "split": false });
-        let metaspace: tokenizers::PreTokenizerWrapper = serde_json::from_value(metaspace).map_err(wrong)?;
-        tokenizer.with_pre_tokenizer(Some(metaspace));
+        tokenizer.with_pre_tokenizer(Some(serde_json::from_value::<PreTokenizerWrapper>(metaspace).map_err(wrong)?));
     }
     tokenizer.with_decoder(Some(serde_json::from_value::<tokenizers::DecoderWrapper>(decoder(prefix)).map_err(wrong)?));
     let special = |kind| matches!(kind, PieceKind::Control | PieceKind::Unknown);
