@@ -33,23 +33,23 @@ pub(super) fn strftime(format: &str, seconds: i64) -> String {
         // "%-d" is "%d" without the leading zero.
         let (padding, field) = field.strip_prefix('-').map_or((2, field), |field| (1, field));
         let mut characters = field.chars();
+        let padded = |number: i64| format!("{number:0padding$}");
         out += &match characters.next() {
-            Some('Y') => format!("{year}"),
-            Some('y') => format!("{:0padding$}", year.rem_euclid(100)),
-            Some('m') => format!("{month:0padding$}"),
-            Some('d') => format!("{day:0padding$}"),
-            Some('H') => format!("{hour:0padding$}"),
-            Some('I') => format!("{:0padding$}", (hour + 11) % 12 + 1),
-            Some('M') => format!("{minute:0padding$}"),
-            Some('S') => format!("{:0padding$}", second % 60),
-            Some('p') => format!("{}", if hour < 12 { "AM" } else { "PM" }),
-            Some('B') => format!("{month_name}"),
-            Some('b') => format!("{}", short(month_name)),
-            Some('A') => format!("{day_name}"),
-            Some('a') => format!("{}", short(day_name)),
-            Some('%') => format!("%"),
+            Some('Y') => year.to_string(),
+            Some('y') => padded(year.rem_euclid(100)),
+            Some('m') => padded(month),
+            Some('d') => padded(day),
+            Some('H') => padded(hour),
+            Some('I') => padded((hour + 11) % 12 + 1),
+            Some('M') => padded(minute),
+            Some('S') => padded(second % 60),
+            Some('p') => (if hour < 12 { "AM" } else { "PM" }).to_owned(),
+            Some('B') => month_name.to_owned(),
+            Some('b') => short(month_name).to_owned(),
+            Some('A') => day_name.to_owned(),
+            Some('a') => short(day_name).to_owned(),
+            Some('%') | None => "%".to_owned(),
             Some(other) => format!("%{other}"),
-            None => format!("%"),
         };
         rest = characters.as_str();
     }

@@ -75,7 +75,7 @@ pub(super) fn build(model: &Model, legacy: bool, file: &str) -> Result<tokenizer
         let metaspace = json!({ "type": "Metaspace", "replacement": "▁", "prepend_scheme": scheme, "split": false });
         tokenizer.with_pre_tokenizer(Some(serde_json::from_value::<PreTokenizerWrapper>(metaspace).map_err(wrong)?));
     }
-    tokenizer.with_decoder(Some(serde_json::from_value::<tokenizers::DecoderWrapper>(decoder(prefix)).map_err(wrong)?));
+    tokenizer.with_decoder(Some(serde_json::from_value::<DecoderWrapper>(decoder(prefix)).map_err(wrong)?));
     let special = |kind| matches!(kind, PieceKind::Control | PieceKind::Unknown);
     let added: Vec<AddedToken> = model
         .pieces

@@ -5,7 +5,7 @@ use std::io::{self, BufRead, IsTerminal, Write};
 use clap::Args;
 use paddock_engine::backend::Backend;
 use paddock_engine::generate::{self, Answer, GenerateOptions, Step};
-use paddock_engine::prompt::{Message, Role, Template};
+use paddock_engine::prompt::{Message, Role};
 
 use super::console;
 use super::device::Device;
@@ -33,7 +33,7 @@ impl Chat {
     async fn converse<B: Backend>(&self, backend: &B) -> Result<()> {
         let options = self.answer.generate_options();
         let mut chat = self.model.load(backend).await?;
-        let template = Template::new(self.answer.template, chat.tokenizer())?;
+        let template = self.answer.template(chat.tokenizer())?;
         let interrupt = Interrupt::listen()?;
         let on_terminal = io::stdin().is_terminal();
         if on_terminal {

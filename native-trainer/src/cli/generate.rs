@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 use clap::Args;
 use paddock_engine::backend::Backend;
 use paddock_engine::generate::{Chat, FinishReason, Step};
-use paddock_engine::prompt::{Message, Role, Template};
+use paddock_engine::prompt::{Message, Role};
 use serde::Serialize;
 
 use super::console;
@@ -63,7 +63,7 @@ impl Generate {
 
         let started = Instant::now();
         let mut chat = self.model.load(backend).await?;
-        let template = Template::new(self.answer.template, chat.tokenizer())?;
+        let template = self.answer.template(chat.tokenizer())?;
         let load = started.elapsed();
 
         let mut output = io::stdout().lock();

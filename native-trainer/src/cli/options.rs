@@ -6,7 +6,8 @@ use std::time::{SystemTime, UNIX_EPOCH};
 use clap::Args;
 use paddock_engine::backend::{Backend, Sampling};
 use paddock_engine::generate::{Chat, GenerateOptions};
-use paddock_engine::prompt::{Message, Role, TemplateKind};
+use paddock_engine::prompt::{Message, Role, Template, TemplateKind};
+use paddock_engine::tokenizer::Tokenizer;
 
 use super::console;
 use super::device::DeviceOptions;
@@ -72,6 +73,12 @@ pub(super) struct AnswerOptions {
 }
 
 impl AnswerOptions {
+    /// The chosen format for the model of `tokenizer`, in a conversation held now.
+    pub fn template(&self, tokenizer: &Tokenizer) -> Result<Template> {
+        let now = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs());
+        Ok(Template::new(self.template, tokenizer)?.at(now.cast_signed()))
+    }
+
     /// The engine's options. A seed that was not given is drawn from the clock and said, so that an answer can be had
     /// again.
     pub fn generate_options(&self) -> GenerateOptions {
