@@ -2,7 +2,8 @@
 
 use paddock_engine::prompt::{Message, Role, Template, TemplateKind};
 use paddock_engine::tokenizer::{Tokenizer, TokenizerFiles};
-use paddock_tests::fixture_source;
+use paddock_engine::weights::Checkpoint;
+use paddock_tests::{block_on, fixture_source, folder_source, smollm2};
 use serde::Deserialize;
 use serde_json::json;
 
@@ -125,4 +126,39 @@ fn kinds_have_one_name_everywhere() {
     assert!("vicuna".parse::<TemplateKind>().unwrap_err().to_string().contains("safe-rlhf"));
     let message: Message = serde_json::from_value(json!({ "role": "assistant", "content": "Yes." })).unwrap();
     assert_eq!(message, Message::new(Role::Assistant, "Yes."));
+}
+
+#[test]
+fn the_default_models_prompts_are_the_references() {
+    #[derive(Deserialize)]
+    struct Reference {
+        cases: Vec<Answered>,
+    }
+    #[derive(Deserialize)]
+    struct Answered {
+        question: String,
+        prompt_ids: Vec<u32>,
+        greedy_ids: Vec<u32>,
+        text: String,
+    }
+    let Some(path) = smollm2() else { return };
+    let mut files = folder_source(path.parent().unwrap());
+    files.files.retain(|name, _| name.ends_with(".gguf"));
+    let mut checkpoint = block_on(Checkpoint::open(files)).unwrap();
+    let tokenizer = Tokenizer::from_files(&block_on(checkpoint.tokenizer_files()).unwrap()).unwrap();
+    let template = Template::new(TemplateKind::Auto, &tokenizer).unwrap();
+    let packed = TokenizerFiles::Json {
+        tokenizer: tokenizer.to_json().unwrap().into_bytes(),
+        config: Some(tokenizer.to_config()),
+        chat_template: None,
+    };
+    let packed = Tokenizer::from_files(&packed).unwrap();
+    let reference = fixture_source("").files.remove("smollm2_reference.json").unwrap();
+    for case in serde_json::from_slice::<Reference>(&reference).unwrap().cases {
+        let prompt = template.render(&user(&case.question)).unwrap();
+        for tokenizer in [&tokenizer, &packed] {
+            assert_eq!(tokenizer.encode(&prompt.text, prompt.add_special).unwrap(), case.prompt_ids);
+            assert_eq!(tokenizer.decode(&case.greedy_ids, false).unwrap(), case.text);
+        }
+    }
 }

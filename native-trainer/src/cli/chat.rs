@@ -5,7 +5,7 @@ use std::io::{self, BufRead, IsTerminal, Write};
 use clap::Args;
 use paddock_engine::backend::Backend;
 use paddock_engine::generate::{self, Answer, GenerateOptions, Step};
-use paddock_engine::prompt::{Message, Role};
+use paddock_engine::prompt::{Message, Role, Template};
 
 use super::console;
 use super::device::Device;
