@@ -84,7 +84,7 @@ pub enum DeviceKind {
 ///
 /// The draw is Gumbel-max with a hash of `(seed, position, token id)` as its noise ([`sampling_noise`]), so every
 /// backend draws the same token from the same logits without sorting or a running sum.
-#[derive(Debug, Clone, Copy, PartialEq)]
+#[derive(Debug, Clone, Copy, PartialEq, serde::Serialize, serde::Deserialize)]
 pub struct Sampling {
     /// Divides the logits; 0 is greedy (the other filters then have no effect, the repetition penalty does).
     pub temperature: f32,

@@ -12,7 +12,7 @@ pub use session::Session;
 use crate::backend::Sampling;
 
 /// How an answer is to be made.
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct GenerateOptions {
     /// How each token is chosen.
     pub sampling: Sampling,

@@ -1,0 +1,73 @@
+//! What a link to the page may say: `?model=NAME&device=auto|cpu|gpu&autoload=1`.
+
+use crate::protocol::DeviceChoice;
+
+/// The query of the page's address.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Address {
+    /// The model to preselect.
+    pub model: Option<String>,
+    /// The device to preselect.
+    pub device: DeviceChoice,
+    /// Load the model at once.
+    pub autoload: bool,
+}
+
+impl Address {
+    /// Reads a query, with or without its question mark. What it does not know it leaves alone.
+    pub fn parse(query: &str) -> Self {
+        let mut address = Self::default();
+        for pair in query.trim_start_matches('?').split('&') {
+            let (name, value) = pair.split_once('=').unwrap_or((pair, ""));
+            let value = decode(value);
+            match name {
+                "model" if !value.is_empty() => address.model = Some(value),
+                "device" => address.device = value.parse().unwrap_or_default(),
+                "autoload" => address.autoload = value == "1",
+                _ => {}
+            }
+        }
+        address
+    }
+}
+
+/// Undoes percent encoding (RFC 3986, section 2.1) and the plus signs of forms.
+fn decode(text: &str) -> String {
+    let mut bytes = Vec::with_capacity(text.len());
+    let mut rest = text.as_bytes();
+    while let [first, tail @ ..] = rest {
+        let escaped = match rest {
+            [b'%', high, low, ..] => hex(*high).zip(hex(*low)).map(|(high, low)| high << 4 | low),
+            _ => None,
+        };
+        bytes.push(escaped.unwrap_or(if *first == b'+' { b' ' } else { *first }));
+        rest = if escaped.is_some() { &tail[2..] } else { tail };
+    }
+    String::from_utf8_lossy(&bytes).into_owned()
+}
+
+fn hex(digit: u8) -> Option<u8> {
+    (digit as char).to_digit(16).map(|value| value as u8)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_link_chooses_model_and_device() {
+        let address = Address::parse("?model=My%20model+2&device=gpu&autoload=1&theme=none");
+        assert_eq!(
+            address,
+            Address { model: Some("My model 2".to_string()), device: DeviceChoice::Gpu, autoload: true }
+        );
+    }
+
+    #[test]
+    fn what_is_missing_or_odd_falls_back() {
+        assert_eq!(Address::parse(""), Address::default());
+        assert_eq!(Address::parse("?model=&device=tpu&autoload=yes&&="), Address::default());
+        assert_eq!(Address::parse("model=100%25%2").model.as_deref(), Some("100%%2"));
+        assert_eq!(Address::parse("model=%ff").model.as_deref(), Some("\u{fffd}"));
+    }
+}

@@ -1,0 +1,118 @@
+//! Where the person writes.
+
+use leptos::prelude::*;
+use leptos::{ev, html};
+use wasm_bindgen::JsCast;
+use web_sys::HtmlElement;
+
+use super::options::Options;
+use crate::session::{Phase, use_session};
+
+const FIELD: &str = "composer";
+
+/// The field at the bottom of the chat: Enter sends, Shift+Enter begins a line, Escape stops the answer.
+#[component]
+pub fn Composer(draft: RwSignal<String>) -> impl IntoView {
+    let session = use_session();
+    let answering = Memo::new(move |_| session.phase.get() == Phase::Answering);
+    let sendable = move || session.phase.get() == Phase::Ready && draft.with(|draft| !draft.trim().is_empty());
+    let send = move || {
+        if untrack(sendable) {
+            session.ask(draft.get_untracked().trim().to_string());
+            draft.set(String::new());
+        }
+    };
+    let stop = move || {
+        session.stop();
+        focus_composer();
+    };
+    let placeholder = move || match (session.loaded.get(), session.phase.get()) {
+        (Some(loaded), _) => format!("Write to {}", loaded.name),
+        (None, Phase::Loading(_)) => "The model is on its way; you can write already".to_string(),
+        (None, _) => "Load a model first".to_string(),
+    };
+    let dialog = NodeRef::<html::Dialog>::new();
+
+    let escape = window_event_listener(ev::keydown, move |event| {
+        let in_dialog = dialog.get_untracked().is_some_and(|dialog| dialog.open());
+        if event.key() == "Escape" && answering.get_untracked() && !in_dialog {
+            stop();
+        }
+    });
+    on_cleanup(move || escape.remove());
+    Effect::new(move |before: Option<bool>| {
+        let ready = session.phase.get() == Phase::Ready;
+        if ready && before == Some(false) && has_keyboard() {
+            focus_composer();
+        }
+        ready
+    });
+
+    view! {
+        <form class="composer column" on:submit=move |event| {
+            event.prevent_default();
+            send();
+        }>
+            <label class="unseen" for=FIELD>"Your message"</label>
+            <textarea
+                id=FIELD
+                data-testid="composer"
+                rows="1"
+                placeholder=placeholder
+                prop:value=move || draft.get()
+                on:input=move |event| draft.set(event_target_value(&event))
+                on:keydown=move |event| {
+                    // While an input method composes, Enter chooses a word.
+                    if event.key() == "Enter" && !event.shift_key() && !event.is_composing() {
+                        event.prevent_default();
+                        send();
+                    }
+                }
+            ></textarea>
+            <div class="bar">
+                <button type="button" class="plain" data-testid="options-button" on:click=move |_| {
+                    dialog.get_untracked().inspect(|dialog| { dialog.show_modal().ok(); });
+                }>
+                    "Options"
+                </button>
+                <button
+                    type="button"
+                    class="plain"
+                    data-testid="clear"
+                    disabled=move || session.exchanges.with(Vec::is_empty)
+                    on:click=move |_| {
+                        session.clear();
+                        focus_composer();
+                    }
+                >
+                    "Clear"
+                </button>
+                <Show
+                    when=move || answering.get()
+                    fallback=move || view! {
+                        <button type="submit" class="primary" data-testid="send" disabled=move || !sendable()>"Send"</button>
+                    }
+                >
+                    <button type="button" class="primary stop" data-testid="stop" on:click=move |_| stop()>"Stop"</button>
+                </Show>
+            </div>
+        </form>
+        <Options dialog />
+    }
+}
+
+/// Puts the cursor where the person writes.
+pub fn focus_composer() {
+    // What was just drawn, or will be, must be there before it can be focused.
+    request_animation_frame(|| {
+        let field = document().get_element_by_id(FIELD);
+        if let Some(field) = field.and_then(|field| field.dyn_into::<HtmlElement>().ok()) {
+            field.focus().ok();
+        }
+    });
+}
+
+/// On a touch screen, focus would bring up a keyboard that nobody asked for.
+fn has_keyboard() -> bool {
+    window().match_media("(pointer: fine)").ok().flatten().is_none_or(|query| query.matches())
+}

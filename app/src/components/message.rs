@@ -1,0 +1,74 @@
+//! A question and its answer.
+
+use leptos::prelude::*;
+use paddock_engine::generate::FinishReason;
+
+use crate::format;
+use crate::session::{Exchange, Outcome, use_session};
+
+/// Both messages, and below the answer what it took.
+#[component]
+pub fn Message(exchange: Exchange) -> impl IntoView {
+    let session = use_session();
+    let Exchange { question, answer, pace, outcome, .. } = exchange;
+    let (answer, outcome) = (StoredValue::new(answer), StoredValue::new(outcome));
+    let busy = move || !outcome.with_value(|outcome| outcome.with(Outcome::is_over));
+    let waiting = move || outcome.with_value(|outcome| outcome.with(|outcome| *outcome == Outcome::Reading));
+    let token_ids = move || {
+        outcome.with_value(|outcome| match outcome.get() {
+            Outcome::Answered(summary) => {
+                let ids: Vec<String> = summary.token_ids.iter().map(u32::to_string).collect();
+                Some(ids.join(","))
+            }
+            _ => None,
+        })
+    };
+    // The answer's device is the one it began on.
+    let device = session.loaded.with_untracked(|loaded| loaded.as_ref().map(|loaded| loaded.device.clone()));
+    let device = device.unwrap_or_default();
+    let facts = move || {
+        let (tokens, rate) = pace.get();
+        outcome.with_value(|outcome| facts(&outcome.get(), tokens, rate, &device))
+    };
+    view! {
+        <article class="exchange">
+            <div class="question">
+                <h2 class="unseen">"You"</h2>
+                <p class="text" data-testid="message-user">{question}</p>
+            </div>
+            <div class="answer" aria-busy=move || busy().to_string()>
+                <h2 class="unseen">"Answer"</h2>
+                <p class="text" data-testid="message-assistant" data-tokens=token_ids class:waiting=waiting>
+                    {move || answer.with_value(|answer| answer.get())}
+                </p>
+                <p class="figures hint" data-testid="message-facts">{facts}</p>
+            </div>
+        </article>
+    }
+}
+
+/// What an answer took, and why it ended when that is not plain.
+fn facts(outcome: &Outcome, tokens: usize, rate: Option<f64>, device: &str) -> String {
+    let count = format::count(tokens, "token");
+    match outcome {
+        Outcome::Reading => "Reading …".to_string(),
+        Outcome::Streaming => format!("{count} · {}", format::tokens_per_second(rate)),
+        Outcome::Failed => format!("Broken off after {count}"),
+        Outcome::Answered(summary) => {
+            let mut parts = vec![count, format::tokens_per_second(summary.tokens_per_second)];
+            parts
+                .extend(summary.first_token_seconds.map(|time| format!("first token after {}", format::seconds(time))));
+            parts.push(device.to_string());
+            match summary.finish_reason {
+                FinishReason::Stop => {}
+                FinishReason::Length => parts.push("ended by the longest answer or the context".to_string()),
+                FinishReason::Cancelled => parts.push("stopped".to_string()),
+            }
+            if summary.dropped_messages > 0 {
+                let dropped = format::count(summary.dropped_messages, "message");
+                parts.push(format!("the oldest {dropped} no longer fitted the context and were left out"));
+            }
+            parts.join(" · ")
+        }
+    }
+}

@@ -1,0 +1,118 @@
+//! How answers are made.
+
+use leptos::html;
+use leptos::prelude::*;
+use paddock_engine::prompt::TemplateKind;
+
+use super::number_field::NumberField;
+use crate::session::use_session;
+use crate::settings::{SETTINGS, Settings};
+
+/// The dialog with the system message, the template and the sampling options. They hold from the next answer on.
+#[component]
+pub fn Options(dialog: NodeRef<html::Dialog>) -> impl IntoView {
+    let session = use_session();
+    let close = move || {
+        if let Some(dialog) = dialog.get_untracked() {
+            dialog.close();
+        }
+    };
+    view! {
+        <dialog node_ref=dialog class="options" data-testid="options" aria-labelledby="options-title">
+            <form method="dialog">
+                <h2 id="options-title">"Options"</h2>
+                <p class="quiet">"They hold from the next answer on."</p>
+                <SystemMessage />
+                <TemplateSelect />
+                <div class="numbers">
+                    {SETTINGS.map(|setting| view! { <NumberField setting /> }).collect_view()}
+                    <Seed />
+                </div>
+                <div class="bar">
+                    <button
+                        type="button"
+                        class="plain"
+                        data-testid="options-defaults"
+                        on:click=move |_| session.settings.set(Settings::default())
+                    >
+                        "Defaults"
+                    </button>
+                    <button type="button" class="primary" data-testid="options-close" on:click=move |_| close()>"Done"</button>
+                </div>
+            </form>
+        </dialog>
+    }
+}
+
+#[component]
+fn SystemMessage() -> impl IntoView {
+    let session = use_session();
+    view! {
+        <div class="field">
+            <label for="system-message">"System message"</label>
+            <textarea
+                id="system-message"
+                data-testid="system-message"
+                rows="3"
+                placeholder="The model's own, if it has one"
+                prop:value=move || session.settings.with(|settings| settings.system.clone())
+                on:input=move |event| session.settings.update(|settings| settings.system = event_target_value(&event))
+            ></textarea>
+        </div>
+    }
+}
+
+#[component]
+fn TemplateSelect() -> impl IntoView {
+    let session = use_session();
+    let label = |kind| match kind {
+        TemplateKind::Auto => "The model's own",
+        TemplateKind::None => "None: the text as it is",
+        TemplateKind::Alpaca => "Alpaca",
+        TemplateKind::SafeRlhf => "Safe-RLHF",
+    };
+    view! {
+        <div class="field">
+            <label for="template">"Template"</label>
+            <select
+                id="template"
+                data-testid="template-select"
+                prop:value=move || session.settings.with(|settings| settings.template.to_string())
+                on:change=move |event| {
+                    let template = event_target_value(&event).parse().unwrap_or_default();
+                    session.settings.update(|settings| settings.template = template);
+                }
+            >
+                {TemplateKind::ALL.map(|(name, kind)| view! { <option value=name>{label(kind)}</option> }).collect_view()}
+            </select>
+        </div>
+    }
+}
+
+#[component]
+fn Seed() -> impl IntoView {
+    let session = use_session();
+    view! {
+        <div class="field">
+            <label for="option-seed">"Seed"</label>
+            <input
+                type="number"
+                id="option-seed"
+                data-testid="option-seed"
+                aria-describedby="option-seed-hint"
+                min="0"
+                max=u32::MAX.to_string()
+                step="1"
+                placeholder="any"
+                prop:value=move || {
+                    session.settings.with(|settings| settings.seed.map_or_else(String::new, |seed| seed.to_string()))
+                }
+                on:change=move |event| {
+                    let seed = event_target_value(&event).parse().ok();
+                    session.settings.update(|settings| settings.seed = seed);
+                }
+            />
+            <p id="option-seed-hint" class="hint">"the same seed, the same answer"</p>
+        </div>
+    }
+}

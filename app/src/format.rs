@@ -1,0 +1,86 @@
+//! Numbers as people read them. Tabular figures and a fixed number of decimals keep them from jumping about.
+
+/// Bytes in decimal units: `98.4 MB`.
+pub fn bytes(bytes: u64) -> String {
+    const UNITS: [&str; 4] = ["kB", "MB", "GB", "TB"];
+    if bytes < 1000 {
+        return format!("{bytes} B");
+    }
+    let mut value = bytes as f64 / 1000.0;
+    let mut unit = 0;
+    // 999.95 would be written as 1000.0.
+    while value >= 999.95 && unit + 1 < UNITS.len() {
+        value /= 1000.0;
+        unit += 1;
+    }
+    format!("{value:.1} {}", UNITS[unit])
+}
+
+/// A duration to wait for: `8 s`, `3 min 20 s`, `2 h 5 min`.
+pub fn wait(seconds: f64) -> String {
+    let seconds = seconds.max(0.0).ceil() as u64;
+    match seconds {
+        0..60 => format!("{seconds} s"),
+        60..3600 => format!("{} min {} s", seconds / 60, seconds % 60),
+        _ => format!("{} h {} min", seconds / 3600, seconds % 3600 / 60),
+    }
+}
+
+/// A measured duration: `0.31 s`.
+pub fn seconds(seconds: f64) -> String {
+    format!("{seconds:.2} s")
+}
+
+/// A speed: `23.4 tokens/s`, or a dash while there is none.
+pub fn tokens_per_second(rate: Option<f64>) -> String {
+    rate.map_or("– tokens/s".to_string(), |rate| format!("{rate:.1} tokens/s"))
+}
+
+/// A count with its noun: `1 token`, `2 tokens`.
+pub fn count(count: usize, noun: &str) -> String {
+    format!("{count} {noun}{}", if count == 1 { "" } else { "s" })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn bytes_are_decimal_and_have_one_digit_after_the_point() {
+        let cases = [
+            (0, "0 B"),
+            (999, "999 B"),
+            (1000, "1.0 kB"),
+            (98_362_432, "98.4 MB"),
+            (999_949_999, "999.9 MB"),
+            (999_950_000, "1.0 GB"),
+            (u64::MAX, "18446744.1 TB"),
+        ];
+        for (count, text) in cases {
+            assert_eq!(bytes(count), text);
+        }
+    }
+
+    #[test]
+    fn waits_are_rounded_up() {
+        for (seconds, text) in [
+            (-1.0, "0 s"),
+            (0.2, "1 s"),
+            (59.0, "59 s"),
+            (59.5, "1 min 0 s"),
+            (200.0, "3 min 20 s"),
+            (7500.0, "2 h 5 min"),
+        ] {
+            assert_eq!(wait(seconds), text);
+        }
+    }
+
+    #[test]
+    fn speeds_and_counts() {
+        assert_eq!(tokens_per_second(Some(23.44)), "23.4 tokens/s");
+        assert_eq!(tokens_per_second(None), "– tokens/s");
+        assert_eq!(count(1, "token"), "1 token");
+        assert_eq!(count(0, "message"), "0 messages");
+        assert_eq!(seconds(0.314), "0.31 s");
+    }
+}

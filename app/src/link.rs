@@ -1,0 +1,60 @@
+//! The page's end of the line to its worker.
+
+use leptos::prelude::*;
+use wasm_bindgen::prelude::*;
+use web_sys::{ErrorEvent, MessageEvent, Worker};
+
+use crate::protocol::{Event, Failure, Request};
+
+/// The script that starts the worker; trunk writes it beside the page.
+const SCRIPT: &str = "worker_loader.js";
+
+/// A running worker.
+#[derive(Clone, Copy)]
+pub struct Link(StoredValue<Option<Worker>, LocalStorage>);
+
+impl Link {
+    /// Starts a worker. `receive` hears what it reports, its end included.
+    pub fn start(receive: impl Fn(Event) + Clone + 'static) -> Self {
+        let link = Self(StoredValue::new_local(None));
+        link.restart(receive);
+        link
+    }
+
+    /// Ends the worker and starts another.
+    pub fn restart(&self, receive: impl Fn(Event) + Clone + 'static) {
+        if let Some(old) = self.0.try_update_value(Option::take).flatten() {
+            old.terminate();
+        }
+        let failed = |message: String| Event::Failed { failure: Failure::Worker, message };
+        let Ok(worker) = Worker::new(SCRIPT) else {
+            receive(failed("This browser starts no workers for this page; open it over http or https.".to_string()));
+            return;
+        };
+        let hear = receive.clone();
+        let message = Closure::<dyn Fn(MessageEvent)>::new(move |message: MessageEvent| {
+            if let Some(event) = message.data().as_string().and_then(|text| serde_json::from_str(&text).ok()) {
+                hear(event);
+            }
+        });
+        worker.set_onmessage(Some(message.as_ref().unchecked_ref()));
+        message.forget();
+        let error = Closure::<dyn Fn(ErrorEvent)>::new(move |error: ErrorEvent| {
+            let problem = error.message();
+            let problem = if problem.is_empty() { "its script cannot be loaded" } else { &problem };
+            receive(failed(format!("The model's worker broke down ({problem}); load the model again.")));
+        });
+        worker.set_onerror(Some(error.as_ref().unchecked_ref()));
+        error.forget();
+        self.0.set_value(Some(worker));
+    }
+
+    /// Sends a request.
+    pub fn send(&self, request: &Request) {
+        self.0.with_value(|worker| {
+            if let (Some(worker), Ok(text)) = (worker, serde_json::to_string(request)) {
+                worker.post_message(&text.into()).ok();
+            }
+        });
+    }
+}

@@ -1,0 +1,103 @@
+//! The pages, and what surrounds each of them: the rail beside it and the status line below.
+
+mod chat;
+mod models;
+
+use leptos::ev;
+use leptos::prelude::*;
+use wasm_bindgen::JsCast;
+use wasm_bindgen_futures::{JsFuture, spawn_local};
+use web_sys::{RequestCache, RequestInit, Response};
+
+use crate::address::Address;
+use crate::components::rail::Rail;
+use crate::components::status_line::StatusLine;
+use crate::models::Index;
+use crate::session::Session;
+use chat::ChatPage;
+use models::ModelsPage;
+
+/// A page, by the fragment of the address.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Page {
+    /// Talk with the model.
+    Chat,
+    /// Choose a model and a device.
+    Models,
+}
+
+impl Page {
+    /// Every page, in the order of the rail.
+    pub const ALL: [Self; 2] = [Self::Chat, Self::Models];
+
+    /// Its name for people.
+    pub fn title(self) -> &'static str {
+        match self {
+            Self::Chat => "Chat",
+            Self::Models => "Models",
+        }
+    }
+
+    /// Its fragment.
+    pub fn fragment(self) -> &'static str {
+        match self {
+            Self::Chat => "#chat",
+            Self::Models => "#models",
+        }
+    }
+
+    fn current() -> Self {
+        let fragment = window().location().hash().unwrap_or_default();
+        Self::ALL.into_iter().find(|page| page.fragment() == fragment).unwrap_or(Self::Chat)
+    }
+}
+
+/// Puts the page into the document.
+pub fn start() {
+    std::panic::set_hook(Box::new(|panic| leptos::logging::error!("{panic}")));
+    mount_to_body(App);
+}
+
+#[component]
+fn App() -> impl IntoView {
+    let query = window().location().search().unwrap_or_default();
+    let session = Session::start(Address::parse(&query));
+    provide_context(session);
+    spawn_local(async move { session.offer(fetch_index().await) });
+
+    let page = RwSignal::new(Page::current());
+    let listener = window_event_listener(ev::hashchange, move |_| page.set(Page::current()));
+    on_cleanup(move || listener.remove());
+
+    view! {
+        <div class="frame" data-testid="page" data-state=move || session.phase.get().name()>
+            <Rail page />
+            <main>
+                {move || match page.get() {
+                    Page::Chat => view! { <ChatPage /> }.into_any(),
+                    Page::Models => view! { <ModelsPage /> }.into_any(),
+                }}
+            </main>
+            <StatusLine />
+        </div>
+    }
+}
+
+/// The site's list of models.
+async fn fetch_index() -> Result<Index, String> {
+    let init = RequestInit::new();
+    init.set_cache(RequestCache::NoCache);
+    let response: Response = JsFuture::from(window().fetch_with_str_and_init("models/index.json", &init))
+        .await
+        .map_err(|_| "The site cannot be reached; check the network and open the page again.".to_string())?
+        .unchecked_into();
+    if !response.ok() {
+        return Err(format!(
+            "This site's list of models, models/index.json, cannot be read (status {}); `cargo xtask serve` writes it.",
+            response.status()
+        ));
+    }
+    let unreadable = |_| "models/index.json broke off on its way; open the page again.".to_string();
+    let text = JsFuture::from(response.text().map_err(unreadable)?).await.map_err(unreadable)?;
+    Index::from_json(&text.as_string().unwrap_or_default())
+}

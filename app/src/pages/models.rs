@@ -1,0 +1,32 @@
+//! Choose a model and a device.
+
+use leptos::prelude::*;
+
+use crate::components::device_select::DeviceSelect;
+use crate::components::facts::Facts;
+use crate::components::load_progress::LoadProgress;
+use crate::components::model_list::ModelList;
+use crate::components::notice::Notice;
+use crate::session::{Phase, use_session};
+
+/// What this site has, and what is loaded.
+#[component]
+pub fn ModelsPage() -> impl IntoView {
+    let session = use_session();
+    let loading = Memo::new(move |_| matches!(session.phase.get(), Phase::Loading(_)));
+    view! {
+        <section class="scroll" aria-label="Models">
+            <div class="column page">
+                <h1>"Models"</h1>
+                <p class="quiet">"A model is downloaded into this tab and runs here. What you write stays on this device."</p>
+                <Notice />
+                <DeviceSelect />
+                <ModelList />
+                <Show when=move || loading.get()>
+                    <LoadProgress />
+                </Show>
+                <Facts />
+            </div>
+        </section>
+    }
+}

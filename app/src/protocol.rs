@@ -1,0 +1,323 @@
+//! All that the page and its worker share: requests go to the worker, events come back, each as one JSON text.
+
+use std::fmt;
+use std::str::FromStr;
+
+use paddock_engine::generate::{FinishReason, GenerateOptions};
+use paddock_engine::prompt::{Message, TemplateKind};
+use serde::{Deserialize, Serialize};
+
+/// What the page asks for. The worker serves one request after the other; [`Request::Stop`] goes past the queue.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Request {
+    /// Load a model in place of the one that is loaded. Answered by [`Event::Loading`]…, then [`Event::Loaded`],
+    /// [`Event::Unloaded`] or [`Event::Failed`].
+    Load {
+        /// The pack's name.
+        name: String,
+        /// The absolute address of the pack's folder, with a slash at its end.
+        address: String,
+        /// Where it is to run.
+        device: DeviceChoice,
+    },
+    /// Answer a conversation. Answered by [`Event::Reading`], [`Event::Text`]…, then [`Event::Answered`] or
+    /// [`Event::Failed`].
+    Answer {
+        /// The conversation, the question last.
+        messages: Vec<Message>,
+        /// How it is written for the model.
+        template: TemplateKind,
+        /// How each token is chosen, and how many.
+        options: GenerateOptions,
+    },
+    /// End the load or the answer that is under way.
+    Stop,
+}
+
+/// What the worker reports.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Event {
+    /// The worker has started; requests are heard from now on.
+    Ready {
+        /// What kind of GPU there is; found out before anything is downloaded.
+        gpu: Gpu,
+    },
+    /// A load goes on.
+    Loading(Progress),
+    /// The model is ready to answer.
+    Loaded(Loaded),
+    /// The load was stopped; there is no model now.
+    Unloaded,
+    /// The prompt is being read.
+    Reading(Reading),
+    /// The answer goes on.
+    Text(Text),
+    /// The answer is complete.
+    Answered(Summary),
+    /// A request came to nothing.
+    Failed {
+        /// What is lost.
+        failure: Failure,
+        /// What happened and what to do: one sentence.
+        message: String,
+    },
+}
+
+/// The person's choice of device.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum DeviceChoice {
+    /// The GPU when there is a real one, else the processor.
+    #[default]
+    Auto,
+    /// The GPU, even an emulated one.
+    Gpu,
+    /// The processor.
+    Cpu,
+}
+
+impl DeviceChoice {
+    /// Every choice, in the order in which the page offers them.
+    pub const ALL: [Self; 3] = [Self::Auto, Self::Gpu, Self::Cpu];
+
+    /// The name for people.
+    pub fn label(self) -> &'static str {
+        match self {
+            Self::Auto => "Automatic",
+            Self::Gpu => "GPU",
+            Self::Cpu => "Processor",
+        }
+    }
+}
+
+impl fmt::Display for DeviceChoice {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Auto => "auto",
+            Self::Gpu => "gpu",
+            Self::Cpu => "cpu",
+        })
+    }
+}
+
+impl FromStr for DeviceChoice {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        Self::ALL
+            .into_iter()
+            .find(|choice| choice.to_string() == text)
+            .ok_or_else(|| format!("device \"{text}\": expected auto, gpu or cpu"))
+    }
+}
+
+/// The GPU as this browser offers it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case", tag = "kind", content = "name")]
+pub enum Gpu {
+    /// A graphics processor.
+    Real(String),
+    /// A graphics interface that is emulated on the processor.
+    Software(String),
+    /// None.
+    Missing,
+}
+
+impl Gpu {
+    /// True when a model loaded with `choice` runs on the GPU.
+    pub fn serves(&self, choice: DeviceChoice) -> bool {
+        match choice {
+            DeviceChoice::Cpu => false,
+            DeviceChoice::Auto => matches!(self, Self::Real(_)),
+            DeviceChoice::Gpu => *self != Self::Missing,
+        }
+    }
+
+    /// Where a model loaded with `choice` will run, and why: one sentence.
+    pub fn explain(&self, choice: DeviceChoice) -> String {
+        match (self, choice) {
+            (_, DeviceChoice::Cpu) => "The model runs on this device's processor.".to_string(),
+            (Self::Real(name), _) => format!("The model runs on the GPU ({name})."),
+            (Self::Software(name), DeviceChoice::Auto) => {
+                format!(
+                    "No usable GPU was found (only {name}, which is emulated), so the model runs on this device's processor."
+                )
+            }
+            (Self::Software(name), DeviceChoice::Gpu) => {
+                format!("The GPU here is emulated ({name}): the model runs correctly, but slowly.")
+            }
+            (Self::Missing, DeviceChoice::Auto) => {
+                "No usable GPU was found, so the model runs on this device's processor.".to_string()
+            }
+            (Self::Missing, DeviceChoice::Gpu) => {
+                "This browser offers no GPU; choose the processor, or a browser with WebGPU.".to_string()
+            }
+        }
+    }
+}
+
+/// How far a load is.
+#[derive(Debug, Clone, Copy, PartialEq, Default, Serialize, Deserialize)]
+pub struct Progress {
+    /// Bytes of weights that have reached the device.
+    pub bytes: u64,
+    /// Bytes of all weights; 0 until the manifest has been read.
+    pub total: u64,
+    /// Smoothed speed.
+    pub bytes_per_second: f64,
+    /// Time left at this speed; `None` while it is not known.
+    pub seconds_left: Option<f64>,
+    /// The worker's heap, which never shrinks.
+    pub heap_bytes: u64,
+}
+
+/// A model that is ready.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Loaded {
+    /// The pack's name.
+    pub name: String,
+    /// Where it runs, for people.
+    pub device: String,
+    /// True when that is a GPU.
+    pub on_gpu: bool,
+    /// Most tokens of a conversation.
+    pub context: usize,
+    /// Bytes of its weights.
+    pub weight_bytes: u64,
+    /// The worker's heap.
+    pub heap_bytes: u64,
+    /// What the load took.
+    pub seconds: f64,
+}
+
+/// What reading the prompt takes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Reading {
+    /// Tokens that are new.
+    pub tokens: usize,
+    /// Tokens that the model still remembers.
+    pub reused: usize,
+}
+
+/// A piece of the answer.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Text {
+    /// The piece; may be empty.
+    pub text: String,
+    /// Tokens so far.
+    pub tokens: usize,
+    /// Decoding speed so far; `None` during the first round trip.
+    pub tokens_per_second: Option<f64>,
+}
+
+/// A complete answer.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Summary {
+    /// Why it ended.
+    pub finish_reason: FinishReason,
+    /// The generated tokens, the one that ended it included.
+    pub token_ids: Vec<u32>,
+    /// Oldest messages that were left out because the context is full.
+    pub dropped_messages: usize,
+    /// From the question to the first token; `None` when there is none.
+    pub first_token_seconds: Option<f64>,
+    /// Decoding speed; `None` when everything came in one round trip.
+    pub tokens_per_second: Option<f64>,
+    /// The worker's heap.
+    pub heap_bytes: u64,
+}
+
+/// What is lost when a request fails.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Failure {
+    /// The load; there is no model now.
+    Load,
+    /// The answer; the model goes on.
+    Answer,
+    /// The device and the model on it.
+    Device,
+    /// The worker itself.
+    Worker,
+}
+
+#[cfg(test)]
+mod tests {
+    use paddock_engine::backend::Sampling;
+    use paddock_engine::prompt::Role;
+
+    use super::*;
+
+    fn round_trip<T: Serialize + for<'a> Deserialize<'a> + PartialEq + fmt::Debug>(value: &T) -> String {
+        let text = serde_json::to_string(value).unwrap();
+        assert_eq!(*value, serde_json::from_str::<T>(&text).unwrap(), "{text}");
+        text
+    }
+
+    #[test]
+    fn requests_survive_the_trip() {
+        round_trip(&Request::Load {
+            name: "tiny \"model\"".to_string(),
+            address: "http://localhost/models/tiny/".to_string(),
+            device: DeviceChoice::Gpu,
+        });
+        round_trip(&Request::Answer {
+            messages: vec![Message::new(Role::User, "Grüße\n\u{1f40e}")],
+            template: TemplateKind::SafeRlhf,
+            options: GenerateOptions {
+                sampling: Sampling { temperature: 0.7, seed: u32::MAX, ..Sampling::default() },
+                max_tokens: 512,
+                stop: vec!["\n\n".to_string()],
+            },
+        });
+        assert_eq!(round_trip(&Request::Stop), "\"stop\"");
+    }
+
+    #[test]
+    fn events_survive_the_trip() {
+        for gpu in [Gpu::Real("A".to_string()), Gpu::Software("B".to_string()), Gpu::Missing] {
+            round_trip(&Event::Ready { gpu });
+        }
+        round_trip(&Event::Loading(Progress { bytes: 1 << 40, total: u64::MAX, ..Progress::default() }));
+        round_trip(&Event::Unloaded);
+        round_trip(&Event::Reading(Reading { tokens: 3, reused: 4 }));
+        round_trip(&Event::Text(Text { text: "x".to_string(), tokens: 1, tokens_per_second: None }));
+        round_trip(&Event::Answered(Summary {
+            finish_reason: FinishReason::Cancelled,
+            token_ids: vec![0, u32::MAX],
+            dropped_messages: 2,
+            first_token_seconds: Some(0.25),
+            tokens_per_second: Some(12.5),
+            heap_bytes: 1,
+        }));
+        let failed = Event::Failed { failure: Failure::Device, message: "lost".to_string() };
+        assert_eq!(round_trip(&failed), r#"{"failed":{"failure":"device","message":"lost"}}"#);
+    }
+
+    #[test]
+    fn an_emulated_gpu_is_used_only_when_chosen() {
+        let software = Gpu::Software("SwiftShader".to_string());
+        let real = Gpu::Real("GeForce".to_string());
+        for (gpu, expected) in
+            [(&real, [true, true, false]), (&software, [false, true, false]), (&Gpu::Missing, [false, false, false])]
+        {
+            assert_eq!(DeviceChoice::ALL.map(|choice| gpu.serves(choice)), expected, "{gpu:?}");
+        }
+        assert_eq!(
+            Gpu::Missing.explain(DeviceChoice::Auto),
+            "No usable GPU was found, so the model runs on this device's processor."
+        );
+        assert!(software.explain(DeviceChoice::Gpu).contains("SwiftShader"));
+        assert!(real.explain(DeviceChoice::Auto).contains("GeForce"));
+    }
+
+    #[test]
+    fn a_choice_reads_what_it_writes() {
+        for choice in DeviceChoice::ALL {
+            assert_eq!(choice.to_string().parse(), Ok(choice));
+        }
+        assert!("tpu".parse::<DeviceChoice>().is_err());
+    }
+}

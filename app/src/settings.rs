@@ -1,0 +1,172 @@
+//! What the person can set for the answers.
+
+use paddock_engine::backend::Sampling;
+use paddock_engine::generate::GenerateOptions;
+use paddock_engine::prompt::TemplateKind;
+
+/// How answers are made.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Settings {
+    /// Instructions for the whole conversation; blank for none of one's own.
+    pub system: String,
+    /// How a conversation is written for the model.
+    pub template: TemplateKind,
+    /// How each token is chosen, but for the seed.
+    pub sampling: Sampling,
+    /// The seed of every answer; `None` for a new one each time.
+    pub seed: Option<u32>,
+    /// Most tokens of an answer.
+    pub max_tokens: usize,
+}
+
+impl Default for Settings {
+    /// Lively but not wild; the filters keep a small model from rambling.
+    fn default() -> Self {
+        Self {
+            system: String::new(),
+            template: TemplateKind::Auto,
+            sampling: Sampling {
+                temperature: 0.7,
+                top_k: 40,
+                top_p: 0.95,
+                min_p: 0.05,
+                repetition_penalty: 1.1,
+                seed: 0,
+            },
+            seed: None,
+            max_tokens: 512,
+        }
+    }
+}
+
+impl Settings {
+    /// The engine's options for one answer; `fresh_seed` is used where the person has set none.
+    pub fn options(&self, fresh_seed: u32) -> GenerateOptions {
+        GenerateOptions {
+            sampling: Sampling { seed: self.seed.unwrap_or(fresh_seed), ..self.sampling },
+            max_tokens: self.max_tokens,
+            stop: Vec::new(),
+        }
+    }
+}
+
+/// A number that can be set, and its limits.
+#[derive(Debug, Clone, Copy)]
+pub struct Setting {
+    /// The end of its test id, `option-…`.
+    pub id: &'static str,
+    /// Its name for people.
+    pub label: &'static str,
+    /// What it does, in a few words.
+    pub hint: &'static str,
+    /// The least value.
+    pub min: f64,
+    /// The greatest value.
+    pub max: f64,
+    /// From one value to the next.
+    pub step: f64,
+    /// Reads it.
+    pub get: fn(&Settings) -> f64,
+    set: fn(&mut Settings, f64),
+}
+
+impl Setting {
+    /// Writes it, within its limits; what is not a number changes nothing.
+    pub fn set(&self, settings: &mut Settings, value: f64) {
+        if value.is_finite() {
+            (self.set)(settings, value.clamp(self.min, self.max));
+        }
+    }
+}
+
+/// Every number, in the order in which the page shows them.
+pub const SETTINGS: [Setting; 6] = [
+    Setting {
+        id: "temperature",
+        label: "Temperature",
+        hint: "0 always takes the likeliest token",
+        min: 0.0,
+        max: 2.0,
+        step: 0.05,
+        get: |settings| f64::from(settings.sampling.temperature),
+        set: |settings, value| settings.sampling.temperature = value as f32,
+    },
+    Setting {
+        id: "max-tokens",
+        label: "Longest answer",
+        hint: "in tokens",
+        min: 1.0,
+        max: 8192.0,
+        step: 1.0,
+        get: |settings| settings.max_tokens as f64,
+        set: |settings, value| settings.max_tokens = value as usize,
+    },
+    Setting {
+        id: "top-k",
+        label: "Top-k",
+        hint: "choose among this many; 0 for all",
+        min: 0.0,
+        max: 1000.0,
+        step: 1.0,
+        get: |settings| f64::from(settings.sampling.top_k),
+        set: |settings, value| settings.sampling.top_k = value as u32,
+    },
+    Setting {
+        id: "top-p",
+        label: "Top-p",
+        hint: "likeliest tokens up to this mass; 1 for all",
+        min: 0.05,
+        max: 1.0,
+        step: 0.05,
+        get: |settings| f64::from(settings.sampling.top_p),
+        set: |settings, value| settings.sampling.top_p = value as f32,
+    },
+    Setting {
+        id: "min-p",
+        label: "Min-p",
+        hint: "relative to the likeliest; 0 for all",
+        min: 0.0,
+        max: 1.0,
+        step: 0.01,
+        get: |settings| f64::from(settings.sampling.min_p),
+        set: |settings, value| settings.sampling.min_p = value as f32,
+    },
+    Setting {
+        id: "repetition-penalty",
+        label: "Repetition penalty",
+        hint: "1 for none",
+        min: 1.0,
+        max: 2.0,
+        step: 0.05,
+        get: |settings| f64::from(settings.sampling.repetition_penalty),
+        set: |settings, value| settings.sampling.repetition_penalty = value as f32,
+    },
+];
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn numbers_keep_within_their_limits() {
+        for setting in SETTINGS {
+            let mut settings = Settings::default();
+            let default = (setting.get)(&settings);
+            assert!((setting.min..=setting.max).contains(&default), "{}: {default}", setting.id);
+            setting.set(&mut settings, f64::NAN);
+            assert_eq!((setting.get)(&settings), default, "{}", setting.id);
+            for (value, expected) in [(-1e9, setting.min), (1e9, setting.max)] {
+                setting.set(&mut settings, value);
+                assert!(((setting.get)(&settings) - expected).abs() < 1e-6, "{}", setting.id);
+            }
+        }
+    }
+
+    #[test]
+    fn a_seed_of_ones_own_is_kept() {
+        let mut settings = Settings::default();
+        assert_eq!(settings.options(7).sampling.seed, 7);
+        settings.seed = Some(3);
+        assert_eq!(settings.options(7).sampling.seed, 3);
+    }
+}

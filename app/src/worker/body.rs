@@ -1,0 +1,173 @@
+//! One file of a site, read from one response, front to back.
+
+use js_sys::{Reflect, Uint8Array};
+use paddock_engine::{Error, Result};
+use wasm_bindgen::JsCast;
+use wasm_bindgen::prelude::*;
+use wasm_bindgen_futures::JsFuture;
+use web_sys::{AbortSignal, Headers, ReadableStreamDefaultReader, Request, RequestCache, RequestInit, Response};
+
+use super::scope::global;
+
+/// A response on its way in.
+pub struct Body {
+    file: String,
+    reader: ReadableStreamDefaultReader,
+    /// What has arrived and was not asked for yet.
+    chunk: Uint8Array,
+    position: u64,
+    size: Option<u64>,
+}
+
+impl Body {
+    /// Asks for `file` at `address` from byte `start` on; `None` when the site has no such file. A server that
+    /// ignores ranges sends the beginning too, which is then passed over.
+    pub async fn open(address: &str, file: &str, start: u64, signal: Option<&AbortSignal>) -> Result<Option<Self>> {
+        let headers = Headers::new().map_err(|error| unreadable(file, &error))?;
+        if start > 0 {
+            headers.set("Range", &format!("bytes={start}-")).map_err(|error| unreadable(file, &error))?;
+        }
+        let init = RequestInit::new();
+        init.set_headers(&headers);
+        init.set_signal(signal);
+        // A pack that was replaced must not be put together from old and new files.
+        init.set_cache(RequestCache::NoCache);
+        let request = Request::new_with_str_and_init(address, &init).map_err(|error| unreadable(file, &error))?;
+        let response: Response = JsFuture::from(global().fetch_with_request(&request))
+            .await
+            .map_err(|_| read_error(file, "the site cannot be reached; check the network and load again"))?
+            .unchecked_into();
+        match response.status() {
+            404 | 410 => return Ok(None),
+            200 | 206 => {}
+            416 => return Err(read_error(file, &format!("it has no byte {start}; the file is truncated"))),
+            status => {
+                return Err(read_error(
+                    file,
+                    &format!("the site answered {status} {}; try again later", response.status_text()),
+                ));
+            }
+        }
+        let Some(stream) = response.body() else {
+            return Err(read_error(file, "the site sent no content; load again"));
+        };
+        let partial = response.status() == 206;
+        let mut body = Self {
+            file: file.to_string(),
+            reader: stream.get_reader().unchecked_into(),
+            chunk: Uint8Array::new_with_length(0),
+            position: if partial { start } else { 0 },
+            size: size(&response.headers(), partial),
+        };
+        if !partial {
+            body.skip(start).await?;
+        }
+        Ok(Some(body))
+    }
+
+    /// The file this is.
+    pub fn file(&self) -> &str {
+        &self.file
+    }
+
+    /// The next byte.
+    pub fn position(&self) -> u64 {
+        self.position
+    }
+
+    /// The whole file's length, when the server tells it.
+    pub fn size(&self) -> Option<u64> {
+        self.size
+    }
+
+    /// The next `count` bytes.
+    pub async fn read(&mut self, count: usize) -> Result<Vec<u8>> {
+        let mut bytes = vec![0; count];
+        let mut filled = 0;
+        while filled < count {
+            let chunk = self.take(count - filled).await?.ok_or_else(|| self.truncated(count - filled))?;
+            let end = filled + chunk.length() as usize;
+            chunk.copy_to(&mut bytes[filled..end]);
+            filled = end;
+        }
+        Ok(bytes)
+    }
+
+    /// All that is left, when it is at most `limit` bytes.
+    pub async fn read_to_end(&mut self, limit: u64) -> Result<Vec<u8>> {
+        let mut bytes = Vec::new();
+        while let Some(chunk) = self.take(usize::MAX).await? {
+            bytes.extend(chunk.to_vec());
+            if bytes.len() as u64 > limit {
+                let problem = format!("expected at most {limit} bytes, found more; this is not a model file");
+                return Err(Error::format(&self.file, problem));
+            }
+        }
+        Ok(bytes)
+    }
+
+    /// Passes over `count` bytes.
+    pub async fn skip(&mut self, count: u64) -> Result<()> {
+        let mut left = count;
+        while left > 0 {
+            let most = usize::try_from(left).unwrap_or(usize::MAX);
+            let chunk = self.take(most).await?.ok_or_else(|| self.truncated(most))?;
+            left -= u64::from(chunk.length());
+        }
+        Ok(())
+    }
+
+    /// Ends the download.
+    pub async fn close(self) {
+        JsFuture::from(self.reader.cancel()).await.ok();
+    }
+
+    /// Between 1 and `most` bytes; `None` at the end.
+    async fn take(&mut self, most: usize) -> Result<Option<Uint8Array>> {
+        while self.chunk.length() == 0 {
+            let lost = |_| {
+                let arrived = crate::format::bytes(self.position);
+                read_error(
+                    &self.file,
+                    &format!("the connection was lost after {arrived}; check the network and load again"),
+                )
+            };
+            let result = JsFuture::from(self.reader.read()).await.map_err(lost)?;
+            if Reflect::get(&result, &"done".into()).is_ok_and(|done| done.is_truthy()) {
+                return Ok(None);
+            }
+            self.chunk = Reflect::get(&result, &"value".into()).map_err(lost)?.unchecked_into();
+        }
+        let length = self.chunk.length();
+        let count = length.min(u32::try_from(most).unwrap_or(u32::MAX));
+        let taken = self.chunk.subarray(0, count);
+        self.chunk = self.chunk.subarray(count, length);
+        self.position += u64::from(count);
+        Ok(Some(taken))
+    }
+
+    fn truncated(&self, missing: usize) -> Error {
+        let problem = format!("it ends at byte {}, {missing} too early; the file is truncated", self.position);
+        read_error(&self.file, &problem)
+    }
+}
+
+/// The whole file's length by the headers. A compressed response tells only its compressed length.
+fn size(headers: &Headers, partial: bool) -> Option<u64> {
+    let header = |name: &str| headers.get(name).ok().flatten();
+    if partial {
+        return header("Content-Range")?.rsplit('/').next()?.parse().ok();
+    }
+    if header("Content-Encoding").is_some_and(|encoding| encoding != "identity") {
+        return None;
+    }
+    header("Content-Length")?.parse().ok()
+}
+
+fn read_error(file: &str, problem: &str) -> Error {
+    Error::Read { file: file.to_string(), problem: problem.to_string() }
+}
+
+fn unreadable(file: &str, error: &JsValue) -> Error {
+    read_error(file, &error.as_string().unwrap_or_else(|| "the browser refuses its address".to_string()))
+}

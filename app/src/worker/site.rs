@@ -1,0 +1,97 @@
+//! A web pack on a site, as a source of the engine's.
+
+use std::cell::RefCell;
+use std::ops::Range;
+use std::rc::Rc;
+
+use paddock_engine::weights::Source;
+use paddock_engine::{Error, Result};
+
+use super::body::Body;
+use super::scope::{Stop, next_turn};
+
+/// Gaps up to this many bytes are read over; beyond, a new request costs less.
+const READ_OVER: u64 = 1 << 20;
+
+/// The files below one address. A file is one streamed response as long as it is read front to back; a jump asks anew
+/// with a range, and works, only slower, where the server knows no ranges.
+pub struct SiteSource {
+    address: String,
+    stop: Rc<Stop>,
+    /// The response being read.
+    body: RefCell<Option<Body>>,
+}
+
+impl SiteSource {
+    /// The pack at `address`, which ends with a slash.
+    pub fn new(address: String, stop: Rc<Stop>) -> Self {
+        Self { address, stop, body: RefCell::new(None) }
+    }
+
+    async fn open(&self, file: &str, start: u64) -> Result<Option<Body>> {
+        let address = format!("{}{file}", self.address);
+        Body::open(&address, file, start, self.stop.signal().as_ref()).await
+    }
+
+    /// The response being read, when it is of `file` and has not gone past `start` or fallen far behind it.
+    async fn current(&self, file: &str, start: u64) -> Option<Body> {
+        let body = self.body.take()?;
+        let ahead = start.checked_sub(body.position());
+        if body.file() == file && ahead.is_some_and(|gap| gap <= READ_OVER) {
+            return Some(body);
+        }
+        body.close().await;
+        None
+    }
+}
+
+impl Source for SiteSource {
+    fn list(&self) -> Vec<String> {
+        Vec::new()
+    }
+
+    async fn size(&self, file: &str) -> Result<Option<u64>> {
+        let body = match self.current(file, 0).await {
+            Some(body) => body,
+            None => match self.open(file, 0).await? {
+                Some(body) => body,
+                None => return Ok(None),
+            },
+        };
+        let size = body.size();
+        self.body.replace(Some(body));
+        size.map(Some).ok_or_else(|| Error::Read {
+            file: file.to_string(),
+            problem: "the site does not tell its length; serve it uncompressed, with a Content-Length".to_string(),
+        })
+    }
+
+    async fn read(&self, file: &str, range: Range<u64>) -> Result<Vec<u8>> {
+        // The page's wish to stop is heard between two reads.
+        next_turn().await;
+        let mut body = match self.current(file, range.start).await {
+            Some(body) => body,
+            None => self.open(file, range.start).await?.ok_or_else(|| missing(file))?,
+        };
+        body.skip(range.start - body.position()).await?;
+        let count = usize::try_from(range.end.saturating_sub(range.start)).map_err(|_| Error::Read {
+            file: file.to_string(),
+            problem: "more bytes were asked for at once than this browser can hold".to_string(),
+        })?;
+        let bytes = body.read(count).await?;
+        self.body.replace(Some(body));
+        Ok(bytes)
+    }
+
+    async fn read_all(&self, file: &str, limit: u64) -> Result<Option<Vec<u8>>> {
+        let Some(mut body) = self.open(file, 0).await? else { return Ok(None) };
+        body.read_to_end(limit).await.map(Some)
+    }
+}
+
+fn missing(file: &str) -> Error {
+    Error::Missing {
+        file: file.to_string(),
+        hint: "the site lacks part of the model; check that the pack is complete".to_string(),
+    }
+}
