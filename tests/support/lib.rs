@@ -10,4 +10,4 @@ mod require;
 
 pub use fixtures::{fixture_source, fixtures, folder_source};
 pub use pollster::block_on;
-pub use require::{skip, smollm2};
+pub use require::{gpu, skip, smollm2};

@@ -4,6 +4,8 @@ use std::env;
 use std::io::Write;
 use std::path::PathBuf;
 
+use paddock_engine::backend::Wgpu;
+
 /// Says on standard error that the running test is skipped, and why. `what` is `gpu`, `browser` or `model`.
 ///
 /// # Panics
@@ -23,4 +25,15 @@ pub fn smollm2() -> Option<PathBuf> {
         skip("model", "PADDOCK_SMOLLM2 does not name the default model's GGUF file (`cargo xtask test` sets it)");
     }
     path
+}
+
+/// The machine's GPU, or the software adapter that stands in for one; `None`, after [`skip`], where there is neither.
+pub async fn gpu() -> Option<Wgpu> {
+    match Wgpu::new(Default::default()).await {
+        Ok(gpu) => Some(gpu),
+        Err(error) => {
+            skip("gpu", &error.to_string());
+            None
+        }
+    }
 }
