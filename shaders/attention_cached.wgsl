@@ -1,7 +1,7 @@
 // Causal attention of rotated rows on the cache: an invocation a row and head, its sums in registers, no barrier.
 // Grid (groups of rows, heads). The table holds (position, slot of position 0) a row. Softmax is online
 // (arXiv 1805.02867).
-struct Params { rows: u32, quads: u32, kv_quads: u32, group: u32, table: u32, scale: f32 }
+struct Params { quads: u32, kv_quads: u32, group: u32, table: u32, scale: f32, rows: u32 }
 @group(0) @binding(0) var<uniform> params: Params;
 @group(0) @binding(1) var<storage, read> qkv: array<vec4<f32>>;
 @group(0) @binding(2) var<storage, read> tables: array<u32>;

@@ -1,5 +1,5 @@
 // Rotates the q and k columns of fused rows [q | k | v]; v passes: grid (groups of pairs, rows). A pair of v counts as
-// two neighbours that are copied. The table holds (position, slot of position 0) a row.
+// two columns that are copied. The table holds (position, slot of position 0) a row.
 struct Params { cols: u32, rotated: u32, half: u32, table: u32 }
 @group(0) @binding(0) var<uniform> params: Params;
 @group(0) @binding(1) var<storage, read> qkv: array<f32>;
@@ -13,16 +13,16 @@ fn main(@builtin(global_invocation_id) at: vec3<u32>) {
     if (pair * 2u >= params.cols) {
         return;
     }
-    let head = pair / params.half;
     let i = pair % params.half;
-    let first = at.y * params.cols + head * 2u * params.half + i;
+    let first = at.y * params.cols + pair / params.half * 2u * params.half + i;
     let second = first + params.half;
     let a = qkv[first];
     let b = qkv[second];
     if (pair * 2u < params.rotated) {
-        let turn = cos_sin(f32(tables[params.table + at.y * 2u]) * frequencies[i]);
-        out[first] = a * turn.x - b * turn.y;
-        out[second] = b * turn.x + a * turn.y;
+        let t = turn(vec4<f32>(f32(tables[params.table + at.y * 2u]) * frequencies[i]));
+        let turned = rotate(Halves(vec4<f32>(a), vec4<f32>(b)), t);
+        out[first] = turned.first.x;
+        out[second] = turned.second.x;
     } else {
         out[first] = a;
         out[second] = b;

@@ -321,14 +321,16 @@ fn attention_keeps_documents_apart() {
 #[test]
 fn cached_attention_equals_full_attention() {
     on_devices(|gpu| {
-        // Two sequences: a prompt of each together, then several steps of both together, then of one alone.
+        // Two sequences: a prompt of each together, then steps of both together and of one alone, short and far apart
+        // enough that the keys are split.
         let width = HEADS.qkv_dim();
         let frequencies = gpu.tensor([1, HEADS.head_dim / 2], &frequencies())?;
-        let mut cache = gpu.kv_cache(2, HEADS, 2, 160)?;
+        let mut cache = gpu.kv_cache(2, HEADS, 2, 700)?;
         let tolerance = if cache.encoding() == KvEncoding::F16 { F16_CACHE_TOLERANCE } else { TOLERANCE };
         let mut documents = [Vec::new(), Vec::new()];
         let mut lengths = [0, 0];
-        for (step, added) in [[70, 3], [1, 1], [1, 1], [1, 0], [2, 1], [70, 0], [1, 1]].into_iter().enumerate() {
+        for (step, added) in [[70, 3], [1, 1], [1, 1], [1, 0], [2, 1], [500, 0], [1, 1], [1, 0]].into_iter().enumerate()
+        {
             let mut segments = Segments::default();
             for (sequence, len) in added.into_iter().enumerate() {
                 segments.push(len, lengths[sequence], sequence);

@@ -7,6 +7,8 @@ mod stop;
 use serde::{Deserialize, Serialize};
 
 pub use chat::Chat;
+#[cfg(feature = "wgpu")]
+pub(crate) use session::PREFILL_ROWS;
 pub use session::Session;
 
 use crate::backend::Sampling;

@@ -5,7 +5,7 @@ use crate::model::CausalLm;
 use crate::{Error, Result};
 
 /// Rows of a prompt that go through the model at a time; bounds the memory of activations.
-const PREFILL_ROWS: usize = 256;
+pub(crate) const PREFILL_ROWS: usize = 256;
 
 /// A model with one sequence.
 pub struct Session<B: Backend> {

@@ -103,7 +103,7 @@ pub(super) async fn open(options: Options) -> Result<Wgpu> {
     });
     let pool = Rc::new(Pool::default());
     let frame = Frame::new(&device, &pool, &limits);
-    Ok(Wgpu(Rc::new(Context {
+    let gpu = Wgpu(Rc::new(Context {
         pipelines: RefCell::new(Pipelines::default()),
         frame: RefCell::new(frame),
         kernels: Cell::new(kernels),
@@ -115,7 +115,11 @@ pub(super) async fn open(options: Options) -> Result<Wgpu> {
         subgroup,
         pool,
         fault,
-    })))
+    }));
+    if let (None, Some(clock)) = (options.kernels, options.clock) {
+        gpu.tune(clock).await?;
+    }
+    Ok(gpu)
 }
 
 impl Context {

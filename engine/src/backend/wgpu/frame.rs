@@ -15,9 +15,9 @@ use crate::{Error, Result};
 /// Words of a dispatch's parameters.
 pub(super) const PARAMS: usize = 8;
 /// Distinct parameters that are kept.
-const PARAMS_SLOTS: u64 = 1024;
+pub(super) const PARAMS_SLOTS: u64 = 1024;
 /// Words of all row tables that are kept.
-const TABLE_WORDS: usize = 1 << 17;
+pub(super) const TABLE_WORDS: usize = 1 << 17;
 
 /// Words at the start of a dispatch's parameters; the rest is zero.
 pub(super) type Params = [u32; PARAMS];
@@ -48,6 +48,7 @@ pub(super) struct Frame {
     submit_count: u64,
     /// Bytes handed to the queue since the last submit.
     unsent: u64,
+    batch_rows: usize,
 }
 
 impl Frame {
@@ -74,6 +75,7 @@ impl Frame {
             dispatch_count: 0,
             submit_count: 0,
             unsent: 0,
+            batch_rows: 0,
         }
     }
 }
@@ -156,9 +158,7 @@ impl Context {
     pub(super) fn write(&self, buffer: &Buffer, offset: u64, bytes: &[u8]) -> Result<()> {
         /// Natively the queue keeps its copy of written bytes until the next submit.
         const UNSENT_LIMIT: u64 = 16 << 20;
-        if !self.frame.borrow().dispatches.is_empty() {
-            self.submit()?;
-        }
+        self.submit_recorded()?;
         self.queue.write_buffer(buffer.raw(), offset, bytes);
         let unsent = self.frame.borrow().unsent + bytes.len() as u64;
         self.frame.borrow_mut().unsent = unsent;
@@ -172,8 +172,12 @@ impl Context {
         Ok(())
     }
 
-    /// Submits everything recorded.
-    pub(super) fn submit(&self) -> Result<()> {
+    /// Submits what is recorded, if anything is.
+    pub(super) fn submit_recorded(&self) -> Result<()> {
+        if self.frame.borrow().dispatches.is_empty() { Ok(()) } else { self.submit() }
+    }
+
+    fn submit(&self) -> Result<()> {
         self.submit_with(|_| {})
     }
 
@@ -214,13 +218,13 @@ impl Context {
         (frame.dispatch_count, frame.submit_count)
     }
 
-    /// True when a dispatch that waits to be submitted has many rows: a prompt, not a decoding step.
-    pub(super) fn many_rows(&self) -> bool {
-        self.frame.borrow().dispatches.iter().any(|dispatch| dispatch.grid[1] > 8)
+    /// Rows of the batch that passes through the model.
+    pub(super) fn set_batch_rows(&self, rows: usize) {
+        self.frame.borrow_mut().batch_rows = rows;
     }
 
-    /// True when nothing waits to be submitted.
-    pub(super) fn is_idle(&self) -> bool {
-        self.frame.borrow().dispatches.is_empty()
+    /// See [`Context::set_batch_rows`].
+    pub(super) fn batch_rows(&self) -> usize {
+        self.frame.borrow().batch_rows
     }
 }

@@ -7,17 +7,21 @@ mod attention;
 mod buffers;
 mod device;
 mod frame;
+mod kv_cache;
 mod linear;
 mod ops;
 mod pack;
 mod pipelines;
+mod plan;
 mod readback;
 mod sample;
+mod tune;
 mod weight;
 
-pub use attention::{KvCache, KvEncoding};
 pub use buffers::Purpose;
 pub use device::{DEFAULT_BINDING, Kernels, Options, probe};
+pub use kv_cache::{KvCache, KvEncoding};
+pub use plan::{Plan, PlannedBuffer, plan};
 pub use sample::Sampler;
 pub use weight::{Kind, Weight};
 
@@ -238,5 +242,17 @@ impl Backend for Wgpu {
 
     fn linear_add(&self, x: &Tensor, weight: &Weight, bias: Option<&Weight>, residual: &Tensor) -> Result<Tensor> {
         self.project_add(x, weight, bias, residual)
+    }
+
+    fn rope_attention_cached(
+        &self,
+        cache: &mut KvCache,
+        layer: usize,
+        qkv: &Tensor,
+        heads: HeadLayout,
+        segments: &Segments,
+        frequencies: &Tensor,
+    ) -> Result<Tensor> {
+        self.rotate_append_attend(cache, layer, qkv, heads, segments, frequencies)
     }
 }

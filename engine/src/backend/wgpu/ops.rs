@@ -25,6 +25,8 @@ impl Wgpu {
 
     pub(super) fn embed_rows(&self, table: &Weight, ids: &Tokens) -> Result<Tensor> {
         let cols = table.shape()[1];
+        self.0.submit_recorded()?;
+        self.0.set_batch_rows(ids.len);
         let out = self.take([ids.len, cols])?;
         if table.shape()[0] == 1 && !cols.is_multiple_of(4) {
             return Err(Error::Unsupported("embed: the GPU takes tables whose width is a multiple of 4".into()));
@@ -90,14 +92,12 @@ impl Wgpu {
         self.0.dispatch(op.into(), params, buffers, [(out[1] as u32).div_ceil(THREADS), out[0] as u32, 1])
     }
 
-    /// One submit a token when decoding, which starts the device on the token before while this one is recorded; one
-    /// for every few blocks of a long prompt, so that the device works while the rest is encoded.
+    /// A long prompt is submitted every few blocks, so that the device works while the rest is recorded; a decoding
+    /// step goes as a whole when the next one begins or is read ([`Wgpu::embed_rows`]).
     pub(super) fn submit_between_blocks(&self, index: usize) -> Result<()> {
         const BLOCKS: usize = 4;
-        let many_rows = self.0.many_rows();
-        if !self.0.is_idle() && (index == 0 || (many_rows && index.is_multiple_of(BLOCKS))) {
-            self.0.submit()?;
-        }
-        Ok(())
+        const MANY_ROWS: usize = 8;
+        let long = self.0.batch_rows() > MANY_ROWS;
+        if long && index.is_multiple_of(BLOCKS) { self.0.submit_recorded() } else { Ok(()) }
     }
 }

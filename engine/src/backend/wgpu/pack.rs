@@ -8,7 +8,8 @@
 use half::f16;
 
 use super::weight::Kind;
-use crate::weights::Encoding;
+use crate::Result;
+use crate::weights::{Encoding, dequantize};
 
 /// Values of a block on the device.
 pub(super) const BLOCK: usize = 32;
@@ -28,11 +29,15 @@ pub(super) struct Packed {
 }
 
 /// Converts whole rows. `kind` must be one that [`super::weight::layout`] chooses for `encoding`.
-pub(super) fn pack(encoding: Encoding, kind: Kind, bytes: &[u8]) -> Packed {
+pub(super) fn pack(encoding: Encoding, kind: Kind, bytes: &[u8]) -> Result<Packed> {
     let mut packed = Packed { quants: Vec::new(), scales: Vec::new() };
     match kind {
         Kind::F16 | Kind::BF16 => packed.quants = bytes.to_vec(),
-        Kind::F32 => each_float(encoding, bytes, |value| packed.quants.extend(value.to_le_bytes())),
+        Kind::F32 => {
+            let mut values = vec![0.0_f32; bytes.len() / encoding.block_bytes() * encoding.block_values()];
+            dequantize(encoding, bytes, &mut values)?;
+            packed.quants.extend(values.iter().flat_map(|value| value.to_le_bytes()));
+        }
         Kind::Q8 | Kind::Q4 => each_block(encoding, bytes, |block| {
             packed.scales.extend(f16::from_f32(block.scale).to_le_bytes());
             packed.scales.extend(f16::from_f32(block.minimum).to_le_bytes());
@@ -44,22 +49,9 @@ pub(super) fn pack(encoding: Encoding, kind: Kind, bytes: &[u8]) -> Packed {
                     }
                 }
             }
-        }),
+        })?,
     }
-    packed
-}
-
-fn each_float(encoding: Encoding, bytes: &[u8], mut take: impl FnMut(f32)) {
-    match encoding {
-        Encoding::F32 => bytes.chunks_exact(4).for_each(|b| take(f32::from_le_bytes([b[0], b[1], b[2], b[3]]))),
-        Encoding::F16 => bytes.chunks_exact(2).for_each(|b| take(half_at(b, 0))),
-        Encoding::BF16 => {
-            bytes.chunks_exact(2).for_each(|b| take(f32::from_bits(u32::from(u16::from_le_bytes([b[0], b[1]])) << 16)));
-        }
-        _ => each_block(encoding, bytes, |block| {
-            block.quants.iter().for_each(|quant| take(block.scale * f32::from(*quant) + block.minimum));
-        }),
-    }
+    Ok(packed)
 }
 
 fn half_at(bytes: &[u8], at: usize) -> f32 {
@@ -80,7 +72,7 @@ fn nibbles(low_then_high: &[u8]) -> [i8; BLOCK] {
     std::array::from_fn(|i| (low_then_high[i % 16] >> (i / 16 * 4) & 15) as i8)
 }
 
-fn each_block(encoding: Encoding, bytes: &[u8], mut take: impl FnMut(Block)) {
+fn each_block(encoding: Encoding, bytes: &[u8], mut take: impl FnMut(Block)) -> Result<()> {
     for b in bytes.chunks_exact(encoding.block_bytes()) {
         match encoding {
             Encoding::F32 | Encoding::F16 | Encoding::BF16 => {}
@@ -111,7 +103,9 @@ fn each_block(encoding: Encoding, bytes: &[u8], mut take: impl FnMut(Block)) {
                 }
             }
             Encoding::Q6_K => {
-                for values in q6_k(b).chunks_exact(BLOCK) {
+                let mut values = [0.0; 256];
+                dequantize(encoding, b, &mut values)?;
+                for values in values.chunks_exact(BLOCK) {
                     let largest = values.iter().fold(0.0_f32, |largest, value| largest.max(value.abs()));
                     // The scale as the device will hold it, so that rounding is to its steps.
                     let scale = f16::from_f32(largest / 127.0).to_f32();
@@ -123,16 +117,5 @@ fn each_block(encoding: Encoding, bytes: &[u8], mut take: impl FnMut(Block)) {
             }
         }
     }
-}
-
-/// The values of a `Q6_K` block (ggml-quants.c, `dequantize_row_q6_K`).
-fn q6_k(b: &[u8]) -> [f32; 256] {
-    let (low, high, scales, d) = (&b[..128], &b[128..192], &b[192..208], half_at(b, 208));
-    std::array::from_fn(|i| {
-        let (half, within) = (i / 128, i % 128);
-        let nibble = low[half * 64 + within % 64] >> (within / 64 * 4) & 15;
-        let two = high[half * 32 + within % 32] >> (within / 32 * 2) & 3;
-        let quant = i32::from(nibble | two << 4) - 32;
-        d * f32::from(scales[i / 16] as i8) * quant as f32
-    })
+    Ok(())
 }

@@ -56,6 +56,9 @@ ops! {
     Rope "rope" "rrrw"
     CacheAppend "cache_append" "rr-ww"
     AttentionCached "attention_cached" "rr-www"
+    AttentionTiled "attention_tiled" "rr-www"
+    RopeAttentionCached "rope_attention_cached" "rrrwww"
+    AttentionMerge "attention_merge" "rw"
     MarkSeen "mark_seen" "rw"
     SampleScores "sample_scores" "rrww"
     SampleThreshold "sample_threshold" "rrw"
@@ -155,7 +158,7 @@ impl Variant {
             None => "",
         });
         text.push_str(match self.op {
-            Op::Rope => shader!("shared/rotary"),
+            Op::Rope | Op::RopeAttentionCached => shader!("shared/rotary"),
             Op::SampleScores | Op::SampleThreshold | Op::SamplePick => shader!("shared/best"),
             Op::SampleDraw => concat!(shader!("shared/best"), shader!("shared/noise")),
             _ => "",
@@ -295,7 +298,11 @@ mod tests {
                 KINDS.iter().map(|kind| Variant::on_weight(op, *kind, None)).collect()
             }
             Op::CacheAppend => [KvEncoding::F32, KvEncoding::F16].map(|kv| Variant::on_cache(op, kv, 0)).into(),
-            Op::AttentionCached => [KvEncoding::F32, KvEncoding::F16].map(|kv| Variant::on_cache(op, kv, 64)).into(),
+            Op::AttentionCached | Op::AttentionTiled | Op::RopeAttentionCached => [KvEncoding::F32, KvEncoding::F16]
+                .iter()
+                .flat_map(|kv| [8, 64, 80, 128].map(|head_dim| Variant::on_cache(op, *kv, head_dim)))
+                .collect(),
+            Op::AttentionMerge => vec![Variant { head_dim: 64, ..op.into() }],
             _ => vec![op.into()],
         }
     }
@@ -305,12 +312,8 @@ mod tests {
         for portable in [true, false] {
             let gpu = match pollster::block_on(Wgpu::new(Options { portable, ..Options::default() })) {
                 Ok(gpu) => gpu,
-                Err(error) => {
-                    let required = std::env::var("PADDOCK_REQUIRE").unwrap_or_default();
-                    assert!(!required.split(',').any(|name| name.trim() == "gpu"), "{error}");
-                    eprintln!("skipped: {error}");
-                    return;
-                }
+                // The tests of package paddock-tests fail without an adapter where one is required.
+                Err(error) => return eprintln!("SKIPPED: {error}"),
             };
             for op in Op::ALL {
                 assert!(op.access().bytes().filter(|access| *access != b'-').count() <= BINDINGS, "{op:?}");

@@ -201,7 +201,7 @@ fn write_piece(
     if kind == Kind::of(encoding) && !encoding.is_quantized() && bytes.len().is_multiple_of(4) {
         return write(bytes, false);
     }
-    let packed = pack(encoding, kind, bytes);
+    let packed = pack(encoding, kind, bytes)?;
     write(&packed.quants, false)?;
     if !packed.scales.is_empty() {
         write(&packed.scales, true)?;
