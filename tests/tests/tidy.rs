@@ -1,5 +1,6 @@
 //! The invariants of ARCHITECTURE.md that a machine can see: what must be absent, and what must come in pairs.
 
+use std::collections::BTreeSet;
 use std::fs;
 use std::path::{Path, PathBuf};
 
@@ -189,4 +190,36 @@ fn dependencies_point_inwards() {
         "app and native-trainer depend on engine, never the other way or on each other",
         broken.map(|(p, n)| format!("{p}: {n}")),
     );
+}
+
+/// The file stems in `folder` with this extension.
+fn stems(folder: &str, extension: &str) -> BTreeSet<String> {
+    let entries = fs::read_dir(root().join(folder)).unwrap_or_else(|error| panic!("{folder}: {error}"));
+    let paths = entries.map(|entry| entry.expect("a readable entry").path());
+    let files = paths.filter(|path| path.extension().is_some_and(|found| found == extension));
+    files.map(|path| path.file_stem().expect("a name").to_string_lossy().into_owned()).collect()
+}
+
+/// Whether `name` is `op`, or one of the two is a variant of the other: `linear` and `linear_tiled`.
+fn is_kin(name: &str, op: &str) -> bool {
+    let variant = |of: &str, name: &str| name.strip_prefix(of).is_some_and(|rest| rest.is_empty() || rest.starts_with('_'));
+    variant(name, op) || variant(op, name)
+}
+
+#[test]
+fn an_op_has_one_name_everywhere() {
+    let backend = fs::read_to_string(root().join("engine/src/backend/mod.rs")).expect("the Backend trait");
+    let body = backend.split("pub trait Backend").nth(1).expect("trait Backend");
+    let methods: BTreeSet<&str> =
+        body.lines().filter_map(|line| line.trim().strip_prefix("fn ")?.split(['(', '<']).next()).collect();
+    let (cpu, shaders) = (stems("engine/src/backend/cpu", "rs"), stems("shaders", "wgsl"));
+    let foreign = shaders.iter().filter(|shader| !methods.iter().any(|op| is_kin(shader, op)));
+    assert_none("a shader is named after the method of Backend that it serves", foreign.cloned());
+    // The ops that have arithmetic to get wrong.
+    let ops = ["embed", "rms_norm", "linear", "rope", "attention_cached", "silu_mul", "add", "select_rows", "sample"];
+    let broken = ops.iter().filter(|op| {
+        let twins = [&cpu, &shaders].map(|names| names.iter().any(|name| is_kin(name, op)));
+        !methods.contains(*op) || twins != [true, true]
+    });
+    assert_none("an op is a method of Backend, a file of backend/cpu and a shader", broken.map(|op| op.to_string()));
 }
