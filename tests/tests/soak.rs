@@ -33,7 +33,8 @@ fn large_model() -> GgufFile {
         file.set(key, Meta::U32(value as u32));
     }
     let vocabulary = file.tensor_mut("token_embd.weight").dimensions[1];
-    file.tensors = vec![noise("token_embd", HIDDEN, vocabulary), ones("output_norm"), noise("output", HIDDEN, vocabulary)];
+    file.tensors =
+        vec![noise("token_embd", HIDDEN, vocabulary), ones("output_norm"), noise("output", HIDDEN, vocabulary)];
     for block in 0..BLOCKS {
         let name = |part: &str| format!("blk.{block}.{part}");
         file.tensors.extend([
