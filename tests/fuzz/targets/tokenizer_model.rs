@@ -1,0 +1,13 @@
+//! A SentencePiece `tokenizer.model`: the parser, then the tokenizer made of it.
+#![no_main]
+
+use libfuzzer_sys::fuzz_target;
+use paddock_engine::tokenizer::{Tokenizer, TokenizerFiles};
+
+fuzz_target!(|data: &[u8]| {
+    let files = TokenizerFiles::SentencePiece { model: data.to_vec(), added_tokens: None, config: None };
+    let Ok(tokenizer) = Tokenizer::from_files(&files) else { return };
+    if let Ok(ids) = tokenizer.encode("Hello, wörld 🦊", true) {
+        tokenizer.decode(&ids, false).ok();
+    }
+});
