@@ -111,7 +111,8 @@ impl ModelConfig {
                 None | Some(Value::Null) => Ok(None),
                 Some(value) => value
                     .as_u64()
-                    .map(|v| Some(v as usize))
+                    .and_then(|v| usize::try_from(v).ok())
+                    .map(Some)
                     .ok_or_else(|| Error::format(FILE, format!("\"{name}\": expected a whole number, found {value}"))),
             }
         };
@@ -202,6 +203,7 @@ impl ModelConfig {
             ("num_attention_heads", self.num_attention_heads),
             ("num_key_value_heads", self.num_key_value_heads),
             ("head_dim", self.head_dim),
+            ("num_attention_heads × head_dim", self.num_attention_heads.saturating_mul(self.head_dim)),
             ("vocab_size", self.vocab_size),
             ("max_position_embeddings", self.max_position_embeddings),
         ];

@@ -168,3 +168,17 @@ fn unknown_architecture() {
     let error = refused("llama-mha", |source| edit_json(source, "config.json", |c| c["model_type"] = json!("gpt2")));
     assert!(error.contains("\"gpt2\""), "{error}");
 }
+
+#[test]
+fn absurd_sizes() {
+    for (key, value) in [
+        ("hidden_size", u64::MAX),
+        ("vocab_size", 1 << 40),
+        ("num_hidden_layers", 1 << 20),
+        ("num_attention_heads", 1 << 23),
+        ("intermediate_size", 0),
+    ] {
+        let error = refused("llama-mha", |source| edit_json(source, "config.json", |c| c[key] = json!(value)));
+        assert!(error.starts_with("config.json: ") && error.contains(key), "{key} {value}: {error}");
+    }
+}

@@ -163,10 +163,11 @@ async fn encode_rows<S: Source>(
     rows: Range<usize>,
 ) -> Result<Vec<u8>> {
     let stored = checkpoint.tensor(&tensor.name).map(|info| info.encoding);
-    let mut values = vec![0.0; rows.len() * tensor.shape[1]];
+    let count = rows.len() * tensor.shape[1];
     let bytes = checkpoint.read_rows(&tensor.name, rows).await?;
     match stored {
         Some(stored) if stored != tensor.encoding => {
+            let mut values = vec![0.0; count];
             dequantize(stored, &bytes, &mut values)?;
             quantize(tensor.encoding, &values).map_err(|error| Error::Unsupported(format!("{}: {error}", tensor.name)))
         }
