@@ -1,15 +1,16 @@
 //! Products of activations and weights: nearly all of the time.
 //!
-//! The unit of work is a tile of a few weight rows and a few tokens. Every (row, token) has one vector of eight partial
-//! sums, which takes the columns in order, so an output has the same bits however rows and tokens are grouped.
+//! The unit of work is a tile of a few weight rows and a few tokens. Every (row, token) has two vectors of eight partial
+//! sums, which take the columns in order, so an output has the same bits however rows and tokens are grouped.
 
 use std::ops::Range;
 use std::sync::Arc;
 
-use super::lanes::{Kernel, LANES, Lanes};
+use bytemuck::Zeroable;
+
+use super::lanes::{Kernel, LANES, Lanes, Simd};
 use super::packing::GROUP;
-use super::plane::{Plane, PlaneKernel, run_for};
-use super::scales::{GroupScale, unpack_scales};
+use super::plane::{Plane, PlaneKernel, Singles, run_for};
 use super::weight::{Matrix, Part, Weight};
 use super::{Cpu, Tensor};
 use crate::Result;
@@ -19,8 +20,13 @@ use crate::backend::check;
 const GROUPS_PER_PIECE: usize = 4000;
 /// Pieces for each thread when there is plenty of work, so that a slow thread does not hold up the others.
 const PIECES_PER_THREAD: usize = 4;
-/// Pieces begin at a multiple of this many rows.
-const ROW_STEP: usize = 8;
+/// Rows whose scales are unpacked at once.
+const SCALED_ROWS: usize = 16;
+/// Rows and tokens of a tile: with two sums each they fill the registers of AVX2.
+const TILE_ROWS: usize = 2;
+const TILE_TOKENS: usize = 3;
+/// Values of a panel: with the tokens of a tile they fit the first-level cache.
+const PANEL_VALUES: usize = 4096;
 
 pub(super) fn linear(cpu: &Cpu, x: &Tensor, weight: &Weight, bias: Option<&Weight>) -> Result<Tensor> {
     let [tokens, _] = x.shape;
@@ -33,7 +39,7 @@ pub(super) fn linear(cpu: &Cpu, x: &Tensor, weight: &Weight, bias: Option<&Weigh
         let (simd, pieces, weight) = (cpu.simd, pieces.clone(), weight.0.clone());
         move |index| {
             let Piece { part, ref rows, .. } = pieces[index];
-            simd.run(Rows { part: &weight.parts[part], rows: rows.clone(), x: &x, tokens })
+            multiply(simd, &weight.parts[part], rows.clone(), &x, tokens)
         }
     });
 
@@ -65,7 +71,7 @@ fn pieces(weight: &Matrix, tokens: usize, threads: usize) -> Vec<Piece> {
     let [outputs, cols] = weight.shape;
     let work = outputs * cols.div_ceil(GROUP) * tokens;
     let count = (work / GROUPS_PER_PIECE).clamp(1, if threads == 1 { 1 } else { threads * PIECES_PER_THREAD });
-    let step = outputs.div_ceil(count).next_multiple_of(ROW_STEP);
+    let step = outputs.div_ceil(count).next_multiple_of(2 * SCALED_ROWS);
     let mut pieces = Vec::with_capacity(count + weight.parts.len());
     let mut first_output = 0;
     for (index, part) in weight.parts.iter().enumerate() {
@@ -93,70 +99,125 @@ fn whole_groups(x: &Tensor) -> Arc<Vec<f32>> {
 }
 
 /// `tokens` rows of `x` times some rows of a part: `[tokens, rows]`.
-struct Rows<'a> {
-    part: &'a Part,
-    rows: Range<usize>,
-    x: &'a [f32],
-    tokens: usize,
+fn multiply(simd: Simd, part: &Part, rows: Range<usize>, x: &[f32], tokens: usize) -> Vec<f32> {
+    let mut out = vec![0.0; tokens * rows.len()];
+    if tokens == 1 {
+        simd.run(TokenRows { part, rows, x: x.as_chunks().0, out: &mut out });
+        return out;
+    }
+    let stride = part.layout.groups * GROUP;
+    let panel_rows = (PANEL_VALUES / stride.max(1)).max(1).next_multiple_of(TILE_ROWS);
+    let mut panel = vec![0.0; panel_rows.min(rows.len()) * stride];
+    for first in rows.clone().step_by(panel_rows) {
+        let panel_rows = first..rows.end.min(first + panel_rows);
+        let panel = &mut panel[..panel_rows.len() * stride];
+        part.unpack(simd, panel_rows, stride, panel);
+        simd.run(PanelRows { panel, x, stride, out: &mut out[first - rows.start..], out_stride: rows.len() });
+    }
+    out
 }
 
-impl Kernel for Rows<'_> {
-    type Output = Vec<f32>;
+/// A single token: weights go from memory through registers. The two rows of a tile are half a piece apart, which makes
+/// two streams that the processor fetches ahead.
+struct TokenRows<'a> {
+    part: &'a Part,
+    rows: Range<usize>,
+    x: &'a [[f32; GROUP]],
+    out: &'a mut [f32],
+}
+
+impl Kernel for TokenRows<'_> {
+    type Output = ();
 
     #[inline(always)]
-    fn run<L: Lanes>(self, lanes: L) -> Vec<f32> {
-        run_for(lanes, self.part.encoding, self)
+    fn run<L: Lanes>(self, lanes: L) {
+        let half = self.rows.len().div_ceil(2);
+        let last = self.rows.end.saturating_sub(1);
+        let mut scales = [Vec::new(), Vec::new()];
+        for first in (0..half).step_by(SCALED_ROWS) {
+            // With an odd number of rows the lower half ends a row early, and that row is computed twice.
+            let upper = self.rows.start + first..self.rows.start + half.min(first + SCALED_ROWS);
+            let lower = (upper.start + half).min(last)..(upper.end + half).min(self.rows.end);
+            self.part.unpack_scales(lanes, upper.clone(), &mut scales[0]);
+            self.part.unpack_scales(lanes, lower.clone(), &mut scales[1]);
+            let sums = run_for(
+                lanes,
+                self.part.encoding,
+                RowPairs { part: self.part, upper, lower, scales: [&scales[0], &scales[1]], x: self.x },
+            );
+            for (index, [upper, lower]) in sums.into_iter().enumerate().take(half - first) {
+                self.out[first + index] = upper;
+                self.out[(first + index + half).min(self.rows.len() - 1)] = lower;
+            }
+        }
     }
 }
 
-impl PlaneKernel for Rows<'_> {
-    type Output = Vec<f32>;
+/// Pairs of an upper and a lower row.
+struct RowPairs<'a> {
+    part: &'a Part,
+    upper: Range<usize>,
+    lower: Range<usize>,
+    scales: [&'a [f32]; 2],
+    x: &'a [[f32; GROUP]],
+}
+
+impl PlaneKernel for RowPairs<'_> {
+    type Output = [[f32; 2]; SCALED_ROWS];
 
     #[inline(always)]
-    fn run<L: Lanes, P: Plane>(self, lanes: L) -> Vec<f32> {
-        let mut out = vec![0.0; self.tokens * self.rows.len()];
-        // A single token last: it is cheaper on its own than in a tile of four.
-        let single = usize::from(self.tokens % 4 == 1);
-        self.tiles::<L, P, 2, 4>(lanes, 0..self.tokens - single, &mut out);
-        self.tiles::<L, P, 4, 1>(lanes, self.tokens - single..self.tokens, &mut out);
+    fn run<L: Lanes, P: Plane>(self, lanes: L) -> Self::Output {
+        let groups = self.part.layout.groups;
+        let scales: [&[P::Scale]; 2] = [bytemuck::cast_slice(self.scales[0]), bytemuck::cast_slice(self.scales[1])];
+        let mut out = [[0.0; 2]; SCALED_ROWS];
+        for (index, out) in out.iter_mut().enumerate().take(self.upper.len()) {
+            let pair = [index, index.min(self.lower.len() - 1)];
+            let weights =
+                [self.part.groups::<P>(self.upper.start + pair[0]), self.part.groups::<P>(self.lower.start + pair[1])];
+            let scales = if P::SCALED {
+                [&scales[0][pair[0] * groups..][..groups], &scales[1][pair[1] * groups..][..groups]]
+            } else {
+                [&[][..]; 2]
+            };
+            let [[upper], [lower]] = tile::<L, P, 2, 1>(lanes, weights, scales, [self.x]);
+            *out = [upper, lower];
+        }
         out
     }
 }
 
-impl Rows<'_> {
-    /// `tokens` in tiles of `R` rows and `T` tokens. What is missing to a whole tile is filled up with the last one.
+/// Several tokens and a panel of unpacked rows: `[tokens, rows]` from `x` `[tokens, stride]`, `panel` `[rows, stride]`.
+struct PanelRows<'a> {
+    panel: &'a [f32],
+    x: &'a [f32],
+    stride: usize,
+    /// Where the panel's first row goes; rows of `out` are `out_stride` apart.
+    out: &'a mut [f32],
+    out_stride: usize,
+}
+
+impl Kernel for PanelRows<'_> {
+    type Output = ();
+
     #[inline(always)]
-    fn tiles<L: Lanes, P: Plane, const R: usize, const T: usize>(
-        &self,
-        lanes: L,
-        tokens: Range<usize>,
-        out: &mut [f32],
-    ) {
-        let layout = self.part.layout;
-        let stride = layout.groups * GROUP;
-        let mut scales: Vec<GroupScale> = Vec::with_capacity(R * layout.groups);
-        if tokens.is_empty() {
-            return;
-        }
-        for first_row in (0..self.rows.len()).step_by(R) {
-            let mut weights: [&[P::Group]; R] = [&[]; R];
-            scales.clear();
-            for r in 0..R {
-                let row = self.rows.start + (first_row + r).min(self.rows.len() - 1);
-                let (head, integers) = layout.split(self.part.row(row));
-                unpack_scales(lanes, self.part.encoding, head, &mut scales);
-                weights[r] = bytemuck::cast_slice(integers);
+    fn run<L: Lanes>(self, lanes: L) {
+        let (tokens, rows) = (self.x.len() / self.stride, self.panel.len() / self.stride);
+        for first_token in (0..tokens).step_by(TILE_TOKENS) {
+            let mut x: [&[[f32; GROUP]]; TILE_TOKENS] = [&[]; TILE_TOKENS];
+            for t in 0..TILE_TOKENS {
+                // What is missing to a whole tile is filled up with the last one.
+                x[t] = self.x[(first_token + t).min(tokens - 1) * self.stride..][..self.stride].as_chunks().0;
             }
-            for first_token in tokens.clone().step_by(T) {
-                let mut x: [&[[f32; GROUP]]; T] = [&[]; T];
-                for t in 0..T {
-                    let token = (first_token + t).min(tokens.end - 1);
-                    x[t] = self.x[token * stride..][..stride].as_chunks().0;
+            for first_row in (0..rows).step_by(TILE_ROWS) {
+                let mut weights: [&[_]; TILE_ROWS] = [&[]; TILE_ROWS];
+                for r in 0..TILE_ROWS {
+                    let row = &self.panel[(first_row + r).min(rows - 1) * self.stride..][..self.stride];
+                    weights[r] = bytemuck::cast_slice(row);
                 }
-                let sums = tile::<L, P, R, T>(lanes, weights, &scales, x);
-                for t in 0..T.min(tokens.end - first_token) {
-                    for r in 0..R.min(self.rows.len() - first_row) {
-                        out[(first_token + t) * self.rows.len() + first_row + r] = sums[r][t];
+                let sums = tile::<L, Singles, TILE_ROWS, TILE_TOKENS>(lanes, weights, [&[]; TILE_ROWS], x);
+                for t in 0..TILE_TOKENS.min(tokens - first_token) {
+                    for r in 0..TILE_ROWS.min(rows - first_row) {
+                        self.out[(first_token + t) * self.out_stride + first_row + r] = sums[r][t];
                     }
                 }
             }
@@ -164,26 +225,24 @@ impl Rows<'_> {
     }
 }
 
-/// `R` rows (whose scales lie one after the other) times `T` tokens.
+/// `R` rows times `T` tokens. Even and odd vectors have their own sums, so that additions need not wait for each other.
 #[inline(always)]
 fn tile<L: Lanes, P: Plane, const R: usize, const T: usize>(
     lanes: L,
     weights: [&[P::Group]; R],
-    scales: &[GroupScale],
+    scales: [&[P::Scale]; R],
     x: [&[[f32; GROUP]]; T],
 ) -> [[f32; T]; R] {
     let groups = x[0].len();
-    let weights = weights.map(|weights| &weights[..groups]);
-    let x = x.map(|x| &x[..groups]);
-    let mut sums = [[lanes.splat(0.0); T]; R];
+    let mut sums = [[[lanes.splat(0.0); 2]; T]; R];
     for group in 0..groups {
         for r in 0..R {
-            let scale = if P::SCALED { scales[r * groups + group] } else { [0.0; 2] };
+            let scale = if P::SCALED { &scales[r][group] } else { &P::Scale::zeroed() };
             let w = P::unpack(lanes, &weights[r][group], scale);
             for t in 0..T {
                 let x: &[[f32; LANES]] = x[t][group].as_chunks().0;
                 for k in 0..GROUP / LANES {
-                    sums[r][t] = lanes.mul_add(w[k], lanes.load(&x[k]), sums[r][t]);
+                    sums[r][t][k % 2] = lanes.mul_add(w[k], lanes.load(&x[k]), sums[r][t][k % 2]);
                 }
             }
         }
@@ -191,7 +250,7 @@ fn tile<L: Lanes, P: Plane, const R: usize, const T: usize>(
     let mut out = [[0.0; T]; R];
     for r in 0..R {
         for t in 0..T {
-            out[r][t] = lanes.sum(sums[r][t]);
+            out[r][t] = lanes.sum(lanes.add(sums[r][t][0], sums[r][t][1]));
         }
     }
     out

@@ -1,4 +1,5 @@
-//! How a weight's rows lie in memory: first the scales of the whole row, then its integers, 32 values at a time.
+//! How a weight's rows lie in memory: the scales of all rows in one place, their integers in another, 32 values at a time,
+//! so that a kernel reads two streams from front to back.
 //!
 //! A row takes the bytes it has in the file (floats are padded to whole groups of 32). Of the block formats of 32 values
 //! only the order of the bytes changes. The super-blocks of the K formats are unravelled, so that the kernels know
@@ -20,15 +21,16 @@ const fn head_bytes(encoding: Encoding) -> usize {
     }
 }
 
-/// Where things lie in a packed row.
+/// Sizes of a packed row.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct RowLayout {
     encoding: Encoding,
     /// Groups of 32 values, the last one filled up with zeros.
     pub(super) groups: usize,
-    head: usize,
-    /// Bytes of the row.
-    pub(super) bytes: usize,
+    /// Bytes of the scales.
+    pub(super) head_bytes: usize,
+    /// Bytes of the integers or floats.
+    pub(super) body_bytes: usize,
 }
 
 impl RowLayout {
@@ -36,39 +38,36 @@ impl RowLayout {
     pub(super) fn new(encoding: Encoding, cols: usize) -> Self {
         let groups = cols.div_ceil(GROUP);
         let blocks = cols / encoding.block_values();
-        let head = blocks * head_bytes(encoding);
-        let bytes = if encoding.is_quantized() {
-            blocks * encoding.block_bytes()
+        let head_bytes = blocks * head_bytes(encoding);
+        let body_bytes = if encoding.is_quantized() {
+            blocks * encoding.block_bytes() - head_bytes
         } else {
             groups * GROUP * encoding.block_bytes()
         };
-        Self { encoding, groups, head, bytes }
+        Self { encoding, groups, head_bytes, body_bytes }
     }
 
-    /// Scales and integers of a packed row.
-    pub(super) fn split(self, row: &[u8]) -> (&[u8], &[u8]) {
-        row.split_at(self.head)
-    }
-
-    /// Packs one row of the file into `packed`, which is zero.
-    pub(super) fn pack(self, row: &[u8], packed: &mut [u8]) {
+    /// Packs one row of the file into `head` and `body`, which is zero.
+    pub(super) fn pack(self, row: &[u8], head: &mut [u8], body: &mut [u8]) {
         let encoding = self.encoding;
         if !encoding.is_quantized() {
-            packed[..row.len()].copy_from_slice(row);
+            body[..row.len()].copy_from_slice(row);
             return;
         }
         let head_bytes = head_bytes(encoding);
-        let group_bytes = (encoding.block_bytes() - head_bytes) / (encoding.block_values() / GROUP);
-        let (heads, groups) = packed.split_at_mut(self.head);
-        let mut groups = groups.chunks_exact_mut(group_bytes);
-        for (block, head) in row.chunks_exact(encoding.block_bytes()).zip(heads.chunks_exact_mut(head_bytes)) {
-            if encoding.block_values() == GROUP {
+        let block_groups = encoding.block_values() / GROUP;
+        let blocks = row.chunks_exact(encoding.block_bytes());
+        let heads = head.chunks_exact_mut(head_bytes);
+        let bodies = body.chunks_exact_mut(encoding.block_bytes() - head_bytes);
+        for ((block, head), body) in blocks.zip(heads).zip(bodies) {
+            if block_groups == 1 {
                 let (scales, integers) = block.split_at(head_bytes);
                 head.copy_from_slice(scales);
-                groups.by_ref().take(1).for_each(|group| group.copy_from_slice(integers));
+                body.copy_from_slice(integers);
             } else {
                 let integers = super_block(encoding, block, head);
-                for (values, group) in integers.chunks_exact(GROUP).zip(groups.by_ref()) {
+                let groups = body.chunks_exact_mut(body.len() / block_groups);
+                for (values, group) in integers.chunks_exact(GROUP).zip(groups) {
                     pack_group(values, group);
                 }
             }

@@ -7,18 +7,19 @@
 use bytemuck::Pod;
 
 use super::lanes::{LANES, Lanes};
-use super::scales::GroupScale;
 use crate::weights::Encoding;
 
 /// 32 numbers.
 pub(super) trait Plane {
     /// Their bytes.
     type Group: Pod;
-    /// Whether groups have scales.
-    const SCALED: bool;
+    /// What they are multiplied with: floats as [`super::scales`] yields them.
+    type Scale: Pod;
+    /// Whether they have a scale at all.
+    const SCALED: bool = true;
 
     /// As floats, in order.
-    fn unpack<L: Lanes>(lanes: L, group: &Self::Group, scale: GroupScale) -> [L::F32; 4];
+    fn unpack<L: Lanes>(lanes: L, group: &Self::Group, scale: &Self::Scale) -> [L::F32; 4];
 }
 
 /// Floats.
@@ -37,8 +38,8 @@ pub(super) enum FiveBits {}
 pub(super) enum SixBits {}
 
 #[inline(always)]
-fn scale_and_shift<L: Lanes>(lanes: L, q: [L::I32; 4], [scale, offset]: GroupScale) -> [L::F32; 4] {
-    let (scale, offset) = (lanes.splat(scale), lanes.splat(offset));
+fn scale_and_shift<L: Lanes>(lanes: L, q: [L::I32; 4], [scale, offset]: &[f32; 2]) -> [L::F32; 4] {
+    let (scale, offset) = (lanes.splat(*scale), lanes.splat(*offset));
     [
         lanes.mul_add(lanes.to_f32(q[0]), scale, offset),
         lanes.mul_add(lanes.to_f32(q[1]), scale, offset),
@@ -49,10 +50,11 @@ fn scale_and_shift<L: Lanes>(lanes: L, q: [L::I32; 4], [scale, offset]: GroupSca
 
 impl Plane for Singles {
     type Group = [[u8; 4 * LANES]; 4];
+    type Scale = [f32; 1];
     const SCALED: bool = false;
 
     #[inline(always)]
-    fn unpack<L: Lanes>(lanes: L, group: &Self::Group, _: GroupScale) -> [L::F32; 4] {
+    fn unpack<L: Lanes>(lanes: L, group: &Self::Group, _: &[f32; 1]) -> [L::F32; 4] {
         let group: &[[f32; LANES]; 4] = &bytemuck::cast(*group);
         [lanes.load(&group[0]), lanes.load(&group[1]), lanes.load(&group[2]), lanes.load(&group[3])]
     }
@@ -60,20 +62,22 @@ impl Plane for Singles {
 
 impl Plane for Halves {
     type Group = [[u8; 16]; 4];
+    type Scale = [f32; 1];
     const SCALED: bool = false;
 
     #[inline(always)]
-    fn unpack<L: Lanes>(lanes: L, group: &Self::Group, _: GroupScale) -> [L::F32; 4] {
+    fn unpack<L: Lanes>(lanes: L, group: &Self::Group, _: &[f32; 1]) -> [L::F32; 4] {
         [lanes.halves(&group[0]), lanes.halves(&group[1]), lanes.halves(&group[2]), lanes.halves(&group[3])]
     }
 }
 
 impl Plane for BrainFloats {
     type Group = [[u8; 16]; 4];
+    type Scale = [f32; 1];
     const SCALED: bool = false;
 
     #[inline(always)]
-    fn unpack<L: Lanes>(lanes: L, group: &Self::Group, _: GroupScale) -> [L::F32; 4] {
+    fn unpack<L: Lanes>(lanes: L, group: &Self::Group, _: &[f32; 1]) -> [L::F32; 4] {
         [
             lanes.brain_floats(&group[0]),
             lanes.brain_floats(&group[1]),
@@ -85,11 +89,11 @@ impl Plane for BrainFloats {
 
 impl Plane for Bytes {
     type Group = [[u8; 8]; 4];
-    const SCALED: bool = true;
+    type Scale = [f32; 1];
 
     #[inline(always)]
-    fn unpack<L: Lanes>(lanes: L, group: &Self::Group, [scale, _]: GroupScale) -> [L::F32; 4] {
-        let scale = lanes.splat(scale);
+    fn unpack<L: Lanes>(lanes: L, group: &Self::Group, [scale]: &[f32; 1]) -> [L::F32; 4] {
+        let scale = lanes.splat(*scale);
         [
             lanes.mul(lanes.to_f32(lanes.signed_bytes(&group[0])), scale),
             lanes.mul(lanes.to_f32(lanes.signed_bytes(&group[1])), scale),
@@ -101,20 +105,20 @@ impl Plane for Bytes {
 
 impl Plane for FourBits {
     type Group = [u8; 16];
-    const SCALED: bool = true;
+    type Scale = [f32; 2];
 
     #[inline(always)]
-    fn unpack<L: Lanes>(lanes: L, group: &Self::Group, scale: GroupScale) -> [L::F32; 4] {
+    fn unpack<L: Lanes>(lanes: L, group: &Self::Group, scale: &[f32; 2]) -> [L::F32; 4] {
         scale_and_shift(lanes, lanes.nibbles(group), scale)
     }
 }
 
 impl Plane for FiveBits {
     type Group = [[u8; 4]; 5];
-    const SCALED: bool = true;
+    type Scale = [f32; 2];
 
     #[inline(always)]
-    fn unpack<L: Lanes>(lanes: L, group: &Self::Group, scale: GroupScale) -> [L::F32; 4] {
+    fn unpack<L: Lanes>(lanes: L, group: &Self::Group, scale: &[f32; 2]) -> [L::F32; 4] {
         let [high, low @ ..] = group;
         let q = lanes.nibbles(&bytemuck::cast(*low));
         let q = [
@@ -129,10 +133,10 @@ impl Plane for FiveBits {
 
 impl Plane for SixBits {
     type Group = [[u8; 8]; 3];
-    const SCALED: bool = true;
+    type Scale = [f32; 2];
 
     #[inline(always)]
-    fn unpack<L: Lanes>(lanes: L, group: &Self::Group, [first, second]: GroupScale) -> [L::F32; 4] {
+    fn unpack<L: Lanes>(lanes: L, group: &Self::Group, [first, second]: &[f32; 2]) -> [L::F32; 4] {
         let [high, low @ ..] = group;
         let high = lanes.bytes(high);
         let (mask, middle) = (lanes.splat_i32(0x30), lanes.splat_i32(32));
@@ -143,7 +147,7 @@ impl Plane for SixBits {
             lanes.or(q[2], lanes.and(high, mask)),
             lanes.or(q[3], lanes.and(lanes.shift_right::<2>(high), mask)),
         ];
-        let (first, second) = (lanes.splat(first), lanes.splat(second));
+        let (first, second) = (lanes.splat(*first), lanes.splat(*second));
         [
             lanes.mul(lanes.to_f32(lanes.sub(q[0], middle)), first),
             lanes.mul(lanes.to_f32(lanes.sub(q[1], middle)), first),

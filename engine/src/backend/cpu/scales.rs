@@ -1,70 +1,80 @@
-//! From the packed scales of a row to two floats for every group of 32 values.
+//! From the scales of rows, as they lie in memory, to the floats that the kernels take.
 
 use super::lanes::{LANES, Lanes};
 use super::packing::GROUP;
 use crate::weights::Encoding;
 
-/// What the integers of a group are multiplied with. Scale and offset; for `Q6_K` the scales of its two halves.
-pub(super) type GroupScale = [f32; 2];
-
-/// Sub-blocks of a super-block of the K formats that have a scale and a minimum.
+/// Sub-blocks of a super-block of `Q4_K` and `Q5_K`, each with a scale and a minimum.
 const SUB_BLOCKS: usize = 256 / GROUP;
 
-/// Appends the scales of a row. Exact: products of an f16 and an integer of 6 or 8 bits fit an f32.
+/// How many floats a group of 32 values has: a scale, a scale and an offset, or (`Q6_K`) a scale for each half.
+pub(super) const fn scales_per_group(encoding: Encoding) -> usize {
+    match encoding {
+        Encoding::F32 | Encoding::F16 | Encoding::BF16 => 0,
+        Encoding::Q8_0 => 1,
+        _ => 2,
+    }
+}
+
+/// Fills `out` with the scales of consecutive groups. Exact: the product of an f16 and an integer of 8 bits fits an f32.
 #[inline(always)]
-pub(super) fn unpack_scales<L: Lanes>(lanes: L, encoding: Encoding, head: &[u8], out: &mut Vec<GroupScale>) {
+pub(super) fn unpack_scales<L: Lanes>(lanes: L, encoding: Encoding, heads: &[u8], out: &mut [f32]) {
     match encoding {
         Encoding::F32 | Encoding::F16 | Encoding::BF16 => {}
-        Encoding::Q8_0 => each_half(lanes, head, |scale| out.push([scale, 0.0])),
-        Encoding::Q4_0 => each_half(lanes, head, |scale| out.push([scale, -8.0 * scale])),
-        Encoding::Q5_0 => each_half(lanes, head, |scale| out.push([scale, -16.0 * scale])),
-        Encoding::Q4_1 | Encoding::Q5_1 => {
-            let (eights, rest) = head.as_chunks::<16>();
-            for eight in eights {
-                out.extend_from_slice(bytemuck::cast_ref::<_, [GroupScale; 4]>(&lanes.store(lanes.halves(eight))));
+        Encoding::Q8_0 | Encoding::Q4_1 | Encoding::Q5_1 => {
+            let (eights, rest) = heads.as_chunks();
+            let (out, last) = out.as_chunks_mut();
+            for (eight, out) in eights.iter().zip(out) {
+                *out = lanes.store(lanes.halves(eight));
             }
-            let mut last = [0; 16];
-            last[..rest.len()].copy_from_slice(rest);
-            let last: [GroupScale; 4] = bytemuck::cast(lanes.store(lanes.halves(&last)));
-            out.extend_from_slice(&last[..rest.len() / 4]);
+            last.iter_mut().zip(first_halves(lanes, rest)).for_each(|(out, scale)| *out = scale);
         }
+        Encoding::Q4_0 => centred(lanes, 8.0, heads, out),
+        Encoding::Q5_0 => centred(lanes, 16.0, heads, out),
         Encoding::Q4_K | Encoding::Q5_K => {
-            for head in head.chunks_exact(16) {
-                let [scale, min, ..] = first_halves(lanes, head);
-                for sub_block in 0..SUB_BLOCKS {
-                    let (s, m) = six_bits(&head[4..], sub_block);
-                    out.push([scale * f32::from(s), -(min * f32::from(m))]);
+            for (head, out) in heads.chunks_exact(16).zip(out.chunks_exact_mut(2 * SUB_BLOCKS)) {
+                let halves = first_halves(lanes, head);
+                for (sub_block, out) in out.chunks_exact_mut(2).enumerate() {
+                    let (scale, min) = six_bits(&head[4..], sub_block);
+                    out[0] = halves[0] * f32::from(scale);
+                    out[1] = -(halves[1] * f32::from(min));
                 }
             }
         }
         Encoding::Q6_K => {
-            for head in head.chunks_exact(18) {
-                let [scale, ..] = first_halves(lanes, &head[16..]);
-                for pair in head[..16].chunks_exact(2) {
-                    out.push([scale * f32::from(pair[0] as i8), scale * f32::from(pair[1] as i8)]);
+            for (head, out) in heads.chunks_exact(18).zip(out.chunks_exact_mut(16)) {
+                let halves = first_halves(lanes, &head[16..]);
+                for (scale, out) in head.iter().zip(out) {
+                    *out = halves[0] * f32::from(*scale as i8);
                 }
             }
         }
     }
 }
 
-/// Calls `f` with every f16 of `bytes`.
+/// Scales of integers around `middle`, with the offsets that put it at zero.
 #[inline(always)]
-fn each_half<L: Lanes>(lanes: L, bytes: &[u8], mut f: impl FnMut(f32)) {
-    let (eights, rest) = bytes.as_chunks::<16>();
-    for eight in eights {
-        lanes.store(lanes.halves(eight)).into_iter().for_each(&mut f);
+fn centred<L: Lanes>(lanes: L, middle: f32, heads: &[u8], out: &mut [f32]) {
+    for (heads, out) in heads.chunks(2 * LANES).zip(out.chunks_mut(2 * LANES)) {
+        let scales = first_halves(lanes, heads);
+        for (scale, out) in scales.iter().zip(out.chunks_exact_mut(2)) {
+            out[0] = *scale;
+            out[1] = -middle * scale;
+        }
     }
-    first_halves(lanes, rest).into_iter().take(rest.len() / 2).for_each(f);
 }
 
 /// The first eight f16 of `bytes`; 0 where there are none.
 #[inline(always)]
 fn first_halves<L: Lanes>(lanes: L, bytes: &[u8]) -> [f32; LANES] {
-    let mut eight = [0; 16];
-    let len = bytes.len().min(16);
-    eight[..len].copy_from_slice(&bytes[..len]);
-    lanes.store(lanes.halves(&eight))
+    match bytes.first_chunk() {
+        Some(eight) => lanes.store(lanes.halves(eight)),
+        None => {
+            let mut eight = [0; 2 * LANES];
+            eight[..bytes.len()].copy_from_slice(bytes);
+            lanes.store(lanes.halves(&eight))
+        }
+    }
 }
 
 /// Scale and minimum of a sub-block from the 12 bytes that hold 16 numbers of 6 bits (ggml-quants.c,

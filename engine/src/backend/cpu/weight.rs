@@ -1,12 +1,15 @@
 //! Matrices in memory, in their file's encoding.
 
+use std::ops::Range;
 use std::sync::Arc;
 
+use bytemuck::Zeroable;
+
 use super::Cpu;
-use super::lanes::{Kernel, LANES, Lanes};
+use super::lanes::{Kernel, Lanes, Simd};
 use super::packing::{GROUP, RowLayout};
 use super::plane::{Plane, PlaneKernel, run_for};
-use super::scales::{GroupScale, unpack_scales};
+use super::scales::{scales_per_group, unpack_scales};
 use crate::backend::{Backend, WeightPart, check};
 use crate::weights::Encoding;
 use crate::{Error, Result};
@@ -30,14 +33,28 @@ pub(super) struct Part {
     pub(super) rows: usize,
     pub(super) encoding: Encoding,
     pub(super) layout: RowLayout,
-    bytes: Vec<u8>,
+    heads: Vec<u8>,
+    bodies: Vec<u8>,
 }
 
 impl Part {
-    /// A packed row.
+    /// Integers or floats of a row.
     #[inline(always)]
-    pub(super) fn row(&self, row: usize) -> &[u8] {
-        &self.bytes[row * self.layout.bytes..][..self.layout.bytes]
+    pub(super) fn groups<P: Plane>(&self, row: usize) -> &[P::Group] {
+        bytemuck::cast_slice(&self.bodies[row * self.layout.body_bytes..][..self.layout.body_bytes])
+    }
+
+    /// Unpacks the scales of `rows` into `scales`.
+    #[inline(always)]
+    pub(super) fn unpack_scales<L: Lanes>(&self, lanes: L, rows: Range<usize>, scales: &mut Vec<f32>) {
+        let heads = &self.heads[rows.start * self.layout.head_bytes..rows.end * self.layout.head_bytes];
+        scales.resize(rows.len() * self.layout.groups * scales_per_group(self.encoding), 0.0);
+        unpack_scales(lanes, self.encoding, heads, scales);
+    }
+
+    /// `rows` as floats into `out`, `width` values a row: the columns, or all groups with the zeros that fill the last.
+    pub(super) fn unpack(&self, simd: Simd, rows: Range<usize>, width: usize, out: &mut [f32]) {
+        simd.run(UnpackRows { part: self, rows, width, out });
     }
 }
 
@@ -46,17 +63,26 @@ pub(super) fn create(cpu: &Cpu, label: &str, cols: usize, parts: &[WeightPart]) 
     for part in parts {
         check::row_bytes(label, cols, part)?;
         let layout = RowLayout::new(part.encoding, cols);
-        let mut bytes = Vec::new();
-        let size = part.rows.checked_mul(layout.bytes);
-        size.and_then(|size| bytes.try_reserve_exact(size).ok()).ok_or_else(|| Error::Device {
-            device: cpu.device().name,
-            problem: format!("not enough memory for {label}; choose a smaller model or a stronger quantisation"),
-        })?;
-        bytes.resize(part.rows * layout.bytes, 0);
-        packed.push(Part { rows: part.rows, encoding: part.encoding, layout, bytes });
+        let zeros = |row_bytes| {
+            zeros(part.rows, row_bytes).ok_or_else(|| Error::Device {
+                device: cpu.device().name,
+                problem: format!("not enough memory for {label}; choose a smaller model or a stronger quantisation"),
+            })
+        };
+        let (heads, bodies) = (zeros(layout.head_bytes)?, zeros(layout.body_bytes)?);
+        packed.push(Part { rows: part.rows, encoding: part.encoding, layout, heads, bodies });
     }
     let rows = parts.iter().map(|part| part.rows).sum();
     Ok(Weight(Arc::new(Matrix { label: label.to_string(), shape: [rows, cols], specs: parts.to_vec(), parts: packed })))
+}
+
+/// Room for `rows` rows, if there is.
+fn zeros(rows: usize, row_bytes: usize) -> Option<Vec<u8>> {
+    let size = rows.checked_mul(row_bytes)?;
+    let mut bytes = Vec::new();
+    bytes.try_reserve_exact(size).ok()?;
+    bytes.resize(size, 0);
+    Some(bytes)
 }
 
 pub(super) fn write_rows(cpu: &Cpu, weight: &mut Weight, first_row: usize, bytes: &[u8]) -> Result<()> {
@@ -70,11 +96,12 @@ pub(super) fn write_rows(cpu: &Cpu, weight: &mut Weight, first_row: usize, bytes
     let cols = matrix.shape[1];
     let (part, first, rows) = check::rows_of_part(&label, cols, &matrix.specs, first_row, bytes.len())?;
     let row_bytes = check::row_bytes(&label, cols, &matrix.specs[part])?;
-    let Part { layout, bytes: packed, .. } = &mut matrix.parts[part];
-    let packed = &mut packed[first * layout.bytes..][..rows * layout.bytes];
-    packed.fill(0);
-    for (row, packed) in bytes.chunks_exact(row_bytes).zip(packed.chunks_exact_mut(layout.bytes)) {
-        layout.pack(row, packed);
+    let Part { layout, heads, bodies, .. } = &mut matrix.parts[part];
+    for (index, row) in (first..first + rows).zip(bytes.chunks_exact(row_bytes)) {
+        let head = &mut heads[index * layout.head_bytes..][..layout.head_bytes];
+        let body = &mut bodies[index * layout.body_bytes..][..layout.body_bytes];
+        body.fill(0);
+        layout.pack(row, head, body);
     }
     Ok(())
 }
@@ -85,7 +112,7 @@ impl Matrix {
         let mut first = 0;
         for part in &self.parts {
             if row < first + part.rows {
-                return cpu.simd.run(UnpackRow { part, row: row - first, out });
+                return part.unpack(cpu.simd, row - first..row - first + 1, self.shape[1], out);
             }
             first += part.rows;
         }
@@ -99,37 +126,49 @@ impl Matrix {
     }
 }
 
-struct UnpackRow<'a> {
+/// See [`Part::unpack`].
+struct UnpackRows<'a> {
     part: &'a Part,
-    row: usize,
+    rows: Range<usize>,
+    width: usize,
     out: &'a mut [f32],
 }
 
-impl Kernel for UnpackRow<'_> {
+impl Kernel for UnpackRows<'_> {
     type Output = ();
 
     #[inline(always)]
     fn run<L: Lanes>(self, lanes: L) {
-        run_for(lanes, self.part.encoding, self);
+        let mut scales = Vec::new();
+        self.part.unpack_scales(lanes, self.rows.clone(), &mut scales);
+        run_for(lanes, self.part.encoding, UnpackScaled { rows: self, scales: &scales });
     }
 }
 
-impl PlaneKernel for UnpackRow<'_> {
+struct UnpackScaled<'a, 'b> {
+    rows: UnpackRows<'a>,
+    scales: &'b [f32],
+}
+
+impl PlaneKernel for UnpackScaled<'_, '_> {
     type Output = ();
 
     #[inline(always)]
     fn run<L: Lanes, P: Plane>(self, lanes: L) {
-        let layout = self.part.layout;
-        let (head, integers) = layout.split(self.part.row(self.row));
-        let mut scales: Vec<GroupScale> = Vec::with_capacity(layout.groups);
-        unpack_scales(lanes, self.part.encoding, head, &mut scales);
-        let groups: &[P::Group] = bytemuck::cast_slice(integers);
-        for (index, (group, out)) in groups.iter().zip(self.out.chunks_mut(GROUP)).enumerate() {
-            let scale = if P::SCALED { scales[index] } else { [0.0; 2] };
-            let values = P::unpack(lanes, group, scale);
-            let values: [[f32; LANES]; 4] =
-                [lanes.store(values[0]), lanes.store(values[1]), lanes.store(values[2]), lanes.store(values[3])];
-            out.copy_from_slice(&values.as_flattened()[..out.len()]);
+        let UnpackRows { part, rows, width, out } = self.rows;
+        let groups = part.layout.groups;
+        let scales: &[P::Scale] = bytemuck::cast_slice(self.scales);
+        for (index, row) in rows.enumerate() {
+            let (whole, rest) = out[index * width..][..width].as_chunks_mut::<GROUP>();
+            for (group, packed) in part.groups::<P>(row).iter().enumerate() {
+                let scale = if P::SCALED { &scales[index * groups + group] } else { &P::Scale::zeroed() };
+                let [a, b, c, d] = P::unpack(lanes, packed, scale);
+                let values = bytemuck::cast([lanes.store(a), lanes.store(b), lanes.store(c), lanes.store(d)]);
+                match whole.get_mut(group) {
+                    Some(whole) => *whole = values,
+                    None => rest.copy_from_slice(&values[..rest.len()]),
+                }
+            }
         }
     }
 }
