@@ -7,11 +7,13 @@ use clap::Args;
 use paddock_engine::ModelConfig;
 use paddock_engine::config::{Head, RopeScaling};
 use paddock_engine::tokenizer::Tokenizer;
+use paddock_engine::weights::pack::Quantize;
 use paddock_engine::weights::{Checkpoint, Format, TensorInfo};
 
 use super::console::{bytes, grouped};
-use crate::Result;
+use super::plan;
 use crate::weights::FolderSource;
+use crate::{Error, Result};
 
 /// Tokens of context to reckon with when none are named, as in [`paddock_engine::generate::Chat`].
 const DEFAULT_CONTEXT: usize = 4096;
@@ -25,18 +27,28 @@ pub(super) struct Inspect {
     /// Tokens of context to reckon with [default: the model's own, at most 4096]
     #[arg(long, value_name = "N")]
     context: Option<usize>,
+    /// Show every GPU buffer, its binding and the totals instead
+    #[arg(long)]
+    plan: bool,
+    /// With --plan: how the matrices are stored (q4, q8, f16, keep) [default: keep, or q4 for a config.json alone]
+    #[arg(long, value_name = "KIND", requires = "plan")]
+    quantize: Option<Quantize>,
 }
 
 impl Inspect {
     pub fn run(&self) -> Result<()> {
-        pollster::block_on(self.describe())
+        if self.plan {
+            plan::print(&self.model, self.quantize, self.context)
+        } else {
+            pollster::block_on(self.describe())
+        }
     }
 
     async fn describe(&self) -> Result<()> {
         let mut checkpoint = Checkpoint::open(FolderSource::open(&self.model)?).await?;
         let tokenizer = Tokenizer::from_files(&checkpoint.tokenizer_files().await?)?;
         let config = checkpoint.config();
-        let context = self.context.unwrap_or(config.max_position_embeddings.min(DEFAULT_CONTEXT));
+        let context = context_or_default(self.context, config)?;
         let mut output = io::stdout().lock();
         let format = match checkpoint.format() {
             Format::HuggingFace => "Hugging Face folder",
@@ -51,8 +63,23 @@ impl Inspect {
     }
 }
 
+/// The tokens of context to reckon with.
+pub(super) fn context_or_default(context: Option<usize>, config: &ModelConfig) -> Result<usize> {
+    let longest = config.max_position_embeddings;
+    match context.unwrap_or(longest.min(DEFAULT_CONTEXT)) {
+        context if (1..=longest).contains(&context) => Ok(context),
+        context => Err(Error::Request(format!(
+            "a context of {context} tokens was asked for; this model was made for 1 to {longest}"
+        ))),
+    }
+}
+
+/// Numbers that make up the model.
+pub(super) fn parameter_count(config: &ModelConfig) -> u64 {
+    config.params().iter().map(|param| (param.shape[0] * param.shape[1]) as u64).sum()
+}
+
 fn write_architecture(output: &mut impl Write, config: &ModelConfig) -> Result<()> {
-    let parameters: u64 = config.params().iter().map(|param| (param.shape[0] * param.shape[1]) as u64).sum();
     let head = match config.head {
         Head::Tied => "tied to the embedding",
         Head::Untied => "its own",
@@ -69,7 +96,7 @@ fn write_architecture(output: &mut impl Write, config: &ModelConfig) -> Result<(
         (false, true) => "feed-forward",
         (true, true) => "attention and feed-forward",
     };
-    writeln!(output, "architecture  LLaMA, {} parameters", grouped(parameters))?;
+    writeln!(output, "architecture  LLaMA, {} parameters", grouped(parameter_count(config)))?;
     writeln!(output, "  blocks        {}", config.num_hidden_layers)?;
     writeln!(output, "  hidden        {}", config.hidden_size)?;
     writeln!(output, "  feed-forward  {}", config.intermediate_size)?;
@@ -111,7 +138,7 @@ fn write_tokenizer(output: &mut impl Write, tokenizer: &Tokenizer, config: &Mode
 
 fn write_memory(output: &mut impl Write, weights: u64, config: &ModelConfig, context: usize) -> Result<()> {
     let cache = (2 * config.num_hidden_layers * config.kv_dim() * size_of::<f32>() * context) as u64;
-    writeln!(output, "memory        {}", bytes(weights + cache))?;
+    writeln!(output, "memory        {} on the CPU (--plan shows a GPU's)", bytes(weights + cache))?;
     writeln!(output, "  weights       {}", bytes(weights))?;
     writeln!(output, "  cache         {} for {context} tokens", bytes(cache))?;
     Ok(())

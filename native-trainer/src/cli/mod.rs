@@ -8,6 +8,7 @@ mod inspect;
 mod interrupt;
 mod options;
 mod pack;
+mod plan;
 mod progress;
 mod tokenize;
 

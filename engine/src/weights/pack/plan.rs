@@ -28,6 +28,26 @@ pub enum Quantize {
     F16,
 }
 
+impl Quantize {
+    /// How a pack stores `stored`, a tensor as the checkpoint has it. F16 where the columns are no whole blocks.
+    pub fn encoding(self, stored: &TensorInfo, config: &ModelConfig) -> Encoding {
+        let wanted = self.wanted(stored, config);
+        if wanted.row_bytes(stored.shape[1]).is_some() { wanted } else { Encoding::F16 }
+    }
+
+    /// How it would be stored if its columns always were whole blocks.
+    fn wanted(self, stored: &TensorInfo, config: &ModelConfig) -> Encoding {
+        match self {
+            _ if stored.name.ends_with("norm.weight") || stored.name.ends_with(".bias") => Encoding::F32,
+            Self::Keep => stored.encoding,
+            Self::F16 => Encoding::F16,
+            Self::Q8 => Encoding::Q8_0,
+            Self::Q4 if gives_logits(stored, config) => Encoding::Q8_0,
+            Self::Q4 => Encoding::Q4_1,
+        }
+    }
+}
+
 impl FromStr for Quantize {
     type Err = Error;
 
@@ -98,25 +118,17 @@ impl PackPlan {
 
     /// How `info` is stored.
     fn encoding(&mut self, info: &TensorInfo, config: &ModelConfig, quantize: Quantize) -> Encoding {
-        let vector = info.name.ends_with("norm.weight") || info.name.ends_with(".bias");
-        let wanted = match quantize {
-            _ if vector => Encoding::F32,
-            Quantize::Keep => info.encoding,
-            Quantize::F16 => Encoding::F16,
-            Quantize::Q8 => Encoding::Q8_0,
-            Quantize::Q4 if gives_logits(info, config) => Encoding::Q8_0,
-            Quantize::Q4 => Encoding::Q4_1,
-        };
-        if wanted.row_bytes(info.shape[1]).is_some() {
-            return wanted;
+        let wanted = quantize.wanted(info, config);
+        let encoding = quantize.encoding(info, config);
+        if encoding != wanted {
+            self.notes.push(format!(
+                "{} stays F16: its {} columns are not a multiple of {}.",
+                info.name,
+                info.shape[1],
+                wanted.block_values()
+            ));
         }
-        self.notes.push(format!(
-            "{} stays F16: its {} columns are not a multiple of {}.",
-            info.name,
-            info.shape[1],
-            wanted.block_values()
-        ));
-        Encoding::F16
+        encoding
     }
 
     /// The encoding that most bytes are in.

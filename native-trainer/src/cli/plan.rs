@@ -1,0 +1,99 @@
+//! `paddock inspect --plan`: every buffer that a model takes on a GPU, before anything is loaded.
+
+use std::collections::HashMap;
+use std::io::{self, Write};
+use std::path::Path;
+
+use paddock_engine::backend::wgpu::{DEFAULT_BINDING, KvEncoding, Plan, Purpose, plan};
+use paddock_engine::weights::pack::Quantize;
+use paddock_engine::weights::{Checkpoint, Encoding, Source, TensorInfo};
+use paddock_engine::{Error, ModelConfig};
+use serde_json::Value;
+
+use super::console::{bytes, grouped};
+use super::inspect::{context_or_default, parameter_count};
+use crate::Result;
+use crate::weights::FolderSource;
+
+/// Longest `config.json` that is read.
+const CONFIG_LIMIT: u64 = 1 << 20;
+
+/// Prints the plan of the model at `model`; `context` is in tokens.
+pub(super) fn print(model: &Path, quantize: Option<Quantize>, context: Option<usize>) -> Result<()> {
+    let (config, tensors, quantize) = pollster::block_on(tensors(model, quantize))?;
+    let context = context_or_default(context, &config)?;
+    let encodings: HashMap<&str, Encoding> =
+        tensors.iter().map(|tensor| (tensor.name.as_str(), quantize.encoding(tensor, &config))).collect();
+    let encoding = |name: &str| encodings.get(name).copied().unwrap_or(Encoding::F32);
+    let plan = plan(&config, |param| encoding(&param.name), context, DEFAULT_BINDING)?;
+    let mut output = io::stdout().lock();
+    writeln!(
+        output,
+        "LLaMA, {} parameters, matrices {quantize}, {context} tokens of context",
+        grouped(parameter_count(&config))
+    )?;
+    write_buffers(&mut output, &plan)?;
+    write_totals(&mut output, &plan)
+}
+
+/// The configuration and the tensors of the model, and how they are to be stored. A `config.json` alone has no tensors
+/// to keep as they are; it is planned in 4 bits unless something else is asked for.
+async fn tensors(model: &Path, quantize: Option<Quantize>) -> Result<(ModelConfig, Vec<TensorInfo>, Quantize)> {
+    let source = FolderSource::open(model)?;
+    let names = source.list();
+    let has_weights =
+        |name: &String| name == "manifest.json" || name.ends_with(".safetensors") || name.ends_with(".gguf");
+    if names.iter().any(has_weights) || !names.iter().any(|name| name == "config.json") {
+        let checkpoint = Checkpoint::open(source).await?;
+        let tensors = checkpoint.tensors().cloned().collect();
+        return Ok((checkpoint.config().clone(), tensors, quantize.unwrap_or_default()));
+    }
+    let quantize = quantize.unwrap_or(Quantize::Q4);
+    if quantize == Quantize::Keep {
+        let problem = "there are no weights beside config.json to keep as they are; choose --quantize q4, q8 or f16";
+        return Err(Error::Request(problem.to_string()).into());
+    }
+    let file = source.read_all("config.json", CONFIG_LIMIT).await?.unwrap_or_default();
+    let json: Value = serde_json::from_slice(&file)
+        .map_err(|error| Error::format("config.json", format!("it is not valid JSON: {error}")))?;
+    let config = ModelConfig::from_json(&json, None)?;
+    let params = config.params().into_iter();
+    let tensors = params.map(|param| TensorInfo { name: param.name, shape: param.shape, encoding: Encoding::F16 });
+    let tensors = tensors.collect();
+    Ok((config, tensors, quantize))
+}
+
+fn write_buffers(output: &mut impl Write, plan: &Plan) -> Result<()> {
+    let width = plan.buffers.iter().map(|buffer| buffer.label.len()).max().unwrap_or(0);
+    writeln!(output, "{:width$}  {:11}  {:>16}", "buffer, bound whole", "for", "bytes")?;
+    for buffer in &plan.buffers {
+        writeln!(output, "{:width$}  {:11}  {:>16}", buffer.label, purpose(buffer.purpose), grouped(buffer.bytes))?;
+    }
+    Ok(())
+}
+
+fn write_totals(output: &mut impl Write, plan: &Plan) -> Result<()> {
+    let kv = match plan.kv {
+        KvEncoding::F32 => " in f32",
+        KvEncoding::F16 => " in f16",
+    };
+    for (kind, note) in
+        [(Purpose::Weights, ""), (Purpose::KvCache, kv), (Purpose::Activations, ""), (Purpose::Staging, "")]
+    {
+        let total = plan.total(kind);
+        writeln!(output, "{:16}{:>16}  {}{note}", purpose(kind), grouped(total), bytes(total))?;
+    }
+    let (total, largest) = (plan.bytes(), plan.largest_binding());
+    writeln!(output, "{:16}{:>16}  {} in {} buffers", "total", grouped(total), bytes(total), plan.buffers.len())?;
+    writeln!(output, "{:16}{:>16}  {}", "largest binding", grouped(largest), bytes(largest))?;
+    Ok(())
+}
+
+fn purpose(purpose: Purpose) -> &'static str {
+    match purpose {
+        Purpose::Weights => "weights",
+        Purpose::KvCache => "cache",
+        Purpose::Activations => "activations",
+        Purpose::Staging => "read back",
+    }
+}
