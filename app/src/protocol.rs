@@ -43,6 +43,8 @@ pub enum Event {
     Ready {
         /// What kind of GPU there is; found out before anything is downloaded.
         gpu: Gpu,
+        /// The worker's heap.
+        heap_bytes: u64,
     },
     /// A load goes on.
     Loading(Progress),
@@ -278,7 +280,7 @@ mod tests {
     #[test]
     fn events_survive_the_trip() {
         for gpu in [Gpu::Real("A".to_string()), Gpu::Software("B".to_string()), Gpu::Missing] {
-            round_trip(&Event::Ready { gpu });
+            round_trip(&Event::Ready { gpu, heap_bytes: 1 << 20 });
         }
         round_trip(&Event::Loading(Progress { bytes: 1 << 40, total: u64::MAX, ..Progress::default() }));
         round_trip(&Event::Unloaded);

@@ -218,7 +218,8 @@ impl Session {
 
     fn receive(&self, event: Event) {
         match event {
-            Event::Ready { gpu } => {
+            Event::Ready { gpu, heap_bytes } => {
+                self.heap_bytes.set(heap_bytes);
                 self.gpu.set(Some(gpu));
                 self.phase.set(Phase::Empty);
                 self.autoload_when_possible();

@@ -11,7 +11,7 @@ pub fn StatusLine() -> impl IntoView {
     let session = use_session();
     let state = move || match session.phase.get() {
         Phase::Starting => "Starting".to_string(),
-        Phase::Empty => "No model".to_string(),
+        Phase::Empty => "Waiting".to_string(),
         Phase::Loading(progress) if progress.total > 0 => {
             format!("Loading {} %", progress.bytes.saturating_mul(100) / progress.total)
         }
@@ -21,7 +21,7 @@ pub fn StatusLine() -> impl IntoView {
     };
     let model = move || match session.loaded.get() {
         Some(loaded) => loaded.name,
-        None => "–".to_string(),
+        None => "No model".to_string(),
     };
     let device = move || match (session.loaded.get(), session.gpu.get()) {
         (Some(loaded), _) => loaded.device,
@@ -29,7 +29,6 @@ pub fn StatusLine() -> impl IntoView {
         (None, None) => "–".to_string(),
     };
     let memory = move || match (session.loaded.get(), session.heap_bytes.get()) {
-        (_, 0) => "–".to_string(),
         (None, heap) => format!("{} heap", format::bytes(heap)),
         (Some(loaded), heap) => {
             format!("{} weights, {} heap", format::bytes(loaded.weight_bytes), format::bytes(heap))
@@ -41,6 +40,7 @@ pub fn StatusLine() -> impl IntoView {
             <span class="name" title="Model" data-testid="status-model">{model}</span>
             <span class="device" title="Device" data-testid="status-device">{device}</span>
             <span
+                class="memory"
                 title="Memory: the weights, and the worker's heap"
                 data-testid="status-memory"
                 data-heap=move || session.heap_bytes.get()

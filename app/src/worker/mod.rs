@@ -17,7 +17,7 @@ use web_sys::MessageEvent;
 
 use crate::protocol::{Event, Failure, Gpu, Request};
 use model::Model;
-use scope::{Stop, global, post};
+use scope::{Stop, global, heap_bytes, post};
 
 /// Starts to listen, and tells the page what kind of GPU there is.
 pub fn start() {
@@ -34,7 +34,7 @@ pub fn start() {
     });
     global().set_onmessage(Some(receive.as_ref().unchecked_ref()));
     receive.forget();
-    spawn_local(async { post(&Event::Ready { gpu: probe().await }) });
+    spawn_local(async { post(&Event::Ready { gpu: probe().await, heap_bytes: heap_bytes() }) });
 }
 
 async fn probe() -> Gpu {
