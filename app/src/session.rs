@@ -93,6 +93,8 @@ pub struct Session {
     pub speed: RwSignal<Option<f64>>,
     /// The conversation.
     pub exchanges: RwSignal<Vec<Exchange>>,
+    /// What stands in the composer.
+    pub draft: RwSignal<String>,
     /// How answers are made.
     pub settings: RwSignal<Settings>,
     /// The last thing that went wrong, until it is dismissed.
@@ -115,6 +117,7 @@ impl Session {
             heap_bytes: RwSignal::new(0),
             speed: RwSignal::new(None),
             exchanges: RwSignal::new(Vec::new()),
+            draft: RwSignal::new(String::new()),
             settings: RwSignal::new(Settings::default()),
             error: RwSignal::new(None),
             autoload: RwSignal::new(address.autoload),

@@ -12,14 +12,19 @@ const FIELD: &str = "composer";
 
 /// The field at the bottom of the chat: Enter sends, Shift+Enter begins a line, Escape stops the answer.
 #[component]
-pub fn Composer(draft: RwSignal<String>) -> impl IntoView {
+pub fn Composer() -> impl IntoView {
     let session = use_session();
+    let draft = session.draft;
     let answering = Memo::new(move |_| session.phase.get() == Phase::Answering);
     let sendable = move || session.phase.get() == Phase::Ready && draft.with(|draft| !draft.trim().is_empty());
     let send = move || {
         if untrack(sendable) {
-            session.ask(draft.get_untracked().trim().to_string());
+            // As it was written: without a template, white space counts too.
+            session.ask(draft.get_untracked());
             draft.set(String::new());
+            if has_keyboard() {
+                focus_composer();
+            }
         }
     };
     let stop = move || {
@@ -41,11 +46,11 @@ pub fn Composer(draft: RwSignal<String>) -> impl IntoView {
     });
     on_cleanup(move || escape.remove());
     Effect::new(move |before: Option<bool>| {
-        let ready = session.phase.get() == Phase::Ready;
-        if ready && before == Some(false) && has_keyboard() {
+        let loaded = session.loaded.with(Option::is_some);
+        if loaded && before == Some(false) && has_keyboard() {
             focus_composer();
         }
-        ready
+        loaded
     });
 
     view! {

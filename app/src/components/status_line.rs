@@ -19,9 +19,10 @@ pub fn StatusLine() -> impl IntoView {
         Phase::Ready => "Ready".to_string(),
         Phase::Answering => "Answering".to_string(),
     };
-    let model = move || match session.loaded.get() {
-        Some(loaded) => loaded.name,
-        None => "No model".to_string(),
+    let model = move || match (session.loaded.get(), session.phase.get()) {
+        (Some(loaded), _) => loaded.name,
+        (None, Phase::Loading(_)) => session.selected.get(),
+        (None, _) => "No model".to_string(),
     };
     let device = move || match (session.loaded.get(), session.gpu.get()) {
         (Some(loaded), _) => loaded.device,

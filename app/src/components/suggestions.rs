@@ -10,7 +10,7 @@ const SUGGESTIONS: [&str; 3] =
 
 /// A few beginnings. Choosing one only writes it into the composer.
 #[component]
-pub fn Suggestions(draft: RwSignal<String>) -> impl IntoView {
+pub fn Suggestions() -> impl IntoView {
     let session = use_session();
     let title = move || session.loaded.with(|loaded| loaded.as_ref().map(|loaded| format!("{} is ready", loaded.name)));
     view! {
@@ -23,7 +23,7 @@ pub fn Suggestions(draft: RwSignal<String>) -> impl IntoView {
                         type="button"
                         data-testid="suggestion"
                         on:click=move |_| {
-                            draft.set(text.to_string());
+                            session.draft.set(text.to_string());
                             focus_composer();
                         }
                     >

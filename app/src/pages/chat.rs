@@ -13,7 +13,6 @@ use crate::session::use_session;
 #[component]
 pub fn ChatPage() -> impl IntoView {
     let session = use_session();
-    let draft = RwSignal::new(String::new());
     let silent = Memo::new(move |_| session.exchanges.with(Vec::is_empty));
     let loaded = Memo::new(move |_| session.loaded.with(Option::is_some));
     view! {
@@ -22,7 +21,7 @@ pub fn ChatPage() -> impl IntoView {
                 <div class="scroll">
                     <div class="column welcome">
                         <Show when=move || loaded.get() fallback=|| view! { <Loader /> }>
-                            <Suggestions draft />
+                            <Suggestions />
                         </Show>
                     </div>
                 </div>
@@ -35,7 +34,7 @@ pub fn ChatPage() -> impl IntoView {
                     <Loader />
                 </Show>
             </div>
-            <Composer draft />
+            <Composer />
         </section>
     }
 }

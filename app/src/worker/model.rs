@@ -31,8 +31,9 @@ impl Model {
         let source = SiteSource::new(address, stop.clone());
         let mut progress = Reporter { pace: DownloadPace::new(start), reported: 0.0, total: 0 };
         let mut report = |at: LoadProgress| progress.report(at);
-        let gpu = super::probe().await.serves(choice);
-        let model = if gpu {
+        // Asked for a GPU where there is none, the backend says so.
+        let on_gpu = choice == DeviceChoice::Gpu || super::probe().await.serves(choice);
+        let model = if on_gpu {
             let backend = Wgpu::new(wgpu::Options { clock: Some(now), ..wgpu::Options::default() }).await?;
             Self::Gpu(Chat::load(&backend, source, None, &mut report).await?)
         } else {
