@@ -119,7 +119,7 @@ impl FromStr for DeviceChoice {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case", tag = "kind", content = "name")]
 pub enum Gpu {
-    /// A graphics processor.
+    /// A graphics processor, by its name as far as the browser tells it.
     Real(String),
     /// A graphics interface that is emulated on the processor.
     Software(String),
@@ -137,18 +137,30 @@ impl Gpu {
         }
     }
 
+    /// What it is, for people: `GPU (nvidia ampere)`.
+    pub fn label(&self) -> String {
+        match self {
+            Self::Real(name) if name.is_empty() => "GPU".to_string(),
+            Self::Real(name) => format!("GPU ({name})"),
+            Self::Software(name) if name.is_empty() => "emulated GPU".to_string(),
+            Self::Software(name) => format!("emulated GPU ({name})"),
+            Self::Missing => "no GPU".to_string(),
+        }
+    }
+
     /// Where a model loaded with `choice` will run, and why: one sentence.
     pub fn explain(&self, choice: DeviceChoice) -> String {
         match (self, choice) {
             (_, DeviceChoice::Cpu) => "The model runs on this device's processor.".to_string(),
-            (Self::Real(name), _) => format!("The model runs on the GPU ({name})."),
-            (Self::Software(name), DeviceChoice::Auto) => {
+            (Self::Real(_), _) => format!("The model runs on the {}.", self.label()),
+            (Self::Software(_), DeviceChoice::Auto) => {
                 format!(
-                    "No usable GPU was found (only {name}, which is emulated), so the model runs on this device's processor."
+                    "No usable GPU was found, only an {}, so the model runs on this device's processor.",
+                    self.label()
                 )
             }
-            (Self::Software(name), DeviceChoice::Gpu) => {
-                format!("The GPU here is emulated ({name}): the model runs correctly, but slowly.")
+            (Self::Software(_), DeviceChoice::Gpu) => {
+                format!("The model runs on the {}: correctly, but slowly.", self.label())
             }
             (Self::Missing, DeviceChoice::Auto) => {
                 "No usable GPU was found, so the model runs on this device's processor.".to_string()
@@ -182,8 +194,6 @@ pub struct Loaded {
     pub name: String,
     /// Where it runs, for people.
     pub device: String,
-    /// True when that is a GPU.
-    pub on_gpu: bool,
     /// Most tokens of a conversation.
     pub context: usize,
     /// Bytes of its weights.

@@ -64,6 +64,8 @@ pub struct Exchange {
     pub id: usize,
     /// What the person wrote.
     pub question: String,
+    /// The longest answer that was allowed, in tokens.
+    pub max_tokens: usize,
     /// What the model has answered so far.
     pub answer: ArcRwSignal<String>,
     /// Tokens of the answer so far, and their speed.
@@ -194,6 +196,7 @@ impl Session {
             exchanges.push(Exchange {
                 id: exchanges.last().map_or(0, |last| last.id + 1),
                 question,
+                max_tokens: settings.max_tokens,
                 answer: ArcRwSignal::default(),
                 pace: ArcRwSignal::default(),
                 outcome: ArcRwSignal::new(Outcome::Reading),

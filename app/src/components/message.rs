@@ -10,7 +10,7 @@ use crate::session::{Exchange, Outcome, use_session};
 #[component]
 pub fn Message(exchange: Exchange) -> impl IntoView {
     let session = use_session();
-    let Exchange { question, answer, pace, outcome, .. } = exchange;
+    let Exchange { question, max_tokens, answer, pace, outcome, .. } = exchange;
     let (answer, outcome) = (StoredValue::new(answer), StoredValue::new(outcome));
     let busy = move || !outcome.with_value(|outcome| outcome.with(Outcome::is_over));
     let waiting = move || outcome.with_value(|outcome| outcome.with(|outcome| *outcome == Outcome::Reading));
@@ -28,7 +28,7 @@ pub fn Message(exchange: Exchange) -> impl IntoView {
     let device = device.unwrap_or_default();
     let facts = move || {
         let (tokens, rate) = pace.get();
-        outcome.with_value(|outcome| facts(&outcome.get(), tokens, rate, &device))
+        outcome.with_value(|outcome| facts(&outcome.get(), tokens, rate, max_tokens, &device))
     };
     view! {
         <article class="exchange">
@@ -48,7 +48,7 @@ pub fn Message(exchange: Exchange) -> impl IntoView {
 }
 
 /// What an answer took, and why it ended when that is not plain.
-fn facts(outcome: &Outcome, tokens: usize, rate: Option<f64>, device: &str) -> String {
+fn facts(outcome: &Outcome, tokens: usize, rate: Option<f64>, max_tokens: usize, device: &str) -> String {
     let count = format::count(tokens, "token");
     match outcome {
         Outcome::Reading => "Reading …".to_string(),
@@ -61,7 +61,8 @@ fn facts(outcome: &Outcome, tokens: usize, rate: Option<f64>, device: &str) -> S
             parts.push(device.to_string());
             match summary.finish_reason {
                 FinishReason::Stop => {}
-                FinishReason::Length => parts.push("ended by the longest answer or the context".to_string()),
+                FinishReason::Length if tokens >= max_tokens => parts.push("as long as the options allow".to_string()),
+                FinishReason::Length => parts.push("the context is full".to_string()),
                 FinishReason::Cancelled => parts.push("stopped".to_string()),
             }
             if summary.dropped_messages > 0 {

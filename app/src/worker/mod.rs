@@ -1,6 +1,7 @@
 //! The worker: holds the model, downloads it, answers with it.
 
 mod body;
+mod gpu;
 mod model;
 mod scope;
 mod site;
@@ -10,12 +11,11 @@ use std::collections::VecDeque;
 use std::rc::Rc;
 
 use paddock_engine::Error;
-use paddock_engine::backend::{DeviceKind, wgpu};
 use wasm_bindgen::prelude::*;
 use wasm_bindgen_futures::spawn_local;
 use web_sys::MessageEvent;
 
-use crate::protocol::{Event, Failure, Gpu, Request};
+use crate::protocol::{Event, Failure, Request};
 use model::Model;
 use scope::{Stop, global, heap_bytes, post};
 
@@ -34,15 +34,7 @@ pub fn start() {
     });
     global().set_onmessage(Some(receive.as_ref().unchecked_ref()));
     receive.forget();
-    spawn_local(async { post(&Event::Ready { gpu: probe().await, heap_bytes: heap_bytes() }) });
-}
-
-async fn probe() -> Gpu {
-    match wgpu::probe().await {
-        Ok(info) if info.kind == DeviceKind::Gpu => Gpu::Real(info.name),
-        Ok(info) => Gpu::Software(info.name),
-        Err(_) => Gpu::Missing,
-    }
+    spawn_local(async { post(&Event::Ready { gpu: gpu::probe().await, heap_bytes: heap_bytes() }) });
 }
 
 struct Worker {

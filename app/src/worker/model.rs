@@ -3,11 +3,12 @@
 use std::rc::Rc;
 
 use paddock_engine::Result;
-use paddock_engine::backend::{Backend, Cpu, DeviceKind, Wgpu, wgpu};
+use paddock_engine::backend::{Backend, Cpu, Wgpu, wgpu};
 use paddock_engine::generate::{Chat, GenerateOptions, Step};
 use paddock_engine::model::LoadProgress;
 use paddock_engine::prompt::{Message, Template, TemplateKind};
 
+use super::gpu;
 use super::scope::{Stop, heap_bytes, next_turn, now, post};
 use super::site::SiteSource;
 use crate::pace::{AnswerPace, DownloadPace};
@@ -31,8 +32,9 @@ impl Model {
         let source = SiteSource::new(address, stop.clone());
         let mut progress = Reporter { pace: DownloadPace::new(start), reported: 0.0, total: 0 };
         let mut report = |at: LoadProgress| progress.report(at);
+        let gpu = gpu::probe().await;
         // Asked for a GPU where there is none, the backend says so.
-        let on_gpu = choice == DeviceChoice::Gpu || super::probe().await.serves(choice);
+        let on_gpu = choice == DeviceChoice::Gpu || gpu.serves(choice);
         let model = if on_gpu {
             let backend = Wgpu::new(wgpu::Options { clock: Some(now), ..wgpu::Options::default() }).await?;
             Self::Gpu(Chat::load(&backend, source, None, &mut report).await?)
@@ -40,13 +42,12 @@ impl Model {
             Self::Cpu(Chat::load(&Cpu::new(), source, None, &mut report).await?)
         };
         let (device, context) = match &model {
-            Self::Cpu(chat) => (chat.device(), chat.context()),
-            Self::Gpu(chat) => (chat.device(), chat.context()),
+            Self::Cpu(chat) => (chat.device().name, chat.context()),
+            Self::Gpu(chat) => (gpu.label(), chat.context()),
         };
         let loaded = Loaded {
             name,
-            device: device.name,
-            on_gpu: device.kind != DeviceKind::Cpu,
+            device,
             context,
             weight_bytes: progress.total,
             heap_bytes: heap_bytes(),
