@@ -106,16 +106,15 @@ impl ModelConfig {
         if activation != "silu" {
             return Err(Error::Unsupported(format!("{FILE}: activation \"{activation}\" is not LLaMA's \"silu\"")));
         }
-        let size = |name: &str| -> Result<Option<usize>> {
-            match config.get(name) {
-                None | Some(Value::Null) => Ok(None),
-                Some(value) => value
-                    .as_u64()
-                    .and_then(|v| usize::try_from(v).ok())
-                    .map(Some)
-                    .ok_or_else(|| Error::format(FILE, format!("\"{name}\": expected a whole number, found {value}"))),
-            }
-        };
+        let size =
+            |name: &str| -> Result<Option<usize>> {
+                match config.get(name) {
+                    None | Some(Value::Null) => Ok(None),
+                    Some(value) => value.as_u64().and_then(|v| usize::try_from(v).ok()).map(Some).ok_or_else(|| {
+                        Error::format(FILE, format!("\"{name}\": expected a whole number, found {value}"))
+                    }),
+                }
+            };
         let required = |name: &str| {
             size(name)?
                 .ok_or_else(|| Error::format(FILE, format!("\"{name}\" is missing; is this a LLaMA model's folder?")))

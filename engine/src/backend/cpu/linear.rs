@@ -179,7 +179,12 @@ impl PlaneKernel for RowPairs<'_> {
             } else {
                 [&[][..]; 2]
             };
-            let [[upper], [lower]] = tile::<L, P, 2, 1>(lanes, weights, scales, [self.x]);
+            let [[upper], [lower]] = if L::PAIRS {
+                tile::<L, P, 2, 1>(lanes, weights, scales, [self.x])
+            } else {
+                let one = |row: usize| tile::<L, P, 1, 1>(lanes, [weights[row]], [scales[row]], [self.x]);
+                [one(0)[0], one(1)[0]]
+            };
             *out = [upper, lower];
         }
         out

@@ -46,6 +46,7 @@ impl Avx2 {
 impl Lanes for Avx2 {
     type F32 = __m256;
     type I32 = __m256i;
+    const PAIRS: bool = true;
 
     #[inline(always)]
     fn splat(self, value: f32) -> __m256 {
@@ -150,7 +151,7 @@ impl Lanes for Avx2 {
     }
 
     #[inline(always)]
-    fn from_bits(self, a: __m256i) -> __m256 {
+    fn reinterpret(self, a: __m256i) -> __m256 {
         bytemuck::cast(a)
     }
 

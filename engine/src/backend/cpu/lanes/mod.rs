@@ -14,6 +14,9 @@ mod wasm;
 /// Number of lanes.
 pub(super) const LANES: usize = 8;
 
+/// Turns the exponent of an IEEE half, biased by 15, into that of a single, biased by 127.
+const TWO_TO_112: f32 = f32::from_bits((112 + 127) << 23);
+
 /// Eight f32 or i32 and the operations on them.
 ///
 /// Every method is `#[inline(always)]`, and so must be every function between [`Simd::run`] and them: only what is
@@ -23,6 +26,8 @@ pub(super) trait Lanes: Copy {
     type F32: Copy;
     /// Eight i32.
     type I32: Copy;
+    /// Whether the registers hold what multiplying two rows of weights at once takes.
+    const PAIRS: bool;
 
     fn splat(self, value: f32) -> Self::F32;
     fn load(self, values: &[f32; LANES]) -> Self::F32;
@@ -55,7 +60,7 @@ pub(super) trait Lanes: Copy {
     /// The nearest floats.
     fn to_f32(self, a: Self::I32) -> Self::F32;
     /// The floats that have these bits.
-    fn from_bits(self, a: Self::I32) -> Self::F32;
+    fn reinterpret(self, a: Self::I32) -> Self::F32;
 
     /// The sum of the lanes, always in the same order.
     #[inline(always)]
@@ -73,14 +78,14 @@ pub(super) trait Lanes: Copy {
         // Exponent 31 means infinite or not a number: it becomes exponent 255 after the multiplication.
         let not_finite = self.greater(magnitude, self.splat_i32(0x0f7f_ffff));
         let sign = self.and(half, self.splat_i32(i32::MIN));
-        let scaled = self.mul(self.from_bits(self.or(magnitude, sign)), self.splat(5.192_296_9e33)); // 2^112
+        let scaled = self.mul(self.reinterpret(self.or(magnitude, sign)), self.splat(TWO_TO_112));
         self.or_bits(scaled, self.and(not_finite, self.splat_i32(0x7f80_0000)))
     }
 
     /// Brain floats.
     #[inline(always)]
     fn brain_floats(self, values: &[u8; 16]) -> Self::F32 {
-        self.from_bits(self.shift_left::<16>(self.shorts(values)))
+        self.reinterpret(self.shift_left::<16>(self.shorts(values)))
     }
 
     /// `a` with further bits set.

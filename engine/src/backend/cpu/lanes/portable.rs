@@ -27,6 +27,7 @@ fn both<A: Copy, B: Copy + Default>(a: [A; LANES], b: [A; LANES], f: impl Fn(A, 
 impl Lanes for Portable {
     type F32 = [f32; LANES];
     type I32 = [i32; LANES];
+    const PAIRS: bool = true;
 
     #[inline(always)]
     fn splat(self, value: f32) -> Self::F32 {
@@ -140,7 +141,7 @@ impl Lanes for Portable {
     }
 
     #[inline(always)]
-    fn from_bits(self, a: Self::I32) -> Self::F32 {
+    fn reinterpret(self, a: Self::I32) -> Self::F32 {
         each(a, |a| f32::from_bits(a as u32))
     }
 

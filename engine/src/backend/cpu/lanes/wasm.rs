@@ -27,6 +27,7 @@ fn spread<const FIRST: u8>(bytes: v128) -> v128 {
 impl Lanes for Simd128 {
     type F32 = [v128; 2];
     type I32 = [v128; 2];
+    const PAIRS: bool = false;
 
     #[inline(always)]
     fn splat(self, value: f32) -> [v128; 2] {
@@ -138,7 +139,7 @@ impl Lanes for Simd128 {
     }
 
     #[inline(always)]
-    fn from_bits(self, a: [v128; 2]) -> [v128; 2] {
+    fn reinterpret(self, a: [v128; 2]) -> [v128; 2] {
         a
     }
 
