@@ -211,12 +211,6 @@ impl ModelConfig {
                 return Err(Error::format(file, format!("\"{name}\" is {value}; expected 1 to {LIMIT}")));
             }
         }
-        if self.num_attention_heads * self.head_dim > LIMIT {
-            return Err(Error::format(
-                file,
-                format!("{} attention heads of {} are absurd", self.num_attention_heads, self.head_dim),
-            ));
-        }
         if self.num_hidden_layers > 4096 {
             return Err(Error::format(
                 file,
