@@ -17,6 +17,7 @@ fn on_devices(test: impl Fn(&Wgpu) -> Result<()>) {
         (true, Kernels::Workgroup, KvEncoding::F32),
         (true, Kernels::Serial, KvEncoding::F16),
         (false, Kernels::Workgroup, KvEncoding::F32),
+        (false, Kernels::Serial, KvEncoding::F16),
     ];
     for (portable, kernels, kv) in variants {
         let options = Options { portable, kernels: Some(kernels), kv: Some(kv), ..Options::default() };

@@ -3,7 +3,7 @@
 use super::device::Kernels;
 use super::frame::Params;
 use super::kv_cache::{KvCache, KvEncoding, Slots};
-use super::pipelines::{Op, Variant};
+use super::shaders::{Op, Variant};
 use super::{Tensor, Wgpu};
 use crate::backend::{HeadLayout, Segment, Segments, check};
 use crate::{Error, Result};

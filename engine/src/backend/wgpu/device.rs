@@ -27,12 +27,14 @@ pub enum Kernels {
 /// How a [`Wgpu`] is to be made. The default suits every device.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct Options {
-    /// Use nothing beyond what plain WebGPU promises (bindings of 128 MiB, no subgroups), whatever the adapter has.
+    /// Use nothing beyond what plain WebGPU promises (bindings of 128 MiB, no subgroups, no shader-f16), whatever the adapter has.
     pub portable: bool,
     /// The kernels to use; `None` chooses: by timing both when there is a `clock`, else by the kind of device.
     pub kernels: Option<Kernels>,
     /// Seconds since some fixed moment. The engine has no clock of its own.
     pub clock: Option<fn() -> f64>,
+    /// Bind no more than this many bytes at a time; `None` binds what the device allows.
+    pub max_binding: Option<u64>,
     /// Encoding of the key-value cache; `None` keeps f32 while the cache is small ([`KvEncoding::for_cache`]).
     pub kv: Option<KvEncoding>,
 }
@@ -47,6 +49,8 @@ pub(super) struct Context {
     pub(super) max_binding: u64,
     /// Size of the subgroups when all of them have one size that the kernels can use.
     pub(super) subgroup: Option<u32>,
+    /// Shader-f16 is there and may be used.
+    pub(super) half: bool,
     pub(super) kernels: Cell<Kernels>,
     pub(super) pool: Rc<Pool>,
     pub(super) pipelines: RefCell<Pipelines>,
@@ -73,12 +77,17 @@ pub(super) async fn open(options: Options) -> Result<Wgpu> {
             && *size == adapter_info.subgroup_max_size
             && (8..=64).contains(size)
     });
+    let half = !options.portable && adapter.features().contains(wgpu::Features::SHADER_F16);
+    let mut required_features = wgpu::Features::empty();
+    required_features.set(wgpu::Features::SUBGROUP, subgroup.is_some());
+    required_features.set(wgpu::Features::SHADER_F16, half);
     let limits =
         if options.portable { wgpu::Limits::default().using_alignment(adapter.limits()) } else { adapter.limits() };
-    let max_binding = limits.max_storage_buffer_binding_size.min(limits.max_buffer_size);
+    let allowed = limits.max_storage_buffer_binding_size.min(limits.max_buffer_size);
+    let max_binding = options.max_binding.unwrap_or(allowed).min(allowed);
     let descriptor = wgpu::DeviceDescriptor {
         label: Some("paddock"),
-        required_features: if subgroup.is_some() { wgpu::Features::SUBGROUP } else { wgpu::Features::empty() },
+        required_features,
         required_limits: limits.clone(),
         // Weights are large and live long: no room is kept for later.
         memory_hints: wgpu::MemoryHints::MemoryUsage,
@@ -113,6 +122,7 @@ pub(super) async fn open(options: Options) -> Result<Wgpu> {
         options,
         max_binding,
         subgroup,
+        half,
         pool,
         fault,
     }));

@@ -9,7 +9,7 @@ use std::rc::Rc;
 
 use super::buffers::{Buffer, Pool, Purpose};
 use super::device::Context;
-use super::pipelines::Variant;
+use super::shaders::Variant;
 use crate::{Error, Result};
 
 /// Words of a dispatch's parameters.

@@ -2,7 +2,7 @@
 
 use super::device::{Context, Kernels};
 use super::frame::Params;
-use super::pipelines::{Lanes, Op, Variant};
+use super::shaders::{Lanes, Op, Variant};
 use super::{Tensor, Weight, Wgpu};
 use crate::Result;
 use crate::backend::check;

@@ -1,7 +1,8 @@
 //! The GPU backend: WGSL from `shaders/` through wgpu, natively (Vulkan, Metal, DX12) and in the browser (WebGPU).
 //!
 //! Methods record dispatches; [`Backend::enter_block`] and the two reads submit them. Plain WGSL suffices: no
-//! shader-f16, no subgroups, bindings of 128 MiB; subgroups and larger bindings are used when the adapter has them.
+//! shader-f16, no subgroups, bindings of 128 MiB; f16, subgroups and larger bindings are used when the adapter has them.
+//! Whatever the operands, products are summed in f32.
 
 mod attention;
 mod buffers;
@@ -15,6 +16,7 @@ mod pipelines;
 mod plan;
 mod readback;
 mod sample;
+mod shaders;
 mod tune;
 mod weight;
 

@@ -1,7 +1,7 @@
 //! Inputs and the plain operations on rows.
 
 use super::frame::Params;
-use super::pipelines::{Op, Variant};
+use super::shaders::{Op, Variant};
 use super::{Tensor, Tokens, Weight, Wgpu};
 use crate::backend::check;
 use crate::{Error, Result};

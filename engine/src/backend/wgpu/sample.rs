@@ -2,7 +2,7 @@
 
 use super::buffers::{Buffer, Purpose};
 use super::frame::Params;
-use super::pipelines::Op;
+use super::shaders::Op;
 use super::{Tensor, Tokens, Wgpu};
 use crate::backend::{Sampling, check};
 use crate::{Error, Result};
