@@ -211,10 +211,8 @@ impl Source for Stream {
         self.inner.size(file).await
     }
     async fn read(&self, file: &str, range: Range<u64>) -> Result<Vec<u8>> {
-        let mut positions = self.positions.borrow_mut();
-        let position = positions.entry(file.to_string()).or_default();
-        assert_eq!(range.start, *position, "{file} is read front to back without gaps");
-        *position = range.end;
+        let position = self.positions.borrow_mut().insert(file.to_string(), range.end).unwrap_or_default();
+        assert_eq!(range.start, position, "{file} is read front to back without gaps");
         self.inner.read(file, range).await
     }
 }
