@@ -85,6 +85,10 @@ fn the_heap_stays_small_for_a_large_model() {
     let Some(page) = Page::open(site, "model=large&device=gpu&autoload=1") else { return };
     page.wait_for("ready");
     let heap = page.heap_bytes();
-    println!("the heap's peak is {} MB for a model of {} MB", heap >> 20, path.metadata().expect("a file").len() >> 20);
+    eprintln!(
+        "the heap's peak is {} MB for a model of {} MB",
+        heap >> 20,
+        path.metadata().expect("a file").len() >> 20
+    );
     assert!(heap < HEAP_LIMIT, "the heap grew to {heap} bytes");
 }
