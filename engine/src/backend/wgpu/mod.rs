@@ -3,6 +3,11 @@
 //! Methods record dispatches; [`Backend::enter_block`] and the two reads submit them. Plain WGSL suffices: no
 //! shader-f16, no subgroups, bindings of 128 MiB; f16, subgroups and larger bindings are used when the adapter has them.
 //! Whatever the operands, products are summed in f32.
+//!
+//! A decoding step is five dispatches a block (norm with q, k and v; rotary, cache and attention; o with its residual;
+//! norm with gate, up and SwiGLU; down with its residual), one more where the keys are split, and four beside the
+//! blocks (embedding, norm with head, two for a greedy choice) or six (a draw): 154 or 156 for SmolLM2-135M. It is one
+//! submit, makes no bind group, and uploads its position.
 
 mod attention;
 mod buffers;
