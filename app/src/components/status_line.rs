@@ -30,6 +30,7 @@ pub fn StatusLine() -> impl IntoView {
         (None, None) => "–".to_string(),
     };
     let memory = move || match (session.loaded.get(), session.heap_bytes.get()) {
+        (_, 0) => "–".to_string(),
         (None, heap) => format!("{} heap", format::bytes(heap)),
         (Some(loaded), heap) => {
             format!("{} weights, {} heap", format::bytes(loaded.weight_bytes), format::bytes(heap))

@@ -4,7 +4,7 @@ use std::cell::RefCell;
 use std::ops::Range;
 use std::rc::Rc;
 
-use paddock_engine::weights::Source;
+use paddock_engine::weights::{MemorySource, Source};
 use paddock_engine::{Error, Result};
 
 use super::body::Body;
@@ -13,19 +13,25 @@ use super::scope::{Stop, next_turn};
 /// Gaps up to this many bytes are read over; beyond, a new request costs less.
 const READ_OVER: u64 = 1 << 20;
 
+/// The longest file that is held whole because its length is not told. A pack's shards are shorter.
+const WHOLE_LIMIT: u64 = 64 << 20;
+
 /// The files below one address. A file is one streamed response as long as it is read front to back; a jump asks anew
-/// with a range, and works, only slower, where the server knows no ranges.
+/// with a range, and works, only slower, where the server knows no ranges. Hosts that compress on the fly do not tell a
+/// file's length; such a file is held whole.
 pub struct SiteSource {
     address: String,
     stop: Rc<Stop>,
     /// The response being read.
     body: RefCell<Option<Body>>,
+    /// The last file whose length was not told.
+    whole: RefCell<MemorySource>,
 }
 
 impl SiteSource {
     /// The pack at `address`, which ends with a slash.
     pub fn new(address: String, stop: Rc<Stop>) -> Self {
-        Self { address, stop, body: RefCell::new(None) }
+        Self { address, stop, body: RefCell::new(None), whole: RefCell::default() }
     }
 
     async fn open(&self, file: &str, start: u64) -> Result<Option<Body>> {
@@ -43,6 +49,10 @@ impl SiteSource {
         body.close().await;
         None
     }
+
+    fn is_whole(&self, file: &str) -> bool {
+        self.whole.borrow().files.contains_key(file)
+    }
 }
 
 impl Source for SiteSource {
@@ -51,24 +61,32 @@ impl Source for SiteSource {
     }
 
     async fn size(&self, file: &str) -> Result<Option<u64>> {
-        let body = match self.current(file, 0).await {
+        let mut body = match self.current(file, 0).await {
             Some(body) => body,
             None => match self.open(file, 0).await? {
                 Some(body) => body,
                 None => return Ok(None),
             },
         };
-        let size = body.size();
-        self.body.replace(Some(body));
-        size.map(Some).ok_or_else(|| Error::Read {
-            file: file.to_string(),
-            problem: "the site does not tell its length; serve it uncompressed, with a Content-Length".to_string(),
-        })
+        if let Some(size) = body.size() {
+            self.body.replace(Some(body));
+            return Ok(Some(size));
+        }
+        let bytes = body.read_to_end(WHOLE_LIMIT).await?;
+        let size = bytes.len() as u64;
+        self.whole.replace(MemorySource { files: [(file.to_string(), bytes)].into() });
+        Ok(Some(size))
     }
 
     async fn read(&self, file: &str, range: Range<u64>) -> Result<Vec<u8>> {
-        // The page's wish to stop is heard between two reads.
+        // The person's wish to stop is heard between two reads.
         next_turn().await;
+        if self.is_whole(file) {
+            let whole = self.whole.take();
+            let bytes = whole.read(file, range).await;
+            self.whole.replace(whole);
+            return bytes;
+        }
         let mut body = match self.current(file, range.start).await {
             Some(body) => body,
             None => self.open(file, range.start).await?.ok_or_else(|| missing(file))?,
@@ -90,8 +108,6 @@ impl Source for SiteSource {
 }
 
 fn missing(file: &str) -> Error {
-    Error::Missing {
-        file: file.to_string(),
-        hint: "the site lacks part of the model; check that the pack is complete".to_string(),
-    }
+    let hint = "the site lacks part of the model; check that the pack is complete";
+    Error::Missing { file: file.to_string(), hint: hint.to_string() }
 }
