@@ -33,7 +33,7 @@ pub fn Composer() -> impl IntoView {
     };
     let placeholder = move || match (session.loaded.get(), session.phase.get()) {
         (Some(loaded), _) => format!("Write to {}", loaded.name),
-        (None, Phase::Loading(_)) => "The model is on its way; you can write already".to_string(),
+        (None, Phase::Loading(_)) => "You can write while it loads".to_string(),
         (None, _) => "Load a model first".to_string(),
     };
     let dialog = NodeRef::<html::Dialog>::new();
