@@ -106,7 +106,9 @@ impl<B: Backend> Session<B> {
             _ => None,
         };
         let room = self.capacity + 1 - self.cached.len() - usize::from(waiting.is_some());
-        let count = most.min(backend.tokens_per_round_trip()).min(room);
+        // An answer's first token comes alone, so that it is seen as soon as it is known.
+        let round_trip = if waiting.is_some() { backend.tokens_per_round_trip() } else { 1 };
+        let count = most.min(round_trip).min(room);
         let mut chosen: Vec<B::Tokens> = Vec::with_capacity(count);
         let mut position = self.cached.len();
         for _ in 0..count {
