@@ -51,10 +51,10 @@ pub(super) fn attention_cached(
     Ok(run(cpu, qkv, Some(layer.clone()), heads, segments))
 }
 
-/// Some rows of a segment, in one query head.
+/// Some rows of a segment, in the query heads of one key head.
 struct Job {
     segment: Segment,
-    head: usize,
+    kv_head: usize,
     rows: Range<usize>,
 }
 
@@ -66,24 +66,21 @@ fn run(cpu: &Cpu, qkv: &Tensor, layer: Option<Arc<Layer>>, heads: HeadLayout, se
         products += segment.len * (segment.past + segment.len) * heads.q_dim();
         for start in (0..segment.len).step_by(ROWS_PER_JOB) {
             let rows = start..segment.len.min(start + ROWS_PER_JOB);
-            jobs.extend((0..heads.heads).map(|head| Job { segment: *segment, head, rows: rows.clone() }));
+            jobs.extend((0..heads.kv_heads).map(|kv_head| Job { segment: *segment, kv_head, rows: rows.clone() }));
         }
     }
     let jobs = Arc::new(jobs);
+    let (head_dim, group) = (heads.head_dim, heads.heads / heads.kv_heads);
     let attend = {
         let (simd, jobs, qkv) = (cpu.simd, jobs.clone(), qkv.values.clone());
         move |index: usize| {
-            let Job { segment, head, ref rows } = jobs[index];
-            let (head_dim, stride) = (heads.head_dim, heads.qkv_dim());
+            let Job { segment, kv_head, ref rows } = jobs[index];
+            let stride = heads.qkv_dim();
             let batch = &qkv[segment.start * stride..];
-            let kv_head = head / (heads.heads / heads.kv_heads);
             let (keys, values) = match &layer {
                 Some(layer) => {
-                    let cached = &layer.sequences[segment.sequence][kv_head];
-                    (
-                        Strided { data: &cached.keys, stride: head_dim },
-                        Strided { data: &cached.values, stride: head_dim },
-                    )
+                    let head = &layer.sequences[segment.sequence][kv_head];
+                    (Strided { data: &head.keys, stride: head_dim }, Strided { data: &head.values, stride: head_dim })
                 }
                 None => {
                     let key = heads.q_dim() + kv_head * head_dim;
@@ -91,8 +88,8 @@ fn run(cpu: &Cpu, qkv: &Tensor, layer: Option<Arc<Layer>>, heads: HeadLayout, se
                     (keys, Strided { data: &batch[key + heads.kv_dim()..], stride })
                 }
             };
-            let queries = Strided { data: &batch[head * head_dim..], stride };
-            simd.run(Attend { queries, keys, values, head_dim, past: segment.past, rows: rows.clone() })
+            let queries = Strided { data: &batch[kv_head * group * head_dim..], stride };
+            simd.run(Attend { queries, keys, values, head_dim, group, past: segment.past, rows: rows.clone() })
         }
     };
     let results: Vec<Vec<f32>> = if products < PARALLEL_PRODUCTS {
@@ -101,12 +98,11 @@ fn run(cpu: &Cpu, qkv: &Tensor, layer: Option<Arc<Layer>>, heads: HeadLayout, se
         cpu.team.map(jobs.len(), attend)
     };
 
-    let q_dim = heads.q_dim();
+    let (q_dim, width) = (heads.q_dim(), group * head_dim);
     let mut out = vec![0.0; segments.rows() * q_dim];
     for (job, result) in jobs.iter().zip(results) {
-        for (row, result) in job.rows.clone().zip(result.chunks_exact(heads.head_dim)) {
-            let start = (job.segment.start + row) * q_dim + job.head * heads.head_dim;
-            out[start..][..heads.head_dim].copy_from_slice(result);
+        for (row, result) in job.rows.clone().zip(result.chunks_exact(width)) {
+            out[(job.segment.start + row) * q_dim + job.kv_head * width..][..width].copy_from_slice(result);
         }
     }
     Tensor::new([segments.rows(), q_dim], out)
@@ -121,17 +117,19 @@ struct Strided<'a> {
 
 impl<'a> Strided<'a> {
     #[inline(always)]
-    fn row(self, row: usize, head_dim: usize) -> &'a [f32] {
-        &self.data[row * self.stride..][..head_dim]
+    fn row(self, row: usize, width: usize) -> &'a [f32] {
+        &self.data[row * self.stride..][..width]
     }
 }
 
-/// Attention of `rows`, of which row `i` sees `past + i + 1` keys: `[rows, head_dim]`.
+/// Attention of `rows` in `group` neighbouring query heads; row `i` sees `past + i + 1` keys.
+/// `[rows, group · head_dim]`.
 struct Attend<'a> {
     queries: Strided<'a>,
     keys: Strided<'a>,
     values: Strided<'a>,
     head_dim: usize,
+    group: usize,
     past: usize,
     rows: Range<usize>,
 }
@@ -141,68 +139,160 @@ impl Kernel for Attend<'_> {
 
     #[inline(always)]
     fn run<L: Lanes>(self, lanes: L) -> Vec<f32> {
-        let scale = 1.0 / (self.head_dim as f32).sqrt();
-        let mut out = vec![0.0; self.rows.len() * self.head_dim];
-        let mut weights = vec![0.0; self.past + self.rows.end];
-        for (row, out) in self.rows.clone().zip(out.chunks_exact_mut(self.head_dim)) {
-            let query = self.queries.row(row, self.head_dim);
-            let weights = &mut weights[..self.past + row + 1];
-            for (position, weight) in weights.iter_mut().enumerate() {
-                *weight = dot(lanes, query, self.keys.row(position, self.head_dim)) * scale;
+        let queries = self.rows.len() * self.group;
+        let mut out = vec![0.0; queries * self.head_dim];
+        let mut weights = Vec::new();
+        let mut first = 0;
+        while first < queries {
+            // Four queries share every key and value that is loaded. What is missing is filled up with the last one.
+            let tile = if queries - first >= 3 { 4.min(queries - first) } else { 1 };
+            let out = &mut out[first * self.head_dim..][..tile * self.head_dim];
+            if tile == 1 {
+                self.tile::<L, 1, 4>(lanes, first, &mut weights, out);
+            } else {
+                self.tile::<L, 4, 2>(lanes, first, &mut weights, out);
             }
-            let sum = exp_all(lanes, weights);
-            self.weighted_values(lanes, weights, 1.0 / sum, out);
+            first += tile;
         }
         out
     }
 }
 
 impl Attend<'_> {
-    /// The values' sum by `weights`, times `scale`, 32 columns at a time.
+    /// `Q` queries from `first` on (the heads of a row are neighbours), `K` keys at a time.
     #[inline(always)]
-    fn weighted_values<L: Lanes>(&self, lanes: L, weights: &[f32], scale: f32, out: &mut [f32]) {
+    fn tile<L: Lanes, const Q: usize, const K: usize>(
+        &self,
+        lanes: L,
+        first: usize,
+        weights: &mut Vec<f32>,
+        out: &mut [f32],
+    ) {
+        let last = self.rows.len() * self.group - 1;
+        let mut queries: [&[f32]; Q] = [&[]; Q];
+        let mut seen = [0; Q];
+        for q in 0..Q {
+            let query = (first + q).min(last);
+            let row = self.rows.start + query / self.group;
+            let head = query % self.group * self.head_dim;
+            queries[q] = &self.queries.row(row, head + self.head_dim)[head..];
+            seen[q] = self.past + row + 1;
+        }
+        let positions = seen[Q - 1];
+        weights.clear();
+        weights.resize(Q * positions, 0.0);
+
+        let mut position = 0;
+        while position + K <= positions {
+            self.scores::<L, Q, K>(lanes, queries, position, positions, weights);
+            position += K;
+        }
+        while position < positions {
+            self.scores::<L, Q, 1>(lanes, queries, position, positions, weights);
+            position += 1;
+        }
+        let mut scale = [0.0; Q];
+        for q in 0..Q {
+            let (seen, unseen) = weights[q * positions..][..positions].split_at_mut(seen[q]);
+            scale[q] = 1.0 / exp_all(lanes, seen);
+            unseen.fill(0.0);
+        }
+        let weights: [&[f32]; Q] = std::array::from_fn(|q| &weights[q * positions..][..positions]);
+        self.weighted_values(lanes, weights, scale, out);
+    }
+
+    /// Scaled products of `Q` queries and `K` keys from `position` on.
+    #[inline(always)]
+    fn scores<L: Lanes, const Q: usize, const K: usize>(
+        &self,
+        lanes: L,
+        queries: [&[f32]; Q],
+        position: usize,
+        positions: usize,
+        weights: &mut [f32],
+    ) {
+        let mut keys: [&[f32]; K] = [&[]; K];
+        for k in 0..K {
+            keys[k] = self.keys.row(position + k, self.head_dim);
+        }
+        let mut sums = [[lanes.splat(0.0); K]; Q];
+        let whole = self.head_dim / LANES * LANES;
+        for start in (0..whole).step_by(LANES) {
+            for q in 0..Q {
+                let query = eight(lanes, queries[q], start);
+                for k in 0..K {
+                    sums[q][k] = lanes.mul_add(query, eight(lanes, keys[k], start), sums[q][k]);
+                }
+            }
+        }
+        let scale = 1.0 / (self.head_dim as f32).sqrt();
+        for q in 0..Q {
+            for k in 0..K {
+                let rest: f32 = queries[q][whole..].iter().zip(&keys[k][whole..]).map(|(q, k)| q * k).sum();
+                weights[q * positions + position + k] = (lanes.sum(sums[q][k]) + rest) * scale;
+            }
+        }
+    }
+
+    /// The values' sums by `weights`, times `scale`, 16 columns at a time.
+    #[inline(always)]
+    fn weighted_values<L: Lanes, const Q: usize>(
+        &self,
+        lanes: L,
+        weights: [&[f32]; Q],
+        scale: [f32; Q],
+        out: &mut [f32],
+    ) {
         let mut start = 0;
-        while start + 4 * LANES <= self.head_dim {
-            self.columns::<L, 4>(lanes, weights, scale, start, out);
-            start += 4 * LANES;
+        while start + 2 * LANES <= self.head_dim {
+            self.columns::<L, Q, 2>(lanes, weights, scale, start, out);
+            start += 2 * LANES;
         }
         while start + LANES <= self.head_dim {
-            self.columns::<L, 1>(lanes, weights, scale, start, out);
+            self.columns::<L, Q, 1>(lanes, weights, scale, start, out);
             start += LANES;
         }
         for column in start..self.head_dim {
-            let values = self.values.data[column..].iter().step_by(self.values.stride);
-            out[column] = weights.iter().zip(values).map(|(w, v)| w * v).sum::<f32>() * scale;
+            for (q, out) in out.chunks_exact_mut(self.head_dim).enumerate() {
+                let values = self.values.data[column..].iter().step_by(self.values.stride);
+                out[column] = weights[q].iter().zip(values).map(|(w, v)| w * v).sum::<f32>() * scale[q];
+            }
         }
     }
 
     /// `N` vectors of columns from `start` on.
     #[inline(always)]
-    fn columns<L: Lanes, const N: usize>(&self, lanes: L, weights: &[f32], scale: f32, start: usize, out: &mut [f32]) {
-        let mut sums = [lanes.splat(0.0); N];
-        for (position, &weight) in weights.iter().enumerate() {
-            let weight = lanes.splat(weight);
-            let values: &[[f32; LANES]] = self.values.row(position, self.head_dim)[start..][..N * LANES].as_chunks().0;
+    fn columns<L: Lanes, const Q: usize, const N: usize>(
+        &self,
+        lanes: L,
+        weights: [&[f32]; Q],
+        scale: [f32; Q],
+        start: usize,
+        out: &mut [f32],
+    ) {
+        let mut sums = [[lanes.splat(0.0); N]; Q];
+        for position in 0..weights[0].len() {
+            let values = self.values.row(position, self.head_dim);
             for n in 0..N {
-                sums[n] = lanes.mul_add(weight, lanes.load(&values[n]), sums[n]);
+                let value = eight(lanes, values, start + n * LANES);
+                for q in 0..Q {
+                    sums[q][n] = lanes.mul_add(lanes.splat(weights[q][position]), value, sums[q][n]);
+                }
             }
         }
-        let out: &mut [[f32; LANES]] = out[start..][..N * LANES].as_chunks_mut().0;
-        for n in 0..N {
-            out[n] = lanes.store(lanes.mul(sums[n], lanes.splat(scale)));
+        for (q, out) in out.chunks_exact_mut(self.head_dim).enumerate() {
+            for n in 0..N {
+                let sum = lanes.store(lanes.mul(sums[q][n], lanes.splat(scale[q])));
+                out[start + n * LANES..][..LANES].copy_from_slice(&sum);
+            }
         }
     }
 }
 
+/// Eight values from `start` on, of which there are enough.
 #[inline(always)]
-fn dot<L: Lanes>(lanes: L, a: &[f32], b: &[f32]) -> f32 {
-    let (a, a_rest) = a.as_chunks::<LANES>();
-    let (b, b_rest) = b.as_chunks::<LANES>();
-    let mut sum = lanes.splat(0.0);
-    for (a, b) in a.iter().zip(b) {
-        sum = lanes.mul_add(lanes.load(a), lanes.load(b), sum);
-    }
-    lanes.sum(sum) + a_rest.iter().zip(b_rest).map(|(a, b)| a * b).sum::<f32>()
+fn eight<L: Lanes>(lanes: L, values: &[f32], start: usize) -> L::F32 {
+    lanes.load(values[start..].first_chunk().unwrap_or(&[0.0; LANES]))
 }
 
 /// Replaces scores by `exp(score - largest)` and returns their sum.

@@ -154,12 +154,13 @@ impl Shared {
         let mut seen = 0;
         loop {
             self.wait(seen);
-            if self.stop.load(Ordering::Acquire) {
-                return;
-            }
             let work = {
                 let slot = self.lock();
                 seen = self.posted.load(Ordering::Acquire);
+                // Only now: the stop counts as posted, and whoever has seen it must not wait for more.
+                if self.stop.load(Ordering::Acquire) {
+                    return;
+                }
                 if slot.work.is_some() {
                     self.busy.fetch_add(1, Ordering::Relaxed);
                 }
@@ -229,6 +230,13 @@ mod tests {
             std::thread::current().name().map(str::to_owned)
         });
         assert!(names.contains(&Some("paddock-cpu-1".to_owned())), "{names:?}");
+    }
+
+    #[test]
+    fn a_team_can_leave_right_after_its_work() {
+        for _ in 0..3000 {
+            Team::new(3).map(4, |i| i);
+        }
     }
 
     #[test]
