@@ -9,7 +9,7 @@ use crate::site::TestSite;
 use crate::skip;
 
 /// Long enough for a model on a slow machine; a page that hangs is found out all the same.
-const PATIENCE: Duration = Duration::from_secs(300);
+pub const PATIENCE: Duration = Duration::from_secs(300);
 
 /// The page in a browser of its own.
 pub struct Page {
@@ -74,8 +74,18 @@ impl Page {
 
     /// Types a question, sends it and waits for the answer's end.
     pub fn ask(&self, question: &str) -> Answer {
+        self.send(question);
+        self.wait_for_answer()
+    }
+
+    /// Types a question and sends it.
+    pub fn send(&self, question: &str) {
         self.browser.type_text(&selector("composer"), question);
         self.click("send");
+    }
+
+    /// Waits for the end of the answer under way.
+    pub fn wait_for_answer(&self) -> Answer {
         let tokens = self.browser.wait("an answer", PATIENCE, |_| {
             assert_eq!(self.error(), None, "while answering");
             self.attribute("message-assistant", "data-tokens")

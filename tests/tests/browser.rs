@@ -5,7 +5,7 @@ use std::net::Ipv4Addr;
 use std::path::{Path, PathBuf};
 
 use paddock_engine::tokenizer::{Tokenizer, TokenizerFiles};
-use paddock_tests::page::{Answer, Page};
+use paddock_tests::page::{Answer, PATIENCE, Page};
 use paddock_tests::site::TestSite;
 use paddock_tests::{skip, smollm2};
 use serde_json::Value;
@@ -92,6 +92,27 @@ fn smollm2_answers_on_the_processor_as_the_reference_does() {
     page.set_greedy("auto", expected.token_ids.len());
     assert_eq!(page.ask("Name three fruits."), expected);
     take_screenshots(&page, "chat");
+}
+
+#[test]
+fn an_answer_can_be_stopped_and_the_chat_goes_on_or_begins_anew() {
+    let Some(page) = tiny_page(&[], "model=tiny&device=gpu&autoload=1") else { return };
+    let golden = golden();
+    page.wait_for("ready");
+    page.set_greedy("none", 8192);
+    page.send(&golden.prompt);
+    page.browser.wait("some text", PATIENCE, |_| page.text("message-assistant").filter(|text| !text.is_empty()));
+    page.click("stop");
+    let stopped = page.wait_for_answer();
+    assert!(page.text("message-facts").is_some_and(|facts| facts.contains("stopped")));
+    let common = stopped.token_ids.len().min(golden.answer.token_ids.len());
+    assert_eq!(stopped.token_ids[..common], golden.answer.token_ids[..common]);
+    page.set_greedy("none", 4);
+    assert_eq!(page.ask("And then?").token_ids.len(), 4);
+    page.click("clear");
+    assert_eq!(page.text("message-assistant"), None);
+    page.set_greedy("none", golden.answer.token_ids.len());
+    assert_eq!(page.ask(&golden.prompt), golden.answer);
 }
 
 /// Weights go from the network to the GPU a few rows at a time: the heap never holds the model.

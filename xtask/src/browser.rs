@@ -1,9 +1,9 @@
 //! Headless Chromium, driven through chromedriver (W3C WebDriver over HTTP), for the end-to-end tests and the
 //! measurements. As in a test, what goes wrong once the browser runs is a panic.
 
-use std::io::{BufRead, BufReader};
+use std::fs::File;
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Stdio};
+use std::process::{Child, Command};
 use std::time::{Duration, Instant};
 use std::{fs, thread};
 
@@ -55,17 +55,7 @@ impl Browser {
             return Err("chromium and chromedriver are not both on the PATH".to_string());
         };
         let profile = TempDir::new().expect("a temporary folder");
-        let mut driver = Command::new(driver)
-            .arg("--port=0")
-            .stdout(Stdio::piped())
-            .stderr(Stdio::null())
-            .spawn()
-            .expect("chromedriver starts");
-        let lines = BufReader::new(driver.stdout.take().expect("its output")).lines();
-        let port = lines
-            .map_while(Result::ok)
-            .find_map(|line| line.strip_suffix('.')?.split_once("successfully on port ")?.1.parse::<u16>().ok())
-            .expect("chromedriver says its port");
+        let (driver, port) = start_driver(&driver, &profile.path().join("chromedriver.log"));
         let agent = ureq::Agent::config_builder()
             .http_status_as_error(false)
             .timeout_global(Some(Duration::from_secs(300)))
@@ -216,6 +206,29 @@ impl Drop for Browser {
         self.agent.delete(&self.session).call().ok();
         self.driver.kill().ok();
         self.driver.wait().ok();
+    }
+}
+
+/// Starts chromedriver on a port that it chooses, and says which.
+fn start_driver(program: &Path, log: &Path) -> (Child, u16) {
+    let file = File::create(log).expect("a log");
+    let mut driver = Command::new(program)
+        .arg("--port=0")
+        .stdout(file.try_clone().expect("a log"))
+        .stderr(file)
+        .spawn()
+        .expect("chromedriver starts");
+    loop {
+        let text = fs::read_to_string(log).expect("a log");
+        let port =
+            text.lines().find_map(|line| line.strip_suffix('.')?.split_once("successfully on port ")?.1.parse().ok());
+        if let Some(port) = port {
+            return (driver, port);
+        }
+        if let Some(status) = driver.try_wait().expect("a child") {
+            panic!("chromedriver ended at once ({status}): {text}");
+        }
+        thread::sleep(Duration::from_millis(20));
     }
 }
 

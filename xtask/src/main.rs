@@ -25,8 +25,8 @@ enum Command {
     Serve(serve::Options),
     /// Everything that must hold: formatting, lints, all tests, the page's build and size, the page in a browser.
     Test,
-    /// What takes too long for every change: the tests marked as ignored.
-    Soak,
+    /// What takes too long for every change: fuzzing, and the tests marked as ignored.
+    Soak(soak::Options),
     /// Speed against llama.cpp and wllama, written to docs/benchmarks.md; needs Node and a quiet machine.
     Bench,
 }
@@ -35,7 +35,7 @@ fn main() -> ExitCode {
     let result = match Cli::parse().command {
         Command::Serve(options) => serve::run(&options),
         Command::Test => test::run(),
-        Command::Soak => soak::run(),
+        Command::Soak(options) => soak::run(&options),
         Command::Bench => bench::run(),
     };
     match result {

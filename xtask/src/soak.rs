@@ -1,11 +1,22 @@
-//! `cargo xtask soak`: the long campaigns, which are the tests marked `#[ignore]`.
+//! `cargo xtask soak`: the long campaigns, which are the tests marked `#[ignore]` and the fuzz targets.
 
 use xtask::{Result, default_model, page, tools};
 
 use crate::cargo_test::{self, Counts};
 
-/// Builds the page and runs every ignored test.
-pub fn run() -> Result<()> {
+mod fuzz;
+
+/// How long to go on.
+#[derive(clap::Args)]
+pub struct Options {
+    /// Seconds for each fuzz target.
+    #[arg(long, default_value_t = 180)]
+    fuzz_seconds: u64,
+}
+
+/// Fuzzes, builds the page and runs every ignored test.
+pub fn run(options: &Options) -> Result<()> {
+    fuzz::run(options.fuzz_seconds)?;
     tools::ensure()?;
     let model = default_model::ensure()?;
     page::build()?;
