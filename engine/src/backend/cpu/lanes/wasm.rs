@@ -8,22 +8,6 @@ use super::{LANES, Lanes};
 #[derive(Debug, Clone, Copy)]
 pub(in super::super) struct Simd128;
 
-/// Four bytes from `FIRST` on, each in a lane of its own. A constant swizzle is one instruction on x86 and ARM.
-#[inline(always)]
-fn spread<const FIRST: u8>(bytes: v128) -> v128 {
-    const ZERO: u8 = 0xff; // out of range gives zero
-    let index = const {
-        let mut index = [ZERO; 16];
-        let mut lane = 0;
-        while lane < 4 {
-            index[4 * lane as usize] = FIRST + lane;
-            lane += 1;
-        }
-        index
-    };
-    u8x16_swizzle(bytes, bytemuck::cast(index))
-}
-
 impl Lanes for Simd128 {
     type F32 = [v128; 2];
     type I32 = [v128; 2];
@@ -61,8 +45,8 @@ impl Lanes for Simd128 {
 
     #[inline(always)]
     fn bytes(self, values: &[u8; 8]) -> [v128; 2] {
-        let bytes = u64x2(u64::from_le_bytes(*values), 0);
-        [spread::<0>(bytes), spread::<4>(bytes)]
+        let shorts = u16x8_extend_low_u8x16(u64x2(u64::from_le_bytes(*values), 0));
+        [u32x4_extend_low_u16x8(shorts), u32x4_extend_high_u16x8(shorts)]
     }
 
     #[inline(always)]
@@ -79,15 +63,10 @@ impl Lanes for Simd128 {
 
     #[inline(always)]
     fn nibbles(self, values: &[u8; 16]) -> [[v128; 2]; 4] {
-        let bytes = bytemuck::cast(*values);
-        let low = i32x4_splat(15);
-        let spread = [spread::<0>(bytes), spread::<4>(bytes), spread::<8>(bytes), spread::<12>(bytes)];
-        [
-            [v128_and(spread[0], low), v128_and(spread[1], low)],
-            [v128_and(spread[2], low), v128_and(spread[3], low)],
-            [u32x4_shr(spread[0], 4), u32x4_shr(spread[1], 4)],
-            [u32x4_shr(spread[2], 4), u32x4_shr(spread[3], 4)],
-        ]
+        let [first, second]: [[u8; 8]; 2] = bytemuck::cast(*values);
+        let (first, second) = (self.bytes(&first), self.bytes(&second));
+        let low = self.splat_i32(15);
+        [self.and(first, low), self.and(second, low), self.shift_right::<4>(first), self.shift_right::<4>(second)]
     }
 
     #[inline(always)]
