@@ -204,13 +204,13 @@ pub struct Loaded {
     pub seconds: f64,
 }
 
-/// What reading the prompt takes.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+/// How far the reading of a prompt is, in tokens that are new to the model.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 pub struct Reading {
-    /// Tokens that are new.
-    pub tokens: usize,
-    /// Tokens that the model still remembers.
-    pub reused: usize,
+    /// Those that have been read.
+    pub done: usize,
+    /// All of them; 0 until some have been read.
+    pub total: usize,
 }
 
 /// A piece of the answer.
@@ -294,7 +294,7 @@ mod tests {
         }
         round_trip(&Event::Loading(Progress { bytes: 1 << 40, total: u64::MAX, ..Progress::default() }));
         round_trip(&Event::Unloaded);
-        round_trip(&Event::Reading(Reading { tokens: 3, reused: 4 }));
+        round_trip(&Event::Reading(Reading { done: 3, total: 4 }));
         round_trip(&Event::Text(Text { text: "x".to_string(), tokens: 1, tokens_per_second: None }));
         round_trip(&Event::Answered(Summary {
             finish_reason: FinishReason::Cancelled,

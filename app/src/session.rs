@@ -6,7 +6,7 @@ use paddock_engine::prompt::{Message, Role};
 use crate::address::Address;
 use crate::link::Link;
 use crate::models::{Index, Pack};
-use crate::protocol::{DeviceChoice, Event, Failure, Gpu, Loaded, Progress, Request, Summary};
+use crate::protocol::{DeviceChoice, Event, Failure, Gpu, Loaded, Progress, Reading, Request, Summary};
 use crate::settings::Settings;
 
 /// What is going on.
@@ -41,7 +41,7 @@ impl Phase {
 #[derive(Debug, Clone, PartialEq)]
 pub enum Outcome {
     /// The prompt is being read.
-    Reading,
+    Reading(Reading),
     /// Text comes in.
     Streaming,
     /// It is complete.
@@ -199,7 +199,7 @@ impl Session {
                 max_tokens: settings.max_tokens,
                 answer: ArcRwSignal::default(),
                 pace: ArcRwSignal::default(),
-                outcome: ArcRwSignal::new(Outcome::Reading),
+                outcome: ArcRwSignal::new(Outcome::Reading(Reading::default())),
             });
         });
         let fresh_seed = (js_sys::Math::random() * f64::from(u32::MAX)) as u32;
@@ -240,7 +240,16 @@ impl Session {
                 self.phase.set(Phase::Ready);
             }
             Event::Unloaded => self.phase.set(Phase::Empty),
-            Event::Reading(_) => {}
+            Event::Reading(reading) => self.current(|exchange| {
+                // A full context is read again in the middle of an answer, which goes on to be shown.
+                exchange.outcome.maybe_update(|outcome| {
+                    let waiting = matches!(outcome, Outcome::Reading(_));
+                    if waiting {
+                        *outcome = Outcome::Reading(reading);
+                    }
+                    waiting
+                });
+            }),
             Event::Text(text) => {
                 self.speed.set(text.tokens_per_second);
                 self.current(|exchange| {

@@ -98,7 +98,7 @@ async fn check_answer<B: Backend>(chat: &mut Chat<B>, template: &Template, case:
     let max_tokens = most.min(case.greedy_ids.len());
     let options = GenerateOptions { sampling: Sampling::default(), max_tokens, stop: Vec::new() };
     chat.begin(&[message], template, &options).await.unwrap();
-    while let Step::Text(_) = chat.step().await.unwrap() {}
+    while !matches!(chat.step().await.unwrap(), Step::Done(_)) {}
     let answer = chat.answer().unwrap();
     assert_eq!(answer.prompt_ids, case.prompt_ids, "{:?}", case.question);
     // After a near-tie the answers may part.

@@ -4,6 +4,7 @@ use leptos::prelude::*;
 use paddock_engine::generate::FinishReason;
 
 use crate::format;
+use crate::protocol::Reading;
 use crate::session::{Exchange, Outcome, use_session};
 
 /// Both messages, and below the answer what it took.
@@ -13,7 +14,7 @@ pub fn Message(exchange: Exchange) -> impl IntoView {
     let Exchange { question, max_tokens, answer, pace, outcome, .. } = exchange;
     let (answer, outcome) = (StoredValue::new(answer), StoredValue::new(outcome));
     let busy = move || !outcome.with_value(|outcome| outcome.with(Outcome::is_over));
-    let waiting = move || outcome.with_value(|outcome| outcome.with(|outcome| *outcome == Outcome::Reading));
+    let waiting = move || outcome.with_value(|outcome| outcome.with(|outcome| matches!(outcome, Outcome::Reading(_))));
     let token_ids = move || {
         outcome.with_value(|outcome| match outcome.get() {
             Outcome::Answered(summary) => {
@@ -51,7 +52,8 @@ pub fn Message(exchange: Exchange) -> impl IntoView {
 fn facts(outcome: &Outcome, tokens: usize, rate: Option<f64>, max_tokens: usize, device: &str) -> String {
     let count = format::count(tokens, "token");
     match outcome {
-        Outcome::Reading => "Reading …".to_string(),
+        Outcome::Reading(Reading { done, total }) if done < total => format!("Reading … {done} of {total} tokens"),
+        Outcome::Reading(_) => "Reading …".to_string(),
         Outcome::Streaming => format!("{count} · {}", format::tokens_per_second(rate)),
         Outcome::Failed => format!("Broken off after {count}"),
         Outcome::Answered(summary) => {

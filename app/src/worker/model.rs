@@ -80,14 +80,14 @@ async fn answer<B: Backend>(
 ) -> Result<Summary> {
     let mut pace = AnswerPace::new(now());
     let template = Template::new(template, chat.tokenizer())?;
-    let prefilled = chat.begin(messages, &template, options).await?;
-    post(&Event::Reading(Reading { tokens: prefilled.tokens, reused: prefilled.reused }));
+    chat.begin(messages, &template, options).await?;
     let finish_reason = loop {
         if stop.asked() {
             chat.cancel();
         }
         match chat.step().await? {
             Step::Done(reason) => break reason,
+            Step::Reading { done, total } => post(&Event::Reading(Reading { done, total })),
             Step::Text(text) => {
                 let tokens = chat.answer().map_or(0, |answer| answer.token_ids.len());
                 pace.record(now(), tokens);

@@ -28,6 +28,8 @@ struct Generation<B: Backend> {
     sampler: B::Sampler,
     decoder: DecodeStream,
     stop: StopMatcher,
+    /// Tokens of the prompt that were new when reading it began.
+    total: usize,
     answer: Answer,
 }
 
@@ -86,8 +88,8 @@ impl<B: Backend> Chat<B> {
         self.session.capacity()
     }
 
-    /// Begins an answer to a conversation: renders it, keeps what the cache already holds, runs the rest through the
-    /// model. When the context is full, the oldest turns are left out; a system message stays.
+    /// Begins an answer to a conversation: renders it and keeps what the cache already holds; [`Chat::step`] reads the
+    /// rest. When the context is full, the oldest turns are left out; a system message stays.
     ///
     /// # Errors
     /// When the template refuses the conversation, or its last message alone does not fit the context.
@@ -121,7 +123,7 @@ impl<B: Backend> Chat<B> {
         self.start(ids.to_vec(), Vec::new(), None, options, 0)
     }
 
-    /// Decodes as many tokens as one round trip brings. Call until [`Step::Done`].
+    /// Reads some more of the prompt, or decodes as many tokens as one round trip brings. Call until [`Step::Done`].
     ///
     /// # Errors
     /// When no answer was begun, or the device fails.
@@ -132,6 +134,11 @@ impl<B: Backend> Chat<B> {
         if let Some(reason) = generation.answer.finish_reason {
             return Ok(Step::Done(reason));
         }
+        if self.session.unread() > 0 {
+            self.session.read().await?;
+            let done = generation.total - self.session.unread();
+            return Ok(Step::Reading { done, total: generation.total });
+        }
         let most = generation.options.max_tokens - generation.answer.token_ids.len();
         if most == 0 {
             return Ok(Step::Text(generation.end(FinishReason::Length)));
@@ -139,7 +146,7 @@ impl<B: Backend> Chat<B> {
         let sampling = generation.options.sampling;
         let ids = self.session.decode(most, &mut generation.sampler, &sampling).await?;
         if ids.is_empty() {
-            if self.drop_turn_and_prefill()? {
+            if self.drop_turn()? {
                 return Ok(Step::Text(String::new()));
             }
             let generation = self.generation.as_mut().ok_or_else(no_answer)?;
@@ -162,7 +169,7 @@ impl<B: Backend> Chat<B> {
         Ok(Step::Text(text))
     }
 
-    /// Ends the answer where it is. What was generated stays in the cache for the next turn.
+    /// Ends the answer where it is. What was read and generated stays in the cache for the next turn.
     pub fn cancel(&mut self) {
         if let Some(generation) = self.generation.as_mut() {
             generation.answer.finish_reason.get_or_insert(FinishReason::Cancelled);
@@ -188,7 +195,7 @@ impl<B: Backend> Chat<B> {
         dropped_messages: usize,
     ) -> Result<Prefilled> {
         self.generation = None;
-        let reused = self.session.prefill(&ids)?;
+        let reused = self.session.begin(&ids)?;
         let backend = self.session.model().backend().clone();
         let mut sampler = backend.sampler(self.config().vocab_size)?;
         backend.mark_seen(&mut sampler, &ids)?;
@@ -202,6 +209,7 @@ impl<B: Backend> Chat<B> {
             sampler,
             decoder: self.tokenizer.stream(),
             stop: StopMatcher::new(&stops),
+            total: prefilled.tokens,
             answer: Answer {
                 prompt_ids: ids,
                 token_ids: Vec::new(),
@@ -213,9 +221,9 @@ impl<B: Backend> Chat<B> {
         Ok(prefilled)
     }
 
-    /// The context is full in the middle of an answer: leaves out the oldest turn and runs the rest again, the answer
-    /// so far included. False when there is no turn to leave out.
-    fn drop_turn_and_prefill(&mut self) -> Result<bool> {
+    /// The context is full in the middle of an answer: leaves out the oldest turn and has the rest read again, the
+    /// answer so far included. False when there is no turn to leave out.
+    fn drop_turn(&mut self) -> Result<bool> {
         let Some(mut generation) = self.generation.take() else { return Err(no_answer()) };
         let mut shortened = false;
         if let Some(template) = &generation.template {
@@ -223,7 +231,7 @@ impl<B: Backend> Chat<B> {
             if count > 0 {
                 let prompt_ids = self.render(&generation.messages, template)?;
                 let ids = [prompt_ids.as_slice(), &generation.answer.token_ids].concat();
-                self.session.prefill(&ids)?;
+                generation.total = ids.len() - self.session.begin(&ids)?;
                 generation.answer.prompt_ids = prompt_ids;
                 generation.answer.dropped_messages += count;
                 shortened = true;

@@ -36,10 +36,10 @@ pub enum FinishReason {
     Cancelled,
 }
 
-/// What reading the prompt took.
+/// What there is to read of the prompt.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Prefilled {
-    /// Tokens that were run through the model.
+    /// Tokens that are to run through the model.
     pub tokens: usize,
     /// Tokens that the cache already held.
     pub reused: usize,
@@ -47,9 +47,16 @@ pub struct Prefilled {
     pub dropped_messages: usize,
 }
 
-/// What one round trip of decoding gave.
+/// What one round trip gave.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Step {
+    /// More of the prompt has been read.
+    Reading {
+        /// New tokens that have been through the model.
+        done: usize,
+        /// New tokens of the prompt.
+        total: usize,
+    },
     /// More text; empty while a character or a possible stop text is incomplete.
     Text(String),
     /// The answer is complete. No text is outstanding.

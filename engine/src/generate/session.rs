@@ -14,12 +14,14 @@ pub struct Session<B: Backend> {
     capacity: usize,
     /// The tokens whose keys and values the cache holds.
     cached: Vec<u32>,
+    /// The rest of the prompt: tokens that follow the cached ones and have not been through the model.
+    unread: Vec<u32>,
     next: Next<B>,
 }
 
 /// What the next token comes from.
 enum Next<B: Backend> {
-    /// Nothing was prefilled.
+    /// Nothing was prefilled, or not to its end.
     Nothing,
     /// Logits `[1, vocab]` after the last cached token.
     Logits(B::Tensor),
@@ -35,7 +37,7 @@ impl<B: Backend> Session<B> {
     pub fn new(model: CausalLm<B>, capacity: usize) -> Result<Self> {
         let layers = model.config().num_hidden_layers;
         let cache = model.backend().kv_cache(layers, model.trunk().heads(), 1, capacity)?;
-        Ok(Self { model, cache, capacity, cached: Vec::new(), next: Next::Nothing })
+        Ok(Self { model, cache, capacity, cached: Vec::new(), unread: Vec::new(), next: Next::Nothing })
     }
 
     /// The model.
@@ -58,12 +60,30 @@ impl<B: Backend> Session<B> {
         self.cached.is_empty()
     }
 
+    /// Tokens of the prompt that have not been through the model.
+    pub fn unread(&self) -> usize {
+        self.unread.len()
+    }
+
     /// Makes the sequence `ids`: keeps the beginning it shares with the present one, runs the rest through the model.
     /// Returns how many tokens were kept.
     ///
     /// # Errors
-    /// When `ids` is empty, longer than the capacity, or has an id outside the vocabulary; when the device fails.
+    /// As [`Session::begin`]; when the device fails.
     pub fn prefill(&mut self, ids: &[u32]) -> Result<usize> {
+        let kept = self.begin(ids)?;
+        while !self.unread.is_empty() {
+            self.run_unread()?;
+        }
+        Ok(kept)
+    }
+
+    /// Makes the sequence `ids`: keeps the beginning it shares with the present one and leaves the rest to
+    /// [`Session::read`]. Returns how many tokens were kept.
+    ///
+    /// # Errors
+    /// When `ids` is empty, longer than the capacity, or has an id outside the vocabulary.
+    pub fn begin(&mut self, ids: &[u32]) -> Result<usize> {
         let vocab = self.model.config().vocab_size;
         if let Some(id) = ids.iter().find(|id| **id as usize >= vocab) {
             return Err(Error::Request(format!(
@@ -81,17 +101,20 @@ impl<B: Backend> Session<B> {
         // The last token always runs, for its logits.
         let kept = shared.min(ids.len() - 1);
         self.cached.truncate(kept);
+        self.unread = ids[kept..].to_vec();
         self.next = Next::Nothing;
-        let mut logits = None;
-        for chunk in ids[kept..].chunks(PREFILL_ROWS) {
-            let tokens = self.model.backend().tokens(chunk)?;
-            let segments = Segments::continuation(chunk.len(), self.cached.len(), 0);
-            let last = self.cached.len() + chunk.len() == ids.len();
-            logits = self.run(&tokens, &segments, last)?;
-            self.cached.extend(chunk);
-        }
-        self.next = logits.map_or(Next::Nothing, Next::Logits);
         Ok(kept)
+    }
+
+    /// Runs the next rows of the prompt through the model and waits for them, so that a prompt can be given up in the
+    /// middle: what has been read stays in the cache. Call until nothing is [`Session::unread`].
+    ///
+    /// # Errors
+    /// When the device fails.
+    pub async fn read(&mut self) -> Result<()> {
+        let last_hidden = self.run_unread()?;
+        self.model.backend().read(&last_hidden).await?;
+        Ok(())
     }
 
     /// Chooses up to `most` further tokens, as many as one round trip should bring; none when the sequence is full.
@@ -135,11 +158,18 @@ impl<B: Backend> Session<B> {
         Ok(ids)
     }
 
-    fn run(&mut self, tokens: &B::Tokens, segments: &Segments, wanted: bool) -> Result<Option<B::Tensor>> {
-        if wanted {
-            self.model.forward_cached(tokens, segments, &mut self.cache).map(Some)
-        } else {
-            self.model.trunk().forward(tokens, segments, Some(&mut self.cache)).map(|_| None)
+    /// Runs the next rows of the prompt; gives the residual stream of the last one.
+    fn run_unread(&mut self) -> Result<B::Tensor> {
+        let backend = self.model.backend().clone();
+        let rows = self.unread.len().min(PREFILL_ROWS);
+        let tokens = backend.tokens(&self.unread[..rows])?;
+        let segments = Segments::continuation(rows, self.cached.len(), 0);
+        let hidden = self.model.trunk().forward(&tokens, &segments, Some(&mut self.cache))?;
+        let last_hidden = backend.select_rows(&hidden, &segments.last_rows())?;
+        if rows == self.unread.len() {
+            self.next = Next::Logits(self.model.logits(&last_hidden)?);
         }
+        self.cached.extend(self.unread.drain(..rows));
+        Ok(last_hidden)
     }
 }

@@ -97,6 +97,7 @@ async fn answer<B: Backend>(
                 output.write_all(text.as_bytes())?;
                 output.flush()?;
             }
+            Step::Reading { .. } => {}
             Step::Done(_) => break,
         }
     }

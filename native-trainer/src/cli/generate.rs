@@ -73,6 +73,7 @@ impl Generate {
         let mut first_trip = None;
         let finish_reason = loop {
             match chat.step().await? {
+                Step::Reading { .. } => {}
                 Step::Done(reason) => break reason,
                 Step::Text(text) => {
                     if !self.json {
