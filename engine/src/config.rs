@@ -1,9 +1,13 @@
 //! One model configuration, from any `config.json` or GGUF header, and the only list of parameter names and shapes.
 
+mod score_head;
+
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use crate::{Error, Result};
+pub(crate) use score_head::{MEAN, SCORE_BIAS, VAR};
+pub use score_head::{Normalization, ScoreFamily, ScoreHead, TrunkReference};
 
 /// How rotary frequencies are stretched for long contexts.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
@@ -30,13 +34,15 @@ pub enum RopeScaling {
 }
 
 /// What the final hidden state goes into.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Head {
     /// A projection on the vocabulary with its own weight.
     Untied,
     /// A projection on the vocabulary that reuses the embedding.
     Tied,
+    /// A score of each token.
+    Score(ScoreHead),
 }
 
 /// A LLaMA-architecture model. Field names are those of transformers' `LlamaConfig`.
@@ -156,6 +162,11 @@ impl ModelConfig {
                 }
             }
         };
+        let head = match ScoreHead::from_json(config, FILE)? {
+            Some(score) => Head::Score(score),
+            None if flag("tie_word_embeddings") => Head::Tied,
+            None => Head::Untied,
+        };
         let mut eos_token_ids = token_ids(config.get("eos_token_id"));
         for id in token_ids(generation.and_then(|g| g.get("eos_token_id"))) {
             if !eos_token_ids.contains(&id) {
@@ -180,7 +191,7 @@ impl ModelConfig {
             rope_factors: None,
             attention_bias: flag("attention_bias"),
             mlp_bias: flag("mlp_bias"),
-            head: if flag("tie_word_embeddings") { Head::Tied } else { Head::Untied },
+            head,
             bos_token_id: token_ids(config.get("bos_token_id")).first().copied(),
             eos_token_ids,
         };
@@ -235,7 +246,27 @@ impl ModelConfig {
         if !(self.rms_norm_eps >= 0.0 && self.rope_theta > 0.0) {
             return Err(Error::format(file, "\"rms_norm_eps\" or \"rope_theta\" is not a positive number"));
         }
-        Ok(())
+        self.score_head().map_or(Ok(()), |head| head.validate(file))
+    }
+
+    /// Takes note of which optional tensors a checkpoint has, by Hugging Face's names.
+    pub(crate) fn detect(&mut self, has: impl Fn(&str) -> bool) {
+        if let Head::Score(head) = &mut self.head {
+            head.detect(has);
+        }
+    }
+
+    /// The head of a score model.
+    pub fn score_head(&self) -> Option<&ScoreHead> {
+        match &self.head {
+            Head::Score(head) => Some(head),
+            Head::Tied | Head::Untied => None,
+        }
+    }
+
+    /// True for a checkpoint that holds a score head and no trunk.
+    pub fn is_head_alone(&self) -> bool {
+        self.score_head().is_some_and(|head| head.trunk.is_some())
     }
 
     /// Columns of q: heads × head width.
@@ -285,10 +316,15 @@ impl ModelConfig {
     }
 
     /// Every parameter of the model, in the order in which loading, saving and packing walk them.
+    /// A checkpoint of a score head alone has no others.
     pub fn params(&self) -> Vec<Param> {
+        let hidden = self.hidden_size;
+        let head = self.score_head().map(|head| head.params(hidden)).unwrap_or_default();
+        if self.is_head_alone() {
+            return head;
+        }
         let mut params = Vec::new();
         let mut push = |name: String, rows: usize, cols: usize| params.push(Param { name, shape: [rows, cols] });
-        let hidden = self.hidden_size;
         push("model.embed_tokens.weight".into(), self.vocab_size, hidden);
         for layer in 0..self.num_hidden_layers {
             let name = |part: &str| format!("model.layers.{layer}.{part}");
@@ -325,6 +361,7 @@ impl ModelConfig {
         if self.head == Head::Untied {
             push("lm_head.weight".into(), self.vocab_size, hidden);
         }
+        params.extend(head);
         params
     }
 }

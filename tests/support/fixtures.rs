@@ -3,11 +3,40 @@
 use std::path::{Path, PathBuf};
 
 use paddock_engine::weights::MemorySource;
+use safetensors::SafeTensors;
 
 /// The folder of fixtures: what `PADDOCK_FIXTURES` names, else the copy in this package.
 pub fn fixtures() -> PathBuf {
     std::env::var_os("PADDOCK_FIXTURES")
         .map_or_else(|| Path::new(env!("CARGO_MANIFEST_DIR")).join("fixtures"), PathBuf::from)
+}
+
+/// The folders in [`fixtures`], in order.
+pub fn fixture_folders() -> Vec<PathBuf> {
+    let entries = std::fs::read_dir(fixtures()).unwrap_or_else(|error| panic!("{}: {error}", fixtures().display()));
+    let paths = entries.map(|entry| entry.expect("a readable folder").path());
+    let mut folders: Vec<PathBuf> = paths.filter(|path| path.is_dir()).collect();
+    folders.sort();
+    folders
+}
+
+/// The tensor `name` of a fixture's `expected.safetensors`, which is F32.
+pub fn expected_tensor(folder: &Path, name: &str) -> Vec<f32> {
+    let bytes = std::fs::read(folder.join("expected.safetensors")).expect("the expected tensors");
+    let tensors = SafeTensors::deserialize(&bytes).expect("safetensors");
+    let tensor = tensors.tensor(name).unwrap_or_else(|error| panic!("{}: {name}: {error}", folder.display()));
+    tensor.data().as_chunks().0.iter().map(|bytes| f32::from_le_bytes(*bytes)).collect()
+}
+
+/// Infinite when the lengths differ or a number is none.
+pub fn largest_difference(found: &[f32], expected: &[f32]) -> f32 {
+    if found.len() != expected.len() {
+        return f32::INFINITY;
+    }
+    found.iter().zip(expected).fold(0.0, |largest: f32, (a, b)| match (a - b).abs() {
+        difference if difference.is_nan() => f32::INFINITY,
+        difference => largest.max(difference),
+    })
 }
 
 /// The files of the fixture `name` of this package, in memory.

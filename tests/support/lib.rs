@@ -8,6 +8,6 @@ mod fixtures;
 pub mod gguf;
 mod require;
 
-pub use fixtures::{fixture_source, fixtures, folder_source};
+pub use fixtures::{expected_tensor, fixture_folders, fixture_source, fixtures, folder_source, largest_difference};
 pub use pollster::block_on;
 pub use require::{gpu, skip, smollm2};

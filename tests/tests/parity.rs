@@ -7,8 +7,7 @@ use paddock_engine::backend::{Backend, Cpu, Sampling, Segments};
 use paddock_engine::generate::Session;
 use paddock_engine::model::CausalLm;
 use paddock_engine::weights::Checkpoint;
-use paddock_tests::{block_on, fixtures, folder_source, gpu};
-use safetensors::SafeTensors;
+use paddock_tests::{block_on, expected_tensor, fixture_folders, fixtures, folder_source, gpu, largest_difference};
 use serde::Deserialize;
 use serde_json::Value;
 
@@ -76,14 +75,8 @@ async fn check_all<B: Backend>(backend: &B, tolerance: f32) {
 
 /// The causal LLaMA models among the fixtures. What else lies there is named.
 fn golden_models() -> Vec<Golden> {
-    let mut folders: Vec<PathBuf> = fs::read_dir(fixtures())
-        .unwrap_or_else(|error| panic!("{}: {error}", fixtures().display()))
-        .map(|entry| entry.expect("a readable folder").path())
-        .filter(|path| path.is_dir())
-        .collect();
-    folders.sort();
     let mut models = Vec::new();
-    for folder in folders {
+    for folder in fixture_folders() {
         match golden_model(&folder) {
             Ok(model) => models.push(model),
             Err(what) => eprintln!("no causal LLaMA model: {}: {what}", folder.display()),
@@ -110,10 +103,7 @@ fn golden_model(folder: &Path) -> Result<Golden, String> {
 
 impl Golden {
     fn logits(&self, case: usize) -> Vec<f32> {
-        let bytes = fs::read(self.folder.join("expected.safetensors")).expect("the expected logits");
-        let tensors = SafeTensors::deserialize(&bytes).expect("safetensors");
-        let tensor = tensors.tensor(&format!("logits.{case}")).expect("the case's logits");
-        tensor.data().as_chunks().0.iter().map(|bytes| f32::from_le_bytes(*bytes)).collect()
+        expected_tensor(&self.folder, &format!("logits.{case}"))
     }
 }
 
@@ -138,15 +128,4 @@ async fn greedy<B: Backend>(session: &mut Session<B>, prompt: &[u32], count: usi
         ids.extend(session.decode(count - ids.len(), &mut sampler, &Sampling::default()).await.unwrap());
     }
     ids
-}
-
-/// Infinite when the lengths differ or a number is none.
-fn largest_difference(found: &[f32], expected: &[f32]) -> f32 {
-    if found.len() != expected.len() {
-        return f32::INFINITY;
-    }
-    found.iter().zip(expected).fold(0.0, |largest: f32, (a, b)| match (a - b).abs() {
-        difference if difference.is_nan() => f32::INFINITY,
-        difference => largest.max(difference),
-    })
 }

@@ -59,7 +59,8 @@ fn packed(source: MemorySource, quantize: Quantize) -> MemorySource {
     let mut sink = Memory::default();
     let mut written = 0;
     let mut progress = |bytes| written = bytes;
-    let manifest = block_on(pack(&mut checkpoint, &tokenizer, &options, &plan, &mut sink, &mut progress)).unwrap();
+    let manifest =
+        block_on(pack(&mut checkpoint, Some(&tokenizer), &options, &plan, &mut sink, &mut progress)).unwrap();
     assert_eq!(written, plan.bytes());
     assert_eq!(Manifest::parse(&sink.files[MANIFEST]).unwrap(), manifest);
     MemorySource { files: sink.files }

@@ -39,6 +39,18 @@ pub(crate) fn cache_room(op: &'static str, segments: &Segments, sequences: usize
     Ok(())
 }
 
+/// A fork is between two sequences of a cache of `sequences` sequences of `capacity` tokens.
+pub(crate) fn cache_fork(from: usize, to: usize, tokens: usize, sequences: usize, capacity: usize) -> Result<()> {
+    if from.max(to) >= sequences || from == to || tokens > capacity {
+        return Err(mismatch(
+            "cache_fork",
+            format!("two of {sequences} sequences of {capacity} tokens"),
+            format!("{tokens} tokens from sequence {from} to {to}"),
+        ));
+    }
+    Ok(())
+}
+
 /// Where in a weight's parts `bytes` from `first_row` on belong: (part, row within the part, number of rows).
 pub(crate) fn rows_of_part(
     label: &str,

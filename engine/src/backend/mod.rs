@@ -212,6 +212,10 @@ pub trait Backend: Clone + 'static {
         segments: &Segments,
     ) -> Result<()>;
 
+    /// Makes the first `tokens` tokens of sequence `to` those of sequence `from`, in all layers. What `to` held is
+    /// overwritten.
+    fn cache_fork(&self, cache: &mut Self::KvCache, from: usize, to: usize, tokens: usize) -> Result<()>;
+
     /// Causal attention of each segment's rows, already appended, on its sequence in the cache: row `i` of a segment
     /// sees positions `0 ..= past + i`. `[tokens, q_dim]`.
     fn attention_cached(

@@ -1,36 +1,36 @@
 //! What a page or a command line talks to: conversations in, streamed text out.
 
-use super::stop::StopMatcher;
+use std::rc::Rc;
+
+use super::candidates::{CandidateStep, Candidates};
+use super::draft::Draft;
 use super::{Answer, FinishReason, GenerateOptions, Prefilled, Session, Step};
 use crate::backend::{Backend, DeviceInfo};
 use crate::model::{CausalLm, LoadProgress};
 use crate::prompt::{Message, Role, Template};
-use crate::tokenizer::{DecodeStream, Tokenizer};
+use crate::tokenizer::Tokenizer;
 use crate::weights::{Checkpoint, Source};
 use crate::{Error, ModelConfig, Result};
 
 /// Tokens of context when the caller names none: enough for a long conversation, and a cache that small devices hold.
-const DEFAULT_CONTEXT: usize = 4096;
+pub(crate) const DEFAULT_CONTEXT: usize = 4096;
 
 /// A model that answers, with its tokenizer and the conversation so far in its cache.
 pub struct Chat<B: Backend> {
     session: Session<B>,
-    tokenizer: Tokenizer,
+    tokenizer: Rc<Tokenizer>,
     end_ids: Vec<u32>,
     generation: Option<Generation<B>>,
+    candidates: Option<Candidates<B>>,
 }
 
 /// The answer being made.
 struct Generation<B: Backend> {
     messages: Vec<Message>,
     template: Option<Template>,
-    options: GenerateOptions,
-    sampler: B::Sampler,
-    decoder: DecodeStream,
-    stop: StopMatcher,
     /// Tokens of the prompt that were new when reading it began.
     total: usize,
-    answer: Answer,
+    draft: Draft<B>,
 }
 
 impl<B: Backend> Chat<B> {
@@ -65,7 +65,8 @@ impl<B: Backend> Chat<B> {
         }
         let mut end_ids = model.config().eos_token_ids.clone();
         end_ids.extend(tokenizer.eos().filter(|id| !end_ids.contains(id)));
-        Ok(Self { session: Session::new(model, context)?, tokenizer, end_ids, generation: None })
+        let session = Session::new(model, context)?;
+        Ok(Self { session, tokenizer: Rc::new(tokenizer), end_ids, generation: None, candidates: None })
     }
 
     /// The model's sizes.
@@ -74,8 +75,13 @@ impl<B: Backend> Chat<B> {
     }
 
     /// The model's tokenizer.
-    pub fn tokenizer(&self) -> &Tokenizer {
+    pub fn tokenizer(&self) -> &Rc<Tokenizer> {
         &self.tokenizer
+    }
+
+    /// The model.
+    pub fn model(&self) -> &CausalLm<B> {
+        self.session.model()
     }
 
     /// Where the model runs.
@@ -99,19 +105,7 @@ impl<B: Backend> Chat<B> {
         template: &Template,
         options: &GenerateOptions,
     ) -> Result<Prefilled> {
-        let mut messages = messages.to_vec();
-        let mut dropped = 0;
-        // Room to answer in: dropping turns in the middle of an answer costs a second prefill.
-        let reserve = options.max_tokens.min(self.context() / 4);
-        let mut ids = self.render(&messages, template)?;
-        while ids.len() + reserve > self.context() {
-            let count = drop_oldest_turn(&mut messages);
-            if count == 0 {
-                break;
-            }
-            dropped += count;
-            ids = self.render(&messages, template)?;
-        }
+        let (ids, messages, dropped) = self.fit(messages, template, options)?;
         self.start(ids, messages, Some(template.clone()), options, dropped)
     }
 
@@ -131,7 +125,7 @@ impl<B: Backend> Chat<B> {
         let Some(generation) = self.generation.as_mut() else {
             return Err(no_answer());
         };
-        if let Some(reason) = generation.answer.finish_reason {
+        if let Some(reason) = generation.draft.answer.finish_reason {
             return Ok(Step::Done(reason));
         }
         if self.session.unread() > 0 {
@@ -139,30 +133,23 @@ impl<B: Backend> Chat<B> {
             let done = generation.total - self.session.unread();
             return Ok(Step::Reading { done, total: generation.total });
         }
-        let most = generation.options.max_tokens - generation.answer.token_ids.len();
-        if most == 0 {
-            return Ok(Step::Text(generation.end(FinishReason::Length)));
+        let draft = &mut generation.draft;
+        if draft.room() == 0 {
+            return Ok(Step::Text(draft.end(FinishReason::Length)));
         }
-        let sampling = generation.options.sampling;
-        let ids = self.session.decode(most, &mut generation.sampler, &sampling).await?;
+        let sampling = draft.options.sampling;
+        let ids = self.session.decode(draft.room(), &mut draft.sampler, &sampling).await?;
         if ids.is_empty() {
             if self.drop_turn()? {
                 return Ok(Step::Text(String::new()));
             }
             let generation = self.generation.as_mut().ok_or_else(no_answer)?;
-            return Ok(Step::Text(generation.end(FinishReason::Length)));
+            return Ok(Step::Text(generation.draft.end(FinishReason::Length)));
         }
         let mut text = String::new();
         for id in ids {
-            generation.answer.token_ids.push(id);
-            if self.end_ids.contains(&id) {
-                text.push_str(&generation.end(FinishReason::Stop));
-                break;
-            }
-            let piece = generation.decoder.push(&self.tokenizer, id);
-            let (shown, stopped) = generation.show(&piece);
-            text.push_str(&shown);
-            if stopped {
+            text.push_str(&draft.accept(&self.tokenizer, &self.end_ids, id));
+            if draft.answer.finish_reason.is_some() {
                 break;
             }
         }
@@ -172,13 +159,80 @@ impl<B: Backend> Chat<B> {
     /// Ends the answer where it is. What was read and generated stays in the cache for the next turn.
     pub fn cancel(&mut self) {
         if let Some(generation) = self.generation.as_mut() {
-            generation.answer.finish_reason.get_or_insert(FinishReason::Cancelled);
+            generation.draft.answer.finish_reason.get_or_insert(FinishReason::Cancelled);
+        }
+        if let Some(candidates) = self.candidates.as_mut() {
+            candidates.cancel();
         }
     }
 
     /// The answer begun last, complete or so far.
     pub fn answer(&self) -> Option<&Answer> {
-        self.generation.as_ref().map(|generation| &generation.answer)
+        self.generation.as_ref().map(|generation| &generation.draft.answer)
+    }
+
+    /// Begins `count` answers to a conversation, each with a seed of its own. The conversation of [`Chat::begin`] and
+    /// its cache stay as they are.
+    ///
+    /// # Errors
+    /// As [`Chat::begin`]; when `count` is 0, or the device has no room for the answers.
+    pub async fn begin_candidates(
+        &mut self,
+        messages: &[Message],
+        template: &Template,
+        options: &GenerateOptions,
+        count: usize,
+    ) -> Result<Prefilled> {
+        self.candidates = None;
+        let (ids, _, dropped_messages) = self.fit(messages, template, options)?;
+        let prefilled = Prefilled { tokens: ids.len(), reused: 0, dropped_messages };
+        let mut drafts = Vec::new();
+        for index in 0..count {
+            let mut options = options.clone();
+            options.sampling.seed = options.sampling.seed.wrapping_add(index as u32);
+            drafts.push(self.draft(ids.clone(), Some(template), options, dropped_messages)?);
+        }
+        self.candidates = Some(Candidates::new(self.session.model(), drafts, self.context())?);
+        Ok(prefilled)
+    }
+
+    /// Reads some more of the prompt, or gives every unfinished candidate one more token. Call until none is
+    /// unfinished.
+    ///
+    /// # Errors
+    /// When none was begun, or the device fails.
+    pub async fn step_candidates(&mut self) -> Result<CandidateStep> {
+        let candidates = self.candidates.as_mut().ok_or_else(no_answer)?;
+        candidates.step(self.session.model(), &self.tokenizer, &self.end_ids).await
+    }
+
+    /// The candidates begun last, complete or so far.
+    pub fn candidates(&self) -> Vec<&Answer> {
+        self.candidates.iter().flat_map(Candidates::answers).collect()
+    }
+
+    /// Renders a conversation. When it does not fit the context, the oldest turns are left out. Gives its ids, the
+    /// messages that are left, and how many are not.
+    fn fit(
+        &self,
+        messages: &[Message],
+        template: &Template,
+        options: &GenerateOptions,
+    ) -> Result<(Vec<u32>, Vec<Message>, usize)> {
+        let mut messages = messages.to_vec();
+        let mut dropped = 0;
+        // Room to answer in: dropping turns in the middle of an answer costs a second prefill.
+        let reserve = options.max_tokens.min(self.context() / 4);
+        let mut ids = self.render(&messages, template)?;
+        while ids.len() + reserve > self.context() {
+            let count = drop_oldest_turn(&mut messages);
+            if count == 0 {
+                break;
+            }
+            dropped += count;
+            ids = self.render(&messages, template)?;
+        }
+        Ok((ids, messages, dropped))
     }
 
     fn render(&self, messages: &[Message], template: &Template) -> Result<Vec<u32>> {
@@ -195,30 +249,23 @@ impl<B: Backend> Chat<B> {
         dropped_messages: usize,
     ) -> Result<Prefilled> {
         self.generation = None;
+        self.candidates = None;
         let reused = self.session.begin(&ids)?;
-        let backend = self.session.model().backend().clone();
-        let mut sampler = backend.sampler(self.config().vocab_size)?;
-        backend.mark_seen(&mut sampler, &ids)?;
         let prefilled = Prefilled { tokens: ids.len() - reused, reused, dropped_messages };
-        let mut stops = options.stop.clone();
-        stops.extend(template.iter().flat_map(|template| template.stops().to_vec()));
-        self.generation = Some(Generation {
-            messages,
-            template,
-            options: options.clone(),
-            sampler,
-            decoder: self.tokenizer.stream(),
-            stop: StopMatcher::new(&stops),
-            total: prefilled.tokens,
-            answer: Answer {
-                prompt_ids: ids,
-                token_ids: Vec::new(),
-                text: String::new(),
-                finish_reason: None,
-                dropped_messages,
-            },
-        });
+        let draft = self.draft(ids, template.as_ref(), options.clone(), dropped_messages)?;
+        self.generation = Some(Generation { messages, template, total: prefilled.tokens, draft });
         Ok(prefilled)
+    }
+
+    fn draft(
+        &self,
+        ids: Vec<u32>,
+        template: Option<&Template>,
+        options: GenerateOptions,
+        dropped_messages: usize,
+    ) -> Result<Draft<B>> {
+        let backend = self.session.model().backend();
+        Draft::new(backend, self.config().vocab_size, &self.tokenizer, ids, template, options, dropped_messages)
     }
 
     /// The context is full in the middle of an answer: leaves out the oldest turn and has the rest read again, the
@@ -230,40 +277,15 @@ impl<B: Backend> Chat<B> {
             let count = drop_oldest_turn(&mut generation.messages);
             if count > 0 {
                 let prompt_ids = self.render(&generation.messages, template)?;
-                let ids = [prompt_ids.as_slice(), &generation.answer.token_ids].concat();
+                let ids = [prompt_ids.as_slice(), &generation.draft.answer.token_ids].concat();
                 generation.total = ids.len() - self.session.begin(&ids)?;
-                generation.answer.prompt_ids = prompt_ids;
-                generation.answer.dropped_messages += count;
+                generation.draft.answer.prompt_ids = prompt_ids;
+                generation.draft.answer.dropped_messages += count;
                 shortened = true;
             }
         }
         self.generation = Some(generation);
         Ok(shortened)
-    }
-}
-
-impl<B: Backend> Generation<B> {
-    /// Adds decoded text to the answer as far as it can be shown; true when a stop text ended the answer.
-    fn show(&mut self, piece: &str) -> (String, bool) {
-        let (shown, stopped) = self.stop.push(piece);
-        self.answer.text.push_str(&shown);
-        if stopped {
-            self.answer.finish_reason = Some(FinishReason::Stop);
-        }
-        (shown, stopped)
-    }
-
-    /// Ends the answer and gives the text that was held back.
-    fn end(&mut self, reason: FinishReason) -> String {
-        let piece = self.decoder.finish();
-        let (mut shown, stopped) = self.show(&piece);
-        if !stopped {
-            let rest = self.stop.finish();
-            self.answer.text.push_str(&rest);
-            shown.push_str(&rest);
-        }
-        self.answer.finish_reason.get_or_insert(reason);
-        shown
     }
 }
 

@@ -1,13 +1,16 @@
 //! Generation: a model, its tokenizer and a cache that remembers the conversation.
 
+mod candidates;
 mod chat;
+mod draft;
 mod session;
 mod stop;
 
 use serde::{Deserialize, Serialize};
 
+pub use candidates::CandidateStep;
 pub use chat::Chat;
-#[cfg(feature = "wgpu")]
+pub(crate) use chat::DEFAULT_CONTEXT;
 pub(crate) use session::PREFILL_ROWS;
 pub use session::Session;
 

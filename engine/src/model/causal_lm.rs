@@ -1,14 +1,16 @@
 //! The trunk with a projection on the vocabulary.
 
+use std::rc::Rc;
+
 use super::{Llama, LoadProgress, Loader};
 use crate::backend::{Backend, Segments};
 use crate::config::Head;
 use crate::weights::{Checkpoint, Source};
-use crate::{ModelConfig, Result};
+use crate::{Error, ModelConfig, Result};
 
 /// A model that continues text.
 pub struct CausalLm<B: Backend> {
-    trunk: Llama<B>,
+    trunk: Rc<Llama<B>>,
     lm_head: B::Weight,
 }
 
@@ -22,18 +24,25 @@ impl<B: Backend> CausalLm<B> {
         checkpoint: &mut Checkpoint<S>,
         progress: &mut dyn FnMut(LoadProgress),
     ) -> Result<Self> {
-        let mut loader = Loader::new(backend, checkpoint, progress);
-        let trunk = Llama::load(backend, &mut loader).await?;
-        let lm_head = match trunk.config().head {
-            Head::Tied => trunk.embed_tokens.clone(),
-            Head::Untied => loader.matrix(&["lm_head.weight"]).await?,
+        let tied = match checkpoint.config().head {
+            Head::Tied => true,
+            Head::Untied => false,
+            Head::Score(_) => {
+                return Err(Error::Request(
+                    "this model scores answers and writes none; choose a chat model, or score with this one"
+                        .to_string(),
+                ));
+            }
         };
+        let mut loader = Loader::new(backend, checkpoint, progress);
+        let trunk = Rc::new(Llama::load(backend, &mut loader).await?);
+        let lm_head = if tied { trunk.embed_tokens.clone() } else { loader.matrix(&["lm_head.weight"]).await? };
         loader.finish().await?;
         Ok(Self { trunk, lm_head })
     }
 
     /// Everything below the head.
-    pub fn trunk(&self) -> &Llama<B> {
+    pub fn trunk(&self) -> &Rc<Llama<B>> {
         &self.trunk
     }
 

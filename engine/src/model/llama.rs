@@ -15,6 +15,7 @@ pub struct Llama<B: Backend> {
     norm: B::Weight,
     /// `[1, head_dim / 2]`, radians per position.
     frequencies: B::Tensor,
+    fingerprint: String,
 }
 
 /// One block. Fused weights keep the rows of q, k and v, and of gate and up, together.
@@ -46,7 +47,14 @@ impl<B: Backend> Llama<B> {
         let norm = loader.vector(&["model.norm.weight"]).await?;
         let frequencies = config.inverse_frequencies();
         let frequencies = backend.tensor([1, frequencies.len()], &frequencies)?;
-        Ok(Self { backend: backend.clone(), config, embed_tokens, blocks, norm, frequencies })
+        let fingerprint = loader.fingerprint();
+        Ok(Self { backend: backend.clone(), config, embed_tokens, blocks, norm, frequencies, fingerprint })
+    }
+
+    /// What a score head knows its trunk by: the SHA-256 of all norm gains and biases as f32, in the order of
+    /// [`ModelConfig::params`]. Quantising the matrices leaves it as it is; training moves it.
+    pub fn fingerprint(&self) -> &str {
+        &self.fingerprint
     }
 
     /// The model's sizes.

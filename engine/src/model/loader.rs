@@ -1,5 +1,7 @@
 //! Streams parameters from a checkpoint to a device, a few megabytes at a time.
 
+use sha2::{Digest, Sha256};
+
 use crate::backend::{Backend, WeightPart};
 use crate::weights::{Checkpoint, Encoding, Source, TensorInfo, dequantize};
 use crate::{Error, ModelConfig, Result};
@@ -22,13 +24,15 @@ pub struct Loader<'a, B: Backend, S: Source> {
     checkpoint: &'a mut Checkpoint<S>,
     progress: &'a mut dyn FnMut(LoadProgress),
     state: LoadProgress,
+    /// Of all vectors so far, as f32.
+    vectors: Sha256,
 }
 
 impl<'a, B: Backend, S: Source> Loader<'a, B, S> {
     /// A loader at the checkpoint's first parameter.
     pub fn new(backend: &'a B, checkpoint: &'a mut Checkpoint<S>, progress: &'a mut dyn FnMut(LoadProgress)) -> Self {
         let state = LoadProgress { bytes: 0, total: checkpoint.total_bytes() };
-        Self { backend, checkpoint, progress, state }
+        Self { backend, checkpoint, progress, state, vectors: Sha256::new() }
     }
 
     /// The checkpoint's configuration.
@@ -69,6 +73,21 @@ impl<'a, B: Backend, S: Source> Loader<'a, B, S> {
     /// # Errors
     /// What the source, the checkpoint or the device report.
     pub async fn vector<N: AsRef<str>>(&mut self, names: &[N]) -> Result<B::Weight> {
+        let values = self.values(names).await?;
+        let label = names.first().map(AsRef::as_ref).unwrap_or_default();
+        let part = WeightPart { rows: 1, encoding: Encoding::F32 };
+        let mut weight = self.backend.create_weight(label, values.len(), &[part])?;
+        let bytes: Vec<u8> = values.iter().flat_map(|value| value.to_le_bytes()).collect();
+        self.vectors.update(&bytes);
+        self.backend.write_rows(&mut weight, 0, &bytes)?;
+        Ok(weight)
+    }
+
+    /// The values of one vector, or of several side by side, for the host.
+    ///
+    /// # Errors
+    /// What the source or the checkpoint report.
+    pub async fn values<N: AsRef<str>>(&mut self, names: &[N]) -> Result<Vec<f32>> {
         let mut values = Vec::new();
         for name in names {
             let info = self.info(name.as_ref())?;
@@ -78,12 +97,12 @@ impl<'a, B: Backend, S: Source> Loader<'a, B, S> {
             dequantize(info.encoding, &bytes, &mut values[start..])?;
             self.advance(bytes.len());
         }
-        let label = names.first().map(AsRef::as_ref).unwrap_or_default();
-        let part = WeightPart { rows: 1, encoding: Encoding::F32 };
-        let mut weight = self.backend.create_weight(label, values.len(), &[part])?;
-        let bytes: Vec<u8> = values.iter().flat_map(|value| value.to_le_bytes()).collect();
-        self.backend.write_rows(&mut weight, 0, &bytes)?;
-        Ok(weight)
+        Ok(values)
+    }
+
+    /// SHA-256 of all vectors so far, as f32, in hexadecimal.
+    pub(super) fn fingerprint(&self) -> String {
+        self.vectors.clone().finalize().iter().map(|byte| format!("{byte:02x}")).collect()
     }
 
     /// [`Loader::vector`] for the biases of an architecture that has them.

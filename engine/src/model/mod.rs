@@ -4,7 +4,9 @@
 mod causal_lm;
 mod llama;
 mod loader;
+mod score_model;
 
 pub use causal_lm::CausalLm;
 pub use llama::Llama;
 pub use loader::{LoadProgress, Loader};
+pub use score_model::ScoreModel;

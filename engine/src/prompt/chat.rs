@@ -27,12 +27,13 @@ impl ChatTemplate {
         Ok(Self { source, bos, eos, now: None })
     }
 
-    pub fn render(&self, messages: &[Message]) -> Result<String> {
+    /// `add_generation_prompt` writes the beginning of the assistant's next turn at the end.
+    pub fn render(&self, messages: &[Message], add_generation_prompt: bool) -> Result<String> {
         let context = context! {
             messages => Value::from(Serde(messages)),
             bos_token => &self.bos,
             eos_token => &self.eos,
-            add_generation_prompt => true,
+            add_generation_prompt,
             // transformers passes these two always; without tools or documents they are none.
             tools => (),
             documents => (),

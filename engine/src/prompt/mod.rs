@@ -154,9 +154,27 @@ impl Template {
             Format::Raw => (raw(), true),
             Format::Alpaca => (alpaca::render(messages)?, true),
             Format::SafeRlhf { eos } => (safe_rlhf::render(messages, eos)?, true),
-            Format::Chat(template) => (template.render(messages)?, false),
+            Format::Chat(template) => (template.render(messages, true)?, false),
         };
         Ok(Prompt { text, add_special })
+    }
+
+    /// The whole conversation, `answer` included: what a score model reads. `eos` is written after the answer, except
+    /// by chat templates, which end a turn in their own way.
+    ///
+    /// # Errors
+    /// As [`Template::render`].
+    pub fn render_answered(&self, messages: &[Message], answer: &str, eos: &str) -> Result<Prompt> {
+        let mut prompt = match &self.format {
+            Format::Chat(template) => {
+                let turn = Message::new(Role::Assistant, answer);
+                let messages: Vec<Message> = messages.iter().cloned().chain([turn]).collect();
+                return Ok(Prompt { text: template.render(&messages, false)?, add_special: false });
+            }
+            Format::Raw | Format::Alpaca | Format::SafeRlhf { .. } => self.render(messages)?,
+        };
+        prompt.text.extend([answer, eos]);
+        Ok(prompt)
     }
 
     /// Strings that end an answer in this format.

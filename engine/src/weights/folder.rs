@@ -34,7 +34,7 @@ pub(super) async fn open<S: Source>(source: &S) -> Result<Opened> {
         hint: "a model folder holds it beside the weights; download the model again".to_string(),
     })?;
     let generation = read_json(source, "generation_config.json", CONFIG_LIMIT).await?;
-    let config = ModelConfig::from_json(&config, generation.as_ref())?;
+    let mut config = ModelConfig::from_json(&config, generation.as_ref())?;
     let index = read_index(source).await?;
     let files: Vec<String> = match &index {
         Some(index) => index.weight_map.values().cloned().collect::<BTreeSet<_>>().into_iter().collect(),
@@ -48,6 +48,7 @@ pub(super) async fn open<S: Source>(source: &S) -> Result<Opened> {
             }
         }
     }
+    config.detect(|name| found.contains_key(name));
     let entries = config.params().iter().map(|param| locate(&config, param, &found)).collect::<Result<_>>()?;
     Ok(Opened { config, files, entries, contents: Contents::Folder })
 }

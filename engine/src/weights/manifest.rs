@@ -42,8 +42,9 @@ pub struct Manifest {
     /// The prompt format that the model was made for.
     #[serde(default)]
     pub template: TemplateKind,
-    /// The tokenizer's files.
-    pub tokenizer: TokenizerRecord,
+    /// The tokenizer's files; a score head alone has none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub tokenizer: Option<TokenizerRecord>,
     /// The files of weights, in the order in which loading reads them.
     pub shards: Vec<FileRecord>,
     /// The tensors, in the order of [`ModelConfig::params`].
@@ -113,8 +114,8 @@ impl Manifest {
         let manifest: Self = serde_json::from_value(value)
             .map_err(|error| Error::format(MANIFEST, format!("it is not a web pack's: {error}")))?;
         manifest.config.validate(MANIFEST)?;
-        let TokenizerRecord { tokenizer, config } = &manifest.tokenizer;
-        for record in manifest.shards.iter().chain([tokenizer, config]) {
+        let tokenizer = manifest.tokenizer.iter().flat_map(|files| [&files.tokenizer, &files.config]);
+        for record in manifest.shards.iter().chain(tokenizer) {
             if !is_plain_name(&record.file) {
                 return Err(Error::format(MANIFEST, format!("{:?} is not a file of this pack", record.file)));
             }
@@ -168,7 +169,7 @@ impl Manifest {
 /// A pack's state while it is read.
 #[derive(Debug)]
 pub(super) struct Pack {
-    tokenizer: TokenizerRecord,
+    tokenizer: Option<TokenizerRecord>,
     /// One for each shard.
     pub shards: Vec<Digest>,
 }
@@ -187,8 +188,11 @@ pub(super) async fn open<S: Source>(source: &S) -> Result<Option<Opened>> {
 impl Pack {
     /// The tokenizer's files, checked against their digests.
     pub(super) async fn tokenizer_files<S: Source>(&self, source: &S) -> Result<TokenizerFiles> {
+        let Some(records) = &self.tokenizer else {
+            return Err(Error::format(MANIFEST, "the pack has no tokenizer; pack the model again"));
+        };
         let mut files = Vec::new();
-        for record in [&self.tokenizer.tokenizer, &self.tokenizer.config] {
+        for record in [&records.tokenizer, &records.config] {
             if record.bytes > TOKENIZER_LIMIT {
                 let problem =
                     format!("the manifest gives {} {} bytes; this is not a tokenizer", record.file, record.bytes);
@@ -199,7 +203,7 @@ impl Pack {
         }
         let [tokenizer, config] = <[Vec<u8>; 2]>::try_from(files).unwrap_or_default();
         let config = serde_json::from_slice(&config)
-            .map_err(|error| Error::format(&self.tokenizer.config.file, format!("it is not valid JSON: {error}")))?;
+            .map_err(|error| Error::format(&records.config.file, format!("it is not valid JSON: {error}")))?;
         Ok(TokenizerFiles::Json { tokenizer, config: Some(config), chat_template: None })
     }
 }

@@ -80,9 +80,13 @@ pub(super) fn parameter_count(config: &ModelConfig) -> u64 {
 }
 
 fn write_architecture(output: &mut impl Write, config: &ModelConfig) -> Result<()> {
-    let head = match config.head {
-        Head::Tied => "tied to the embedding",
-        Head::Untied => "its own",
+    let head = match &config.head {
+        Head::Tied => "tied to the embedding".to_string(),
+        Head::Untied => "its own".to_string(),
+        Head::Score(head) => match &head.trunk {
+            None => format!("scores, {} a token", head.score_dim),
+            Some(trunk) => format!("scores, {} a token, without the trunk ({})", head.score_dim, trunk.name),
+        },
     };
     let scaling = match config.rope_scaling {
         _ if config.rope_factors.is_some() => "factors from the file".to_string(),

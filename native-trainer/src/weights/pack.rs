@@ -39,13 +39,17 @@ pub fn pack(
     check_output(output)?;
     pollster::block_on(async {
         let mut checkpoint = Checkpoint::open(FolderSource::open(model)?).await?;
-        let tokenizer = Tokenizer::from_files(&checkpoint.tokenizer_files().await?)?;
+        let tokenizer = match checkpoint.config().is_head_alone() {
+            true => None,
+            false => Some(Tokenizer::from_files(&checkpoint.tokenizer_files().await?)?),
+        };
         let plan = PackPlan::new(&checkpoint, quantize)?;
         let folder = AtomicFolder::create(output)?;
         let mut sink = FolderSink { folder: folder.path(), bytes: 0, file: None };
         let total = plan.bytes();
         let mut progress = |bytes| progress(LoadProgress { bytes, total });
-        let manifest = pack::pack(&mut checkpoint, &tokenizer, options, &plan, &mut sink, &mut progress).await?;
+        let manifest =
+            pack::pack(&mut checkpoint, tokenizer.as_ref(), options, &plan, &mut sink, &mut progress).await?;
         let bytes = sink.bytes;
         folder.commit()?;
         Ok(Packed { manifest, bytes, notes: plan.notes })

@@ -88,6 +88,25 @@ pub(super) fn cache_append(
     Ok(())
 }
 
+pub(super) fn cache_fork(cache: &mut KvCache, from: usize, to: usize, tokens: usize) -> Result<()> {
+    check::cache_fork(from, to, tokens, cache.sequences, cache.capacity)?;
+    let values = tokens * cache.heads.head_dim;
+    for layer in &mut cache.layers {
+        let layer = Arc::make_mut(layer);
+        let forked = layer.sequences[from].iter().map(|head| {
+            let (keys, held) = (head.keys.get(..values), head.values.get(..values));
+            let both = keys.zip(held).ok_or_else(|| Error::Shape {
+                op: "cache_fork",
+                expected: format!("{tokens} tokens in sequence {from}"),
+                got: format!("{}", head.keys.len() / cache.heads.head_dim),
+            });
+            both.map(|(keys, values)| HeadCache { keys: keys.to_vec(), values: values.to_vec() })
+        });
+        layer.sequences[to] = forked.collect::<Result<_>>()?;
+    }
+    Ok(())
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -125,5 +144,21 @@ mod tests {
         assert!(append(0, 0, 0).is_ok());
         assert!(append(0, 1, 0).is_ok());
         assert!(append(0, 2, 0).is_err(), "beyond the capacity");
+    }
+
+    #[test]
+    fn a_fork_goes_its_own_way() {
+        let mut cache = KvCache::new(1, HEADS, 2, 4);
+        let rows = Tensor::new([2, 6], [row(1.0), row(2.0)].concat());
+        cache_append(&mut cache, 0, &rows, HEADS, &Segments::continuation(2, 0, 0)).unwrap();
+        cache_fork(&mut cache, 0, 1, 1).unwrap();
+        let one = Tensor::new([1, 6], row(9.0));
+        cache_append(&mut cache, 0, &one, HEADS, &Segments::continuation(1, 1, 1)).unwrap();
+        let keys = |sequence: usize| cache.layers[0].sequences[sequence][0].keys.clone();
+        assert_eq!(keys(0), [1.0, 1.25, 2.0, 2.25]);
+        assert_eq!(keys(1), [1.0, 1.25, 9.0, 9.25]);
+        for (from, to, tokens) in [(0, 0, 1), (0, 2, 1), (0, 1, 3), (0, 1, 5)] {
+            assert!(cache_fork(&mut cache, from, to, tokens).is_err(), "{tokens} tokens from {from} to {to}");
+        }
     }
 }

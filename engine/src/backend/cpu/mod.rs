@@ -161,6 +161,10 @@ impl Backend for Cpu {
         kv_cache::cache_append(cache, layer, qkv, heads, segments)
     }
 
+    fn cache_fork(&self, cache: &mut KvCache, from: usize, to: usize, tokens: usize) -> Result<()> {
+        kv_cache::cache_fork(cache, from, to, tokens)
+    }
+
     fn attention_cached(
         &self,
         cache: &KvCache,

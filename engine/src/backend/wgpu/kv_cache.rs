@@ -2,8 +2,13 @@
 
 use super::Wgpu;
 use super::buffers::{Buffer, Purpose};
+use super::frame::Params;
+use super::shaders::Op;
 use crate::backend::{HeadLayout, Segments, check};
 use crate::{Error, Result};
+
+/// Invocations of a workgroup of cache_fork.wgsl.
+const THREADS: u32 = 64;
 
 /// How the cache holds keys and values.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -83,6 +88,19 @@ impl Wgpu {
             (0..layers).map(|_| self.new_slots(heads, sequences * capacity, encoding)).collect::<Result<_>>()?;
         self.0.check()?;
         Ok(KvCache { layers, heads, sequences, capacity })
+    }
+
+    pub(super) fn fork(&self, cache: &mut KvCache, from: usize, to: usize, tokens: usize) -> Result<()> {
+        check::cache_fork(from, to, tokens, cache.sequences, cache.capacity)?;
+        // Whatever the encoding, a slot is a whole number of pairs of words: heads are multiples of 4 wide.
+        let pairs = cache.encoding().layer_bytes(cache.heads, 1) as u32 / 8;
+        let mut params = Params::default();
+        params[..3].copy_from_slice(&[pairs, (from * cache.capacity) as u32, (to * cache.capacity) as u32]);
+        for slots in &cache.layers {
+            let grid = [pairs.div_ceil(THREADS), tokens as u32, 1];
+            self.0.dispatch(Op::CacheFork.into(), params, &[&slots.keys, &slots.values], grid)?;
+        }
+        Ok(())
     }
 
     fn new_slots(&self, heads: HeadLayout, count: usize, encoding: KvEncoding) -> Result<Slots> {

@@ -190,6 +190,10 @@ impl Backend for Wgpu {
         self.append(cache, layer, qkv, heads, segments)
     }
 
+    fn cache_fork(&self, cache: &mut KvCache, from: usize, to: usize, tokens: usize) -> Result<()> {
+        self.fork(cache, from, to, tokens)
+    }
+
     fn attention_cached(
         &self,
         cache: &KvCache,

@@ -50,6 +50,7 @@ ops! {
     SelectRows "select_rows" "rrw"
     Rope "rope" "rrrw"
     CacheAppend "cache_append" "rr-ww"
+    CacheFork "cache_fork" "ww"
     AttentionCached "attention_cached" "rr-www"
     AttentionTiled "attention_tiled" "rr-www"
     RopeAttentionCached "rope_attention_cached" "rrrwww"

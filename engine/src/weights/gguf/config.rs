@@ -1,7 +1,7 @@
 //! The model configuration in a GGUF header (keys: llama.cpp `gguf-py/gguf/constants.py`).
 
 use super::header::{Array, Header, Number, Value};
-use crate::config::{Head, RopeScaling};
+use crate::config::{Head, RopeScaling, ScoreHead};
 use crate::{Error, ModelConfig, Result};
 
 /// Texts of tokens that end an answer whatever the header's ids say, as in llama.cpp (`llama-vocab.cpp`).
@@ -67,7 +67,13 @@ pub(super) fn config(file: &str, header: &Header) -> Result<ModelConfig> {
         rope_factors: None,
         attention_bias: has("blk.0.attn_q.bias"),
         mlp_bias: has("blk.0.ffn_gate.bias"),
-        head: if has("output.weight") { Head::Untied } else { Head::Tied },
+        head: if has("cls.output.weight") {
+            Head::Score(ScoreHead::classifier())
+        } else if has("output.weight") {
+            Head::Untied
+        } else {
+            Head::Tied
+        },
         bos_token_id: keys.token_id("tokenizer.ggml.bos_token_id")?,
         eos_token_ids: end_of_generation(&keys)?,
     };

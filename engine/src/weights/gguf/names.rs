@@ -8,6 +8,7 @@ pub(super) fn gguf_name(name: &str) -> Option<String> {
         "model.embed_tokens.weight" => Some("token_embd.weight"),
         "model.norm.weight" => Some("output_norm.weight"),
         "lm_head.weight" => Some("output.weight"),
+        "score.weight" => Some("cls.output.weight"),
         _ => None,
     };
     if let Some(whole) = whole {

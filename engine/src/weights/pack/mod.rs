@@ -50,23 +50,21 @@ pub struct PackOptions {
 }
 
 /// Writes the pack of `checkpoint` to `sink` and gives its manifest. `progress` is called with the bytes of weights
-/// written so far; [`PackPlan::bytes`] are all of them.
+/// written so far; [`PackPlan::bytes`] are all of them. A score head alone has no `tokenizer`: it uses its trunk's.
 ///
 /// # Errors
 /// What the checkpoint, the tokenizer and the sink report, and weights that the wanted encoding cannot hold.
 pub async fn pack<S: Source, K: PackSink>(
     checkpoint: &mut Checkpoint<S>,
-    tokenizer: &Tokenizer,
+    tokenizer: Option<&Tokenizer>,
     options: &PackOptions,
     plan: &PackPlan,
     sink: &mut K,
     progress: &mut dyn FnMut(u64),
 ) -> Result<Manifest> {
-    let config = serde_json::to_vec_pretty(&tokenizer.to_config())
-        .map_err(|error| Error::format("tokenizer_config.json", format!("it cannot be written: {error}")))?;
-    let tokenizer = TokenizerRecord {
-        tokenizer: write_file(sink, "tokenizer.json", tokenizer.to_json()?.as_bytes())?,
-        config: write_file(sink, "tokenizer_config.json", &config)?,
+    let tokenizer = match tokenizer {
+        Some(tokenizer) => Some(write_tokenizer(sink, tokenizer)?),
+        None => None,
     };
     let shards = write_shards(checkpoint, plan, sink, progress).await?;
     checkpoint.finish().await?;
@@ -84,6 +82,15 @@ pub async fn pack<S: Source, K: PackSink>(
         .map_err(|error| Error::format(MANIFEST, format!("it cannot be written: {error}")))?;
     write_file(sink, MANIFEST, &json)?;
     Ok(manifest)
+}
+
+fn write_tokenizer<K: PackSink>(sink: &mut K, tokenizer: &Tokenizer) -> Result<TokenizerRecord> {
+    let config = serde_json::to_vec_pretty(&tokenizer.to_config())
+        .map_err(|error| Error::format("tokenizer_config.json", format!("it cannot be written: {error}")))?;
+    Ok(TokenizerRecord {
+        tokenizer: write_file(sink, "tokenizer.json", tokenizer.to_json()?.as_bytes())?,
+        config: write_file(sink, "tokenizer_config.json", &config)?,
+    })
 }
 
 fn write_file<K: PackSink>(sink: &mut K, name: &str, bytes: &[u8]) -> Result<FileRecord> {

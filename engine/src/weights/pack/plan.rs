@@ -14,7 +14,7 @@ use crate::{Error, ModelConfig, Result};
 const HEADER_BYTES: u64 = 1 << 20;
 const SHARD_TENSORS: usize = 4096;
 
-/// How a pack's matrices are stored. Vectors (norms, biases) are F32 always.
+/// How a pack's matrices are stored. Vectors (norms, biases) and score heads are F32 always.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum Quantize {
     /// As the checkpoint has them.
@@ -38,7 +38,7 @@ impl Quantize {
     /// How it would be stored if its columns always were whole blocks.
     fn wanted(self, stored: &TensorInfo, config: &ModelConfig) -> Encoding {
         match self {
-            _ if stored.name.ends_with("norm.weight") || stored.name.ends_with(".bias") => Encoding::F32,
+            _ if is_small(stored, config) => Encoding::F32,
             Self::Keep => stored.encoding,
             Self::F16 => Encoding::F16,
             Self::Q8 => Encoding::Q8_0,
@@ -145,13 +145,19 @@ impl PackPlan {
     }
 }
 
+/// Whether `info` is too small to be worth quantising: vectors, and all of a score head.
+fn is_small(info: &TensorInfo, config: &ModelConfig) -> bool {
+    let of_score = config.score_head().is_some_and(|head| info.name == head.weight());
+    of_score || info.shape[0] == 1
+}
+
 /// Whether `info` is the table on which the last hidden state is projected.
 fn gives_logits(info: &TensorInfo, config: &ModelConfig) -> bool {
-    let table = match config.head {
-        Head::Untied => "lm_head.weight",
-        Head::Tied => "model.embed_tokens.weight",
-    };
-    info.name == table
+    match config.head {
+        Head::Untied => info.name == "lm_head.weight",
+        Head::Tied => info.name == "model.embed_tokens.weight",
+        Head::Score(_) => false,
+    }
 }
 
 /// A shard while it is planned.

@@ -1,0 +1,287 @@
+//! What makes a score model: a linear head on the normed hidden state, and how its scores are normalised.
+//!
+//! Two families are read: Safe-RLHF's `LlamaForScore` (PKU-Alignment/safe-rlhf, `safe_rlhf/models/score_model`), and
+//! transformers' `LlamaForSequenceClassification`.
+
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+
+use super::Param;
+use crate::{Error, Result};
+
+/// Added to the standard deviation, as in Safe-RLHF's `normalizer.py`.
+const DEVIATION_EPS: f32 = 1e-8;
+/// More outputs than any published head has.
+const MOST_SCORES: u64 = 1 << 16;
+
+/// Where a score head comes from, which decides the names of its tensors.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum ScoreFamily {
+    /// `score_head.weight`, `score_head.bias`, `normalizer.mean`, `normalizer.var`.
+    SafeRlhf,
+    /// `score.weight`, which is all there is.
+    SequenceClassification,
+}
+
+/// What the normaliser does to a score.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Normalization {
+    /// `(score − mean) / deviation`: reward models.
+    #[default]
+    Affine,
+    /// `score / deviation`, which keeps the sign: cost models.
+    Scale,
+    /// Nothing: critics.
+    Identity,
+}
+
+/// The trunk that a checkpoint of a head alone was trained on.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct TrunkReference {
+    /// The model's name, for people.
+    pub name: String,
+    /// The trunk's [`fingerprint`](crate::model::Llama::fingerprint).
+    pub fingerprint: String,
+}
+
+/// A linear score of the hidden state after the final norm.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct ScoreHead {
+    /// Where the checkpoint comes from.
+    pub family: ScoreFamily,
+    /// Scores for each token.
+    pub score_dim: usize,
+    /// Whether the checkpoint holds a bias; without one it is 0.
+    pub bias: bool,
+    /// Whether scores are normalised.
+    pub do_normalize: bool,
+    /// How they are, when they are.
+    pub normalization: Normalization,
+    /// Mean of the scores by the configuration, `[score_dim]`.
+    pub mean: Vec<f32>,
+    /// Their variance by the configuration, `[score_dim]`.
+    pub var: Vec<f32>,
+    /// Whether the checkpoint holds mean and variance, which then replace the configuration's.
+    pub statistics: bool,
+    /// Set when the checkpoint holds the head alone.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub trunk: Option<TrunkReference>,
+}
+
+impl ScoreHead {
+    /// The head that a `config.json` describes; `None` when the model is not a score model. Fields that old
+    /// configurations lack have Safe-RLHF's defaults.
+    pub(super) fn from_json(config: &Value, file: &str) -> Result<Option<Self>> {
+        let family = config.get("architectures").and_then(Value::as_array).into_iter().flatten().find_map(|name| {
+            match name.as_str()? {
+                "LlamaForScore" | "LlamaModelForScore" => Some(ScoreFamily::SafeRlhf),
+                "LlamaForSequenceClassification" => Some(ScoreFamily::SequenceClassification),
+                _ => None,
+            }
+        });
+        let Some(family) = family else { return Ok(None) };
+        let text = |name: &str| config.get(name).and_then(Value::as_str);
+        let score_dim = match family {
+            ScoreFamily::SafeRlhf => config.get("score_dim").and_then(Value::as_u64).unwrap_or(1),
+            ScoreFamily::SequenceClassification => labels(config),
+        };
+        if !(1..=MOST_SCORES).contains(&score_dim) {
+            return Err(Error::format(file, format!("{score_dim} scores for each token; expected at least 1")));
+        }
+        let score_dim = score_dim as usize;
+        let normalization = match text("score_type") {
+            None | Some("reward") => Normalization::Affine,
+            Some("cost") => Normalization::Scale,
+            Some("critic") => Normalization::Identity,
+            Some(other) => {
+                return Err(Error::Unsupported(format!(
+                    "{file}: the score type \"{other}\" is not known; expected reward, cost or critic"
+                )));
+            }
+        };
+        if let Some(other) = text("normalizer_type")
+            && !["RunningMeanStd", "ExponentialMovingAverage"].contains(&other)
+        {
+            return Err(Error::Unsupported(format!(
+                "{file}: the normalizer \"{other}\" is not known; expected RunningMeanStd or ExponentialMovingAverage"
+            )));
+        }
+        let trunk = match config.get("trunk") {
+            None | Some(Value::Null) => None,
+            Some(trunk) => Some(serde_json::from_value(trunk.clone()).map_err(|error| {
+                Error::format(file, format!("\"trunk\": expected the name and fingerprint of a model: {error}"))
+            })?),
+        };
+        Ok(Some(Self {
+            family,
+            score_dim,
+            bias: false,
+            do_normalize: config.get("do_normalize").and_then(Value::as_bool).unwrap_or(false),
+            normalization,
+            mean: statistics(config, "mean", score_dim, 0.0, file)?,
+            var: statistics(config, "var", score_dim, 1.0, file)?,
+            statistics: false,
+            trunk,
+        }))
+    }
+
+    /// A head of one score as llama.cpp's GGUF files of pooling type "rank" hold it.
+    pub(crate) fn classifier() -> Self {
+        Self {
+            family: ScoreFamily::SequenceClassification,
+            score_dim: 1,
+            bias: false,
+            do_normalize: false,
+            normalization: Normalization::Identity,
+            mean: vec![0.0],
+            var: vec![1.0],
+            statistics: false,
+            trunk: None,
+        }
+    }
+
+    /// Name of the weight, `[score_dim, hidden_size]`.
+    pub fn weight(&self) -> &'static str {
+        match self.family {
+            ScoreFamily::SafeRlhf => "score_head.weight",
+            ScoreFamily::SequenceClassification => "score.weight",
+        }
+    }
+
+    /// Takes note of which optional tensors the checkpoint has.
+    pub(super) fn detect(&mut self, has: impl Fn(&str) -> bool) {
+        if self.family == ScoreFamily::SafeRlhf {
+            self.bias = has(SCORE_BIAS);
+            self.statistics = has(MEAN) && has(VAR);
+        }
+    }
+
+    pub(super) fn validate(&self, file: &str) -> Result<()> {
+        let lengths = [1.max(self.score_dim), self.mean.len(), self.var.len()];
+        if lengths.iter().any(|len| *len != self.score_dim) || self.score_dim as u64 > MOST_SCORES {
+            return Err(Error::format(
+                file,
+                format!(
+                    "a head of {} scores with {} means and {} variances; expected as many of each, at least one",
+                    self.score_dim,
+                    self.mean.len(),
+                    self.var.len()
+                ),
+            ));
+        }
+        Ok(())
+    }
+
+    pub(super) fn params(&self, hidden_size: usize) -> Vec<Param> {
+        let param = |name: &str, rows, cols| Param { name: name.to_string(), shape: [rows, cols] };
+        let mut params = vec![param(self.weight(), self.score_dim, hidden_size)];
+        if self.bias {
+            params.push(param(SCORE_BIAS, 1, self.score_dim));
+        }
+        if self.statistics {
+            params.push(param(MEAN, 1, self.score_dim));
+            params.push(param(VAR, 1, self.score_dim));
+        }
+        params
+    }
+
+    /// Normalises rows of `score_dim` scores, whether or not `do_normalize` asks for it.
+    pub fn normalize(&self, scores: &mut [f32]) {
+        for row in scores.chunks_exact_mut(self.score_dim.max(1)) {
+            for ((score, mean), var) in row.iter_mut().zip(&self.mean).zip(&self.var) {
+                let deviation = var.sqrt() + DEVIATION_EPS;
+                match self.normalization {
+                    Normalization::Affine => *score = (*score - mean) / deviation,
+                    Normalization::Scale => *score /= deviation,
+                    Normalization::Identity => {}
+                }
+            }
+        }
+    }
+}
+
+/// Bias of a Safe-RLHF head.
+pub(crate) const SCORE_BIAS: &str = "score_head.bias";
+/// Mean of the scores.
+pub(crate) const MEAN: &str = "normalizer.mean";
+/// Variance of the scores.
+pub(crate) const VAR: &str = "normalizer.var";
+
+/// The number of labels of a classifier, which transformers writes only as a table.
+fn labels(config: &Value) -> u64 {
+    let table = config.get("id2label").and_then(Value::as_object).map(|labels| labels.len() as u64);
+    config.get("num_labels").and_then(Value::as_u64).or(table).unwrap_or(2)
+}
+
+fn statistics(config: &Value, name: &str, len: usize, default: f32, file: &str) -> Result<Vec<f32>> {
+    let values: Vec<f32> = match config.get(name) {
+        None | Some(Value::Null) => return Ok(vec![default; len]),
+        Some(Value::Array(values)) => values.iter().filter_map(Value::as_f64).map(|value| value as f32).collect(),
+        Some(value) => value.as_f64().map(|value| value as f32).into_iter().collect(),
+    };
+    if values.len() == len {
+        return Ok(values);
+    }
+    Err(Error::format(file, format!("\"{name}\": expected {len} numbers, one for each score, found {}", values.len())))
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    fn head(config: Value) -> Result<Option<ScoreHead>> {
+        ScoreHead::from_json(&config, "config.json")
+    }
+
+    #[test]
+    fn old_and_new_configurations_are_read() {
+        // beaver-7b-v1.0-reward as first published, and v2.0.
+        let old = head(json!({ "architectures": ["LlamaModelForScore"], "bias": false, "score_dim": 1 }));
+        let old = old.unwrap().unwrap();
+        assert_eq!((old.score_dim, old.do_normalize, old.normalization), (1, false, Normalization::Affine));
+        assert_eq!((old.mean, old.var), (vec![0.0], vec![1.0]));
+        let new = head(json!({
+            "architectures": ["LlamaForScore"], "score_type": "cost", "do_normalize": true, "score_bias": true,
+            "normalizer_type": "ExponentialMovingAverage", "momentum": 0.9, "mean": [-0.07568359375], "var": [3.1875]
+        }));
+        let new = new.unwrap().unwrap();
+        assert!(new.do_normalize);
+        assert_eq!((new.normalization, new.mean[0], new.var[0]), (Normalization::Scale, -0.075_683_594, 3.1875));
+        let classifier = json!({ "architectures": ["LlamaForSequenceClassification"], "id2label": { "0": "LABEL_0" } });
+        assert_eq!(head(classifier).unwrap().unwrap().score_dim, 1);
+        assert!(head(json!({ "architectures": ["LlamaForCausalLM"] })).unwrap().is_none());
+    }
+
+    #[test]
+    fn nonsense_is_refused() {
+        for wrong in [
+            json!({ "score_dim": 0 }),
+            json!({ "score_type": "beauty" }),
+            json!({ "normalizer_type": "Median" }),
+            json!({ "mean": [1.0, 2.0] }),
+            json!({ "trunk": 7 }),
+        ] {
+            let mut config = json!({ "architectures": ["LlamaForScore"] });
+            config.as_object_mut().unwrap().extend(wrong.as_object().unwrap().clone());
+            assert!(head(config).is_err(), "{wrong}");
+        }
+    }
+
+    #[test]
+    fn the_kinds_of_normalization() {
+        let mut head = ScoreHead::classifier();
+        (head.mean, head.var) = (vec![1.0], vec![4.0]);
+        for (kind, expected) in
+            [(Normalization::Affine, 2.0), (Normalization::Scale, 2.5), (Normalization::Identity, 5.0)]
+        {
+            head.normalization = kind;
+            let mut scores = [5.0];
+            head.normalize(&mut scores);
+            assert_eq!(scores, [expected], "{kind:?}");
+        }
+    }
+}

@@ -1,0 +1,119 @@
+//! A model that gives every token a score: the reward and cost models of Safe-RLHF, and classifiers.
+
+use std::rc::Rc;
+
+use super::{Llama, LoadProgress, Loader};
+use crate::backend::{Backend, Segments};
+use crate::config::{MEAN, SCORE_BIAS, ScoreHead, VAR};
+use crate::weights::{Checkpoint, Source};
+use crate::{Error, ModelConfig, Result};
+
+/// A trunk with a linear head on the hidden state after the final norm.
+pub struct ScoreModel<B: Backend> {
+    trunk: Rc<Llama<B>>,
+    head: ScoreHead,
+    weight: B::Weight,
+    bias: Option<B::Weight>,
+}
+
+impl<B: Backend> ScoreModel<B> {
+    /// Streams a checkpoint onto the device. `progress` is called after each chunk.
+    ///
+    /// # Errors
+    /// When the checkpoint is not a score model's or holds its head alone; what the source, the checkpoint or the
+    /// device report.
+    pub async fn load<S: Source>(
+        backend: &B,
+        checkpoint: &mut Checkpoint<S>,
+        progress: &mut dyn FnMut(LoadProgress),
+    ) -> Result<Self> {
+        let head = head_of(checkpoint.config())?;
+        if let Some(trunk) = &head.trunk {
+            return Err(Error::Request(format!(
+                "this is a score head without a model; load it beside {}, on which it was trained",
+                trunk.name
+            )));
+        }
+        let mut loader = Loader::new(backend, checkpoint, progress);
+        let trunk = Rc::new(Llama::load(backend, &mut loader).await?);
+        Self::load_head(trunk, head, loader).await
+    }
+
+    /// Loads a checkpoint that holds a head alone, onto the trunk it was trained on.
+    ///
+    /// # Errors
+    /// When the checkpoint is not such a head, or was trained on another trunk.
+    pub async fn load_beside<S: Source>(
+        trunk: Rc<Llama<B>>,
+        checkpoint: &mut Checkpoint<S>,
+        progress: &mut dyn FnMut(LoadProgress),
+    ) -> Result<Self> {
+        let head = head_of(checkpoint.config())?;
+        let Some(reference) = &head.trunk else {
+            return Err(Error::Request("this score model has a trunk of its own; load it on its own".to_string()));
+        };
+        if reference.fingerprint != trunk.fingerprint() || checkpoint.config().hidden_size != trunk.config().hidden_size
+        {
+            return Err(Error::Request(format!(
+                "this score head was trained on {}, which is not the model that is loaded; load that one first",
+                reference.name
+            )));
+        }
+        let backend = trunk.backend().clone();
+        Self::load_head(trunk, head, Loader::new(&backend, checkpoint, progress)).await
+    }
+
+    async fn load_head<S: Source>(
+        trunk: Rc<Llama<B>>,
+        mut head: ScoreHead,
+        mut loader: Loader<'_, B, S>,
+    ) -> Result<Self> {
+        let weight = loader.matrix(&[head.weight()]).await?;
+        let bias = loader.bias(head.bias, &[SCORE_BIAS]).await?;
+        if head.statistics {
+            head.mean = loader.values(&[MEAN]).await?;
+            head.var = loader.values(&[VAR]).await?;
+        }
+        loader.finish().await?;
+        Ok(Self { trunk, head, weight, bias })
+    }
+
+    /// Everything below the head.
+    pub fn trunk(&self) -> &Rc<Llama<B>> {
+        &self.trunk
+    }
+
+    /// The head, with the mean and variance that the checkpoint gave.
+    pub fn head(&self) -> &ScoreHead {
+        &self.head
+    }
+
+    /// Where the model lies.
+    pub fn backend(&self) -> &B {
+        self.trunk.backend()
+    }
+
+    /// Scores of every row, not normalised: `[tokens, score_dim]`. With a cache, rows continue their sequences.
+    ///
+    /// # Errors
+    /// When the batch does not fit the cache, or the device fails.
+    pub fn forward(
+        &self,
+        tokens: &B::Tokens,
+        segments: &Segments,
+        cache: Option<&mut B::KvCache>,
+    ) -> Result<B::Tensor> {
+        let x = self.trunk.forward(tokens, segments, cache)?;
+        self.trunk.head(&x, &self.weight, self.bias.as_ref())
+    }
+}
+
+fn head_of(config: &ModelConfig) -> Result<ScoreHead> {
+    config.score_head().cloned().ok_or_else(|| {
+        Error::Request(
+            "this model has no score head; expected a reward, cost or classification model (LlamaForScore, \
+             LlamaForSequenceClassification)"
+                .to_string(),
+        )
+    })
+}

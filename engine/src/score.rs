@@ -1,0 +1,289 @@
+//! Scoring: whole conversations in, a score for every token out; the last token's is the conversation's.
+//!
+//! Conversations that begin alike share that beginning: it runs through the model once, and its keys and values are
+//! forked. Batches are ragged, so a conversation's scores do not depend on its company.
+
+use std::rc::Rc;
+
+use crate::backend::{Backend, DeviceInfo, Segments};
+use crate::config::ScoreFamily;
+use crate::generate::{Chat, DEFAULT_CONTEXT, PREFILL_ROWS};
+use crate::model::{LoadProgress, ScoreModel};
+use crate::prompt::{Message, Template, TemplateKind};
+use crate::tokenizer::Tokenizer;
+use crate::weights::{Checkpoint, Source};
+use crate::{Error, ModelConfig, Result};
+
+/// A score model with its tokenizer.
+pub struct Scorer<B: Backend> {
+    model: ScoreModel<B>,
+    tokenizer: Rc<Tokenizer>,
+    context: usize,
+    tokens_run: u64,
+}
+
+/// A conversation and the scores of its tokens.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Scored {
+    /// The conversation's tokens.
+    pub ids: Vec<u32>,
+    /// `[tokens, score_dim]`, normalised when the model asks for that.
+    pub scores: Vec<f32>,
+    /// Scores for each token.
+    pub score_dim: usize,
+    /// The first token that is not the prompt's: the answer begins here.
+    pub answer_start: usize,
+}
+
+impl Scored {
+    /// The scores of the whole conversation: the last token's.
+    pub fn end_score(&self) -> &[f32] {
+        self.scores.rchunks(self.score_dim.max(1)).next().unwrap_or_default()
+    }
+}
+
+impl<B: Backend> Scorer<B> {
+    /// Streams a score model onto the device. `context` is the most tokens of a conversation; by default the model's
+    /// own, at most 4096.
+    ///
+    /// # Errors
+    /// When the checkpoint is not a score model's; what the source, the checkpoint, the tokenizer or the device report.
+    pub async fn load<S: Source>(
+        backend: &B,
+        source: S,
+        context: Option<usize>,
+        progress: &mut dyn FnMut(LoadProgress),
+    ) -> Result<Self> {
+        let mut checkpoint = Checkpoint::open(source).await?;
+        // A head alone is refused before its tokenizer is missed.
+        let tokenizer = match checkpoint.config().is_head_alone() {
+            true => None,
+            false => Some(Tokenizer::from_files(&checkpoint.tokenizer_files().await?)?),
+        };
+        let model = ScoreModel::load(backend, &mut checkpoint, progress).await?;
+        let tokenizer = tokenizer.ok_or_else(|| Error::Request("this score model has no tokenizer".to_string()))?;
+        Self::new(model, Rc::new(tokenizer), context)
+    }
+
+    /// Loads a checkpoint of a score head alone onto the trunk of a chat model, which it then shares.
+    ///
+    /// # Errors
+    /// When the head was trained on another model; what the source, the checkpoint or the device report.
+    pub async fn load_beside<S: Source>(
+        chat: &Chat<B>,
+        source: S,
+        context: Option<usize>,
+        progress: &mut dyn FnMut(LoadProgress),
+    ) -> Result<Self> {
+        let mut checkpoint = Checkpoint::open(source).await?;
+        let model = ScoreModel::load_beside(chat.model().trunk().clone(), &mut checkpoint, progress).await?;
+        Self::new(model, chat.tokenizer().clone(), context)
+    }
+
+    fn new(model: ScoreModel<B>, tokenizer: Rc<Tokenizer>, context: Option<usize>) -> Result<Self> {
+        let longest = model.trunk().config().max_position_embeddings;
+        let context = context.unwrap_or(longest.min(DEFAULT_CONTEXT));
+        if context == 0 || context > longest {
+            return Err(Error::Request(format!(
+                "a context of {context} tokens was asked for; this model was made for 1 to {longest}"
+            )));
+        }
+        Ok(Self { model, tokenizer, context, tokens_run: 0 })
+    }
+
+    /// The model's sizes; of a head that shares a trunk, the trunk's.
+    pub fn config(&self) -> &ModelConfig {
+        self.model.trunk().config()
+    }
+
+    /// The model.
+    pub fn model(&self) -> &ScoreModel<B> {
+        &self.model
+    }
+
+    /// The model's tokenizer.
+    pub fn tokenizer(&self) -> &Rc<Tokenizer> {
+        &self.tokenizer
+    }
+
+    /// Where the model runs.
+    pub fn device(&self) -> DeviceInfo {
+        self.model.backend().device()
+    }
+
+    /// Most tokens of a conversation.
+    pub fn context(&self) -> usize {
+        self.context
+    }
+
+    /// Tokens that have been through the trunk.
+    pub fn tokens_run(&self) -> u64 {
+        self.tokens_run
+    }
+
+    /// The format `kind` for this model. [`TemplateKind::Auto`] is the model's own chat template; without one,
+    /// Safe-RLHF's conversation for its models, and the text as it is for others.
+    ///
+    /// # Errors
+    /// When the model's own chat template is not valid Jinja.
+    pub fn template(&self, kind: TemplateKind) -> Result<Template> {
+        let safe_rlhf = self.model.head().family == ScoreFamily::SafeRlhf;
+        let kind = match kind {
+            TemplateKind::Auto if self.tokenizer.chat_template().is_none() && safe_rlhf => TemplateKind::SafeRlhf,
+            kind => kind,
+        };
+        Template::new(kind, &self.tokenizer)
+    }
+
+    /// Scores several answers to one conversation, whose last message is the question. With `append_eos` the
+    /// tokenizer's EOS is written after each answer, as when Safe-RLHF's models were trained.
+    ///
+    /// # Errors
+    /// When the template refuses the conversation, one is longer than the context, or the device fails.
+    pub async fn score(
+        &mut self,
+        messages: &[Message],
+        answers: &[String],
+        template: &Template,
+        append_eos: bool,
+    ) -> Result<Vec<Scored>> {
+        let eos = match append_eos {
+            true => self.tokenizer.eos().and_then(|id| self.tokenizer.token(id)).ok_or_else(|| {
+                Error::Request("the model's tokenizer names no EOS to append; leave it out".to_string())
+            })?,
+            false => String::new(),
+        };
+        let prompt = template.render(messages)?;
+        let prompt_ids = self.tokenizer.encode(&prompt.text, prompt.add_special)?;
+        let mut conversations = Vec::with_capacity(answers.len());
+        for answer in answers {
+            let whole = template.render_answered(messages, answer, &eos)?;
+            conversations.push(self.tokenizer.encode(&whole.text, whole.add_special)?);
+        }
+        let mut scored = self.score_ids(conversations).await?;
+        for one in &mut scored {
+            one.answer_start = common_prefix(&prompt_ids, &one.ids);
+        }
+        Ok(scored)
+    }
+
+    /// Scores texts that are whole conversations already; the tokenizer adds BOS where it does.
+    ///
+    /// # Errors
+    /// When one is longer than the context, or the device fails.
+    pub async fn score_texts(&mut self, texts: &[String]) -> Result<Vec<Scored>> {
+        let conversations = texts.iter().map(|text| self.tokenizer.encode(text, true)).collect::<Result<_>>()?;
+        self.score_ids(conversations).await
+    }
+
+    /// Scores token sequences.
+    ///
+    /// # Errors
+    /// When one is empty, longer than the context or has an id outside the vocabulary, or the device fails.
+    pub async fn score_ids(&mut self, conversations: Vec<Vec<u32>>) -> Result<Vec<Scored>> {
+        for ids in &conversations {
+            self.check(ids)?;
+        }
+        let Some(longest) = conversations.iter().map(Vec::len).max() else { return Ok(Vec::new()) };
+        let first = &conversations[0];
+        let shared = conversations.iter().map(|ids| common_prefix(first, ids)).min().unwrap_or(0);
+
+        // Sequence 0 holds what is shared. The others come in turns, as many as a context's worth of tokens allows.
+        let forks = if conversations.len() == 1 { 0 } else { (self.context / longest).clamp(1, conversations.len()) };
+        let backend = self.model.backend().clone();
+        let (layers, heads) = (self.config().num_hidden_layers, self.model.trunk().heads());
+        let mut cache = backend.kv_cache(layers, heads, 1 + forks, longest)?;
+        let mut prefix = vec![Run { sequence: 0, ids: first[..shared].to_vec(), past: 0, scores: Vec::new() }];
+        self.run(&mut cache, &mut prefix).await?;
+        let prefix = prefix.pop().map(|run| run.scores).unwrap_or_default();
+
+        let mut scored = Vec::with_capacity(conversations.len());
+        for wave in conversations.chunks(forks.max(1)) {
+            let mut runs = Vec::with_capacity(wave.len());
+            for (index, ids) in wave.iter().enumerate() {
+                if ids.len() > shared {
+                    backend.cache_fork(&mut cache, 0, 1 + index, shared)?;
+                }
+                let rest = ids[shared..].to_vec();
+                runs.push(Run { sequence: 1 + index, ids: rest, past: shared, scores: prefix.clone() });
+            }
+            self.run(&mut cache, &mut runs).await?;
+            for (ids, run) in wave.iter().zip(runs) {
+                let mut scores = run.scores;
+                let head = self.model.head();
+                if head.do_normalize {
+                    head.normalize(&mut scores);
+                }
+                scored.push(Scored { ids: ids.clone(), scores, score_dim: head.score_dim, answer_start: 0 });
+            }
+        }
+        Ok(scored)
+    }
+
+    /// Runs sequences through the model side by side, some rows at a time.
+    async fn run(&mut self, cache: &mut B::KvCache, runs: &mut [Run]) -> Result<()> {
+        let backend = self.model.backend().clone();
+        let score_dim = self.model.head().score_dim;
+        let (mut run, mut done) = (0, 0);
+        while run < runs.len() {
+            let mut batch = Vec::new();
+            let mut segments = Segments::default();
+            let mut owners = Vec::new();
+            while run < runs.len() && batch.len() < PREFILL_ROWS {
+                let Run { sequence, ids, past, .. } = &runs[run];
+                let count = (ids.len() - done).min(PREFILL_ROWS - batch.len());
+                segments.push(count, past + done, *sequence);
+                batch.extend_from_slice(&ids[done..done + count]);
+                owners.push((run, count));
+                done += count;
+                if done == ids.len() {
+                    (run, done) = (run + 1, 0);
+                }
+            }
+            if batch.is_empty() {
+                continue;
+            }
+            let scores = self.model.forward(&backend.tokens(&batch)?, &segments, Some(cache))?;
+            let scores = backend.read(&scores).await?;
+            self.tokens_run += batch.len() as u64;
+            let mut rows = scores.chunks(score_dim);
+            for (owner, count) in owners {
+                runs[owner].scores.extend(rows.by_ref().take(count).flatten());
+            }
+        }
+        Ok(())
+    }
+
+    fn check(&self, ids: &[u32]) -> Result<()> {
+        let vocab = self.config().vocab_size;
+        if let Some(id) = ids.iter().find(|id| **id as usize >= vocab) {
+            return Err(Error::Request(format!(
+                "token id {id} is outside the model's vocabulary of {vocab}; the tokenizer does not belong to this model"
+            )));
+        }
+        if ids.is_empty() || ids.len() > self.context {
+            return Err(Error::Request(format!(
+                "a conversation has {} tokens; expected 1 to {}, the context of this model",
+                ids.len(),
+                self.context
+            )));
+        }
+        Ok(())
+    }
+}
+
+/// A sequence on its way through the model.
+struct Run {
+    /// Which of the cache's.
+    sequence: usize,
+    /// The tokens to run.
+    ids: Vec<u32>,
+    /// Tokens that the cache holds of it.
+    past: usize,
+    /// Of the tokens so far, those in the cache included.
+    scores: Vec<f32>,
+}
+
+fn common_prefix(a: &[u32], b: &[u32]) -> usize {
+    a.iter().zip(b).take_while(|(a, b)| a == b).count()
+}
