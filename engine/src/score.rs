@@ -22,6 +22,15 @@ pub struct Scorer<B: Backend> {
     tokens_run: u64,
 }
 
+/// A conversation to score.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Conversation {
+    /// Its tokens.
+    pub ids: Vec<u32>,
+    /// The first token that is not the prompt's.
+    pub answer_start: usize,
+}
+
 /// A conversation and the scores of its tokens.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Scored {
@@ -147,6 +156,24 @@ impl<B: Backend> Scorer<B> {
         template: &Template,
         append_eos: bool,
     ) -> Result<Vec<Scored>> {
+        let mut conversations = Vec::with_capacity(answers.len());
+        for answer in answers {
+            conversations.push(self.conversation(messages, answer, template, append_eos)?);
+        }
+        self.score_conversations(conversations).await
+    }
+
+    /// The tokens of `messages` and `answer` as [`Scorer::score`] scores them.
+    ///
+    /// # Errors
+    /// When the template refuses the conversation, or it is longer than the context.
+    pub fn conversation(
+        &self,
+        messages: &[Message],
+        answer: &str,
+        template: &Template,
+        append_eos: bool,
+    ) -> Result<Conversation> {
         let eos = match append_eos {
             true => self.tokenizer.eos().and_then(|id| self.tokenizer.token(id)).ok_or_else(|| {
                 Error::Request("the model's tokenizer names no EOS to append; leave it out".to_string())
@@ -154,26 +181,33 @@ impl<B: Backend> Scorer<B> {
             false => String::new(),
         };
         let prompt = template.render(messages)?;
-        let prompt_ids = self.tokenizer.encode(&prompt.text, prompt.add_special)?;
-        let mut conversations = Vec::with_capacity(answers.len());
-        for answer in answers {
-            let whole = template.render_answered(messages, answer, &eos)?;
-            conversations.push(self.tokenizer.encode(&whole.text, whole.add_special)?);
-        }
-        let mut scored = self.score_ids(conversations).await?;
-        for one in &mut scored {
-            one.answer_start = common_prefix(&prompt_ids, &one.ids);
-        }
-        Ok(scored)
+        let prompt = self.tokenizer.encode(&prompt.text, prompt.add_special)?;
+        let whole = template.render_answered(messages, answer, &eos)?;
+        let ids = self.tokenizer.encode(&whole.text, whole.add_special)?;
+        self.check(&ids)?;
+        Ok(Conversation { answer_start: common_prefix(&prompt, &ids), ids })
     }
 
-    /// Scores texts that are whole conversations already; the tokenizer adds BOS where it does.
+    /// The tokens of a text that is a whole conversation already; the tokenizer adds BOS where it does.
     ///
     /// # Errors
-    /// When one is longer than the context, or the device fails.
-    pub async fn score_texts(&mut self, texts: &[String]) -> Result<Vec<Scored>> {
-        let conversations = texts.iter().map(|text| self.tokenizer.encode(text, true)).collect::<Result<_>>()?;
-        self.score_ids(conversations).await
+    /// When it is longer than the context.
+    pub fn text(&self, text: &str) -> Result<Conversation> {
+        let ids = self.tokenizer.encode(text, true)?;
+        self.check(&ids)?;
+        Ok(Conversation { ids, answer_start: 0 })
+    }
+
+    /// Scores conversations.
+    ///
+    /// # Errors
+    /// As [`Scorer::score_ids`].
+    pub async fn score_conversations(&mut self, conversations: Vec<Conversation>) -> Result<Vec<Scored>> {
+        let starts: Vec<usize> = conversations.iter().map(|conversation| conversation.answer_start).collect();
+        let ids = conversations.into_iter().map(|conversation| conversation.ids).collect();
+        let mut scored = self.score_ids(ids).await?;
+        scored.iter_mut().zip(starts).for_each(|(scored, start)| scored.answer_start = start);
+        Ok(scored)
     }
 
     /// Scores token sequences.

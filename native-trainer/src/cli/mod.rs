@@ -10,6 +10,10 @@ mod options;
 mod pack;
 mod plan;
 mod progress;
+mod rank;
+mod score;
+mod score_rows;
+mod scorer;
 mod tokenize;
 
 use std::io::ErrorKind;
@@ -19,7 +23,7 @@ use clap::{Parser, Subcommand};
 
 use crate::{Error, Result};
 
-/// Chat with, inspect and pack LLaMA-family models.
+/// Chat with, score with, inspect and pack LLaMA-family models.
 #[derive(Debug, Parser)]
 #[command(name = "paddock", version)]
 struct CommandLine {
@@ -32,6 +36,8 @@ enum Command {
     Generate(generate::Generate),
     Chat(chat::Chat),
     Inspect(inspect::Inspect),
+    Score(Box<score::Score>),
+    Rank(Box<rank::Rank>),
     Pack(pack::Pack),
     Tokenize(tokenize::Tokenize),
 }
@@ -54,6 +60,8 @@ fn run(command: Command) -> Result<()> {
         Command::Generate(generate) => generate.run(),
         Command::Chat(chat) => chat.run(),
         Command::Inspect(inspect) => inspect.run(),
+        Command::Score(score) => score.run(),
+        Command::Rank(rank) => rank.run(),
         Command::Pack(pack) => pack.run(),
         Command::Tokenize(tokenize) => tokenize.run(),
     }

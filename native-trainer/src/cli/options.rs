@@ -1,6 +1,6 @@
 //! Flags that several subcommands share.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use clap::Args;
@@ -31,7 +31,12 @@ pub(super) struct ModelOptions {
 impl ModelOptions {
     /// Loads the model onto `backend`, with progress on stderr.
     pub async fn load<B: Backend>(&self, backend: &B) -> Result<Chat<B>> {
-        let source = FolderSource::open(&self.model)?;
+        self.load_from(&self.model, backend).await
+    }
+
+    /// Loads the model at `path` in the same way.
+    pub async fn load_from<B: Backend>(&self, path: &Path, backend: &B) -> Result<Chat<B>> {
+        let source = FolderSource::open(path)?;
         let mut progress = ProgressLine::new("loading");
         Ok(Chat::load(backend, source, self.context, &mut |at| progress.update(at)).await?)
     }

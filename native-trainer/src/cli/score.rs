@@ -1,0 +1,287 @@
+//! `paddock score`: what a reward or cost model thinks of answers.
+
+use std::fs::File;
+use std::io::{self, BufRead, BufReader, IsTerminal, Write};
+use std::path::{Path, PathBuf};
+
+use clap::Args;
+use paddock_engine::backend::Backend;
+use paddock_engine::prompt::{Message, Role, Template, TemplateKind};
+use paddock_engine::score::{Conversation, Scored, Scorer};
+use serde_json::{Map, Value, json};
+
+use super::console;
+use super::device::Device;
+use super::options::ModelOptions;
+use super::score_rows::Row;
+use super::scorer::{self, end_score, token_scores};
+use crate::{Error, Result};
+
+/// Lines with one conversation each that are scored together.
+const ROWS_TOGETHER: usize = 16;
+
+/// Score answers with a reward or cost model
+#[derive(Debug, Args)]
+pub(super) struct Score {
+    #[command(flatten)]
+    model: ModelOptions,
+    /// The chat model whose trunk the score head uses, where the model at --model is a head alone
+    #[arg(long, value_name = "PATH")]
+    trunk: Option<PathBuf>,
+    /// The question
+    #[arg(long, value_name = "TEXT", requires = "response", required_unless_present = "input")]
+    prompt: Option<String>,
+    /// An answer to it; may be repeated
+    #[arg(long, value_name = "TEXT", requires = "prompt")]
+    response: Vec<String>,
+    /// Conversations to score, one JSON object a line; - is standard input
+    #[arg(long, value_name = "FILE", conflicts_with_all = ["prompt", "response"])]
+    input: Option<PathBuf>,
+    /// How a conversation becomes text: auto (the model's own chat template, else Safe-RLHF's for its models),
+    /// safe-rlhf, alpaca, none
+    #[arg(long, default_value_t = TemplateKind::Auto, value_name = "NAME")]
+    template: TemplateKind,
+    /// Write the tokenizer's EOS after each answer, as in the training of Safe-RLHF's models
+    #[arg(long)]
+    append_eos: bool,
+    /// Print the score after each token, too
+    #[arg(long)]
+    per_token: bool,
+    /// Print one JSON object for each line of the input (or for the prompt) instead of a table
+    #[arg(long)]
+    json: bool,
+}
+
+impl Score {
+    pub fn run(&self) -> Result<()> {
+        match self.model.device.open()? {
+            Device::Cpu(cpu) => pollster::block_on(self.score(&cpu)),
+            Device::Wgpu(gpu) => pollster::block_on(self.score(&gpu)),
+        }
+    }
+
+    async fn score<B: Backend>(&self, backend: &B) -> Result<()> {
+        let mut lines = self.input.as_deref().map(open).transpose()?;
+        let chat = match &self.trunk {
+            Some(path) => Some(self.model.load_from(path, backend).await?),
+            None => None,
+        };
+        let scorer = scorer::load(backend, &self.model.model, self.model.context, chat.as_ref()).await?;
+        let template = scorer.template(self.template)?;
+        let mut run = Run { options: self, scorer, template, waiting: Vec::new(), lines: 0, bad: 0 };
+        match &mut lines {
+            Some(lines) => run.lines(lines).await,
+            None => {
+                let prompt = self.prompt.clone().unwrap_or_default();
+                let row = json!({ "prompt": prompt, "responses": self.response });
+                let messages = vec![Message::new(Role::User, prompt)];
+                run.answers(1, row, &messages, &self.response).await
+            }
+        }
+    }
+}
+
+/// The lines of a file or of standard input.
+fn open(path: &Path) -> Result<Box<dyn BufRead>> {
+    if path == Path::new("-") {
+        return Ok(Box::new(io::stdin().lock()));
+    }
+    Ok(Box::new(BufReader::new(File::open(path).map_err(Error::path("read", path))?)))
+}
+
+/// A line whose one conversation waits for company.
+struct Waiting {
+    line: usize,
+    row: Value,
+    conversation: Conversation,
+}
+
+struct Run<'a, B: Backend> {
+    options: &'a Score,
+    scorer: Scorer<B>,
+    template: Template,
+    waiting: Vec<Waiting>,
+    lines: usize,
+    bad: usize,
+}
+
+impl<B: Backend> Run<'_, B> {
+    async fn lines(&mut self, lines: &mut dyn BufRead) -> Result<()> {
+        let mut line = String::new();
+        loop {
+            line.clear();
+            let read = lines.read_line(&mut line);
+            if read.map_err(|error| Error::Request(format!("cannot read the input: {error}")))? == 0 {
+                break;
+            }
+            self.lines += 1;
+            if !line.trim().is_empty() {
+                self.line(&line).await?;
+            }
+        }
+        self.flush().await?;
+        match self.bad {
+            0 => Ok(()),
+            bad => Err(Error::Request(format!("{bad} of {} lines could not be scored", self.lines))),
+        }
+    }
+
+    async fn line(&mut self, line: &str) -> Result<()> {
+        let number = self.lines;
+        let parsed = serde_json::from_str::<Value>(line).map_err(|error| format!("it is not JSON ({error})"));
+        let row = match parsed.and_then(|value| Row::parse(&value).map(|row| (row, value))) {
+            Ok(row) => row,
+            Err(problem) => {
+                self.refuse(number, &problem);
+                return Ok(());
+            }
+        };
+        let append_eos = self.options.append_eos;
+        let (conversation, row) = match row {
+            (Row::Answers { messages, answers }, row) => {
+                self.flush().await?;
+                // A conversation that does not fit is this line's fault; a lost device is not.
+                return match self.answers(number, row, &messages, &answers).await {
+                    Err(Error::Engine(error @ paddock_engine::Error::Request(_))) => {
+                        self.refuse(number, &error.to_string());
+                        Ok(())
+                    }
+                    result => result,
+                };
+            }
+            (Row::Answer { messages, answer }, row) => {
+                (self.scorer.conversation(&messages, &answer, &self.template, append_eos), row)
+            }
+            (Row::Text(text), row) => (self.scorer.text(&text), row),
+        };
+        match conversation {
+            Ok(conversation) => self.waiting.push(Waiting { line: number, row, conversation }),
+            Err(error) => self.refuse(number, &error.to_string()),
+        }
+        if self.waiting.len() >= ROWS_TOGETHER { self.flush().await } else { Ok(()) }
+    }
+
+    /// Scores and prints the lines that wait.
+    async fn flush(&mut self) -> Result<()> {
+        let (mut rows, mut conversations) = (Vec::new(), Vec::new());
+        for Waiting { line, row, conversation } in self.waiting.drain(..) {
+            rows.push((line, row));
+            conversations.push(conversation);
+        }
+        let scored = self.scorer.score_conversations(conversations).await?;
+        for ((line, row), scored) in rows.into_iter().zip(scored) {
+            if self.options.json {
+                self.print_json(row, |of| of(&scored))?;
+            } else {
+                self.print_table(line, &[scored])?;
+            }
+        }
+        self.progress();
+        Ok(())
+    }
+
+    /// Scores and prints several answers to one question.
+    async fn answers(&mut self, line: usize, row: Value, messages: &[Message], answers: &[String]) -> Result<()> {
+        let scored = self.scorer.score(messages, answers, &self.template, self.options.append_eos).await?;
+        if self.options.json {
+            self.print_json(row, |of| scored.iter().map(of).collect())?;
+        } else {
+            self.print_table(line, &scored)?;
+        }
+        self.progress();
+        Ok(())
+    }
+
+    /// The line's own fields and the scores; lists, where the line has several answers.
+    fn print_json(&self, row: Value, each: impl Fn(&dyn Fn(&Scored) -> Value) -> Value) -> Result<()> {
+        let mut object = match row {
+            Value::Object(object) => object,
+            _ => Map::new(),
+        };
+        object.insert("end_score".to_string(), each(&end_score));
+        if self.options.per_token {
+            object.insert("scores".to_string(), each(&token_scores));
+            object.insert("ids".to_string(), each(&|scored| json!(scored.ids)));
+            object.insert("tokens".to_string(), each(&|scored| json!(self.tokens(scored))));
+        }
+        let mut output = io::stdout().lock();
+        serde_json::to_writer(&mut output, &object).map_err(io::Error::from)?;
+        writeln!(output)?;
+        Ok(())
+    }
+
+    /// A line for each answer: its rank, its score, how it begins; with --per-token, a line for each token.
+    fn print_table(&self, line: usize, scored: &[Scored]) -> Result<()> {
+        let mut output = io::stdout().lock();
+        if self.options.input.is_some() {
+            writeln!(output, "line {line}")?;
+        }
+        writeln!(output, "{:>4}  {:>9}  answer", "rank", "score")?;
+        for (scored, rank) in scored.iter().zip(ranks(scored)) {
+            let answer = self.scorer.tokenizer().decode(&scored.ids[scored.answer_start..], false)?;
+            writeln!(output, "{rank:>4}  {:>9}  {}", numbers(scored.end_score()), beginning(&answer))?;
+            if self.options.per_token {
+                let tokens = self.tokens(scored);
+                for (token, scores) in tokens.iter().zip(scored.scores.chunks(scored.score_dim.max(1))) {
+                    writeln!(output, "      {:>9}    {token}", numbers(scores))?;
+                }
+            }
+        }
+        Ok(())
+    }
+
+    fn tokens(&self, scored: &Scored) -> Vec<String> {
+        scored.ids.iter().map(|id| self.scorer.tokenizer().token(*id).unwrap_or_default()).collect()
+    }
+
+    fn refuse(&mut self, line: usize, problem: &str) {
+        self.bad += 1;
+        console::note(format_args!("line {line}: {problem}"));
+    }
+
+    /// How far a file is, where somebody watches and the scores go elsewhere.
+    fn progress(&self) {
+        if self.options.input.is_some() && io::stderr().is_terminal() && !io::stdout().is_terminal() {
+            let _ = write!(io::stderr(), "\r\x1b[K{} lines scored", self.lines - self.bad);
+        }
+    }
+}
+
+/// The place of each by its first end score, 1 for the highest; equal scores share one.
+pub(super) fn ranks(scored: &[Scored]) -> Vec<usize> {
+    let first = |scored: &Scored| scored.end_score().first().copied().unwrap_or(f32::NEG_INFINITY);
+    scored.iter().map(|one| 1 + scored.iter().filter(|other| first(other) > first(one)).count()).collect()
+}
+
+/// Scores for people.
+pub(super) fn numbers(scores: &[f32]) -> String {
+    let scores: Vec<String> = scores.iter().map(|score| format!("{score:.4}")).collect();
+    scores.join(" ")
+}
+
+/// The beginning of an answer, on one line.
+pub(super) fn beginning(text: &str) -> String {
+    const LENGTH: usize = 60;
+    let line = text.split_whitespace().collect::<Vec<_>>().join(" ");
+    match line.char_indices().nth(LENGTH) {
+        Some((end, _)) => format!("{}…", &line[..end]),
+        None => line,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn equal_scores_share_a_rank() {
+        let scored = |score: f32| Scored { ids: vec![1], scores: vec![0.0, score], score_dim: 1, answer_start: 0 };
+        assert_eq!(ranks(&[0.5, 2.0, 0.5, -1.0].map(scored)), [2, 1, 2, 4]);
+    }
+
+    #[test]
+    fn long_answers_are_cut_between_characters() {
+        assert_eq!(beginning("a\n b"), "a b");
+        assert_eq!(beginning(&"ü".repeat(80)), format!("{}…", "ü".repeat(60)));
+    }
+}

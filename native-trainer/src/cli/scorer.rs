@@ -1,0 +1,47 @@
+//! A score model, as several subcommands load it.
+
+use std::path::Path;
+
+use paddock_engine::backend::Backend;
+use paddock_engine::generate::Chat;
+use paddock_engine::score::{Scored, Scorer};
+use paddock_engine::weights::Checkpoint;
+use serde_json::{Value, json};
+
+use super::progress::ProgressLine;
+use crate::Result;
+use crate::weights::FolderSource;
+
+/// Loads the score model at `path`; a head alone goes onto the trunk of `chat`.
+pub(super) async fn load<B: Backend>(
+    backend: &B,
+    path: &Path,
+    context: Option<usize>,
+    chat: Option<&Chat<B>>,
+) -> Result<Scorer<B>> {
+    let source = || FolderSource::open(path);
+    let mut progress = ProgressLine::new("loading");
+    let mut update = |at| progress.update(at);
+    let head_alone = Checkpoint::open(source()?).await?.config().is_head_alone();
+    Ok(match chat.filter(|_| head_alone) {
+        Some(chat) => Scorer::load_beside(chat, source()?, context, &mut update).await?,
+        None => Scorer::load(backend, source()?, context, &mut update).await?,
+    })
+}
+
+/// A number when the model gives one score, else a list.
+pub(super) fn end_score(scored: &Scored) -> Value {
+    score(scored.end_score())
+}
+
+/// The scores of every token, each as [`end_score`] writes it.
+pub(super) fn token_scores(scored: &Scored) -> Value {
+    scored.scores.chunks(scored.score_dim.max(1)).map(score).collect()
+}
+
+fn score(scores: &[f32]) -> Value {
+    match scores {
+        [one] => json!(one),
+        several => json!(several),
+    }
+}
