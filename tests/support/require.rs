@@ -6,7 +6,8 @@ use std::path::PathBuf;
 
 use paddock_engine::backend::Wgpu;
 
-/// Says on standard error that the running test is skipped, and why. `what` is `gpu`, `browser` or `model`.
+/// Says on standard error that the running test is skipped, and why. `what` is `gpu`, `browser`, `model` or
+/// `llama-tokenizer`.
 ///
 /// # Panics
 /// When `PADDOCK_REQUIRE` (a comma-separated list; `cargo xtask test` sets it) contains `what`.

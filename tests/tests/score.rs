@@ -5,11 +5,12 @@ use std::path::PathBuf;
 
 use paddock_engine::backend::{Backend, Cpu};
 use paddock_engine::generate::Chat;
-use paddock_engine::prompt::{Message, Role, TemplateKind};
+use paddock_engine::prompt::{Message, Role, Template, TemplateKind};
 use paddock_engine::score::{Scored, Scorer};
+use paddock_engine::tokenizer::{Tokenizer, TokenizerFiles};
 use paddock_engine::weights::MemorySource;
 use paddock_tests::{
-    block_on, expected_tensor, fixture_folders, fixture_source, fixtures, folder_source, gpu, largest_difference,
+    block_on, expected_tensor, fixture_folders, fixture_source, fixtures, folder_source, gpu, largest_difference, skip,
 };
 use serde::Deserialize;
 use serde_json::{Value, json};
@@ -145,6 +146,51 @@ fn an_answer_begins_where_the_prompt_ends() {
             assert_eq!(rest, format!("{answer}</s>"));
         }
     });
+}
+
+/// The example of beaver-7b-v1.0-reward's model card: its text, and its 28 ids by LLaMA's own tokenizer.
+const CARD: &str = "BEGINNING OF CONVERSATION: USER: hello ASSISTANT:Hello! How can I help you today?";
+const CARD_IDS: [u32; 28] = [
+    1, 22815, 29940, 4214, 8079, 8707, 5348, 29903, 8098, 29901, 3148, 1001, 29901, 22172, 319, 1799, 9047, 13566,
+    29901, 10994, 29991, 1128, 508, 306, 1371, 366, 9826, 29973,
+];
+
+#[test]
+fn the_conversation_of_the_card() {
+    let tokenizer = tokenizer(&fixture_source("score"));
+    let template = Template::new(TemplateKind::SafeRlhf, &tokenizer).unwrap();
+    let answered = |tokenizer| {
+        let messages = [Message::new(Role::User, "hello")];
+        let whole = template.render_answered(&messages, "Hello! How can I help you today?", "").unwrap();
+        assert_eq!((whole.text.as_str(), whole.add_special), (CARD, true));
+        Tokenizer::encode(tokenizer, &whole.text, whole.add_special).unwrap()
+    };
+    answered(&tokenizer);
+    match std::env::var_os("PADDOCK_LLAMA_TOKENIZER") {
+        Some(folder) => {
+            let llama = self::tokenizer(&folder_source(folder.as_ref()));
+            assert_eq!(answered(&llama), CARD_IDS);
+        }
+        None => skip(
+            "llama-tokenizer",
+            "PADDOCK_LLAMA_TOKENIZER does not name a folder with LLaMA's tokenizer.json or tokenizer.model",
+        ),
+    }
+}
+
+/// The tokenizer among the files of a folder, whose weights are not looked at.
+fn tokenizer(source: &MemorySource) -> Tokenizer {
+    let file = |name: &str| source.files.get(name).cloned();
+    let config = file("tokenizer_config.json").map(|bytes| serde_json::from_slice(&bytes).unwrap());
+    let files = match file("tokenizer.json") {
+        Some(tokenizer) => TokenizerFiles::Json { tokenizer, config, chat_template: None },
+        None => TokenizerFiles::SentencePiece {
+            model: file("tokenizer.model").expect("tokenizer.json or tokenizer.model"),
+            added_tokens: None,
+            config,
+        },
+    };
+    Tokenizer::from_files(&files).unwrap()
 }
 
 #[test]
