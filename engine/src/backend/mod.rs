@@ -168,6 +168,12 @@ pub trait Backend: Clone + 'static {
         1
     }
 
+    /// Rows of a prompt that should pass through the model between two waits: enough to keep the device busy, few
+    /// enough for a person who wants to stop to wait for.
+    fn rows_per_round_trip(&self) -> usize {
+        64
+    }
+
     /// Called by the model before each block (`index` from 0) and once more after the last. A backend may submit the
     /// work encoded so far.
     fn enter_block(&self, _index: usize) -> Result<()> {

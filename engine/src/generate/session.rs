@@ -4,7 +4,7 @@ use crate::backend::{Backend, Sampling, Segments};
 use crate::model::CausalLm;
 use crate::{Error, Result};
 
-/// Rows of a prompt that go through the model at a time; bounds the memory of activations.
+/// Most rows of prompts that go through the model at a time; bounds the memory of activations.
 pub(crate) const PREFILL_ROWS: usize = 256;
 
 /// A model with one sequence.
@@ -161,7 +161,7 @@ impl<B: Backend> Session<B> {
     /// Runs the next rows of the prompt; gives the residual stream of the last one.
     fn run_unread(&mut self) -> Result<B::Tensor> {
         let backend = self.model.backend().clone();
-        let rows = self.unread.len().min(PREFILL_ROWS);
+        let rows = self.unread.len().min(backend.rows_per_round_trip());
         let tokens = backend.tokens(&self.unread[..rows])?;
         let segments = Segments::continuation(rows, self.cached.len(), 0);
         let hidden = self.model.trunk().forward(&tokens, &segments, Some(&mut self.cache))?;

@@ -38,6 +38,7 @@ use self::buffers::Buffer;
 use self::device::Context;
 use super::{Backend, DeviceInfo, DeviceKind, HeadLayout, Sampling, Segments, WeightPart};
 use crate::Result;
+use crate::generate::PREFILL_ROWS;
 
 /// Computes on a GPU. Cloning clones the handle.
 #[derive(Clone)]
@@ -148,6 +149,13 @@ impl Backend for Wgpu {
         match self.0.info.kind {
             DeviceKind::Gpu => 8,
             _ => 1,
+        }
+    }
+
+    fn rows_per_round_trip(&self) -> usize {
+        match self.0.info.kind {
+            DeviceKind::Gpu => PREFILL_ROWS,
+            _ => PREFILL_ROWS / 4,
         }
     }
 
