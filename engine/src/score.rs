@@ -18,6 +18,8 @@ use crate::{Error, ModelConfig, Result};
 pub struct Scorer<B: Backend> {
     model: ScoreModel<B>,
     tokenizer: Rc<Tokenizer>,
+    /// What [`TemplateKind::Auto`] means for this model.
+    template: TemplateKind,
     context: usize,
     tokens_run: u64,
 }
@@ -71,7 +73,7 @@ impl<B: Backend> Scorer<B> {
         };
         let model = ScoreModel::load(backend, &mut checkpoint, progress).await?;
         let tokenizer = tokenizer.ok_or_else(|| Error::Request("this score model has no tokenizer".to_string()))?;
-        Self::new(model, Rc::new(tokenizer), context)
+        Self::new(model, Rc::new(tokenizer), checkpoint.template(), context)
     }
 
     /// Loads a checkpoint of a score head alone onto the trunk of a chat model, which it then shares.
@@ -86,10 +88,15 @@ impl<B: Backend> Scorer<B> {
     ) -> Result<Self> {
         let mut checkpoint = Checkpoint::open(source).await?;
         let model = ScoreModel::load_beside(chat.model().trunk().clone(), &mut checkpoint, progress).await?;
-        Self::new(model, chat.tokenizer().clone(), context)
+        Self::new(model, chat.tokenizer().clone(), checkpoint.template(), context)
     }
 
-    fn new(model: ScoreModel<B>, tokenizer: Rc<Tokenizer>, context: Option<usize>) -> Result<Self> {
+    fn new(
+        model: ScoreModel<B>,
+        tokenizer: Rc<Tokenizer>,
+        template: TemplateKind,
+        context: Option<usize>,
+    ) -> Result<Self> {
         let longest = model.trunk().config().max_position_embeddings;
         let context = context.unwrap_or(longest.min(DEFAULT_CONTEXT));
         if context == 0 || context > longest {
@@ -97,7 +104,7 @@ impl<B: Backend> Scorer<B> {
                 "a context of {context} tokens was asked for; this model was made for 1 to {longest}"
             )));
         }
-        Ok(Self { model, tokenizer, context, tokens_run: 0 })
+        Ok(Self { model, tokenizer, template, context, tokens_run: 0 })
     }
 
     /// The model's sizes; of a head that shares a trunk, the trunk's.
@@ -130,14 +137,14 @@ impl<B: Backend> Scorer<B> {
         self.tokens_run
     }
 
-    /// The format `kind` for this model. [`TemplateKind::Auto`] is the model's own chat template; without one,
-    /// Safe-RLHF's conversation for its models, and the text as it is for others.
+    /// The format `kind` for this model. [`TemplateKind::Auto`] is what its pack says, else the model's own chat
+    /// template; without one, Safe-RLHF's conversation for its models, and the text as it is for others.
     ///
     /// # Errors
     /// When the model's own chat template is not valid Jinja.
     pub fn template(&self, kind: TemplateKind) -> Result<Template> {
         let safe_rlhf = self.model.head().family == ScoreFamily::SafeRlhf;
-        let kind = match kind {
+        let kind = match kind.or(self.template) {
             TemplateKind::Auto if self.tokenizer.chat_template().is_none() && safe_rlhf => TemplateKind::SafeRlhf,
             kind => kind,
         };

@@ -5,7 +5,9 @@ use std::collections::BTreeMap;
 use std::ops::Range;
 use std::rc::Rc;
 
-use paddock_engine::prompt::TemplateKind;
+use paddock_engine::backend::Cpu;
+use paddock_engine::generate::Chat;
+use paddock_engine::prompt::{Message, Role, TemplateKind, alpaca_prompt};
 use paddock_engine::tokenizer::{Tokenizer, TokenizerFiles};
 use paddock_engine::weights::manifest::{MANIFEST, Manifest, SHARD_BYTES};
 use paddock_engine::weights::pack::{PackOptions, PackPlan, PackSink, Quantize, pack};
@@ -47,6 +49,10 @@ fn open<S: Source>(source: S) -> Result<Checkpoint<S>> {
 }
 
 fn packed(source: MemorySource, quantize: Quantize) -> MemorySource {
+    packed_for(source, quantize, TemplateKind::Auto)
+}
+
+fn packed_for(source: MemorySource, quantize: Quantize, template: TemplateKind) -> MemorySource {
     let mut checkpoint = open(source).unwrap();
     let tokenizer = match block_on(checkpoint.tokenizer_files()) {
         Ok(files) => files,
@@ -54,7 +60,7 @@ fn packed(source: MemorySource, quantize: Quantize) -> MemorySource {
         Err(_) => block_on(open(fixture_source(MODEL)).unwrap().tokenizer_files()).unwrap(),
     };
     let tokenizer = Tokenizer::from_files(&tokenizer).unwrap();
-    let options = PackOptions { name: "tiny".into(), template: TemplateKind::Alpaca };
+    let options = PackOptions { name: "tiny".into(), template };
     let plan = PackPlan::new(&checkpoint, quantize).unwrap();
     let mut sink = Memory::default();
     let mut written = 0;
@@ -93,6 +99,25 @@ fn a_kept_model_is_the_same_bit_for_bit() {
         }
         block_on(pack.finish()).unwrap();
     }
+}
+
+#[test]
+fn a_pack_s_prompt_format_is_what_auto_means() {
+    let pack = packed_for(fixture_source(MODEL), Quantize::Keep, TemplateKind::Alpaca);
+    let packed_again = packed(pack.clone(), Quantize::Keep);
+    let other = packed_for(pack.clone(), Quantize::Keep, TemplateKind::SafeRlhf);
+    let prompts = |source: MemorySource| {
+        let chat = block_on(Chat::load(&Cpu::with_threads(1), source, None, &mut |_| {})).unwrap();
+        let question = [Message::new(Role::User, "Why?")];
+        [TemplateKind::Auto, TemplateKind::None]
+            .map(|kind| chat.template(kind).unwrap().render(&question).unwrap().text)
+    };
+    for source in [pack, packed_again] {
+        assert_eq!(prompts(source), [alpaca_prompt("Why?", None), "Why?".to_string()]);
+    }
+    assert!(prompts(other)[0].contains("USER: Why?"));
+    assert_eq!(prompts(packed(fixture_source(MODEL), Quantize::Keep))[0], "Why?");
+    assert_eq!(open(fixture_source(MODEL)).unwrap().template(), TemplateKind::Auto);
 }
 
 #[test]

@@ -6,7 +6,7 @@ use paddock_engine::Result;
 use paddock_engine::backend::{Backend, Cpu, Wgpu, wgpu};
 use paddock_engine::generate::{Chat, GenerateOptions, Step};
 use paddock_engine::model::LoadProgress;
-use paddock_engine::prompt::{Message, Template, TemplateKind};
+use paddock_engine::prompt::{Message, TemplateKind};
 
 use super::gpu;
 use super::scope::{Stop, heap_bytes, next_turn, now, post};
@@ -79,7 +79,7 @@ async fn answer<B: Backend>(
     stop: &Stop,
 ) -> Result<Summary> {
     let mut pace = AnswerPace::new(now());
-    let template = Template::new(template, chat.tokenizer())?;
+    let template = chat.template(template)?;
     chat.begin(messages, &template, options).await?;
     let finish_reason = loop {
         if stop.asked() {

@@ -7,7 +7,7 @@ use super::draft::Draft;
 use super::{Answer, FinishReason, GenerateOptions, Prefilled, Session, Step};
 use crate::backend::{Backend, DeviceInfo};
 use crate::model::{CausalLm, LoadProgress};
-use crate::prompt::{Message, Role, Template};
+use crate::prompt::{Message, Role, Template, TemplateKind};
 use crate::tokenizer::Tokenizer;
 use crate::weights::{Checkpoint, Source};
 use crate::{Error, ModelConfig, Result};
@@ -19,6 +19,8 @@ pub(crate) const DEFAULT_CONTEXT: usize = 4096;
 pub struct Chat<B: Backend> {
     session: Session<B>,
     tokenizer: Rc<Tokenizer>,
+    /// What [`TemplateKind::Auto`] means for this model.
+    template: TemplateKind,
     end_ids: Vec<u32>,
     generation: Option<Generation<B>>,
     candidates: Option<Candidates<B>>,
@@ -48,7 +50,7 @@ impl<B: Backend> Chat<B> {
         let mut checkpoint = Checkpoint::open(source).await?;
         let tokenizer = Tokenizer::from_files(&checkpoint.tokenizer_files().await?)?;
         let model = CausalLm::load(backend, &mut checkpoint, progress).await?;
-        Self::new(model, tokenizer, context)
+        Ok(Self { template: checkpoint.template(), ..Self::new(model, tokenizer, context)? })
     }
 
     /// A chat with a model that is loaded already.
@@ -66,7 +68,8 @@ impl<B: Backend> Chat<B> {
         let mut end_ids = model.config().eos_token_ids.clone();
         end_ids.extend(tokenizer.eos().filter(|id| !end_ids.contains(id)));
         let session = Session::new(model, context)?;
-        Ok(Self { session, tokenizer: Rc::new(tokenizer), end_ids, generation: None, candidates: None })
+        let (tokenizer, template) = (Rc::new(tokenizer), TemplateKind::Auto);
+        Ok(Self { session, tokenizer, template, end_ids, generation: None, candidates: None })
     }
 
     /// The model's sizes.
@@ -92,6 +95,15 @@ impl<B: Backend> Chat<B> {
     /// Most tokens of a conversation, answers included.
     pub fn context(&self) -> usize {
         self.session.capacity()
+    }
+
+    /// The format `kind` for this model. [`TemplateKind::Auto`] is what its pack says, else its own chat template, else
+    /// none.
+    ///
+    /// # Errors
+    /// When the model's own chat template is not valid Jinja.
+    pub fn template(&self, kind: TemplateKind) -> Result<Template> {
+        Template::new(kind.or(self.template), &self.tokenizer)
     }
 
     /// Begins an answer to a conversation: renders it and keeps what the cache already holds; [`Chat::step`] reads the

@@ -48,7 +48,7 @@ impl Message {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum TemplateKind {
-    /// The model's own chat template when it has one, else none.
+    /// What the model's pack was made with, else the model's own chat template when it has one, else none.
     #[default]
     Auto,
     /// The text as it is.
@@ -63,6 +63,11 @@ impl TemplateKind {
     /// Every kind, by name.
     pub const ALL: [(&'static str, Self); 4] =
         [("auto", Self::Auto), ("none", Self::None), ("alpaca", Self::Alpaca), ("safe-rlhf", Self::SafeRlhf)];
+
+    /// This kind, or `other` where it is [`TemplateKind::Auto`].
+    pub fn or(self, other: Self) -> Self {
+        if self == Self::Auto { other } else { self }
+    }
 }
 
 impl fmt::Display for TemplateKind {

@@ -6,6 +6,7 @@ use std::ops::Range;
 use super::manifest::{self, Pack};
 use super::{Encoding, Source, folder, gguf};
 use crate::config::Param;
+use crate::prompt::TemplateKind;
 use crate::tokenizer::{GgufVocabulary, TokenizerFiles};
 use crate::{Error, ModelConfig, Result};
 
@@ -135,6 +136,14 @@ impl<S: Source> Checkpoint<S> {
     /// The model's configuration.
     pub fn config(&self) -> &ModelConfig {
         &self.opened.config
+    }
+
+    /// The prompt format that the model was made for, as far as its pack says; [`TemplateKind::Auto`] elsewhere.
+    pub fn template(&self) -> TemplateKind {
+        match &self.opened.contents {
+            Contents::Folder | Contents::Gguf(_) => TemplateKind::Auto,
+            Contents::Pack(pack) => pack.template,
+        }
     }
 
     /// The tensor `name`, by Hugging Face's name; `None` when the model has no such parameter.

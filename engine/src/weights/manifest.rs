@@ -169,6 +169,7 @@ impl Manifest {
 /// A pack's state while it is read.
 #[derive(Debug)]
 pub(super) struct Pack {
+    pub template: TemplateKind,
     tokenizer: Option<TokenizerRecord>,
     /// One for each shard.
     pub shards: Vec<Digest>,
@@ -181,7 +182,7 @@ pub(super) async fn open<S: Source>(source: &S) -> Result<Option<Opened>> {
     let entries = manifest.entries()?;
     let files = manifest.shards.iter().map(|record| record.file.clone()).collect();
     let shards = manifest.shards.into_iter().map(Digest::new).collect();
-    let pack = Pack { tokenizer: manifest.tokenizer, shards };
+    let pack = Pack { template: manifest.template, tokenizer: manifest.tokenizer, shards };
     Ok(Some(Opened { config: manifest.config, files, entries, contents: Contents::Pack(pack) }))
 }
 

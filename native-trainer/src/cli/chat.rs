@@ -33,7 +33,7 @@ impl Chat {
     async fn converse<B: Backend>(&self, backend: &B) -> Result<()> {
         let options = self.answer.generate_options();
         let mut chat = self.model.load(backend).await?;
-        let template = self.answer.template(chat.tokenizer())?;
+        let template = self.answer.template(&chat)?;
         let interrupt = Interrupt::listen()?;
         let on_terminal = io::stdin().is_terminal();
         if on_terminal {

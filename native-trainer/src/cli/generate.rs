@@ -63,7 +63,7 @@ impl Generate {
 
         let started = Instant::now();
         let mut chat = self.model.load(backend).await?;
-        let template = self.answer.template(chat.tokenizer())?;
+        let template = self.answer.template(&chat)?;
         let load = started.elapsed();
 
         let mut output = io::stdout().lock();

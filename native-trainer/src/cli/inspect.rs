@@ -6,6 +6,7 @@ use std::path::PathBuf;
 use clap::Args;
 use paddock_engine::ModelConfig;
 use paddock_engine::config::{Head, RopeScaling};
+use paddock_engine::prompt::TemplateKind;
 use paddock_engine::tokenizer::Tokenizer;
 use paddock_engine::weights::pack::Quantize;
 use paddock_engine::weights::{Checkpoint, Format, TensorInfo};
@@ -57,7 +58,7 @@ impl Inspect {
         };
         writeln!(output, "format        {format}")?;
         write_architecture(&mut output, config)?;
-        write_tokenizer(&mut output, &tokenizer, config)?;
+        write_tokenizer(&mut output, &tokenizer, config, checkpoint.template())?;
         write_memory(&mut output, checkpoint.total_bytes(), config, context)?;
         write_tensors(&mut output, checkpoint.tensors())
     }
@@ -117,7 +118,12 @@ fn write_architecture(output: &mut impl Write, config: &ModelConfig) -> Result<(
     Ok(())
 }
 
-fn write_tokenizer(output: &mut impl Write, tokenizer: &Tokenizer, config: &ModelConfig) -> Result<()> {
+fn write_tokenizer(
+    output: &mut impl Write,
+    tokenizer: &Tokenizer,
+    config: &ModelConfig,
+    template: TemplateKind,
+) -> Result<()> {
     let named = |id: u32| match tokenizer.token(id) {
         Some(token) => format!("{id} {token}"),
         None => format!("{id} (not in the vocabulary)"),
@@ -128,6 +134,9 @@ fn write_tokenizer(output: &mut impl Write, tokenizer: &Tokenizer, config: &Mode
     writeln!(output, "tokenizer     {}, {} tokens", tokenizer.kind(), tokenizer.vocab_size())?;
     writeln!(output, "  bos           {}", tokenizer.bos().map_or("none".to_string(), named))?;
     writeln!(output, "  eos           {}", if ends.is_empty() { "none".to_string() } else { ends.join(", ") })?;
+    if template != TemplateKind::Auto {
+        writeln!(output, "made for      {template}")?;
+    }
     match tokenizer.chat_template() {
         None => writeln!(output, "template      none")?,
         Some(template) => {

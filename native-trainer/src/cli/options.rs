@@ -7,7 +7,6 @@ use clap::Args;
 use paddock_engine::backend::{Backend, Sampling};
 use paddock_engine::generate::{Chat, GenerateOptions};
 use paddock_engine::prompt::{Message, Role, Template, TemplateKind};
-use paddock_engine::tokenizer::Tokenizer;
 
 use super::console;
 use super::device::DeviceOptions;
@@ -45,7 +44,7 @@ impl ModelOptions {
 /// How an answer is to be made.
 #[derive(Debug, Args)]
 pub(super) struct AnswerOptions {
-    /// How messages become a prompt: auto (the model's own chat template, if any), none, alpaca, safe-rlhf
+    /// How messages become a prompt: auto (what the pack says, or the model's own chat template, if any), none, alpaca, safe-rlhf
     #[arg(long, default_value_t = TemplateKind::Auto, value_name = "NAME")]
     pub template: TemplateKind,
     /// System message
@@ -78,10 +77,10 @@ pub(super) struct AnswerOptions {
 }
 
 impl AnswerOptions {
-    /// The chosen format for the model of `tokenizer`, in a conversation held now.
-    pub fn template(&self, tokenizer: &Tokenizer) -> Result<Template> {
+    /// The chosen format for the model of `chat`, in a conversation held now.
+    pub fn template<B: Backend>(&self, chat: &Chat<B>) -> Result<Template> {
         let now = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs());
-        Ok(Template::new(self.template, tokenizer)?.at(now.cast_signed()))
+        Ok(chat.template(self.template)?.at(now.cast_signed()))
     }
 
     /// The engine's options. A seed that was not given is drawn from the clock and said, so that an answer can be had

@@ -45,7 +45,7 @@ pub trait PackSink {
 pub struct PackOptions {
     /// The model's name, for people.
     pub name: String,
-    /// The prompt format that the model was made for.
+    /// The prompt format that the model was made for; [`TemplateKind::Auto`] keeps what a pack that is packed again says.
     pub template: TemplateKind,
 }
 
@@ -73,7 +73,7 @@ pub async fn pack<S: Source, K: PackSink>(
         name: options.name.clone(),
         quantization: plan.main_encoding().map_or_else(String::new, |encoding| format!("{encoding:?}")),
         config: checkpoint.config().clone(),
-        template: options.template,
+        template: options.template.or(checkpoint.template()),
         tokenizer,
         shards,
         tensors: plan.tensors.clone(),
