@@ -73,8 +73,11 @@ pub struct ModelConfig {
     /// Frequency divisors that a GGUF file carries (`rope_freqs.weight`), applied instead of `rope_scaling`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub rope_factors: Option<Vec<f32>>,
-    /// Biases on q, k, v and o.
+    /// Biases on q, k and v.
     pub attention_bias: bool,
+    /// A bias on o. A `config.json` has one flag for both; GGUF files may lack this one.
+    #[serde(default)]
+    pub attention_output_bias: bool,
     /// Biases on gate, up and down.
     pub mlp_bias: bool,
     /// The model's head.
@@ -190,6 +193,7 @@ impl ModelConfig {
             rope_scaling,
             rope_factors: None,
             attention_bias: flag("attention_bias"),
+            attention_output_bias: flag("attention_bias"),
             mlp_bias: flag("mlp_bias"),
             head,
             bos_token_id: token_ids(config.get("bos_token_id")).first().copied(),
@@ -339,7 +343,7 @@ impl ModelConfig {
                 }
             }
             push(name("self_attn.o_proj.weight"), hidden, self.q_dim());
-            if self.attention_bias {
+            if self.attention_output_bias {
                 push(name("self_attn.o_proj.bias"), 1, hidden);
             }
             push(name("post_attention_layernorm.weight"), 1, hidden);

@@ -1,7 +1,9 @@
 //! GGUF files: the fixtures, written as llama.cpp's converter would, read back as the same model; damaged ones are
 //! refused with a sentence.
 
+use paddock_engine::backend::{Backend, Cpu, Segments};
 use paddock_engine::config::RopeScaling;
+use paddock_engine::model::CausalLm;
 use paddock_engine::tokenizer::TokenizerFiles;
 use paddock_engine::weights::{Checkpoint, Encoding, Format, MemorySource, TensorInfo, dequantize, quantize};
 use paddock_tests::gguf::{GgufFile, Meta};
@@ -82,6 +84,36 @@ fn rows_come_in_the_folder_s_order() {
                 assert!(found == expected[first * row..last * row], "{name}: rows {first}..{last} of {}", info.name);
             }
         }
+    }
+}
+
+/// Qwen's and others' files have biases on q, k and v alone; that is the model whose other biases are zero.
+#[test]
+fn the_bias_of_o_may_be_absent() {
+    const BIASED: &str = "llama-odd";
+    const O_BIAS: &str = ".attn_output.bias";
+    let full = GgufFile::from_fixture(BIASED, in_f32);
+    let (mut zeroed, mut without) = (full.clone(), full.clone());
+    for tensor in zeroed.tensors.iter_mut().filter(|tensor| tensor.name.ends_with(O_BIAS)) {
+        tensor.bytes.fill(0);
+    }
+    without.tensors.retain(|tensor| !tensor.name.ends_with(O_BIAS));
+    assert!(without.tensors.len() < full.tensors.len());
+    let logits = |file: &GgufFile| {
+        let backend = Cpu::with_threads(1);
+        let model = block_on(CausalLm::load(&backend, &mut open(file.source()).unwrap(), &mut |_| {})).unwrap();
+        let logits = model.forward(&backend.tokens(&[1, 2, 3]).unwrap(), &Segments::documents(&[3])).unwrap();
+        block_on(backend.read(&logits)).unwrap()
+    };
+    assert!(logits(&without) == logits(&zeroed));
+    assert!(logits(&without) != logits(&full), "the comparison cannot fail");
+
+    // One block's alone is a damaged file, as is any other bias.
+    for name in ["blk.1.attn_output.bias", "blk.0.attn_k.bias", "blk.1.attn_q.bias"] {
+        let mut damaged = full.clone();
+        damaged.tensors.retain(|tensor| tensor.name != name);
+        let error = refused(damaged.bytes());
+        assert!(error.contains(&format!("the file has no tensor {name}")), "{error}");
     }
 }
 

@@ -42,6 +42,7 @@ fn llama_7b() -> ModelConfig {
         rope_scaling: RopeScaling::Default,
         rope_factors: None,
         attention_bias: false,
+        attention_output_bias: false,
         mlp_bias: false,
         head: Head::Untied,
         bos_token_id: Some(1),

@@ -135,7 +135,7 @@ impl<B: Backend> Block<B> {
             qkv_proj: loader.matrix(&qkv("weight")).await?,
             qkv_bias: loader.bias(config.attention_bias, &qkv("bias")).await?,
             o_proj: loader.matrix(&[name("self_attn.o_proj.weight")]).await?,
-            o_bias: loader.bias(config.attention_bias, &[name("self_attn.o_proj.bias")]).await?,
+            o_bias: loader.bias(config.attention_output_bias, &[name("self_attn.o_proj.bias")]).await?,
             post_attention_layernorm: loader.vector(&[name("post_attention_layernorm.weight")]).await?,
             gate_up_proj: loader.matrix(&gate_up("weight")).await?,
             gate_up_bias: loader.bias(config.mlp_bias, &gate_up("bias")).await?,

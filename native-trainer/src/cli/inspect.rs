@@ -95,12 +95,10 @@ fn write_architecture(output: &mut impl Write, config: &ModelConfig) -> Result<(
         RopeScaling::Linear { factor } => format!("linear, factor {factor}"),
         RopeScaling::Llama3 { factor, .. } => format!("llama3, factor {factor}"),
     };
-    let biases = match (config.attention_bias, config.mlp_bias) {
-        (false, false) => "none",
-        (true, false) => "attention",
-        (false, true) => "feed-forward",
-        (true, true) => "attention and feed-forward",
-    };
+    let biases =
+        [(config.attention_bias, "q, k and v"), (config.attention_output_bias, "o"), (config.mlp_bias, "feed-forward")];
+    let biases: Vec<&str> = biases.iter().filter(|(present, _)| *present).map(|(_, name)| *name).collect();
+    let biases = if biases.is_empty() { "none".to_string() } else { biases.join(", ") };
     writeln!(output, "architecture  LLaMA, {} parameters", grouped(parameter_count(config)))?;
     writeln!(output, "  blocks        {}", config.num_hidden_layers)?;
     writeln!(output, "  hidden        {}", config.hidden_size)?;

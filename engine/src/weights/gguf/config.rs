@@ -66,6 +66,7 @@ pub(super) fn config(file: &str, header: &Header) -> Result<ModelConfig> {
         rope_scaling: rope_scaling(&keys)?,
         rope_factors: None,
         attention_bias: has("blk.0.attn_q.bias"),
+        attention_output_bias: has("blk.0.attn_output.bias"),
         mlp_bias: has("blk.0.ffn_gate.bias"),
         head: if has("cls.output.weight") {
             Head::Score(ScoreHead::classifier())
