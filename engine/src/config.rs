@@ -1,11 +1,15 @@
 //! One model configuration, from any `config.json` or GGUF header, and the only list of parameter names and shapes.
 
+mod llama;
+mod opt;
+mod read;
 mod score_head;
 
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use crate::{Error, Result};
+pub(crate) use opt::POSITION_OFFSET;
 pub(crate) use score_head::{MEAN, SCORE_BIAS, VAR};
 pub use score_head::{Normalization, ScoreFamily, ScoreHead, TrunkReference};
 
@@ -45,9 +49,23 @@ pub enum Head {
     Score(ScoreHead),
 }
 
-/// A LLaMA-architecture model. Field names are those of transformers' `LlamaConfig`.
+/// Which file of `model/` runs a model.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Architecture {
+    /// RMSNorm, rotary positions, SwiGLU.
+    #[default]
+    Llama,
+    /// LayerNorm before each layer, learned positions, ReLU.
+    Opt,
+}
+
+/// A model of the LLaMA or OPT architecture. Field names are those of transformers' `LlamaConfig`.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct ModelConfig {
+    /// The architecture.
+    #[serde(default)]
+    pub architecture: Architecture,
     /// Width of the residual stream.
     pub hidden_size: usize,
     /// Width of the feed-forward network.
@@ -64,7 +82,7 @@ pub struct ModelConfig {
     pub vocab_size: usize,
     /// Longest sequence the model was made for.
     pub max_position_embeddings: usize,
-    /// Added to the mean square in RMSNorm.
+    /// Added to the mean square in RMSNorm, to the variance in LayerNorm.
     pub rms_norm_eps: f32,
     /// Base of the rotary frequencies.
     pub rope_theta: f32,
@@ -102,103 +120,27 @@ impl ModelConfig {
     /// (`rope_parameters`). `generation` is `generation_config.json`, whose end-of-sequence ids are added.
     ///
     /// # Errors
-    /// When a field is missing, absurd, or names an architecture that is not LLaMA's.
+    /// When a field is missing, absurd, or names another architecture.
     pub fn from_json(config: &Value, generation: Option<&Value>) -> Result<Self> {
         const FILE: &str = "config.json";
         let model_type = config.get("model_type").and_then(Value::as_str).unwrap_or("llama");
-        if model_type != "llama" {
-            return Err(Error::Unsupported(format!(
-                "{FILE}: this model is of type \"{model_type}\"; Paddock runs the LLaMA architecture (model_type \"llama\")"
-            )));
-        }
-        let activation = config.get("hidden_act").and_then(Value::as_str).unwrap_or("silu");
-        if activation != "silu" {
-            return Err(Error::Unsupported(format!("{FILE}: activation \"{activation}\" is not LLaMA's \"silu\"")));
-        }
-        let size =
-            |name: &str| -> Result<Option<usize>> {
-                match config.get(name) {
-                    None | Some(Value::Null) => Ok(None),
-                    Some(value) => value.as_u64().and_then(|v| usize::try_from(v).ok()).map(Some).ok_or_else(|| {
-                        Error::format(FILE, format!("\"{name}\": expected a whole number, found {value}"))
-                    }),
-                }
-            };
-        let required = |name: &str| {
-            size(name)?
-                .ok_or_else(|| Error::format(FILE, format!("\"{name}\" is missing; is this a LLaMA model's folder?")))
-        };
-        let number = |value: &Value, name: &str| value.get(name).and_then(Value::as_f64).map(|v| v as f32);
-        let flag = |name: &str| config.get(name).and_then(Value::as_bool).unwrap_or(false);
-
-        let hidden_size = required("hidden_size")?;
-        let num_attention_heads = required("num_attention_heads")?;
-        let rope = config
-            .get("rope_parameters")
-            .filter(|v| v.is_object())
-            .or(config.get("rope_scaling").filter(|v| v.is_object()));
-        let rope_theta =
-            rope.and_then(|r| number(r, "rope_theta")).or_else(|| number(config, "rope_theta")).unwrap_or(10_000.0);
-        let rope_scaling = match rope {
-            None => RopeScaling::Default,
-            Some(rope) => {
-                let kind = rope.get("rope_type").or(rope.get("type")).and_then(Value::as_str).unwrap_or("default");
-                let need = |name: &str| {
-                    number(rope, name).filter(|v| *v > 0.0).ok_or_else(|| {
-                        Error::format(FILE, format!("rope scaling \"{kind}\" needs a positive \"{name}\""))
-                    })
-                };
-                match kind {
-                    "default" => RopeScaling::Default,
-                    "linear" => RopeScaling::Linear { factor: need("factor")? },
-                    "llama3" => RopeScaling::Llama3 {
-                        factor: need("factor")?,
-                        low_freq_factor: need("low_freq_factor")?,
-                        high_freq_factor: need("high_freq_factor")?,
-                        original_max_position_embeddings: need("original_max_position_embeddings")?,
-                    },
-                    other => {
-                        return Err(Error::Unsupported(format!(
-                            "{FILE}: rope scaling \"{other}\" is not supported; known are default, linear and llama3"
-                        )));
-                    }
-                }
+        let mut model = match model_type {
+            "llama" => llama::from_json(config, FILE)?,
+            "opt" => opt::from_json(config, FILE)?,
+            other => {
+                return Err(Error::Unsupported(format!(
+                    "{FILE}: this model is of type \"{other}\"; Paddock runs the architectures LLaMA (model_type \
+                     \"llama\") and OPT (\"opt\")"
+                )));
             }
         };
-        let head = match ScoreHead::from_json(config, FILE)? {
-            Some(score) => Head::Score(score),
-            None if flag("tie_word_embeddings") => Head::Tied,
-            None => Head::Untied,
-        };
-        let mut eos_token_ids = token_ids(config.get("eos_token_id"));
-        for id in token_ids(generation.and_then(|g| g.get("eos_token_id"))) {
-            if !eos_token_ids.contains(&id) {
-                eos_token_ids.push(id);
+        model.bos_token_id = read::token_ids(config.get("bos_token_id")).first().copied();
+        model.eos_token_ids = read::token_ids(config.get("eos_token_id"));
+        for id in read::token_ids(generation.and_then(|generation| generation.get("eos_token_id"))) {
+            if !model.eos_token_ids.contains(&id) {
+                model.eos_token_ids.push(id);
             }
         }
-        let model = Self {
-            hidden_size,
-            intermediate_size: required("intermediate_size")?,
-            num_hidden_layers: required("num_hidden_layers")?,
-            num_attention_heads,
-            num_key_value_heads: size("num_key_value_heads")?.unwrap_or(num_attention_heads),
-            head_dim: match size("head_dim")? {
-                Some(head_dim) => head_dim,
-                None => hidden_size.checked_div(num_attention_heads).unwrap_or(0),
-            },
-            vocab_size: required("vocab_size")?,
-            max_position_embeddings: size("max_position_embeddings")?.unwrap_or(2048),
-            rms_norm_eps: number(config, "rms_norm_eps").unwrap_or(1e-6),
-            rope_theta,
-            rope_scaling,
-            rope_factors: None,
-            attention_bias: flag("attention_bias"),
-            attention_output_bias: flag("attention_bias"),
-            mlp_bias: flag("mlp_bias"),
-            head,
-            bos_token_id: token_ids(config.get("bos_token_id")).first().copied(),
-            eos_token_ids,
-        };
         model.validate(FILE)?;
         Ok(model)
     }
@@ -327,55 +269,14 @@ impl ModelConfig {
         if self.is_head_alone() {
             return head;
         }
-        let mut params = Vec::new();
-        let mut push = |name: String, rows: usize, cols: usize| params.push(Param { name, shape: [rows, cols] });
-        push("model.embed_tokens.weight".into(), self.vocab_size, hidden);
-        for layer in 0..self.num_hidden_layers {
-            let name = |part: &str| format!("model.layers.{layer}.{part}");
-            push(name("input_layernorm.weight"), 1, hidden);
-            let attention = [("q_proj", self.q_dim()), ("k_proj", self.kv_dim()), ("v_proj", self.kv_dim())];
-            for (part, rows) in attention {
-                push(name(&format!("self_attn.{part}.weight")), rows, hidden);
-            }
-            if self.attention_bias {
-                for (part, rows) in attention {
-                    push(name(&format!("self_attn.{part}.bias")), 1, rows);
-                }
-            }
-            push(name("self_attn.o_proj.weight"), hidden, self.q_dim());
-            if self.attention_output_bias {
-                push(name("self_attn.o_proj.bias"), 1, hidden);
-            }
-            push(name("post_attention_layernorm.weight"), 1, hidden);
-            let mlp = [("gate_proj", self.intermediate_size), ("up_proj", self.intermediate_size)];
-            for (part, rows) in mlp {
-                push(name(&format!("mlp.{part}.weight")), rows, hidden);
-            }
-            if self.mlp_bias {
-                for (part, rows) in mlp {
-                    push(name(&format!("mlp.{part}.bias")), 1, rows);
-                }
-            }
-            push(name("mlp.down_proj.weight"), hidden, self.intermediate_size);
-            if self.mlp_bias {
-                push(name("mlp.down_proj.bias"), 1, hidden);
-            }
-        }
-        push("model.norm.weight".into(), 1, hidden);
+        let mut params = match self.architecture {
+            Architecture::Llama => llama::trunk_params(self),
+            Architecture::Opt => opt::trunk_params(self),
+        };
         if self.head == Head::Untied {
-            push("lm_head.weight".into(), self.vocab_size, hidden);
+            params.push(Param { name: "lm_head.weight".to_string(), shape: [self.vocab_size, hidden] });
         }
         params.extend(head);
         params
-    }
-}
-
-/// One id or a list of them.
-fn token_ids(value: Option<&Value>) -> Vec<u32> {
-    let one = |v: &Value| v.as_u64().and_then(|id| u32::try_from(id).ok());
-    match value {
-        Some(Value::Array(list)) => list.iter().filter_map(one).collect(),
-        Some(value) => one(value).into_iter().collect(),
-        None => Vec::new(),
     }
 }

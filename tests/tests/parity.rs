@@ -73,27 +73,27 @@ async fn check_all<B: Backend>(backend: &B, tolerance: f32) {
     }
 }
 
-/// The causal LLaMA models among the fixtures. What else lies there is named.
+/// The causal models among the fixtures. What else lies there is named.
 fn golden_models() -> Vec<Golden> {
     let mut models = Vec::new();
     for folder in fixture_folders() {
         match golden_model(&folder) {
             Ok(model) => models.push(model),
-            Err(what) => eprintln!("no causal LLaMA model: {}: {what}", folder.display()),
+            Err(what) => eprintln!("no causal model: {}: {what}", folder.display()),
         }
     }
-    assert!(!models.is_empty(), "{}: no causal LLaMA model with expected.json", fixtures().display());
+    assert!(!models.is_empty(), "{}: no causal model with expected.json", fixtures().display());
     models
 }
 
-/// The folder as a causal LLaMA model, or what it is instead.
+/// The folder as a causal model, or what it is instead.
 fn golden_model(folder: &Path) -> Result<Golden, String> {
     let json = |name: &str| -> Option<Value> { serde_json::from_slice(&fs::read(folder.join(name)).ok()?).ok() };
     let expected = json("expected.json").ok_or("it has no expected.json")?;
     let what = expected.get("what").and_then(Value::as_str).unwrap_or("no model").to_string();
     let config = json("config.json").unwrap_or_default();
     let kind = config.get("model_type").and_then(Value::as_str).unwrap_or("llama");
-    if kind != "llama" {
+    if !["llama", "opt"].contains(&kind) {
         return Err(format!("architecture {kind}: {what}"));
     }
     let cases = expected.get("cases").cloned().unwrap_or_default();

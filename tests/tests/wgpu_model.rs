@@ -29,6 +29,7 @@ fn load(gpu: &Wgpu, name: &str) -> CausalLm<Wgpu> {
 /// LLaMA 7B (arXiv 2302.13971, table 2).
 fn llama_7b() -> ModelConfig {
     ModelConfig {
+        architecture: Default::default(),
         hidden_size: 4096,
         intermediate_size: 11008,
         num_hidden_layers: 32,

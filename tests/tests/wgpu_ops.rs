@@ -138,6 +138,20 @@ fn rms_norm(x: &[f32], gain: &[f32], eps: f64) -> Vec<f64> {
         .collect()
 }
 
+fn layer_norm(x: &[f32], gain: &[f32], bias: &[f32], eps: f64) -> Vec<f64> {
+    x.chunks(gain.len())
+        .flat_map(|row| {
+            let count = row.len() as f64;
+            let mean = row.iter().map(|v| f64::from(*v)).sum::<f64>() / count;
+            let var = row.iter().map(|v| (f64::from(*v) - mean).powi(2)).sum::<f64>() / count;
+            row.iter()
+                .zip(gain)
+                .zip(bias)
+                .map(move |((v, g), b)| (f64::from(*v) - mean) / (var + eps).sqrt() * f64::from(*g) + f64::from(*b))
+        })
+        .collect()
+}
+
 fn doubles(values: &[f32]) -> Vec<f64> {
     values.iter().map(|value| f64::from(*value)).collect()
 }
@@ -232,6 +246,14 @@ fn plain_operations_on_rows() {
         let tensor = gpu.tensor([rows, cols], &a)?;
         let normal = gpu.rms_norm(&tensor, &f32_weight(gpu, 1, cols, &gain)?, 1e-6)?;
         close("rms_norm", &read(gpu, &normal), &rms_norm(&a, &gain, 1e-6), TOLERANCE);
+        let bias = noise(4, cols);
+        let (gains, biases) = (f32_weight(gpu, 1, cols, &gain)?, f32_weight(gpu, 1, cols, &bias)?);
+        // Far from 0, where a variance of squares less the squared mean would lose its digits.
+        let far: Vec<f32> = a.iter().map(|v| v + 30.0).collect();
+        let centred = gpu.layer_norm(&gpu.tensor([rows, cols], &far)?, &gains, &biases, 1e-5)?;
+        close("layer_norm", &read(gpu, &centred), &layer_norm(&far, &gain, &bias, 1e-5), 5.0 * TOLERANCE);
+        let positive: Vec<f64> = a.iter().map(|v| f64::from(v.max(0.0))).collect();
+        close("relu", &read(gpu, &gpu.relu(&tensor)?), &positive, 0.0);
         let sum: Vec<f64> = a.iter().zip(&b).map(|(a, b)| f64::from(a + b)).collect();
         close("add", &read(gpu, &gpu.add(&tensor, &gpu.tensor([rows, cols], &b)?)?), &sum, 0.0);
         close("silu_mul", &read(gpu, &gpu.silu_mul(&tensor)?), &silu_mul(&doubles(&a), cols / 2), TOLERANCE);

@@ -19,8 +19,8 @@ pub use segments::{Segment, Segments};
 #[cfg(feature = "wgpu")]
 pub use wgpu::Wgpu;
 
-use crate::Result;
 use crate::weights::Encoding;
+use crate::{ModelConfig, Result};
 
 /// How the heads of a fused row `[q | k | v]` lie.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -34,6 +34,11 @@ pub struct HeadLayout {
 }
 
 impl HeadLayout {
+    /// The heads of a model.
+    pub fn of(config: &ModelConfig) -> Self {
+        Self { heads: config.num_attention_heads, kv_heads: config.num_key_value_heads, head_dim: config.head_dim }
+    }
+
     /// Columns of the queries.
     pub fn q_dim(&self) -> usize {
         self.heads * self.head_dim
@@ -186,6 +191,9 @@ pub trait Backend: Clone + 'static {
     /// `x / sqrt(mean(x²) + eps) · gain`, row by row (RMSNorm, arXiv 1910.07467).
     fn rms_norm(&self, x: &Self::Tensor, gain: &Self::Weight, eps: f32) -> Result<Self::Tensor>;
 
+    /// `(x − mean(x)) / sqrt(var(x) + eps) · gain + bias`, row by row (LayerNorm, arXiv 1607.06450).
+    fn layer_norm(&self, x: &Self::Tensor, gain: &Self::Weight, bias: &Self::Weight, eps: f32) -> Result<Self::Tensor>;
+
     /// `x · weightᵀ + bias`: `[tokens, in]` to `[tokens, out]`; `bias` is `[1, out]`.
     fn linear(&self, x: &Self::Tensor, weight: &Self::Weight, bias: Option<&Self::Weight>) -> Result<Self::Tensor>;
 
@@ -235,6 +243,9 @@ pub trait Backend: Clone + 'static {
 
     /// `silu(gate) · up` of fused rows `[gate | up]`: half as many columns (SwiGLU, arXiv 2002.05202).
     fn silu_mul(&self, gate_up: &Self::Tensor) -> Result<Self::Tensor>;
+
+    /// `max(x, 0)`.
+    fn relu(&self, x: &Self::Tensor) -> Result<Self::Tensor>;
 
     /// `a + b`, of one shape.
     fn add(&self, a: &Self::Tensor, b: &Self::Tensor) -> Result<Self::Tensor>;

@@ -42,7 +42,7 @@ pub enum Normalization {
 pub struct TrunkReference {
     /// The model's name, for people.
     pub name: String,
-    /// The trunk's [`fingerprint`](crate::model::Llama::fingerprint).
+    /// The trunk's [`fingerprint`](crate::model::Trunk::fingerprint).
     pub fingerprint: String,
 }
 
@@ -76,8 +76,10 @@ impl ScoreHead {
     pub(super) fn from_json(config: &Value, file: &str) -> Result<Option<Self>> {
         let family = config.get("architectures").and_then(Value::as_array).into_iter().flatten().find_map(|name| {
             match name.as_str()? {
-                "LlamaForScore" | "LlamaModelForScore" => Some(ScoreFamily::SafeRlhf),
-                "LlamaForSequenceClassification" => Some(ScoreFamily::SequenceClassification),
+                "LlamaForScore" | "LlamaModelForScore" | "OPTForScore" => Some(ScoreFamily::SafeRlhf),
+                "LlamaForSequenceClassification" | "OPTForSequenceClassification" => {
+                    Some(ScoreFamily::SequenceClassification)
+                }
                 _ => None,
             }
         });

@@ -2,7 +2,7 @@
 
 use std::rc::Rc;
 
-use super::{Llama, LoadProgress, Loader};
+use super::{LoadProgress, Loader, Trunk};
 use crate::backend::{Backend, Segments};
 use crate::config::Head;
 use crate::weights::{Checkpoint, Source};
@@ -10,7 +10,7 @@ use crate::{Error, ModelConfig, Result};
 
 /// A model that continues text.
 pub struct CausalLm<B: Backend> {
-    trunk: Rc<Llama<B>>,
+    trunk: Rc<Trunk<B>>,
     lm_head: B::Weight,
 }
 
@@ -35,14 +35,14 @@ impl<B: Backend> CausalLm<B> {
             }
         };
         let mut loader = Loader::new(backend, checkpoint, progress);
-        let trunk = Rc::new(Llama::load(backend, &mut loader).await?);
-        let lm_head = if tied { trunk.embed_tokens.clone() } else { loader.matrix(&["lm_head.weight"]).await? };
+        let trunk = Rc::new(Trunk::load(backend, &mut loader).await?);
+        let lm_head = if tied { trunk.embed_tokens().clone() } else { loader.matrix(&["lm_head.weight"]).await? };
         loader.finish().await?;
         Ok(Self { trunk, lm_head })
     }
 
     /// Everything below the head.
-    pub fn trunk(&self) -> &Rc<Llama<B>> {
+    pub fn trunk(&self) -> &Rc<Trunk<B>> {
         &self.trunk
     }
 

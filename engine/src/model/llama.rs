@@ -7,15 +7,12 @@ use crate::weights::Source;
 use crate::{ModelConfig, Result};
 
 /// Everything below a model's head.
-pub struct Llama<B: Backend> {
-    backend: B,
-    config: ModelConfig,
-    pub(super) embed_tokens: B::Weight,
+pub(super) struct Llama<B: Backend> {
+    pub embed_tokens: B::Weight,
     blocks: Vec<Block<B>>,
     norm: B::Weight,
     /// `[1, head_dim / 2]`, radians per position.
     frequencies: B::Tensor,
-    fingerprint: String,
 }
 
 /// One block. Fused weights keep the rows of q, k and v, and of gate and up, together.
@@ -33,10 +30,6 @@ struct Block<B: Backend> {
 }
 
 impl<B: Backend> Llama<B> {
-    /// Reads the trunk's parameters in the order of [`ModelConfig::params`].
-    ///
-    /// # Errors
-    /// What the source, the checkpoint or the device report.
     pub async fn load<S: Source>(backend: &B, loader: &mut Loader<'_, B, S>) -> Result<Self> {
         let config = loader.config().clone();
         let embed_tokens = loader.matrix(&["model.embed_tokens.weight"]).await?;
@@ -47,49 +40,18 @@ impl<B: Backend> Llama<B> {
         let norm = loader.vector(&["model.norm.weight"]).await?;
         let frequencies = config.inverse_frequencies();
         let frequencies = backend.tensor([1, frequencies.len()], &frequencies)?;
-        let fingerprint = loader.fingerprint();
-        Ok(Self { backend: backend.clone(), config, embed_tokens, blocks, norm, frequencies, fingerprint })
+        Ok(Self { embed_tokens, blocks, norm, frequencies })
     }
 
-    /// What a score head knows its trunk by: the SHA-256 of all norm gains and biases as f32, in the order of
-    /// [`ModelConfig::params`]. Quantising the matrices leaves it as it is; training moves it.
-    pub fn fingerprint(&self) -> &str {
-        &self.fingerprint
-    }
-
-    /// The model's sizes.
-    pub fn config(&self) -> &ModelConfig {
-        &self.config
-    }
-
-    /// Where the model lies.
-    pub fn backend(&self) -> &B {
-        &self.backend
-    }
-
-    /// How a fused row's heads lie.
-    pub fn heads(&self) -> HeadLayout {
-        HeadLayout {
-            heads: self.config.num_attention_heads,
-            kv_heads: self.config.num_key_value_heads,
-            head_dim: self.config.head_dim,
-        }
-    }
-
-    /// The residual stream after the last block, before the final norm: `[tokens, hidden_size]`.
-    ///
-    /// With a cache, rows attend to their sequence's past and are appended to it; without one, every segment is a
-    /// whole document.
-    ///
-    /// # Errors
-    /// When the batch does not fit the cache, or the device fails.
     pub fn forward(
         &self,
+        backend: &B,
+        config: &ModelConfig,
         tokens: &B::Tokens,
         segments: &Segments,
         mut cache: Option<&mut B::KvCache>,
     ) -> Result<B::Tensor> {
-        let (backend, heads, eps) = (&self.backend, self.heads(), self.config.rms_norm_eps);
+        let (heads, eps) = (HeadLayout::of(config), config.rms_norm_eps);
         let mut x = backend.embed(&self.embed_tokens, tokens)?;
         for (index, block) in self.blocks.iter().enumerate() {
             backend.enter_block(index)?;
@@ -116,12 +78,15 @@ impl<B: Backend> Llama<B> {
         Ok(x)
     }
 
-    /// The final norm and a head's projection: `[tokens, head rows]`.
-    ///
-    /// # Errors
-    /// When the device fails.
-    pub fn head(&self, x: &B::Tensor, weight: &B::Weight, bias: Option<&B::Weight>) -> Result<B::Tensor> {
-        self.backend.rms_norm_linear(x, &self.norm, self.config.rms_norm_eps, weight, bias)
+    pub fn head(
+        &self,
+        backend: &B,
+        eps: f32,
+        x: &B::Tensor,
+        weight: &B::Weight,
+        bias: Option<&B::Weight>,
+    ) -> Result<B::Tensor> {
+        backend.rms_norm_linear(x, &self.norm, eps, weight, bias)
     }
 }
 

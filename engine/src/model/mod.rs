@@ -4,9 +4,14 @@
 mod causal_lm;
 mod llama;
 mod loader;
+mod opt;
 mod score_model;
+mod trunk;
+
+use llama::Llama;
+use opt::Opt;
 
 pub use causal_lm::CausalLm;
-pub use llama::Llama;
 pub use loader::{LoadProgress, Loader};
 pub use score_model::ScoreModel;
+pub use trunk::Trunk;

@@ -2,7 +2,7 @@
 
 use std::rc::Rc;
 
-use super::{Llama, LoadProgress, Loader};
+use super::{LoadProgress, Loader, Trunk};
 use crate::backend::{Backend, Segments};
 use crate::config::{MEAN, SCORE_BIAS, ScoreHead, VAR};
 use crate::weights::{Checkpoint, Source};
@@ -10,7 +10,7 @@ use crate::{Error, ModelConfig, Result};
 
 /// A trunk with a linear head on the hidden state after the final norm.
 pub struct ScoreModel<B: Backend> {
-    trunk: Rc<Llama<B>>,
+    trunk: Rc<Trunk<B>>,
     head: ScoreHead,
     weight: B::Weight,
     bias: Option<B::Weight>,
@@ -35,7 +35,7 @@ impl<B: Backend> ScoreModel<B> {
             )));
         }
         let mut loader = Loader::new(backend, checkpoint, progress);
-        let trunk = Rc::new(Llama::load(backend, &mut loader).await?);
+        let trunk = Rc::new(Trunk::load(backend, &mut loader).await?);
         Self::load_head(trunk, head, loader).await
     }
 
@@ -44,7 +44,7 @@ impl<B: Backend> ScoreModel<B> {
     /// # Errors
     /// When the checkpoint is not such a head, or was trained on another trunk.
     pub async fn load_beside<S: Source>(
-        trunk: Rc<Llama<B>>,
+        trunk: Rc<Trunk<B>>,
         checkpoint: &mut Checkpoint<S>,
         progress: &mut dyn FnMut(LoadProgress),
     ) -> Result<Self> {
@@ -64,7 +64,7 @@ impl<B: Backend> ScoreModel<B> {
     }
 
     async fn load_head<S: Source>(
-        trunk: Rc<Llama<B>>,
+        trunk: Rc<Trunk<B>>,
         mut head: ScoreHead,
         mut loader: Loader<'_, B, S>,
     ) -> Result<Self> {
@@ -79,7 +79,7 @@ impl<B: Backend> ScoreModel<B> {
     }
 
     /// Everything below the head.
-    pub fn trunk(&self) -> &Rc<Llama<B>> {
+    pub fn trunk(&self) -> &Rc<Trunk<B>> {
         &self.trunk
     }
 

@@ -10,9 +10,11 @@ mod embed;
 mod exp;
 mod kv_cache;
 mod lanes;
+mod layer_norm;
 mod linear;
 mod packing;
 mod plane;
+mod relu;
 mod rms_norm;
 mod rope;
 mod sample;
@@ -134,6 +136,10 @@ impl Backend for Cpu {
         rms_norm::rms_norm(self, x, gain, eps)
     }
 
+    fn layer_norm(&self, x: &Tensor, gain: &Weight, bias: &Weight, eps: f32) -> Result<Tensor> {
+        layer_norm::layer_norm(self, x, gain, bias, eps)
+    }
+
     fn linear(&self, x: &Tensor, weight: &Weight, bias: Option<&Weight>) -> Result<Tensor> {
         linear::linear(self, x, weight, bias)
     }
@@ -174,6 +180,10 @@ impl Backend for Cpu {
         segments: &Segments,
     ) -> Result<Tensor> {
         attention::attention_cached(self, cache, layer, qkv, heads, segments)
+    }
+
+    fn relu(&self, x: &Tensor) -> Result<Tensor> {
+        Ok(relu::relu(x))
     }
 
     fn silu_mul(&self, gate_up: &Tensor) -> Result<Tensor> {

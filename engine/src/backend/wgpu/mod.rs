@@ -171,6 +171,10 @@ impl Backend for Wgpu {
         self.normalize(x, gain, eps)
     }
 
+    fn layer_norm(&self, x: &Tensor, gain: &Weight, bias: &Weight, eps: f32) -> Result<Tensor> {
+        self.centre(x, gain, bias, eps)
+    }
+
     fn linear(&self, x: &Tensor, weight: &Weight, bias: Option<&Weight>) -> Result<Tensor> {
         self.project(x, weight, bias)
     }
@@ -211,6 +215,10 @@ impl Backend for Wgpu {
         segments: &Segments,
     ) -> Result<Tensor> {
         self.attend_cached(cache, layer, qkv, heads, segments)
+    }
+
+    fn relu(&self, x: &Tensor) -> Result<Tensor> {
+        self.rectify(x)
     }
 
     fn silu_mul(&self, gate_up: &Tensor) -> Result<Tensor> {

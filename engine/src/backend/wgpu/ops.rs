@@ -56,6 +56,28 @@ impl Wgpu {
         Ok(out)
     }
 
+    pub(super) fn centre(&self, x: &Tensor, gain: &Weight, bias: &Weight, eps: f32) -> Result<Tensor> {
+        let [rows, cols] = x.shape;
+        check::shape("layer_norm", "a gain", gain.shape(), [1, cols])?;
+        check::shape("layer_norm", "a bias", bias.shape(), [1, cols])?;
+        if !cols.is_multiple_of(4) {
+            return Err(Error::Unsupported(format!("layer_norm: the GPU takes widths of a multiple of 4, not {cols}")));
+        }
+        let zero = self.0.zero();
+        let out = self.take(x.shape)?;
+        let mut params = Params::default();
+        params[..2].copy_from_slice(&[cols as u32 / 4, eps.to_bits()]);
+        let (gain, bias) = (gain.whole().unwrap_or(&zero), bias.whole().unwrap_or(&zero));
+        self.0.dispatch(Op::LayerNorm.into(), params, &[&x.buffer, gain, bias, &out.buffer], [rows as u32, 1, 1])?;
+        Ok(out)
+    }
+
+    pub(super) fn rectify(&self, x: &Tensor) -> Result<Tensor> {
+        let out = self.take(x.shape)?;
+        self.elementwise(Op::Relu, &[&x.buffer, &out.buffer], out.shape, 0)?;
+        Ok(out)
+    }
+
     pub(super) fn gate(&self, gate_up: &Tensor) -> Result<Tensor> {
         let [rows, cols] = gate_up.shape;
         check::shape("silu_mul", "gate and up", gate_up.shape, [rows, cols / 2 * 2])?;

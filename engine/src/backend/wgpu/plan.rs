@@ -79,11 +79,7 @@ pub fn plan(
     context: usize,
     max_binding: u64,
 ) -> Result<Plan> {
-    let heads = HeadLayout {
-        heads: config.num_attention_heads,
-        kv_heads: config.num_key_value_heads,
-        head_dim: config.head_dim,
-    };
+    let heads = HeadLayout::of(config);
     let kv = KvEncoding::for_cache(config.num_hidden_layers, heads, context);
     let mut plan = Plan { buffers: Vec::new(), kv };
     plan_weights(&mut plan, config, encoding, max_binding)?;
@@ -97,7 +93,7 @@ pub fn plan(
     Ok(plan)
 }
 
-/// The weights as [`crate::model::Llama`] fuses them.
+/// The weights as [`crate::model`] fuses them.
 fn plan_weights(
     plan: &mut Plan,
     config: &ModelConfig,

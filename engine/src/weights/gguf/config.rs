@@ -1,7 +1,7 @@
 //! The model configuration in a GGUF header (keys: llama.cpp `gguf-py/gguf/constants.py`).
 
 use super::header::{Array, Header, Number, Value};
-use crate::config::{Head, RopeScaling, ScoreHead};
+use crate::config::{Architecture, Head, RopeScaling, ScoreHead};
 use crate::{Error, ModelConfig, Result};
 
 /// Texts of tokens that end an answer whatever the header's ids say, as in llama.cpp (`llama-vocab.cpp`).
@@ -53,6 +53,7 @@ pub(super) fn config(file: &str, header: &Header) -> Result<ModelConfig> {
     };
     let has = |name: &str| header.tensors.contains_key(name);
     let model = ModelConfig {
+        architecture: Architecture::Llama,
         hidden_size,
         intermediate_size: keys.required("llama.feed_forward_length")?,
         num_hidden_layers: keys.required("llama.block_count")?,

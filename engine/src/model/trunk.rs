@@ -1,0 +1,95 @@
+//! Everything below a model's head, whatever its architecture.
+
+use super::{Llama, Loader, Opt};
+use crate::backend::{Backend, HeadLayout, Segments};
+use crate::config::Architecture;
+use crate::weights::Source;
+use crate::{ModelConfig, Result};
+
+/// A trunk: tokens in, the residual stream out.
+pub struct Trunk<B: Backend> {
+    backend: B,
+    config: ModelConfig,
+    layers: Layers<B>,
+    fingerprint: String,
+}
+
+enum Layers<B: Backend> {
+    Llama(Llama<B>),
+    Opt(Opt<B>),
+}
+
+impl<B: Backend> Trunk<B> {
+    /// Reads the trunk's parameters in the order of [`ModelConfig::params`].
+    ///
+    /// # Errors
+    /// What the source, the checkpoint or the device report.
+    pub async fn load<S: Source>(backend: &B, loader: &mut Loader<'_, B, S>) -> Result<Self> {
+        let config = loader.config().clone();
+        let layers = match config.architecture {
+            Architecture::Llama => Layers::Llama(Llama::load(backend, loader).await?),
+            Architecture::Opt => Layers::Opt(Opt::load(loader).await?),
+        };
+        Ok(Self { backend: backend.clone(), config, layers, fingerprint: loader.fingerprint() })
+    }
+
+    /// What a score head knows its trunk by: the SHA-256 of all norm gains and biases as f32, in the order of
+    /// [`ModelConfig::params`]. Quantising the matrices leaves it as it is; training moves it.
+    pub fn fingerprint(&self) -> &str {
+        &self.fingerprint
+    }
+
+    /// The model's sizes.
+    pub fn config(&self) -> &ModelConfig {
+        &self.config
+    }
+
+    /// Where the model lies.
+    pub fn backend(&self) -> &B {
+        &self.backend
+    }
+
+    /// How a fused row's heads lie.
+    pub fn heads(&self) -> HeadLayout {
+        HeadLayout::of(&self.config)
+    }
+
+    /// The embedding, which a tied head reuses.
+    pub fn embed_tokens(&self) -> &B::Weight {
+        match &self.layers {
+            Layers::Llama(llama) => &llama.embed_tokens,
+            Layers::Opt(opt) => &opt.embed_tokens,
+        }
+    }
+
+    /// The residual stream after the last block, before the final norm: `[tokens, hidden_size]`.
+    ///
+    /// With a cache, rows attend to their sequence's past and are appended to it; without one, every segment is a
+    /// whole document.
+    ///
+    /// # Errors
+    /// When the batch does not fit the cache, or the device fails.
+    pub fn forward(
+        &self,
+        tokens: &B::Tokens,
+        segments: &Segments,
+        cache: Option<&mut B::KvCache>,
+    ) -> Result<B::Tensor> {
+        match &self.layers {
+            Layers::Llama(llama) => llama.forward(&self.backend, &self.config, tokens, segments, cache),
+            Layers::Opt(opt) => opt.forward(&self.backend, &self.config, tokens, segments, cache),
+        }
+    }
+
+    /// The final norm and a head's projection: `[tokens, head rows]`.
+    ///
+    /// # Errors
+    /// When the device fails.
+    pub fn head(&self, x: &B::Tensor, weight: &B::Weight, bias: Option<&B::Weight>) -> Result<B::Tensor> {
+        let eps = self.config.rms_norm_eps;
+        match &self.layers {
+            Layers::Llama(llama) => llama.head(&self.backend, eps, x, weight, bias),
+            Layers::Opt(opt) => opt.head(&self.backend, eps, x, weight, bias),
+        }
+    }
+}

@@ -1,0 +1,42 @@
+// (x − mean(x)) / sqrt(var(x) + eps) · gain + bias: a workgroup a row.
+struct Params { quads: u32, eps: f32 }
+@group(0) @binding(0) var<uniform> params: Params;
+@group(0) @binding(1) var<storage, read> x: array<vec4<f32>>;
+@group(0) @binding(2) var<storage, read> gain: array<vec4<f32>>;
+@group(0) @binding(3) var<storage, read> bias: array<vec4<f32>>;
+@group(0) @binding(4) var<storage, read_write> out: array<vec4<f32>>;
+
+const THREADS: u32 = 64u;
+var<workgroup> parts: array<f32, THREADS>;
+
+// The sum of all lanes' values.
+fn total(lane: u32, value: f32) -> f32 {
+    workgroupBarrier();
+    parts[lane] = value;
+    workgroupBarrier();
+    var sum = 0.0;
+    for (var i = 0u; i < THREADS; i++) {
+        sum += parts[i];
+    }
+    return sum;
+}
+
+@compute @workgroup_size(THREADS)
+fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index) lane: u32) {
+    let base = group.x * params.quads;
+    let count = f32(params.quads * 4u);
+    var sum = 0.0;
+    for (var i = lane; i < params.quads; i += THREADS) {
+        sum += dot(x[base + i], vec4<f32>(1.0));
+    }
+    let mean = total(lane, sum) / count;
+    var squares = 0.0;
+    for (var i = lane; i < params.quads; i += THREADS) {
+        let value = x[base + i] - mean;
+        squares += dot(value, value);
+    }
+    let factor = inverseSqrt(total(lane, squares) / count + params.eps);
+    for (var i = lane; i < params.quads; i += THREADS) {
+        out[base + i] = (x[base + i] - mean) * factor * gain[i] + bias[i];
+    }
+}
