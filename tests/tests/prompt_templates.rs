@@ -82,6 +82,38 @@ fn a_broken_template_is_one_sentence() {
     }
 }
 
+/// A template is a stranger's program: whatever it does, it comes to an end, and soon.
+#[test]
+fn a_template_that_does_not_end_is_one_sentence() {
+    let ten = "0,1,2,3,4,5,6,7,8,9";
+    let cases = [
+        "{% for a in range(9999) %}{% for b in range(9999) %}x{% endfor %}{% endfor %}".to_string(),
+        "{% for a in range(9999) %}{% for b in range(9999) %}{% endfor %}{% endfor %}".to_string(),
+        "{{ 'x' * 1000000000000 }}".to_string(),
+        "{% set x = 'x' * 100000 %}{{ x.replace('', x) }}".to_string(),
+        "{% set x = 'x' * 100000 %}{{ x.strip(x) }}".to_string(),
+        "{% set x = 'x' * 10000000 %}{{ x.join([1] * 10000) }}".to_string(),
+        "{{ messages | tojson(indent=100000000000) }}".to_string(),
+        format!("{{% set a = [{ten}] %}}")
+            + &["ab", "bc", "cd", "de", "ef", "fg", "gh"]
+                .map(|pair| {
+                    format!("{{% set {1} = [{0},{0},{0},{0},{0},{0},{0},{0},{0},{0}] %}}", &pair[..1], &pair[1..])
+                })
+                .concat()
+            + "{{ h | tojson }}",
+        "{% macro again() %}{{ again() }}{{ again() }}{% endmacro %}{{ again() }}".to_string(),
+    ];
+    for source in &cases {
+        let error = template(TemplateKind::Auto, Some(source)).unwrap().render(&user("Hello")).expect_err(source);
+        let error = error.to_string();
+        assert!(error.starts_with("chat template: ") && error.ends_with("such as none"), "{source}: {error}");
+    }
+    let long = "Grass. ".repeat(100_000);
+    let source = "{% for message in messages %}{{ message.content.strip() + '\n' }}{% endfor %}{{ messages | tojson }}";
+    let prompt = template(TemplateKind::Auto, Some(source)).unwrap().render(&user(&long)).unwrap();
+    assert!(prompt.text.len() > 2 * long.len() - 10, "what is merely long passes");
+}
+
 #[test]
 fn the_date_is_the_callers() {
     let source = "{% if strftime_now is defined %}{{ strftime_now('%d %b %Y') }}{% else %}26 Jul 2024{% endif %}";

@@ -2,13 +2,16 @@
 
 use minijinja::syntax::SyntaxConfig;
 use minijinja::value::{Kwargs, Serde};
-use minijinja::{Environment, Error as JinjaError, ErrorKind, Value, context};
+use minijinja::{Environment, Error as JinjaError, ErrorKind, State, Value, context};
 use serde::Serialize;
 
 use super::{Message, clock, python};
 use crate::{Error, Result};
 
 const FILE: &str = "chat template";
+/// Work that a template may do for one prompt, in Jinja's units: an instruction, or 64 bytes. Published templates take
+/// a few hundred for a message; more than this is a loop that is not meant to end.
+const FUEL: u64 = 1 << 21;
 
 /// A template that is known to be valid Jinja.
 #[derive(Debug, Clone)]
@@ -52,6 +55,7 @@ fn environment() -> Environment<'static> {
     if let Ok(syntax) = SyntaxConfig::builder().trim_blocks(true).lstrip_blocks(true).build() {
         environment.set_syntax(syntax);
     }
+    environment.set_fuel(Some(FUEL));
     environment.set_unknown_method_callback(python::call_method);
     environment.set_formatter(python::print);
     environment.add_filter("tojson", to_json);
@@ -72,6 +76,9 @@ fn refused(error: &JinjaError) -> Option<Error> {
 }
 
 fn broken(error: &JinjaError) -> Error {
+    if error.kind() == ErrorKind::OutOfFuel {
+        return Error::format(FILE, "it goes on for too long; choose another template, such as none");
+    }
     let line = error.line().map(|line| format!(" in line {line}")).unwrap_or_default();
     let detail = error.detail().map(|detail| format!(" ({detail})")).unwrap_or_default();
     let problem = format!("{}{line}{detail}; choose another template, such as none", error.kind());
@@ -98,20 +105,47 @@ fn without_generation_tags(source: &str) -> String {
 }
 
 /// Python's `json.dumps(value, ensure_ascii=False, indent=indent)`; Jinja's own filter escapes for HTML.
-fn to_json(value: &Value, arguments: Kwargs) -> Result<Value, JinjaError> {
+fn to_json(state: &State, value: &Value, arguments: Kwargs) -> Result<Value, JinjaError> {
     let indent: Option<usize> = arguments.get("indent")?;
-    let mut bytes = Vec::new();
+    let mut bytes = Charged { state, bytes: Vec::new(), owed: 0 };
     let written = match indent {
         None => value.serialize(&mut serde_json::Serializer::with_formatter(&mut bytes, PythonSeparators)),
         Some(indent) => {
+            python::charge(state, indent)?;
             let indent = " ".repeat(indent);
             let pretty = serde_json::ser::PrettyFormatter::with_indent(indent.as_bytes());
             value.serialize(&mut serde_json::Serializer::with_formatter(&mut bytes, pretty))
         }
     };
     let failed = |problem: String| JinjaError::new(ErrorKind::BadSerialization, problem);
+    // Where writing failed for want of fuel, this does too.
+    python::charge(state, 0)?;
     written.map_err(|e| failed(e.to_string()))?;
-    String::from_utf8(bytes).map(Value::from).map_err(|e| failed(e.to_string()))
+    String::from_utf8(bytes.bytes).map(Value::from).map_err(|e| failed(e.to_string()))
+}
+
+/// Bytes that are charged as they come.
+struct Charged<'a> {
+    state: &'a State<'a, 'a>,
+    bytes: Vec<u8>,
+    /// Less than a unit of fuel pays for.
+    owed: usize,
+}
+
+impl std::io::Write for Charged<'_> {
+    fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
+        /// A piece takes time however short it is.
+        const PIECE: usize = 16;
+        self.owed += PIECE + bytes.len();
+        python::charge(self.state, self.owed).map_err(std::io::Error::other)?;
+        self.owed %= python::BYTES_PER_FUEL;
+        self.bytes.extend_from_slice(bytes);
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> std::io::Result<()> {
+        Ok(())
+    }
 }
 
 /// `, ` between items and `: ` after keys.

@@ -15,18 +15,28 @@ pub(super) fn print(out: &mut Output, state: &mut State, value: &Value) -> Resul
 }
 
 /// Calls `value.method(arguments)` as Python would.
-pub(super) fn call_method(_: &mut State, value: &Value, method: &str, arguments: &[Value]) -> Result<Value, Error> {
+pub(super) fn call_method(state: &mut State, value: &Value, method: &str, arguments: &[Value]) -> Result<Value, Error> {
     match (value.as_str(), value.kind()) {
-        (Some(text), _) => string_method(text, method, arguments),
+        (Some(text), _) => string_method(state, text, method, arguments),
         (None, ValueKind::Map) => map_method(value, method, arguments),
         _ => Err(Error::from(ErrorKind::UnknownMethod)),
     }
 }
 
-fn string_method(text: &str, method: &str, arguments: &[Value]) -> Result<Value, Error> {
+/// What Jinja's own filters process for one unit of fuel.
+pub(super) const BYTES_PER_FUEL: usize = 64;
+
+/// Charges the work on `bytes` bytes, as Jinja's own filters do before they begin.
+pub(super) fn charge(state: &State, bytes: usize) -> Result<(), Error> {
+    state.consume_fuel((bytes / BYTES_PER_FUEL) as u64)
+}
+
+fn string_method(state: &State, text: &str, method: &str, arguments: &[Value]) -> Result<Value, Error> {
+    charge(state, text.len())?;
     Ok(match method {
         "strip" | "lstrip" | "rstrip" => {
             let (characters,): (Option<String>,) = from_args(arguments)?;
+            charge(state, text.len().saturating_mul(characters.as_ref().map_or(0, String::len)))?;
             let cut = |c: char| characters.as_ref().map_or(c.is_whitespace(), |set| set.contains(c));
             let start = if method == "rstrip" { text } else { text.trim_start_matches(cut) };
             Value::from(if method == "lstrip" { start } else { start.trim_end_matches(cut) })
@@ -50,6 +60,7 @@ fn string_method(text: &str, method: &str, arguments: &[Value]) -> Result<Value,
         }
         "replace" => {
             let (from, to, most): (String, String, Option<i64>) = from_args(arguments)?;
+            charge(state, text.matches(&from).count().saturating_mul(to.len()))?;
             Value::from(match most.and_then(|most| usize::try_from(most).ok()) {
                 Some(most) => text.replacen(&from, &to, most),
                 None => text.replace(&from, &to),
@@ -57,7 +68,14 @@ fn string_method(text: &str, method: &str, arguments: &[Value]) -> Result<Value,
         }
         "join" => {
             let (items,): (Value,) = from_args(arguments)?;
-            Value::from(items.try_iter()?.map(|item| item.to_string()).collect::<Vec<_>>().join(text))
+            let mut joined = String::new();
+            for (index, item) in items.try_iter()?.enumerate() {
+                let item = item.to_string();
+                let between = if index > 0 { text } else { "" };
+                charge(state, between.len() + item.len())?;
+                joined.extend([between, &item]);
+            }
+            Value::from(joined)
         }
         "find" => {
             let (part,): (String,) = from_args(arguments)?;
