@@ -180,7 +180,8 @@ pub trait Backend: Clone + 'static {
     }
 
     /// Called by the model before each block (`index` from 0) and once more after the last. A backend may submit the
-    /// work encoded so far.
+    /// work encoded so far, or keep no more of a finished block than the tensor that was computed last in it: nothing
+    /// else of a block is used after it.
     fn enter_block(&self, _index: usize) -> Result<()> {
         Ok(())
     }
@@ -252,6 +253,20 @@ pub trait Backend: Clone + 'static {
 
     /// The rows of `x` at `rows`, in that order.
     fn select_rows(&self, x: &Self::Tensor, rows: &[usize]) -> Result<Self::Tensor>;
+
+    /// The log-probability of `targets[i]` by the logits `x[i] · weightᵀ`: `[rows, 1]`. The logits of all rows never
+    /// exist together. The caller has checked the ids against the rows of `weight`.
+    fn token_logprobs(
+        &self,
+        _x: &Self::Tensor,
+        _weight: &Self::Weight,
+        _targets: &Self::Tokens,
+    ) -> Result<Self::Tensor> {
+        Err(crate::Error::Unsupported(format!(
+            "{} does not compute log-probabilities of tokens; use the CPU",
+            self.device().name
+        )))
+    }
 
     /// A sampler that has seen nothing, for `vocab` tokens.
     fn sampler(&self, vocab: usize) -> Result<Self::Sampler>;

@@ -78,6 +78,22 @@ impl<B: Backend> CausalLm<B> {
         self.logits(&x)
     }
 
+    /// Log-probabilities of `targets` at the given rows of whole documents: `[rows, 1]`.
+    ///
+    /// # Errors
+    /// When the device fails.
+    pub fn token_logprobs(
+        &self,
+        tokens: &B::Tokens,
+        segments: &Segments,
+        rows: &[usize],
+        targets: &B::Tokens,
+    ) -> Result<B::Tensor> {
+        let x = self.trunk.forward(tokens, segments, None)?;
+        let x = self.trunk.final_norm(&self.backend().select_rows(&x, rows)?)?;
+        self.backend().token_logprobs(&x, &self.lm_head, targets)
+    }
+
     /// Logits of hidden rows before the final norm: `[rows, vocab_size]`.
     ///
     /// # Errors

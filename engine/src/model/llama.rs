@@ -78,6 +78,10 @@ impl<B: Backend> Llama<B> {
         Ok(x)
     }
 
+    pub fn norm(&self, backend: &B, eps: f32, x: &B::Tensor) -> Result<B::Tensor> {
+        backend.rms_norm(x, &self.norm, eps)
+    }
+
     pub fn head(
         &self,
         backend: &B,

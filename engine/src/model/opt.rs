@@ -81,6 +81,10 @@ impl<B: Backend> Opt<B> {
         Ok(x)
     }
 
+    pub fn norm(&self, backend: &B, eps: f32, x: &B::Tensor) -> Result<B::Tensor> {
+        self.final_layer_norm.forward(backend, x, eps)
+    }
+
     pub fn head(
         &self,
         backend: &B,

@@ -81,6 +81,18 @@ impl<B: Backend> Trunk<B> {
         }
     }
 
+    /// The final norm alone: `[tokens, hidden_size]`.
+    ///
+    /// # Errors
+    /// When the device fails.
+    pub fn final_norm(&self, x: &B::Tensor) -> Result<B::Tensor> {
+        let eps = self.config.rms_norm_eps;
+        match &self.layers {
+            Layers::Llama(llama) => llama.norm(&self.backend, eps, x),
+            Layers::Opt(opt) => opt.norm(&self.backend, eps, x),
+        }
+    }
+
     /// The final norm and a head's projection: `[tokens, head rows]`.
     ///
     /// # Errors

@@ -3,7 +3,7 @@
 /// `e^x` within 2 units in the last place for `x` from -87 to 88; beyond, that of the nearer end. NaN stays NaN.
 /// Range reduction and polynomial are those of Cephes' `expf` (Moshier).
 #[inline(always)]
-pub(super) fn exp(x: f32) -> f32 {
+pub fn exp(x: f32) -> f32 {
     // Adding and subtracting 1.5·2²³ rounds to an integer, which then also lies in the low bits of the sum.
     const ROUND: f32 = 12_582_912.0;
     const LN_2: [f32; 2] = [0.693_359_4, -2.121_944_4e-4]; // the first has few bits: its products are exact

@@ -24,10 +24,12 @@ mod silu_mul;
 mod team;
 #[cfg(test)]
 mod testing;
+mod token_logprobs;
 mod weight;
 
 use std::sync::Arc;
 
+pub use exp::exp;
 pub use kv_cache::KvCache;
 pub use sample::Sampler;
 pub use weight::Weight;
@@ -54,9 +56,46 @@ pub struct Tensor {
 pub struct Tokens(Arc<[u32]>);
 
 impl Tensor {
+    /// A matrix of `values`, row by row.
+    ///
+    /// # Errors
+    /// When there are more or fewer values than `shape` says.
+    pub fn from_values(shape: [usize; 2], values: Vec<f32>) -> Result<Self> {
+        if shape[0].checked_mul(shape[1]) != Some(values.len()) {
+            return Err(Error::Shape {
+                op: "tensor",
+                expected: format!("the values of a matrix {shape:?}"),
+                got: format!("{} values", values.len()),
+            });
+        }
+        Ok(Self::new(shape, values))
+    }
+
+    /// Rows and columns.
+    pub fn shape(&self) -> [usize; 2] {
+        self.shape
+    }
+
+    /// The values, row by row.
+    pub fn values(&self) -> &[f32] {
+        &self.values
+    }
+
+    /// The values, row by row; copied only when another handle holds them too.
+    pub fn into_values(self) -> Vec<f32> {
+        Arc::unwrap_or_clone(self.values)
+    }
+
     fn new(shape: [usize; 2], values: Vec<f32>) -> Self {
         debug_assert_eq!(shape[0] * shape[1], values.len());
         Self { shape, values: Arc::new(values) }
+    }
+}
+
+impl Tokens {
+    /// The ids.
+    pub fn ids(&self) -> &[u32] {
+        &self.0
     }
 }
 
@@ -102,14 +141,7 @@ impl Backend for Cpu {
     }
 
     fn tensor(&self, shape: [usize; 2], values: &[f32]) -> Result<Tensor> {
-        if shape[0].checked_mul(shape[1]) != Some(values.len()) {
-            return Err(Error::Shape {
-                op: "tensor",
-                expected: format!("the values of a matrix {shape:?}"),
-                got: format!("{} values", values.len()),
-            });
-        }
-        Ok(Tensor::new(shape, values.to_vec()))
+        Tensor::from_values(shape, values.to_vec())
     }
 
     fn tokens(&self, ids: &[u32]) -> Result<Tokens> {
@@ -196,6 +228,10 @@ impl Backend for Cpu {
 
     fn select_rows(&self, x: &Tensor, rows: &[usize]) -> Result<Tensor> {
         select_rows::select_rows(x, rows)
+    }
+
+    fn token_logprobs(&self, x: &Tensor, weight: &Weight, targets: &Tokens) -> Result<Tensor> {
+        token_logprobs::token_logprobs(self, x, weight, targets)
     }
 
     fn sampler(&self, vocab: usize) -> Result<Sampler> {

@@ -1,0 +1,83 @@
+//! Log-probabilities of given tokens, without the logits of all rows.
+
+use super::exp::exp;
+use super::lanes::{Kernel, LANES, Lanes};
+use super::{Cpu, Tensor, Tokens, Weight, linear};
+use crate::{Error, Result};
+
+/// Rows whose logits exist at a time.
+const ROWS: usize = 32;
+
+pub(super) fn token_logprobs(cpu: &Cpu, x: &Tensor, weight: &Weight, targets: &Tokens) -> Result<Tensor> {
+    let [rows, cols] = x.shape;
+    let [vocab, _] = weight.0.shape;
+    if targets.0.len() != rows || targets.0.iter().any(|&id| id as usize >= vocab) {
+        return Err(Error::Shape {
+            op: "token_logprobs",
+            expected: format!("{rows} targets below {vocab}"),
+            got: format!("{} targets up to {}", targets.0.len(), targets.0.iter().max().unwrap_or(&0)),
+        });
+    }
+    let mut out = Vec::with_capacity(rows);
+    for (x, targets) in x.values.chunks(ROWS * cols.max(1)).zip(targets.0.chunks(ROWS)) {
+        let x = Tensor::new([targets.len(), cols], x.to_vec());
+        let logits = linear::linear(cpu, &x, weight, None)?;
+        for (logits, &target) in logits.values.chunks_exact(vocab).zip(targets) {
+            out.push(logits[target as usize] - cpu.simd.run(LogSumExp { logits }));
+        }
+    }
+    Ok(Tensor::new([rows, 1], out))
+}
+
+struct LogSumExp<'a> {
+    logits: &'a [f32],
+}
+
+impl Kernel for LogSumExp<'_> {
+    type Output = f32;
+
+    #[inline(always)]
+    fn run<L: Lanes>(self, lanes: L) -> f32 {
+        let largest = self.logits.iter().copied().fold(f32::NEG_INFINITY, f32::max);
+        let (eights, rest) = self.logits.as_chunks::<LANES>();
+        let mut sums = lanes.splat(0.0);
+        for eight in eights {
+            sums = lanes.add(sums, lanes.load(&eight.map(|logit| exp(logit - largest))));
+        }
+        let sum = lanes.sum(sums) + rest.iter().map(|logit| exp(logit - largest)).sum::<f32>();
+        largest + sum.ln()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::backend::Backend;
+    use crate::backend::cpu::testing::{numbers, weight};
+
+    #[test]
+    fn is_the_logarithm_of_the_softmax_of_the_logits() {
+        let cpu = Cpu::with_threads(2);
+        let (rows, cols, vocab) = (ROWS + 5, 20, 67);
+        let table = weight(&cpu, [vocab, cols], &numbers(vocab * cols, 1));
+        let x = cpu.tensor([rows, cols], &numbers(rows * cols, 2)).unwrap();
+        let ids: Vec<u32> = (0..rows as u32).map(|row| row * 31 % vocab as u32).collect();
+        let got = token_logprobs(&cpu, &x, &table, &cpu.tokens(&ids).unwrap()).unwrap();
+        let logits = cpu.linear(&x, &table, None).unwrap();
+        assert_eq!(got.shape, [rows, 1]);
+        for (row, logits) in logits.values.chunks_exact(vocab).enumerate() {
+            let sum: f64 = logits.iter().map(|&logit| f64::from(logit).exp()).sum();
+            let expected = f64::from(logits[ids[row] as usize]) - sum.ln();
+            assert!((f64::from(got.values[row]) - expected).abs() < 1e-5, "row {row}: not {expected}");
+        }
+    }
+
+    #[test]
+    fn targets_that_do_not_fit_are_refused() {
+        let cpu = Cpu::with_threads(1);
+        let table = weight(&cpu, [3, 2], &[0.0; 6]);
+        let x = cpu.tensor([2, 2], &[0.0; 4]).unwrap();
+        assert!(token_logprobs(&cpu, &x, &table, &cpu.tokens(&[0, 3]).unwrap()).is_err());
+        assert!(token_logprobs(&cpu, &x, &table, &cpu.tokens(&[0]).unwrap()).is_err());
+    }
+}
