@@ -3,8 +3,11 @@
 //! The engine reads no files; [`weights::FolderSource`] hands it theirs. Whatever is written goes through
 //! [`weights::AtomicFile`] and [`weights::AtomicFolder`], so nothing half-written is ever left behind.
 
+pub mod autograd;
 pub mod cli;
 mod error;
+pub mod optim;
+pub mod train;
 pub mod weights;
 
 pub use error::{Error, Result};

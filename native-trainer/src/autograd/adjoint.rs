@@ -1,0 +1,121 @@
+//! What a device must offer for training.
+
+use paddock_engine::Result;
+use paddock_engine::backend::{Backend, HeadLayout, Segments};
+
+use crate::optim::AdamWStep;
+
+/// A backend with trainable parameters and the adjoint of every operation.
+///
+/// Operations that read weights have a twin here that reads a [`Adjoint::Param`]. In every adjoint `grad` is the
+/// gradient of the operation's result. Gradients of activations are returned; gradients of parameters are added to what
+/// is there, so that micro-batches accumulate; `None` where a parameter is frozen.
+pub trait Adjoint: Backend {
+    /// A trainable matrix in f32, its gradient, or a moment of the optimiser.
+    type Param;
+
+    /// A matrix of zeros; `label` names it in errors.
+    fn param(&self, label: &str, shape: [usize; 2]) -> Result<Self::Param>;
+
+    /// Rows and columns.
+    fn param_shape(&self, param: &Self::Param) -> [usize; 2];
+
+    /// Puts `values` at the row-major places from `first` on.
+    fn write_param(&self, param: &mut Self::Param, first: usize, values: &[f32]) -> Result<()>;
+
+    /// The values, row by row.
+    fn read_param(&self, param: &Self::Param) -> Result<Vec<f32>>;
+
+    /// Sets every value to 0.
+    fn clear_param(&self, param: &mut Self::Param) -> Result<()>;
+
+    /// The sum of all squares, in f64 and in an order that does not depend on threads.
+    fn squared_norm(&self, param: &Self::Param) -> Result<f64>;
+
+    /// One step of AdamW in place: parameter, first and second moment.
+    fn adamw(
+        &self,
+        param: &mut Self::Param,
+        grad: &Self::Param,
+        moments: &mut [Self::Param; 2],
+        step: &AdamWStep,
+    ) -> Result<()>;
+
+    /// `Backend::embed` on a parameter.
+    fn embed_param(&self, table: &Self::Param, ids: &Self::Tokens) -> Result<Self::Tensor>;
+
+    /// `Backend::rms_norm` on a parameter.
+    fn rms_norm_param(&self, x: &Self::Tensor, gain: &Self::Param, eps: f32) -> Result<Self::Tensor>;
+
+    /// `Backend::linear` on parameters.
+    fn linear_param(&self, x: &Self::Tensor, weight: &Self::Param, bias: Option<&Self::Param>) -> Result<Self::Tensor>;
+
+    /// `Backend::token_logprobs` on a parameter.
+    fn token_logprobs_param(
+        &self,
+        x: &Self::Tensor,
+        weight: &Self::Param,
+        targets: &Self::Tokens,
+    ) -> Result<Self::Tensor>;
+
+    /// Adds the rows of `grad` to the rows `ids` of the table's gradient.
+    fn embed_adjoint(&self, ids: &Self::Tokens, grad: &Self::Tensor, table: &mut Self::Param) -> Result<()>;
+
+    /// Gradient of `x`; `gain_grad` receives the gain's.
+    fn rms_norm_adjoint(
+        &self,
+        x: &Self::Tensor,
+        gain: &Self::Param,
+        eps: f32,
+        grad: &Self::Tensor,
+        gain_grad: Option<&mut Self::Param>,
+    ) -> Result<Self::Tensor>;
+
+    /// Gradient of a linear operation's `x`: `grad · weight`.
+    fn linear_adjoint(&self, grad: &Self::Tensor, weight: &Self::Param) -> Result<Self::Tensor>;
+
+    /// Adds a linear operation's weight gradient: `gradᵀ · x`.
+    fn linear_weight_adjoint(&self, x: &Self::Tensor, grad: &Self::Tensor, weight: &mut Self::Param) -> Result<()>;
+
+    /// Adds a bias's gradient: the sum of the rows of `grad`.
+    fn bias_adjoint(&self, grad: &Self::Tensor, bias: &mut Self::Param) -> Result<()>;
+
+    /// Gradient of the rows before rotation.
+    fn rope_adjoint(
+        &self,
+        grad: &Self::Tensor,
+        heads: HeadLayout,
+        segments: &Segments,
+        frequencies: &Self::Tensor,
+    ) -> Result<Self::Tensor>;
+
+    /// Gradient of rotated fused rows.
+    fn attention_adjoint(
+        &self,
+        qkv: &Self::Tensor,
+        heads: HeadLayout,
+        segments: &Segments,
+        grad: &Self::Tensor,
+    ) -> Result<Self::Tensor>;
+
+    /// Gradient of fused rows `[gate | up]`.
+    fn silu_mul_adjoint(&self, gate_up: &Self::Tensor, grad: &Self::Tensor) -> Result<Self::Tensor>;
+
+    /// Gradient of a matrix of `count` rows of which `rows` were selected.
+    fn select_rows_adjoint(&self, count: usize, rows: &[usize], grad: &Self::Tensor) -> Result<Self::Tensor>;
+
+    /// Gradient of `x`; `weight_grad` receives the weight's. The logits of all rows never exist together.
+    fn token_logprobs_adjoint(
+        &self,
+        x: &Self::Tensor,
+        weight: &Self::Param,
+        targets: &Self::Tokens,
+        grad: &Self::Tensor,
+        weight_grad: Option<&mut Self::Param>,
+    ) -> Result<Self::Tensor>;
+
+    /// `a + b`, in the memory of `a` where that is possible.
+    fn accumulate(&self, a: Self::Tensor, b: &Self::Tensor) -> Result<Self::Tensor> {
+        self.add(&a, b)
+    }
+}

@@ -1,0 +1,312 @@
+//! The decorator itself: parameters, recording, and the engine's `Backend` on top.
+
+use std::cell::RefCell;
+use std::rc::Rc;
+
+use paddock_engine::backend::{Backend, DeviceInfo, HeadLayout, Sampling, Segments, WeightPart};
+use paddock_engine::weights::dequantize;
+use paddock_engine::{Error, Result};
+
+use super::Adjoint;
+use super::graph::{Graph, Var};
+use super::op::Op;
+
+/// Trains the models of the engine on the backend `B`: `Llama<Tape<B>>` is a `Llama<B>` whose weights have gradients.
+///
+/// Every weight that a model loads becomes a trainable f32 parameter. Cloning clones the handle.
+pub struct Tape<B: Adjoint>(Rc<Inner<B>>);
+
+struct Inner<B: Adjoint> {
+    backend: B,
+    parameters: RefCell<Parameters<B>>,
+    graph: RefCell<Graph<B>>,
+    settings: RefCell<Settings>,
+}
+
+#[derive(Clone, Copy)]
+struct Settings {
+    recording: bool,
+    checkpointing: bool,
+}
+
+impl<B: Adjoint> Clone for Tape<B> {
+    fn clone(&self) -> Self {
+        Self(self.0.clone())
+    }
+}
+
+/// A parameter of a tape.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Weight(usize);
+
+/// A trainable matrix.
+pub struct Parameter<B: Adjoint> {
+    /// The name of the checkpoint's tensor, or of the first of those fused in it.
+    pub label: String,
+    /// The values.
+    pub value: B::Param,
+    /// The gradient; `None` while the parameter is frozen.
+    pub grad: Option<B::Param>,
+    parts: Vec<WeightPart>,
+    cols: usize,
+}
+
+/// All parameters of a tape.
+pub(super) struct Parameters<B: Adjoint>(Vec<Parameter<B>>);
+
+impl<B: Adjoint> Parameters<B> {
+    pub fn value(&self, weight: Weight) -> Result<&B::Param> {
+        self.0.get(weight.0).map(|parameter| &parameter.value).ok_or_else(foreign)
+    }
+
+    /// A parameter's values and gradient.
+    pub fn get_mut(&mut self, weight: Weight) -> Result<(&B::Param, Option<&mut B::Param>)> {
+        let parameter = self.0.get_mut(weight.0).ok_or_else(foreign)?;
+        Ok((&parameter.value, parameter.grad.as_mut()))
+    }
+
+    fn is_trained(&self, weight: Weight) -> bool {
+        self.0.get(weight.0).is_some_and(|parameter| parameter.grad.is_some())
+    }
+}
+
+fn foreign() -> Error {
+    Error::Shape { op: "tape", expected: "a weight of this tape".to_string(), got: "another's".to_string() }
+}
+
+impl<B: Adjoint> Tape<B> {
+    /// A tape that records on `backend`. With `checkpointing`, the forward pass keeps one tensor a block and the
+    /// backward pass computes the others anew: far less memory for a third more work.
+    pub fn new(backend: B, checkpointing: bool) -> Self {
+        Self(Rc::new(Inner {
+            backend,
+            parameters: RefCell::new(Parameters(Vec::new())),
+            graph: RefCell::default(),
+            settings: RefCell::new(Settings { recording: true, checkpointing }),
+        }))
+    }
+
+    /// The backend that computes.
+    pub fn inner(&self) -> &B {
+        &self.0.backend
+    }
+
+    /// Runs `action` without recording: for evaluation.
+    pub fn without_recording<R>(&self, action: impl FnOnce() -> R) -> R {
+        let before = std::mem::replace(&mut self.0.settings.borrow_mut().recording, false);
+        let result = action();
+        self.0.settings.borrow_mut().recording = before;
+        result
+    }
+
+    /// Walks back through what was recorded since the last call, from `seeds`: tensors and their gradients, row by
+    /// row. The gradients of the parameters are added to; the record is forgotten.
+    ///
+    /// # Errors
+    /// When a seed does not fit its tensor, or the device fails.
+    pub fn backward(&self, seeds: &[(&Var<B>, Vec<f32>)]) -> Result<()> {
+        let graph = self.0.graph.take();
+        let backend = self.inner();
+        let seeds = seeds.iter().filter_map(|(var, grad)| {
+            let node = var.node?;
+            Some(backend.tensor(backend.shape(&var.value), grad).map(|grad| (node, grad)))
+        });
+        let seeds = seeds.collect::<Result<Vec<_>>>()?;
+        graph.backward(backend, &mut self.0.parameters.borrow_mut(), seeds)
+    }
+
+    /// Forgets what was recorded.
+    pub fn forget(&self) {
+        self.0.graph.take();
+    }
+
+    /// Calls `visit` for every parameter, in the order in which the model loaded them.
+    ///
+    /// # Errors
+    /// The first that `visit` returns.
+    pub fn visit<E>(&self, mut visit: impl FnMut(usize, &mut Parameter<B>) -> Result<(), E>) -> Result<(), E> {
+        self.0.parameters.borrow_mut().0.iter_mut().enumerate().try_for_each(|(index, p)| visit(index, p))
+    }
+
+    /// Freezes every parameter that `trained` does not choose by its label, which costs no gradient from here on.
+    ///
+    /// # Errors
+    /// When a gradient cannot be made.
+    pub fn train_only(&self, trained: impl Fn(&str) -> bool) -> Result<()> {
+        self.visit(|_, parameter| {
+            match (trained(&parameter.label), parameter.grad.is_some()) {
+                (false, _) => parameter.grad = None,
+                (true, true) => {}
+                (true, false) => {
+                    let shape = self.inner().param_shape(&parameter.value);
+                    parameter.grad = Some(self.inner().param(&parameter.label, shape)?);
+                }
+            }
+            Ok(())
+        })
+    }
+
+    /// Runs an operation on nodes, and records it when gradients flow through it.
+    fn record<const N: usize>(&self, operands: [&Var<B>; N], op: impl FnOnce([usize; N]) -> Op<B>) -> Result<Var<B>> {
+        let mut graph = self.0.graph.borrow_mut();
+        let before = graph.len();
+        let op = op(operands.map(|var| graph.node(var)));
+        let parameters = self.0.parameters.borrow();
+        let settings = *self.0.settings.borrow();
+        let wanted =
+            settings.recording && (graph.wants(&op) || op.weights().any(|weight| parameters.is_trained(weight)));
+        // The operands' own values: those of the graph may have been dropped.
+        let value = |node| {
+            let known = operands.iter().find(|var| var.node == Some(node)).map(|var| var.value.clone());
+            known.map_or_else(|| graph.value(node), Ok)
+        };
+        let value = op.run(self.inner(), &parameters, value)?.ok_or_else(foreign)?;
+        let node = if wanted {
+            Some(graph.push(op, Some(value.clone()), true))
+        } else {
+            graph.truncate(before);
+            None
+        };
+        Ok(Var { value, node })
+    }
+
+    fn refuse<T>(&self, what: &str) -> Result<T> {
+        Err(Error::Unsupported(format!(
+            "{what} cannot be trained through; save the model and load it without the tape to generate with it"
+        )))
+    }
+}
+
+impl<B: Adjoint> Backend for Tape<B> {
+    type Tensor = Var<B>;
+    type Weight = Weight;
+    type Tokens = B::Tokens;
+    type KvCache = ();
+    type Sampler = ();
+
+    fn device(&self) -> DeviceInfo {
+        self.inner().device()
+    }
+
+    fn create_weight(&self, label: &str, cols: usize, parts: &[WeightPart]) -> Result<Weight> {
+        let shape = [parts.iter().map(|part| part.rows).sum(), cols];
+        let value = self.inner().param(label, shape)?;
+        let grad = Some(self.inner().param(label, shape)?);
+        let parameter = Parameter { label: label.to_string(), value, grad, parts: parts.to_vec(), cols };
+        let parameters = &mut self.0.parameters.borrow_mut().0;
+        parameters.push(parameter);
+        Ok(Weight(parameters.len() - 1))
+    }
+
+    fn write_rows(&self, weight: &mut Weight, first_row: usize, bytes: &[u8]) -> Result<()> {
+        let mut parameters = self.0.parameters.borrow_mut();
+        let parameter = parameters.0.get_mut(weight.0).ok_or_else(foreign)?;
+        let mut end = 0;
+        let part = parameter.parts.iter().find(|part| {
+            end += part.rows;
+            first_row < end
+        });
+        let row_bytes = part.and_then(|part| part.encoding.row_bytes(parameter.cols)).filter(|bytes| *bytes > 0);
+        let (Some(part), Some(row_bytes)) = (part, row_bytes) else {
+            return Err(Error::Shape {
+                op: "write_rows",
+                expected: format!("whole rows below {end} of {}", parameter.label),
+                got: format!("row {first_row}"),
+            });
+        };
+        let mut values = vec![0.0; bytes.len() / row_bytes * parameter.cols];
+        dequantize(part.encoding, bytes, &mut values)?;
+        self.inner().write_param(&mut parameter.value, first_row * parameter.cols, &values)
+    }
+
+    fn tensor(&self, shape: [usize; 2], values: &[f32]) -> Result<Var<B>> {
+        Ok(Var { value: self.inner().tensor(shape, values)?, node: None })
+    }
+
+    fn tokens(&self, ids: &[u32]) -> Result<B::Tokens> {
+        self.inner().tokens(ids)
+    }
+
+    fn shape(&self, x: &Var<B>) -> [usize; 2] {
+        self.inner().shape(&x.value)
+    }
+
+    async fn read(&self, x: &Var<B>) -> Result<Vec<f32>> {
+        self.inner().read(&x.value).await
+    }
+
+    async fn read_tokens(&self, tokens: &[B::Tokens]) -> Result<Vec<u32>> {
+        self.inner().read_tokens(tokens).await
+    }
+
+    fn enter_block(&self, index: usize) -> Result<()> {
+        let settings = *self.0.settings.borrow();
+        if settings.recording {
+            self.0.graph.borrow_mut().mark(settings.checkpointing);
+        }
+        self.inner().enter_block(index)
+    }
+
+    fn embed(&self, table: &Weight, ids: &B::Tokens) -> Result<Var<B>> {
+        self.record([], |[]| Op::Embed { table: *table, ids: ids.clone() })
+    }
+
+    fn rms_norm(&self, x: &Var<B>, gain: &Weight, eps: f32) -> Result<Var<B>> {
+        self.record([x], |[x]| Op::RmsNorm { x, gain: *gain, eps })
+    }
+
+    fn linear(&self, x: &Var<B>, weight: &Weight, bias: Option<&Weight>) -> Result<Var<B>> {
+        self.record([x], |[x]| Op::Linear { x, weight: *weight, bias: bias.copied() })
+    }
+
+    fn rope(&self, qkv: &Var<B>, heads: HeadLayout, segments: &Segments, frequencies: &Var<B>) -> Result<Var<B>> {
+        let (segments, frequencies) = (Rc::new(segments.clone()), frequencies.value.clone());
+        self.record([qkv], |[qkv]| Op::Rope { qkv, heads, segments, frequencies })
+    }
+
+    fn attention(&self, qkv: &Var<B>, heads: HeadLayout, segments: &Segments) -> Result<Var<B>> {
+        let segments = Rc::new(segments.clone());
+        self.record([qkv], |[qkv]| Op::Attention { qkv, heads, segments })
+    }
+
+    fn silu_mul(&self, gate_up: &Var<B>) -> Result<Var<B>> {
+        self.record([gate_up], |[gate_up]| Op::SiluMul { gate_up })
+    }
+
+    fn add(&self, a: &Var<B>, b: &Var<B>) -> Result<Var<B>> {
+        self.record([a, b], |[a, b]| Op::Add { a, b })
+    }
+
+    fn select_rows(&self, x: &Var<B>, rows: &[usize]) -> Result<Var<B>> {
+        let count = self.shape(x)[0];
+        self.record([x], |[x]| Op::SelectRows { x, count, rows: rows.into() })
+    }
+
+    fn token_logprobs(&self, x: &Var<B>, weight: &Weight, targets: &B::Tokens) -> Result<Var<B>> {
+        self.record([x], |[x]| Op::TokenLogprobs { x, weight: *weight, targets: targets.clone() })
+    }
+
+    fn kv_cache(&self, _: usize, _: HeadLayout, _: usize, _: usize) -> Result<()> {
+        self.refuse("a cache of keys and values")
+    }
+
+    fn cache_append(&self, _: &mut (), _: usize, _: &Var<B>, _: HeadLayout, _: &Segments) -> Result<()> {
+        self.refuse("a cache of keys and values")
+    }
+
+    fn attention_cached(&self, _: &(), _: usize, _: &Var<B>, _: HeadLayout, _: &Segments) -> Result<Var<B>> {
+        self.refuse("attention on a cache")
+    }
+
+    fn sampler(&self, _: usize) -> Result<()> {
+        self.refuse("the choice of a token")
+    }
+
+    fn mark_seen(&self, _: &mut (), _: &[u32]) -> Result<()> {
+        self.refuse("the choice of a token")
+    }
+
+    fn sample(&self, _: &Var<B>, _: &mut (), _: &Sampling, _: u32) -> Result<B::Tokens> {
+        self.refuse("the choice of a token")
+    }
+}

@@ -1,0 +1,83 @@
+//! AdamW (arXiv 1711.05101), in PyTorch's order of operations.
+
+/// The settings of a run.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct AdamW {
+    /// Decay of the first moment.
+    pub beta1: f32,
+    /// Decay of the second moment.
+    pub beta2: f32,
+    /// Added to the root of the second moment.
+    pub eps: f32,
+    /// Decoupled weight decay.
+    pub weight_decay: f32,
+}
+
+impl Default for AdamW {
+    /// As in transformers: betas 0.9 and 0.999, eps 1e-8, no weight decay.
+    fn default() -> Self {
+        Self { beta1: 0.9, beta2: 0.999, eps: 1e-8, weight_decay: 0.0 }
+    }
+}
+
+impl AdamW {
+    /// Step number `step`, from 1 on. `grad_scale` multiplies every gradient: the clip of their norm.
+    pub fn step(&self, step: u64, learning_rate: f64, grad_scale: f32) -> AdamWStep {
+        let correction = |beta: f32| 1.0 - f64::from(beta).powf(step as f64);
+        AdamWStep {
+            beta1: self.beta1,
+            beta2: self.beta2,
+            eps: self.eps,
+            grad_scale,
+            decay: (1.0 - learning_rate * f64::from(self.weight_decay)) as f32,
+            step_size: (learning_rate / correction(self.beta1)) as f32,
+            root_correction: correction(self.beta2).sqrt() as f32,
+        }
+    }
+}
+
+/// The numbers of one step.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct AdamWStep {
+    beta1: f32,
+    beta2: f32,
+    eps: f32,
+    grad_scale: f32,
+    decay: f32,
+    step_size: f32,
+    root_correction: f32,
+}
+
+impl AdamWStep {
+    /// Updates one value and its moments.
+    #[inline(always)]
+    pub fn update(&self, param: &mut f32, grad: f32, first: &mut f32, second: &mut f32) {
+        let grad = grad * self.grad_scale;
+        *first += (grad - *first) * (1.0 - self.beta1);
+        *second = *second * self.beta2 + grad * grad * (1.0 - self.beta2);
+        *param = *param * self.decay - self.step_size * *first / (second.sqrt() / self.root_correction + self.eps);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Against the paper's algorithm 2 in f64.
+    #[test]
+    fn is_the_papers_algorithm() {
+        let settings = AdamW { weight_decay: 0.1, ..AdamW::default() };
+        let (mut param, mut first, mut second) = (0.5f32, 0.0, 0.0);
+        let (mut x, mut m, mut v) = (0.5f64, 0.0, 0.0);
+        for (t, grad) in [0.3f64, -0.2, 0.05, 1.5].into_iter().enumerate() {
+            let rate = 0.01 * (t + 1) as f64;
+            settings.step(t as u64 + 1, rate, 0.5).update(&mut param, grad as f32, &mut first, &mut second);
+            let g = grad * 0.5;
+            m = 0.9 * m + 0.1 * g;
+            v = 0.999 * v + 0.001 * g * g;
+            let (m_hat, v_hat) = (m / (1.0 - 0.9f64.powi(t as i32 + 1)), v / (1.0 - 0.999f64.powi(t as i32 + 1)));
+            x -= rate * (m_hat / (v_hat.sqrt() + 1e-8) + 0.1 * x);
+            assert!((f64::from(param) - x).abs() < 1e-6, "step {t}: {param} not {x}");
+        }
+    }
+}

@@ -1,0 +1,5 @@
+//! How gradients become steps.
+
+mod adamw;
+
+pub use adamw::{AdamW, AdamWStep};

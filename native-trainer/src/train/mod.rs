@@ -1,0 +1,5 @@
+//! Training itself: names of parameters, the schedule, the loop and its checkpoints.
+
+mod named;
+
+pub use named::{Named, named};
