@@ -47,6 +47,15 @@ pub trait Adjoint: Backend {
     /// `Backend::rms_norm` on a parameter.
     fn rms_norm_param(&self, x: &Self::Tensor, gain: &Self::Param, eps: f32) -> Result<Self::Tensor>;
 
+    /// `Backend::layer_norm` on parameters.
+    fn layer_norm_param(
+        &self,
+        x: &Self::Tensor,
+        gain: &Self::Param,
+        bias: &Self::Param,
+        eps: f32,
+    ) -> Result<Self::Tensor>;
+
     /// `Backend::linear` on parameters.
     fn linear_param(&self, x: &Self::Tensor, weight: &Self::Param, bias: Option<&Self::Param>) -> Result<Self::Tensor>;
 
@@ -63,6 +72,16 @@ pub trait Adjoint: Backend {
 
     /// Gradient of `x`; `gain_grad` receives the gain's.
     fn rms_norm_adjoint(
+        &self,
+        x: &Self::Tensor,
+        gain: &Self::Param,
+        eps: f32,
+        grad: &Self::Tensor,
+        gain_grad: Option<&mut Self::Param>,
+    ) -> Result<Self::Tensor>;
+
+    /// Gradient of `x`; `gain_grad` receives the gain's. The bias's is [`Adjoint::bias_adjoint`].
+    fn layer_norm_adjoint(
         &self,
         x: &Self::Tensor,
         gain: &Self::Param,
@@ -100,6 +119,9 @@ pub trait Adjoint: Backend {
 
     /// Gradient of fused rows `[gate | up]`.
     fn silu_mul_adjoint(&self, gate_up: &Self::Tensor, grad: &Self::Tensor) -> Result<Self::Tensor>;
+
+    /// Gradient of `x`.
+    fn relu_adjoint(&self, x: &Self::Tensor, grad: &Self::Tensor) -> Result<Self::Tensor>;
 
     /// Gradient of a matrix of `count` rows of which `rows` were selected.
     fn select_rows_adjoint(&self, count: usize, rows: &[usize], grad: &Self::Tensor) -> Result<Self::Tensor>;

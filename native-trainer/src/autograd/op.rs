@@ -21,6 +21,12 @@ pub(super) enum Op<B: Backend> {
         gain: Weight,
         eps: f32,
     },
+    LayerNorm {
+        x: usize,
+        gain: Weight,
+        bias: Weight,
+        eps: f32,
+    },
     Linear {
         x: usize,
         weight: Weight,
@@ -39,6 +45,9 @@ pub(super) enum Op<B: Backend> {
     },
     SiluMul {
         gate_up: usize,
+    },
+    Relu {
+        x: usize,
     },
     Add {
         a: usize,
@@ -62,7 +71,9 @@ impl<B: Adjoint> Op<B> {
         let [first, second] = match *self {
             Self::Leaf | Self::Embed { .. } => [None, None],
             Self::RmsNorm { x, .. }
+            | Self::LayerNorm { x, .. }
             | Self::Linear { x, .. }
+            | Self::Relu { x }
             | Self::SelectRows { x, .. }
             | Self::TokenLogprobs { x, .. } => [Some(x), None],
             Self::Rope { qkv, .. } | Self::Attention { qkv, .. } => [Some(qkv), None],
@@ -75,7 +86,11 @@ impl<B: Adjoint> Op<B> {
     /// The operand whose value [`Op::backward`] reads.
     pub fn remembered(&self) -> Option<usize> {
         match *self {
-            Self::RmsNorm { x, .. } | Self::Linear { x, .. } | Self::TokenLogprobs { x, .. } => Some(x),
+            Self::RmsNorm { x, .. }
+            | Self::LayerNorm { x, .. }
+            | Self::Linear { x, .. }
+            | Self::Relu { x }
+            | Self::TokenLogprobs { x, .. } => Some(x),
             Self::Attention { qkv, .. } => Some(qkv),
             Self::SiluMul { gate_up } => Some(gate_up),
             _ => None,
@@ -87,6 +102,7 @@ impl<B: Adjoint> Op<B> {
         let [first, second] = match *self {
             Self::Embed { table, .. } => [Some(table), None],
             Self::RmsNorm { gain, .. } => [Some(gain), None],
+            Self::LayerNorm { gain, bias, .. } => [Some(gain), Some(bias)],
             Self::Linear { weight, bias, .. } => [Some(weight), bias],
             Self::TokenLogprobs { weight, .. } => [Some(weight), None],
             _ => [None, None],
@@ -106,6 +122,9 @@ impl<B: Adjoint> Op<B> {
             Self::Leaf => return Ok(None),
             Self::Embed { table, ids } => inner.embed_param(param(table)?, ids)?,
             Self::RmsNorm { x, gain, eps } => inner.rms_norm_param(&value(*x)?, param(gain)?, *eps)?,
+            Self::LayerNorm { x, gain, bias, eps } => {
+                inner.layer_norm_param(&value(*x)?, param(gain)?, param(bias)?, *eps)?
+            }
             Self::Linear { x, weight, bias } => {
                 inner.linear_param(&value(*x)?, param(weight)?, bias.as_ref().map(param).transpose()?)?
             }
@@ -114,6 +133,7 @@ impl<B: Adjoint> Op<B> {
             }
             Self::Attention { qkv, heads, segments } => inner.attention(&value(*qkv)?, *heads, segments)?,
             Self::SiluMul { gate_up } => inner.silu_mul(&value(*gate_up)?)?,
+            Self::Relu { x } => inner.relu(&value(*x)?)?,
             Self::Add { a, b } => inner.add(&value(*a)?, &value(*b)?)?,
             Self::SelectRows { x, rows, .. } => inner.select_rows(&value(*x)?, rows)?,
             Self::TokenLogprobs { x, weight, targets } => {
@@ -144,6 +164,13 @@ impl<B: Adjoint> Op<B> {
                 let (gain, gain_grad) = parameters.get_mut(*gain)?;
                 give(*x, inner.rms_norm_adjoint(&value(*x)?, gain, *eps, &grad, gain_grad)?)
             }
+            Self::LayerNorm { x, gain, bias, eps } => {
+                if let Some(bias) = parameters.get_mut(*bias)?.1 {
+                    inner.bias_adjoint(&grad, bias)?;
+                }
+                let (gain, gain_grad) = parameters.get_mut(*gain)?;
+                give(*x, inner.layer_norm_adjoint(&value(*x)?, gain, *eps, &grad, gain_grad)?)
+            }
             Self::Linear { x, weight, bias } => {
                 if let Some(bias) = bias
                     && let Some(bias) = parameters.get_mut(*bias)?.1
@@ -163,6 +190,7 @@ impl<B: Adjoint> Op<B> {
                 give(*qkv, inner.attention_adjoint(&value(*qkv)?, *heads, segments, &grad)?)
             }
             Self::SiluMul { gate_up } => give(*gate_up, inner.silu_mul_adjoint(&value(*gate_up)?, &grad)?),
+            Self::Relu { x } => give(*x, inner.relu_adjoint(&value(*x)?, &grad)?),
             Self::Add { a, b } => {
                 give(*a, grad.clone())?;
                 give(*b, grad)

@@ -255,6 +255,10 @@ impl<B: Adjoint> Backend for Tape<B> {
         self.record([x], |[x]| Op::RmsNorm { x, gain: *gain, eps })
     }
 
+    fn layer_norm(&self, x: &Var<B>, gain: &Weight, bias: &Weight, eps: f32) -> Result<Var<B>> {
+        self.record([x], |[x]| Op::LayerNorm { x, gain: *gain, bias: *bias, eps })
+    }
+
     fn linear(&self, x: &Var<B>, weight: &Weight, bias: Option<&Weight>) -> Result<Var<B>> {
         self.record([x], |[x]| Op::Linear { x, weight: *weight, bias: bias.copied() })
     }
@@ -271,6 +275,10 @@ impl<B: Adjoint> Backend for Tape<B> {
 
     fn silu_mul(&self, gate_up: &Var<B>) -> Result<Var<B>> {
         self.record([gate_up], |[gate_up]| Op::SiluMul { gate_up })
+    }
+
+    fn relu(&self, x: &Var<B>) -> Result<Var<B>> {
+        self.record([x], |[x]| Op::Relu { x })
     }
 
     fn add(&self, a: &Var<B>, b: &Var<B>) -> Result<Var<B>> {
@@ -291,6 +299,10 @@ impl<B: Adjoint> Backend for Tape<B> {
     }
 
     fn cache_append(&self, _: &mut (), _: usize, _: &Var<B>, _: HeadLayout, _: &Segments) -> Result<()> {
+        self.refuse("a cache of keys and values")
+    }
+
+    fn cache_fork(&self, _: &mut (), _: usize, _: usize, _: usize) -> Result<()> {
         self.refuse("a cache of keys and values")
     }
 

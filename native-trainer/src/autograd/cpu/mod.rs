@@ -7,7 +7,9 @@ mod adamw;
 mod attention;
 mod dense;
 mod embed;
+mod layer_norm;
 mod linear;
+mod relu;
 mod rms_norm;
 mod rope;
 mod select_rows;
@@ -86,6 +88,10 @@ impl Adjoint for Cpu {
         rms_norm::rms_norm(x, gain, eps)
     }
 
+    fn layer_norm_param(&self, x: &Tensor, gain: &Dense, bias: &Dense, eps: f32) -> Result<Tensor> {
+        layer_norm::layer_norm(x, gain, bias, eps)
+    }
+
     fn linear_param(&self, x: &Tensor, weight: &Dense, bias: Option<&Dense>) -> Result<Tensor> {
         linear::linear(x, weight, bias)
     }
@@ -107,6 +113,17 @@ impl Adjoint for Cpu {
         gain_grad: Option<&mut Dense>,
     ) -> Result<Tensor> {
         rms_norm::rms_norm_adjoint(x, gain, eps, grad, gain_grad)
+    }
+
+    fn layer_norm_adjoint(
+        &self,
+        x: &Tensor,
+        gain: &Dense,
+        eps: f32,
+        grad: &Tensor,
+        gain_grad: Option<&mut Dense>,
+    ) -> Result<Tensor> {
+        layer_norm::layer_norm_adjoint(x, gain, eps, grad, gain_grad)
     }
 
     fn linear_adjoint(&self, grad: &Tensor, weight: &Dense) -> Result<Tensor> {
@@ -137,6 +154,10 @@ impl Adjoint for Cpu {
 
     fn silu_mul_adjoint(&self, gate_up: &Tensor, grad: &Tensor) -> Result<Tensor> {
         silu_mul::silu_mul_adjoint(gate_up, grad)
+    }
+
+    fn relu_adjoint(&self, x: &Tensor, grad: &Tensor) -> Result<Tensor> {
+        relu::relu_adjoint(x, grad)
     }
 
     fn select_rows_adjoint(&self, count: usize, rows: &[usize], grad: &Tensor) -> Result<Tensor> {
