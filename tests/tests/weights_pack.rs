@@ -342,6 +342,12 @@ fn truncated_or_missing_shard() {
 }
 
 #[test]
+fn missing_manifest() {
+    let error = refused(|source| drop(source.files.remove(MANIFEST)));
+    assert!(error.starts_with("manifest.json was not found") && error.contains("looks like a web pack"), "{error}");
+}
+
+#[test]
 fn manifest_that_is_none() {
     for text in ["", "[]", "{}", "{\"version\": 2}", "{\"version\": 1}", "<!doctype html>"] {
         let error = refused(|source| drop(source.files.insert(MANIFEST.into(), text.into())));

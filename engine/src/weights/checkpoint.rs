@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 use std::ops::Range;
 
-use super::manifest::{self, Pack};
+use super::manifest::{self, MANIFEST, Pack, shard_name};
 use super::{Encoding, Source, folder, gguf};
 use crate::config::Param;
 use crate::prompt::TemplateKind;
@@ -114,7 +114,7 @@ impl<S: Source> Checkpoint<S> {
         } else if folder::is_folder(&source).await? {
             folder::open(&source).await?
         } else {
-            gguf::open(&source, &only_gguf(&source)?).await?
+            gguf::open(&source, &only_gguf(&source).await?).await?
         };
         let mut total_bytes = 0;
         for entry in &opened.entries {
@@ -282,11 +282,16 @@ fn half_split(interleaved: &[u8], row_bytes: usize, head_dim: usize, wanted: Ran
 }
 
 /// The one GGUF file of `source`.
-fn only_gguf<S: Source>(source: &S) -> Result<String> {
+async fn only_gguf<S: Source>(source: &S) -> Result<String> {
     let mut files = source.list();
     files.retain(|file| file.to_ascii_lowercase().ends_with(".gguf"));
     match files.as_slice() {
         [file] => Ok(file.clone()),
+        [] if source.size(&shard_name(0)).await?.is_some() => Err(Error::Missing {
+            file: MANIFEST.to_string(),
+            hint: "this looks like a web pack that was not completed or copied whole; pack or download it again"
+                .to_string(),
+        }),
         [] => Err(Error::Missing {
             file: "model.safetensors".to_string(),
             hint: "expected a folder with config.json and safetensors files, one GGUF file, or a web pack with \

@@ -20,6 +20,11 @@ use crate::{Error, ModelConfig, Result};
 
 /// The manifest's name.
 pub const MANIFEST: &str = "manifest.json";
+/// The name of shard `index`, from 0.
+pub(super) fn shard_name(index: usize) -> String {
+    format!("shard-{:05}.safetensors", index + 1)
+}
+
 /// The version this engine writes, and the only one it reads.
 pub const VERSION: u32 = 1;
 /// The most bytes of one shard, header and all (only a single row may be larger).

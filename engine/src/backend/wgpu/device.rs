@@ -101,10 +101,8 @@ pub(super) async fn open(options: Options) -> Result<Wgpu> {
     let first = fault.clone();
     device.on_uncaptured_error(Arc::new(move |error| report(&first, explain(&error))));
     let first = fault.clone();
-    device.set_device_lost_callback(move |reason, message| {
-        if reason != wgpu::DeviceLostReason::Destroyed {
-            report(&first, format!("it was lost ({message}); load the model again"));
-        }
+    device.set_device_lost_callback(move |_, message| {
+        report(&first, format!("it was lost ({message}); load the model again"));
     });
     let kernels = options.kernels.unwrap_or(match info.kind {
         DeviceKind::SoftwareGpu => Kernels::Serial,
@@ -130,6 +128,13 @@ pub(super) async fn open(options: Options) -> Result<Wgpu> {
         gpu.tune(clock).await?;
     }
     Ok(gpu)
+}
+
+impl Drop for Context {
+    /// In the browser, what lies on the device would otherwise wait for the garbage collector.
+    fn drop(&mut self) {
+        self.device.destroy();
+    }
 }
 
 impl Context {
@@ -182,6 +187,52 @@ fn explain(error: &wgpu::Error) -> String {
         wgpu::Error::OutOfMemory { .. } => {
             "it is out of memory; choose a smaller model, a smaller quantisation or a shorter context".into()
         }
-        other => format!("it refuses an operation ({other}); please report this"),
+        other => {
+            let words: Vec<String> = other.to_string().split_whitespace().map(str::to_owned).collect();
+            format!("it refuses an operation ({}); please report this", words.join(" "))
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::Write;
+
+    use pollster::block_on;
+
+    use super::*;
+    use crate::backend::Backend;
+
+    #[test]
+    fn a_lost_device_is_one_sentence() {
+        let gpu = match block_on(open(Options { portable: true, ..Options::default() })) {
+            Ok(gpu) => gpu,
+            Err(error) => {
+                let required = std::env::var("PADDOCK_REQUIRE").unwrap_or_default();
+                assert!(!required.contains("gpu"), "PADDOCK_REQUIRE asks for gpu, but {error}");
+                writeln!(std::io::stderr(), "SKIPPED a_lost_device_is_one_sentence: {error}").ok();
+                return;
+            }
+        };
+        let x = gpu.tensor([1, 2], &[1.0, 2.0]).unwrap();
+        let twice = || gpu.add(&x, &x).and_then(|sum| block_on(gpu.read(&sum)));
+        assert_eq!(twice().unwrap(), [2.0, 4.0]);
+        gpu.0.device.destroy();
+        // A driver tells at once; of this the device tells when it is asked.
+        gpu.0.device.poll(wgpu::PollType::Poll).ok();
+        for _ in 0..2 {
+            let sentence = twice().unwrap_err().to_string();
+            assert!(sentence.contains("it was lost") && sentence.ends_with("load the model again"), "{sentence}");
+            assert!(sentence.starts_with(&gpu.device().name) && !sentence.contains('\n'), "{sentence}");
+        }
+    }
+
+    #[test]
+    fn a_full_device_and_a_refused_operation_are_one_sentence() {
+        let full = explain(&wgpu::Error::OutOfMemory { source: "no memory".into() });
+        assert!(full.contains("out of memory") && full.contains("a smaller model"), "{full}");
+        let description = "Validation Error\n\nCaused by:\n  In Queue::submit\n".to_string();
+        let refused = explain(&wgpu::Error::Validation { source: "no".into(), description });
+        assert!(refused.contains("(Validation Error Caused by: In Queue::submit)"), "{refused}");
     }
 }

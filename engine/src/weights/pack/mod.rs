@@ -7,7 +7,7 @@ use std::ops::Range;
 use sha2::{Digest as _, Sha256};
 
 use super::digest::{hexadecimal, sha256};
-use super::manifest::{FileRecord, MANIFEST, Manifest, TensorRecord, TokenizerRecord, VERSION};
+use super::manifest::{FileRecord, MANIFEST, Manifest, TensorRecord, TokenizerRecord, VERSION, shard_name};
 use super::{Checkpoint, Source, dequantize, quantize};
 use crate::prompt::TemplateKind;
 use crate::tokenizer::Tokenizer;
@@ -137,7 +137,7 @@ async fn write_shards<S: Source, K: PackSink>(
                 if let Some(open) = open.take() {
                     done.push(open.finish(sink)?);
                 }
-                let file = format!("shard-{:05}.safetensors", piece.shard + 1);
+                let file = shard_name(piece.shard);
                 sink.create(&file)?;
                 let record = FileRecord { file, bytes: 0, sha256: String::new() };
                 let mut next = Open { record, hasher: Sha256::new() };
