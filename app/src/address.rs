@@ -1,4 +1,4 @@
-//! What a link to the page may say: `?model=NAME&device=auto|cpu|gpu&autoload=1`.
+//! What a link to the page may say: `?model=NAME&device=auto|cpu|gpu&autoload=1&run=ADDRESS`.
 
 use crate::protocol::DeviceChoice;
 
@@ -11,6 +11,8 @@ pub struct Address {
     pub device: DeviceChoice,
     /// Load the model at once.
     pub autoload: bool,
+    /// Training runs to open: addresses of `metrics.jsonl` files.
+    pub runs: Vec<String>,
 }
 
 impl Address {
@@ -23,6 +25,7 @@ impl Address {
             match name {
                 "model" if !value.is_empty() => address.model = Some(value),
                 "device" => address.device = value.parse().unwrap_or_default(),
+                "run" if !value.is_empty() => address.runs.push(value),
                 "autoload" => address.autoload = value == "1",
                 _ => {}
             }
@@ -56,10 +59,16 @@ mod tests {
 
     #[test]
     fn a_link_chooses_model_and_device() {
-        let address = Address::parse("?model=My%20model+2&device=gpu&autoload=1&theme=none");
+        let address =
+            Address::parse("?model=My%20model+2&device=gpu&autoload=1&theme=none&run=runs%2Fa%2Fmetrics.jsonl&run=b");
         assert_eq!(
             address,
-            Address { model: Some("My model 2".to_string()), device: DeviceChoice::Gpu, autoload: true }
+            Address {
+                model: Some("My model 2".to_string()),
+                device: DeviceChoice::Gpu,
+                autoload: true,
+                runs: vec!["runs/a/metrics.jsonl".to_string(), "b".to_string()],
+            }
         );
     }
 

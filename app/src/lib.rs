@@ -8,6 +8,7 @@ pub mod format;
 pub mod models;
 pub mod pace;
 pub mod protocol;
+pub mod runs;
 pub mod settings;
 
 #[cfg(target_arch = "wasm32")]

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use serde_json::{Value, json};
-use xtask::browser::Browser;
+use xtask::browser::{Browser, screenshots};
 
 use crate::site::TestSite;
 use crate::skip;
@@ -40,6 +40,11 @@ impl Page {
     /// Opens the page anew.
     pub fn visit(&self, query: &str) {
         self.browser.open(&self.site.page(query));
+    }
+
+    /// Where the page comes from.
+    pub fn site(&self) -> &TestSite {
+        &self.site
     }
 
     /// Waits until the page is in this state: `empty`, `loading`, `ready` or `answering`.
@@ -115,6 +120,21 @@ impl Page {
     /// An attribute of the last element with this test id.
     pub fn attribute(&self, id: &str, name: &str) -> Option<String> {
         self.of_last(id, &format!("getAttribute({})", json!(name)))
+    }
+
+    /// Pictures of desktop and phone, light and dark, below target/screenshots.
+    ///
+    /// # Panics
+    /// When something sticks out sideways.
+    pub fn take_screenshots(&self, name: &str) {
+        for (device, width, height, mobile) in [("desktop", 1280, 800, false), ("phone", 390, 844, true)] {
+            for scheme in ["light", "dark"] {
+                self.browser.set_viewport(width, height, mobile, scheme);
+                self.browser.screenshot(&screenshots().join(format!("{name}-{device}-{scheme}.png")));
+                let overflow = self.browser.evaluate("return document.documentElement.scrollWidth > window.innerWidth");
+                assert_eq!(overflow, false, "{name} on {device} is wider than the screen");
+            }
+        }
     }
 
     fn error(&self) -> Option<String> {

@@ -14,7 +14,7 @@ use crate::skip;
 /// A served page whose models are this test's own.
 pub struct TestSite {
     server: Server,
-    _models: TempDir,
+    models: TempDir,
 }
 
 impl TestSite {
@@ -35,7 +35,12 @@ impl TestSite {
             [(String::new(), workspace::dist()), ("models".to_string(), folder.path().to_path_buf())].into();
         let faults = faults.iter().map(|(end, fault)| (end.to_string(), *fault)).collect();
         let server = Server::start(Site { folders, faults }, Ipv4Addr::LOCALHOST.into(), 0).expect("a server");
-        Some(Self { server, _models: folder })
+        Some(Self { server, models: folder })
+    }
+
+    /// The folder that is served as `models/`.
+    pub fn models(&self) -> &Path {
+        self.models.path()
     }
 
     /// The page's address with a query such as `model=tiny&device=cpu`.

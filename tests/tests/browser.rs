@@ -9,7 +9,7 @@ use paddock_tests::page::{Answer, PATIENCE, Page};
 use paddock_tests::site::TestSite;
 use paddock_tests::{skip, smollm2};
 use serde_json::Value;
-use xtask::browser::{Browser, screenshots};
+use xtask::browser::Browser;
 use xtask::server::{Fault, Server, Site};
 
 /// What a golden case expects: the first 32 tokens of a greedy answer.
@@ -91,7 +91,7 @@ fn smollm2_answers_on_the_processor_as_the_reference_does() {
     page.wait_for("ready");
     page.set_greedy("auto", expected.token_ids.len());
     assert_eq!(page.ask("Name three fruits."), expected);
-    take_screenshots(&page, "chat");
+    page.take_screenshots("chat");
 }
 
 #[test]
@@ -181,17 +181,5 @@ fn a_site_without_models_is_one_sentence() {
 fn the_first_visit_is_pictured() {
     let Some(page) = tiny_page(&[], "") else { return };
     page.wait_for("empty");
-    take_screenshots(&page, "load");
-}
-
-/// Desktop and phone, light and dark, below target/screenshots; nothing may stick out sideways.
-fn take_screenshots(page: &Page, name: &str) {
-    for (device, width, height, mobile) in [("desktop", 1280, 800, false), ("phone", 390, 844, true)] {
-        for scheme in ["light", "dark"] {
-            page.browser.set_viewport(width, height, mobile, scheme);
-            page.browser.screenshot(&screenshots().join(format!("{name}-{device}-{scheme}.png")));
-            let overflow = page.browser.evaluate("return document.documentElement.scrollWidth > window.innerWidth");
-            assert_eq!(overflow, false, "{name} on {device} is wider than the screen");
-        }
-    }
+    page.take_screenshots("load");
 }

@@ -1,5 +1,6 @@
 //! The parts of the page, one a file.
 
+pub mod chart;
 pub mod composer;
 pub mod device_select;
 pub mod facts;

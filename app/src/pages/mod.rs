@@ -2,6 +2,7 @@
 
 mod chat;
 mod models;
+pub mod runs;
 
 use leptos::ev;
 use leptos::prelude::*;
@@ -16,24 +17,28 @@ use crate::models::Index;
 use crate::session::Session;
 use chat::ChatPage;
 use models::ModelsPage;
+use runs::{Runs, RunsPage};
 
 /// A page, by the fragment of the address.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Page {
     /// Talk with the model.
     Chat,
+    /// Watch training runs.
+    Runs,
     /// Choose a model and a device.
     Models,
 }
 
 impl Page {
     /// Every page, in the order of the rail.
-    pub const ALL: [Self; 2] = [Self::Chat, Self::Models];
+    pub const ALL: [Self; 3] = [Self::Chat, Self::Runs, Self::Models];
 
     /// Its name for people.
     pub fn title(self) -> &'static str {
         match self {
             Self::Chat => "Chat",
+            Self::Runs => "Runs",
             Self::Models => "Models",
         }
     }
@@ -42,6 +47,7 @@ impl Page {
     pub fn fragment(self) -> &'static str {
         match self {
             Self::Chat => "#chat",
+            Self::Runs => "#runs",
             Self::Models => "#models",
         }
     }
@@ -61,7 +67,9 @@ pub fn start() {
 #[component]
 fn App() -> impl IntoView {
     let query = window().location().search().unwrap_or_default();
-    let session = Session::start(Address::parse(&query));
+    let address = Address::parse(&query);
+    provide_context(Runs::start(address.runs.clone()));
+    let session = Session::start(address);
     provide_context(session);
     spawn_local(async move { session.offer(fetch_index().await) });
 
@@ -75,6 +83,7 @@ fn App() -> impl IntoView {
             <main>
                 {move || match page.get() {
                     Page::Chat => view! { <ChatPage /> }.into_any(),
+                    Page::Runs => view! { <RunsPage /> }.into_any(),
                     Page::Models => view! { <ModelsPage /> }.into_any(),
                 }}
             </main>

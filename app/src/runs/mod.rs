@@ -1,0 +1,7 @@
+//! Training runs, from the `metrics.jsonl` that the trainer writes.
+
+pub mod chart;
+pub mod metrics;
+
+#[cfg(target_arch = "wasm32")]
+pub mod source;

@@ -1,0 +1,53 @@
+//! The page's view of training runs in a real browser.
+
+use std::fs::{self, OpenOptions};
+use std::io::Write;
+
+use paddock_tests::page::{PATIENCE, Page};
+use paddock_tests::site::TestSite;
+
+/// Lines as the trainer writes them.
+fn lines(steps: std::ops::RangeInclusive<u32>, start: f64) -> String {
+    steps
+        .map(|step| {
+            let loss = start / f64::from(step).sqrt() + 1.0 + f64::from(step * 7919 % 13) / 60.0;
+            let rate = 2e-5 * f64::from(step.min(20)) / 20.0;
+            format!(
+                "{{\"step\":{step},\"loss\":{loss},\"learning_rate\":{rate},\"grad_norm\":{},\"tokens_per_s\":{}}}\n",
+                start / f64::from(step),
+                900 + step % 17
+            )
+        })
+        .collect()
+}
+
+#[test]
+fn runs_are_drawn_compared_and_followed() {
+    let Some(site) = TestSite::start(&[], &[]) else { return };
+    let first = site.models().join("first.jsonl");
+    fs::write(&first, lines(1..=200, 3.0)).unwrap();
+    fs::write(site.models().join("second.jsonl"), lines(1..=150, 4.0) + "not json\n").unwrap();
+    let Some(page) = Page::open(site, "run=models%2Ffirst.jsonl&run=models/second.jsonl#runs") else { return };
+    page.browser.wait("both runs", PATIENCE, |browser| {
+        let lines = browser.evaluate("return document.querySelectorAll('[data-testid=chart-loss] path').length");
+        (lines == 2).then_some(())
+    });
+    let steps = |page: &Page| {
+        page.browser
+            .evaluate("return [...document.querySelectorAll('[data-testid=run-step]')].map(cell => cell.textContent)")
+    };
+    assert_eq!(steps(&page), serde_json::json!(["200", "150"]));
+    assert!(page.text("run-problem").is_some_and(|text| text.contains("1 line")), "{:?}", page.text("run-problem"));
+    assert_eq!(page.text("chart-eval_loss"), None, "what no run tells is not drawn");
+    page.take_screenshots("runs");
+
+    let mut file = OpenOptions::new().append(true).open(first).unwrap();
+    file.write_all(lines(201..=260, 3.0).as_bytes()).unwrap();
+    page.browser.wait("the new steps", PATIENCE, |_| (steps(&page)[0] == "260").then_some(()));
+
+    page.browser.type_text("[data-testid=run-address]", "models/missing.jsonl");
+    page.click("run-open");
+    let problem =
+        page.browser.wait("a problem", PATIENCE, |_| page.text("run-problem").filter(|text| text.contains("404")));
+    assert!(problem.contains("models/missing.jsonl cannot be read"), "{problem}");
+}
