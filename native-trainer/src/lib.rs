@@ -5,8 +5,10 @@
 
 pub mod autograd;
 pub mod cli;
+pub mod data;
 mod error;
 pub mod optim;
+pub mod sft;
 pub mod train;
 pub mod weights;
 

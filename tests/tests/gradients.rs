@@ -73,7 +73,7 @@ impl Model {
     /// Gradients by name.
     fn gradients(&self) -> HashMap<String, Vec<f32>> {
         let mut flat = Vec::new();
-        let visited: Result<(), ()> = self.tape.visit(|_, parameter| {
+        let visited = self.tape.visit(|_, parameter| {
             flat.push(self.tape.inner().read_param(parameter.grad.as_ref().unwrap()).unwrap());
             Ok(())
         });
@@ -175,7 +175,7 @@ fn frozen_parameters_do_not_change_the_others() {
     some.accumulate(examples, 1);
     let all = all.gradients();
     let mut compared = 0;
-    let visited: Result<(), ()> = some.tape.visit(|_, parameter| {
+    let visited = some.tape.visit(|_, parameter| {
         if let Some(grad) = &parameter.grad {
             assert!(some.tape.inner().read_param(grad).unwrap() == all[&parameter.label], "{}", parameter.label);
             compared += 1;

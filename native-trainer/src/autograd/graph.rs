@@ -77,16 +77,22 @@ impl<B: Adjoint> Graph<B> {
         })
     }
 
-    /// A block ends here. With `release`, only the last value since the mark before is kept; the walk back computes the
-    /// others anew.
+    /// A block ends here. Values that the walk back does not read are dropped; with `release`, all but the last since
+    /// the mark before are, and the walk back computes them anew.
     pub fn mark(&mut self, release: bool) {
         let start = self.marks.last().copied().unwrap_or(0);
         let end = self.nodes.len();
-        if release && end > start {
-            for node in &mut self.nodes[start..end - 1] {
-                if !matches!(node.op, Op::Leaf) {
-                    node.value = None;
-                }
+        let mut keep = vec![false; end.saturating_sub(start)];
+        if !release {
+            let read = self.nodes[start..end].iter().filter_map(|node| node.op.remembered());
+            read.filter(|node| *node >= start).for_each(|node| keep[node - start] = true);
+        }
+        if let Some(last) = keep.last_mut() {
+            *last = true;
+        }
+        for (node, keep) in self.nodes[start..end].iter_mut().zip(keep) {
+            if !keep && !matches!(node.op, Op::Leaf) {
+                node.value = None;
             }
         }
         self.marks.push(end);

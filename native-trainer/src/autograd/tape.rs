@@ -124,7 +124,7 @@ impl<B: Adjoint> Tape<B> {
     ///
     /// # Errors
     /// The first that `visit` returns.
-    pub fn visit<E>(&self, mut visit: impl FnMut(usize, &mut Parameter<B>) -> Result<(), E>) -> Result<(), E> {
+    pub fn visit(&self, mut visit: impl FnMut(usize, &mut Parameter<B>) -> crate::Result<()>) -> crate::Result<()> {
         self.0.parameters.borrow_mut().0.iter_mut().enumerate().try_for_each(|(index, p)| visit(index, p))
     }
 
@@ -132,7 +132,7 @@ impl<B: Adjoint> Tape<B> {
     ///
     /// # Errors
     /// When a gradient cannot be made.
-    pub fn train_only(&self, trained: impl Fn(&str) -> bool) -> Result<()> {
+    pub fn train_only(&self, trained: impl Fn(&str) -> bool) -> crate::Result<()> {
         self.visit(|_, parameter| {
             match (trained(&parameter.label), parameter.grad.is_some()) {
                 (false, _) => parameter.grad = None,

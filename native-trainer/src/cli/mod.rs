@@ -14,6 +14,7 @@ mod rank;
 mod score;
 mod score_rows;
 mod scorer;
+mod sft;
 mod tokenize;
 
 use std::io::ErrorKind;
@@ -23,7 +24,7 @@ use clap::{Parser, Subcommand};
 
 use crate::{Error, Result};
 
-/// Chat with, score with, inspect and pack LLaMA-family models.
+/// Chat with, score with, inspect, pack and fine-tune LLaMA-family models.
 #[derive(Debug, Parser)]
 #[command(name = "paddock", version)]
 struct CommandLine {
@@ -40,6 +41,7 @@ enum Command {
     Rank(Box<rank::Rank>),
     Pack(pack::Pack),
     Tokenize(tokenize::Tokenize),
+    Sft(Box<sft::Sft>),
 }
 
 /// Runs the command line of this process. An error is one sentence on stderr and exit code 1; 2 is wrong usage.
@@ -64,6 +66,7 @@ fn run(command: Command) -> Result<()> {
         Command::Rank(rank) => rank.run(),
         Command::Pack(pack) => pack.run(),
         Command::Tokenize(tokenize) => tokenize.run(),
+        Command::Sft(sft) => sft.run(),
     }
 }
 

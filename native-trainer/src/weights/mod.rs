@@ -2,8 +2,12 @@
 
 mod atomic;
 mod folder;
+mod hugging_face;
 mod pack;
+mod safetensors;
 
 pub use atomic::{AtomicFile, AtomicFolder};
 pub use folder::FolderSource;
+pub use hugging_face::{Description, WEIGHTS, write_weights};
 pub use pack::{Packed, pack};
+pub use safetensors::{Entry, write_safetensors};

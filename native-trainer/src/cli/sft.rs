@@ -1,0 +1,261 @@
+//! `paddock sft`: supervised fine-tuning by Alpaca's recipe.
+
+use std::io::{self, IsTerminal, Write};
+use std::path::PathBuf;
+use std::time::Instant;
+
+use clap::{Args, ValueEnum};
+use paddock_engine::backend::Cpu;
+use paddock_engine::model::LoadProgress;
+use paddock_engine::prompt::TemplateKind;
+
+use super::console::{self, grouped};
+use super::interrupt::Interrupt;
+use super::progress::ProgressLine;
+use crate::sft::{self, Observer, Outcome, Settings};
+use crate::train::{LossNormalization, Metrics, Schedule};
+use crate::{Error, Result};
+
+/// Fine-tune a model on examples; the defaults are Stanford Alpaca's
+#[derive(Debug, Args)]
+pub(super) struct Sft {
+    /// The model to start from: a folder or a .gguf file
+    #[arg(long, value_name = "PATH")]
+    model: PathBuf,
+    /// The examples: JSON or JSON lines with instruction/input/output, messages, conversations or text
+    #[arg(long, value_name = "FILE")]
+    data: PathBuf,
+    /// The run's folder: the tuned model, checkpoints, metrics.jsonl
+    #[arg(long, value_name = "DIR")]
+    output: PathBuf,
+    /// How conversations become text: auto (the model's own chat template, if any), none, alpaca, safe-rlhf
+    #[arg(long, default_value_t = TemplateKind::Auto, value_name = "NAME")]
+    template: TemplateKind,
+    /// Cut examples after this many tokens
+    #[arg(long, default_value_t = 512, value_name = "N", value_parser = at_least_one)]
+    max_length: usize,
+    /// Examples of a step
+    #[arg(long, default_value_t = 128, value_name = "N", value_parser = at_least_one)]
+    batch_size: usize,
+    /// Most tokens that go through the model together; changes memory and speed, not the result
+    #[arg(long, default_value_t = 2048, value_name = "N", value_parser = at_least_one)]
+    micro_batch_tokens: usize,
+    /// Passes over the data
+    #[arg(long, default_value_t = 3, value_name = "N")]
+    epochs: u64,
+    /// Steps of the run, instead of passes
+    #[arg(long, value_name = "N")]
+    max_steps: Option<u64>,
+    /// Largest learning rate
+    #[arg(long, default_value_t = 2e-5, value_name = "R", value_parser = not_negative)]
+    learning_rate: f64,
+    /// Part of the steps in which the learning rate rises from 0
+    #[arg(long, default_value_t = 0.03, value_name = "R", value_parser = not_negative)]
+    warmup_ratio: f64,
+    /// How the learning rate falls afterwards: cosine, linear, constant
+    #[arg(long, default_value_t = Schedule::Cosine, value_name = "NAME")]
+    schedule: Schedule,
+    /// Decoupled weight decay of matrices
+    #[arg(long, default_value_t = 0.0, value_name = "R", value_parser = not_negative)]
+    weight_decay: f64,
+    /// Norm that gradients are clipped to; 0 leaves them as they are
+    #[arg(long, default_value_t = 1.0, value_name = "R", value_parser = not_negative)]
+    max_grad_norm: f64,
+    /// What the loss is the mean of: all target tokens of a step, or the means of its micro-batches
+    #[arg(long, value_enum, default_value = "global", value_name = "NAME")]
+    loss_normalization: Normalization,
+    /// Seed of the shuffle
+    #[arg(long, default_value_t = 42, value_name = "S")]
+    seed: u64,
+    /// Take the examples in the file's order
+    #[arg(long)]
+    no_shuffle: bool,
+    /// Number format of weights and gradients
+    #[arg(long, value_enum, default_value = "f32", value_name = "NAME")]
+    dtype: Dtype,
+    /// Keep one tensor a block in memory and compute the others anew: less memory, a third more work
+    #[arg(long)]
+    gradient_checkpointing: bool,
+    /// Steps between checkpoints
+    #[arg(long, default_value_t = 2000, value_name = "N", value_parser = clap::value_parser!(u64).range(1..))]
+    save_steps: u64,
+    /// Checkpoints that are kept
+    #[arg(long, default_value_t = 1, value_name = "N", value_parser = at_least_one)]
+    keep: usize,
+    /// Examples to evaluate on
+    #[arg(long, value_name = "FILE")]
+    eval_data: Option<PathBuf>,
+    /// Steps between evaluations [default: only after the last]
+    #[arg(long, value_name = "N", requires = "eval_data", value_parser = clap::value_parser!(u64).range(1..))]
+    eval_steps: Option<u64>,
+    /// Go on from the newest checkpoint in the output folder
+    #[arg(long)]
+    resume: bool,
+    /// Where to train
+    #[arg(long, value_enum, default_value = "auto", value_name = "NAME")]
+    device: DeviceChoice,
+    /// Threads of the CPU [default: one for each core]
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=256))]
+    threads: Option<u16>,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+enum Normalization {
+    Global,
+    MicroBatch,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+enum Dtype {
+    F32,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+enum DeviceChoice {
+    Auto,
+    Cpu,
+}
+
+impl Sft {
+    pub fn run(&self) -> Result<()> {
+        let (DeviceChoice::Auto | DeviceChoice::Cpu, Dtype::F32) = (self.device, self.dtype);
+        let cpu = self.threads.map_or_else(Cpu::new, |threads| Cpu::with_threads(threads.into()));
+        rayon::ThreadPoolBuilder::new()
+            .num_threads(self.threads.map_or(0, usize::from))
+            .build_global()
+            .map_err(|error| Error::Request(format!("cannot start threads: {error}")))?;
+        let interrupt = Interrupt::listen()?;
+        interrupt.begin_answer();
+        let mut bar = Bar::new(interrupt);
+        let outcome = pollster::block_on(sft::run(cpu, &self.settings(), self.resume, &mut bar))?;
+        bar.clear();
+        let output = self.output.display();
+        match outcome {
+            Outcome::Finished => console::note(format_args!("{output}: the tuned model")),
+            Outcome::Stopped(step) => {
+                console::note(format_args!("stopped after step {step}; go on with --resume"));
+            }
+        }
+        Ok(())
+    }
+
+    fn settings(&self) -> Settings {
+        Settings {
+            model: self.model.clone(),
+            data: self.data.clone(),
+            output: self.output.clone(),
+            template: self.template,
+            max_length: self.max_length,
+            batch_size: self.batch_size,
+            micro_batch_tokens: self.micro_batch_tokens,
+            epochs: self.epochs,
+            max_steps: self.max_steps,
+            learning_rate: self.learning_rate,
+            warmup_ratio: self.warmup_ratio,
+            schedule: self.schedule,
+            weight_decay: self.weight_decay as f32,
+            max_grad_norm: self.max_grad_norm,
+            loss_normalization: match self.loss_normalization {
+                Normalization::Global => LossNormalization::Global,
+                Normalization::MicroBatch => LossNormalization::MicroBatch,
+            },
+            seed: self.seed,
+            shuffle: !self.no_shuffle,
+            gradient_checkpointing: self.gradient_checkpointing,
+            save_steps: self.save_steps,
+            keep: self.keep,
+            eval_data: self.eval_data.clone(),
+            eval_steps: self.eval_steps,
+        }
+    }
+}
+
+/// The run on one line of stderr; only on a terminal.
+struct Bar {
+    interrupt: Interrupt,
+    loading: Option<ProgressLine>,
+    shown: bool,
+    first: Option<(Instant, u64)>,
+}
+
+impl Bar {
+    fn new(interrupt: Interrupt) -> Self {
+        Self { interrupt, loading: Some(ProgressLine::new("loading")), shown: io::stderr().is_terminal(), first: None }
+    }
+
+    fn clear(&self) {
+        if self.shown {
+            let _ = write!(io::stderr(), "\r\x1b[K");
+        }
+    }
+}
+
+impl Observer for Bar {
+    fn loading(&mut self, progress: LoadProgress) {
+        if let Some(line) = &mut self.loading {
+            line.update(progress);
+        }
+    }
+
+    fn note(&mut self, text: &str) {
+        self.clear();
+        console::note(text);
+    }
+
+    fn step(&mut self, metrics: &Metrics, total: u64) {
+        self.loading = None;
+        if !self.shown {
+            return;
+        }
+        // From the second step on: the first also warms caches up.
+        let (since, first) = *self.first.get_or_insert_with(|| (Instant::now(), metrics.step));
+        let done = metrics.step - first;
+        let left = (total - metrics.step) as f64 * since.elapsed().as_secs_f64() / done.max(1) as f64;
+        let left = if done == 0 { String::new() } else { format!(", {} left", duration(left)) };
+        const WIDTH: u64 = 24;
+        let filled = (WIDTH * metrics.step / total.max(1)) as usize;
+        let bar = format!("{}{}", "━".repeat(filled), "─".repeat(WIDTH as usize - filled));
+        let _ = write!(
+            io::stderr(),
+            "\r\x1b[K{bar} step {} of {total}, loss {:.4}, {} tokens/s{left}",
+            metrics.step,
+            metrics.loss.unwrap_or_default(),
+            grouped(metrics.tokens_per_s.unwrap_or_default() as u64),
+        );
+    }
+
+    fn stop(&self) -> bool {
+        self.interrupt.requested()
+    }
+}
+
+/// Seconds for people.
+fn duration(seconds: f64) -> String {
+    let seconds = seconds as u64;
+    match seconds {
+        0..60 => format!("{seconds} s"),
+        60..3600 => format!("{} min", seconds / 60),
+        _ => format!("{} h {} min", seconds / 3600, seconds / 60 % 60),
+    }
+}
+
+fn at_least_one(text: &str) -> Result<usize, String> {
+    text.parse().ok().filter(|value| *value > 0).ok_or_else(|| "expected a whole number above 0".to_string())
+}
+
+fn not_negative(text: &str) -> Result<f64, String> {
+    let value = text.parse().ok().filter(|value: &f64| value.is_finite() && *value >= 0.0);
+    value.ok_or_else(|| "expected a number of at least 0".to_string())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn times_read_well() {
+        assert_eq!(duration(59.9), "59 s");
+        assert_eq!(duration(61.0), "1 min");
+        assert_eq!(duration(7260.0), "2 h 1 min");
+    }
+}

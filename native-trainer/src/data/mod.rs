@@ -1,0 +1,11 @@
+//! Training data: files of records, records as token ids, examples as ragged batches.
+
+mod encode;
+mod micro_batch;
+mod order;
+mod records;
+
+pub use encode::{Encoder, Example};
+pub use micro_batch::{MicroBatch, micro_batches};
+pub use order::Order;
+pub use records::{Record, read_records};

@@ -1,0 +1,100 @@
+//! What a run reports: one JSON object a line, in `metrics.jsonl`.
+
+use std::fs::{self, File, OpenOptions};
+use std::io::Write;
+use std::path::Path;
+
+use serde::{Deserialize, Serialize};
+
+use crate::weights::AtomicFile;
+use crate::{Error, Result};
+
+/// One line.
+#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
+pub struct Metrics {
+    /// Steps done.
+    pub step: u64,
+    /// Mean loss over the step's target tokens.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub loss: Option<f64>,
+    /// Norm of the gradients before clipping.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub grad_norm: Option<f64>,
+    /// Learning rate of the step.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub learning_rate: Option<f64>,
+    /// Tokens that went through the model since the run began.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub tokens: Option<u64>,
+    /// Tokens of the step per second.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub tokens_per_s: Option<f64>,
+    /// Bytes of memory that the process holds, where the system tells.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub memory: Option<u64>,
+    /// Mean loss on the evaluation data.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub eval_loss: Option<f64>,
+}
+
+/// The file they go to.
+#[derive(Debug)]
+pub struct MetricsFile(File);
+
+impl MetricsFile {
+    /// The name of the file in a run's folder.
+    pub const NAME: &str = "metrics.jsonl";
+
+    /// Opens the file of the run in `output`; lines of steps after `step`, which a resumed run does anew, are dropped.
+    ///
+    /// # Errors
+    /// When the disk refuses.
+    pub fn open(output: &Path, step: u64) -> Result<Self> {
+        let path = output.join(Self::NAME);
+        let known = fs::read_to_string(&path).unwrap_or_default();
+        let kept = known
+            .lines()
+            .filter(|line| serde_json::from_str::<Metrics>(line).is_ok_and(|metrics| step > 0 && metrics.step <= step));
+        let kept: String = kept.flat_map(|line| [line, "\n"]).collect();
+        let mut file = AtomicFile::create(&path)?;
+        file.write_all(kept.as_bytes())?;
+        file.commit()?;
+        Ok(Self(OpenOptions::new().append(true).open(&path).map_err(Error::path("open", &path))?))
+    }
+
+    /// Adds a line, in one write.
+    ///
+    /// # Errors
+    /// When the disk refuses.
+    pub fn push(&mut self, metrics: &Metrics) -> Result<()> {
+        let mut line = serde_json::to_string(metrics).map_err(|error| Error::Request(error.to_string()))?;
+        line.push('\n');
+        Ok(self.0.write_all(line.as_bytes())?)
+    }
+}
+
+/// Bytes of memory that this process holds, where the system tells (Linux's `/proc/self/status`).
+pub fn resident_memory() -> Option<u64> {
+    let status = fs::read_to_string("/proc/self/status").ok()?;
+    let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"))?;
+    Some(line.trim().strip_suffix("kB")?.trim().parse::<u64>().ok()? * 1024)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_resumed_run_drops_the_lines_it_does_anew() {
+        let folder = tempfile::tempdir().unwrap();
+        let line = |step| Metrics { step, loss: Some(1.5), ..Metrics::default() };
+        let mut file = MetricsFile::open(folder.path(), 0).unwrap();
+        (1..=4).for_each(|step| file.push(&line(step)).unwrap());
+        // A line that was cut by a crash.
+        file.0.write_all(b"{\"step\": 5, \"lo").unwrap();
+        MetricsFile::open(folder.path(), 3).unwrap().push(&line(4)).unwrap();
+        let text = fs::read_to_string(folder.path().join(MetricsFile::NAME)).unwrap();
+        let steps: Vec<u64> = text.lines().map(|line| serde_json::from_str::<Metrics>(line).unwrap().step).collect();
+        assert_eq!(steps, [1, 2, 3, 4]);
+    }
+}

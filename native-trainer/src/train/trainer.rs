@@ -1,0 +1,181 @@
+//! A model being trained: forward, backward, step.
+
+use paddock_engine::backend::Backend;
+use paddock_engine::model::{CausalLm, LoadProgress};
+use paddock_engine::weights::{Checkpoint, Source};
+use serde::{Deserialize, Serialize};
+
+use crate::Result;
+use crate::autograd::{Adjoint, Tape};
+use crate::data::MicroBatch;
+use crate::optim::AdamW;
+
+/// What the loss of a step is the mean of.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum LossNormalization {
+    /// All target tokens of the step, however it is cut into micro-batches.
+    #[default]
+    Global,
+    /// The micro-batches' own means, as the original trainer had it.
+    MicroBatch,
+}
+
+/// Settings of a step.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct StepSettings {
+    /// Number of the step, from 1 on.
+    pub number: u64,
+    /// Learning rate of the step.
+    pub learning_rate: f64,
+    /// The optimiser.
+    pub adamw: AdamW,
+    /// Gradients of a larger norm are scaled down to this one; 0 leaves them.
+    pub max_grad_norm: f64,
+    /// What the loss is the mean of.
+    pub normalization: LossNormalization,
+}
+
+/// What a step did.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct StepReport {
+    /// Mean of -log p over the target tokens.
+    pub loss: f64,
+    /// Norm of all gradients before clipping.
+    pub grad_norm: f64,
+    /// Tokens that went through the model.
+    pub tokens: usize,
+    /// Those of them that were to be predicted.
+    pub targets: usize,
+}
+
+/// A causal language model, its gradients and its optimiser's moments.
+pub struct Trainer<B: Adjoint> {
+    tape: Tape<B>,
+    model: CausalLm<Tape<B>>,
+    /// One pair for each parameter of the tape; `None` for frozen ones.
+    moments: Vec<Option<[B::Param; 2]>>,
+}
+
+impl<B: Adjoint> Trainer<B> {
+    /// Loads a model to train all of it.
+    ///
+    /// # Errors
+    /// What the checkpoint or the device report.
+    pub async fn load<S: Source>(
+        backend: B,
+        checkpoint: &mut Checkpoint<S>,
+        checkpointing: bool,
+        progress: &mut dyn FnMut(LoadProgress),
+    ) -> Result<Self> {
+        let tape = Tape::new(backend, checkpointing);
+        let model = CausalLm::load(&tape, checkpoint, progress).await?;
+        let mut moments = Vec::new();
+        tape.visit(|_, parameter| {
+            let shape = tape.inner().param_shape(&parameter.value);
+            let zeros = || tape.inner().param(&parameter.label, shape);
+            moments.push(if parameter.grad.is_some() { Some([zeros()?, zeros()?]) } else { None });
+            Ok(())
+        })?;
+        Ok(Self { tape, model, moments })
+    }
+
+    /// The tape that holds the parameters.
+    pub fn tape(&self) -> &Tape<B> {
+        &self.tape
+    }
+
+    /// The model on it.
+    pub fn model(&self) -> &CausalLm<Tape<B>> {
+        &self.model
+    }
+
+    /// The optimiser's moments, one pair for each parameter of the tape.
+    pub fn moments(&mut self) -> &mut [Option<[B::Param; 2]>] {
+        &mut self.moments
+    }
+
+    /// One step on `batch`: gradients of its loss, their clip, AdamW.
+    ///
+    /// # Errors
+    /// When the device fails.
+    pub async fn step(&mut self, batch: &[MicroBatch], settings: &StepSettings) -> Result<StepReport> {
+        let targets: usize = batch.iter().map(|micro| micro.rows.len()).sum();
+        let learning = batch.iter().filter(|micro| !micro.rows.is_empty()).count();
+        let mut loss = 0.0;
+        for micro in batch.iter().filter(|micro| !micro.rows.is_empty()) {
+            let count = match settings.normalization {
+                LossNormalization::Global => targets,
+                LossNormalization::MicroBatch => micro.rows.len() * learning,
+            };
+            loss += self.accumulate(micro, count).await?;
+        }
+        let grad_norm = self.squared_norm()?.sqrt();
+        // As PyTorch's `clip_grad_norm_`.
+        let clip = match settings.max_grad_norm {
+            0.0 => 1.0,
+            most => (most / (grad_norm + 1e-6)).min(1.0),
+        };
+        self.update(settings, clip as f32)?;
+        Ok(StepReport { loss, grad_norm, tokens: batch.iter().map(|micro| micro.ids.len()).sum(), targets })
+    }
+
+    /// The mean loss over the target tokens of `batch`; nothing is learned.
+    ///
+    /// # Errors
+    /// When the device fails.
+    pub async fn evaluate(&self, batch: &[MicroBatch]) -> Result<f64> {
+        let (mut sum, mut count) = (0.0, 0);
+        for micro in batch.iter().filter(|micro| !micro.rows.is_empty()) {
+            let (ids, targets) = (self.tape.tokens(&micro.ids)?, self.tape.tokens(&micro.targets)?);
+            let logprobs = self
+                .tape
+                .without_recording(|| self.model.token_logprobs(&ids, &micro.segments, &micro.rows, &targets))?;
+            sum -= self.tape.read(&logprobs).await?.into_iter().map(f64::from).sum::<f64>();
+            count += micro.rows.len();
+        }
+        Ok(sum / count.max(1) as f64)
+    }
+
+    /// Adds the gradients of a micro-batch's summed loss over `count`, and returns that loss.
+    async fn accumulate(&self, micro: &MicroBatch, count: usize) -> Result<f64> {
+        let (ids, targets) = (self.tape.tokens(&micro.ids)?, self.tape.tokens(&micro.targets)?);
+        let logprobs = self.model.token_logprobs(&ids, &micro.segments, &micro.rows, &targets)?;
+        self.tape.backward(&[(&logprobs, vec![-1.0 / count as f32; micro.rows.len()])])?;
+        let sum: f64 = self.tape.read(&logprobs).await?.into_iter().map(f64::from).sum();
+        Ok(-sum / count as f64)
+    }
+
+    fn squared_norm(&self) -> Result<f64> {
+        let mut sum = 0.0;
+        self.tape.visit(|_, parameter| {
+            if let Some(grad) = &parameter.grad {
+                sum += self.tape.inner().squared_norm(grad)?;
+            }
+            Ok(())
+        })?;
+        Ok(sum)
+    }
+
+    /// AdamW on every parameter; the gradients are cleared.
+    fn update(&mut self, settings: &StepSettings, clip: f32) -> Result<()> {
+        let decayed = settings.adamw.step(settings.number, settings.learning_rate, clip);
+        let plain = AdamW { weight_decay: 0.0, ..settings.adamw };
+        let plain = plain.step(settings.number, settings.learning_rate, clip);
+        let backend = self.tape.inner();
+        let moments = &mut self.moments;
+        self.tape.visit(|index, parameter| {
+            if let (Some(grad), Some(Some(moments))) = (&mut parameter.grad, moments.get_mut(index)) {
+                let step = if decays(&parameter.label) { &decayed } else { &plain };
+                backend.adamw(&mut parameter.value, grad, moments, step)?;
+                backend.clear_param(grad)?;
+            }
+            Ok(())
+        })
+    }
+}
+
+/// Norms and biases do not decay, as in transformers' `Trainer`.
+fn decays(label: &str) -> bool {
+    !(label.ends_with("bias") || label.contains("norm"))
+}

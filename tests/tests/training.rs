@@ -1,0 +1,216 @@
+//! `paddock sft` against 20 steps of PyTorch and transformers, and what must not change a run.
+
+use std::ffi::OsStr;
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use paddock::data::{Encoder, read_records};
+use paddock::train::Metrics;
+use paddock_engine::prompt::{Template, TemplateKind};
+use paddock_engine::tokenizer::Tokenizer;
+use paddock_engine::weights::Checkpoint;
+use paddock_tests::program::{refuses, run};
+use paddock_tests::{block_on, fixtures, folder_source};
+use safetensors::SafeTensors;
+use serde::Deserialize;
+use tempfile::TempDir;
+
+/// Largest relative difference of a loss: 20 steps of f32 sums in another order.
+const LOSS_TOLERANCE: f64 = 1e-3;
+/// Of the gradients' norm.
+const NORM_TOLERANCE: f64 = 1e-2;
+/// Largest distance of a final weight from PyTorch's, relative to its length.
+const WEIGHT_TOLERANCE: f64 = 1e-3;
+/// Of losses between runs that differ in their micro-batches alone.
+const INVARIANCE_TOLERANCE: f64 = 1e-5;
+
+#[derive(Deserialize)]
+struct Expected {
+    loss: Vec<f64>,
+    grad_norm: Vec<f64>,
+    lr: Vec<f64>,
+    max_length: usize,
+    encoded: Vec<Encoded>,
+}
+
+#[derive(Deserialize)]
+struct Encoded {
+    input_ids: Vec<u32>,
+    labels: Vec<i64>,
+}
+
+fn fixture() -> PathBuf {
+    fixtures().join("sft")
+}
+
+fn expected() -> Expected {
+    serde_json::from_slice(&fs::read(fixture().join("expected.json")).unwrap()).unwrap()
+}
+
+/// The fixture's run, with further arguments.
+fn sft(output: &Path, further: &[&str]) {
+    let (model, data) = (fixture(), fixture().join("data.json"));
+    let mut arguments: Vec<&dyn AsRef<OsStr>> =
+        vec![&"sft", &"--model", &model, &"--data", &data, &"--output", &output];
+    let recipe = "--max-length 256 --batch-size 4 --max-steps 20 --learning-rate 1e-3 --warmup-ratio 0.1 --no-shuffle \
+                  --dtype f32 --device cpu";
+    let recipe: Vec<&str> = recipe.split_whitespace().collect();
+    arguments.extend(recipe.iter().chain(further).map(|argument| argument as &dyn AsRef<OsStr>));
+    run(&arguments);
+}
+
+fn metrics(output: &Path) -> Vec<Metrics> {
+    let text = fs::read_to_string(output.join("metrics.jsonl")).unwrap();
+    text.lines().map(|line| serde_json::from_str(line).unwrap()).collect()
+}
+
+fn losses(output: &Path) -> Vec<f64> {
+    metrics(output).iter().filter_map(|metrics| metrics.loss).collect()
+}
+
+fn floats(bytes: &[u8]) -> Vec<f32> {
+    bytes.as_chunks().0.iter().map(|value| f32::from_le_bytes(*value)).collect()
+}
+
+/// Distance of two vectors, relative to the second.
+fn distance(got: &[f32], expected: &[f32]) -> f64 {
+    let length = |values: &mut dyn Iterator<Item = f32>| values.map(|v| f64::from(v).powi(2)).sum::<f64>().sqrt();
+    assert_eq!(got.len(), expected.len());
+    length(&mut got.iter().zip(expected).map(|(a, b)| a - b)) / length(&mut expected.iter().copied())
+}
+
+#[test]
+fn examples_are_encoded_as_alpaca_does() {
+    let expected = expected();
+    let tokenizer = block_on(async {
+        let mut checkpoint = Checkpoint::open(folder_source(&fixture())).await.unwrap();
+        Tokenizer::from_files(&checkpoint.tokenizer_files().await.unwrap()).unwrap()
+    });
+    let template = Template::new(TemplateKind::Auto, &tokenizer).unwrap();
+    let encoder = Encoder::new(&tokenizer, template, expected.max_length).unwrap();
+    let records = read_records(&fixture().join("data.json")).unwrap();
+    assert_eq!(records.len(), expected.encoded.len());
+    for (record, expected) in records.iter().zip(&expected.encoded) {
+        let example = encoder.encode(record).unwrap();
+        assert_eq!(example.ids, expected.input_ids);
+        let targets: Vec<usize> =
+            (1..expected.labels.len()).filter(|position| expected.labels[*position] >= 0).collect();
+        assert_eq!(example.targets, targets);
+    }
+}
+
+#[test]
+fn twenty_steps_are_pytorchs() {
+    let folder = TempDir::new().unwrap();
+    let output = folder.path().join("run");
+    sft(&output, &[]);
+    let expected = expected();
+    let metrics = metrics(&output);
+    assert_eq!(metrics.len(), 20);
+    for (index, metrics) in metrics.iter().enumerate() {
+        let near = |got: Option<f64>, expected: f64, tolerance: f64, what: &str| {
+            let got = got.unwrap();
+            assert!((got - expected).abs() <= tolerance * expected, "step {index}: {what} {got}, expected {expected}");
+        };
+        near(metrics.loss, expected.loss[index], LOSS_TOLERANCE, "loss");
+        near(metrics.grad_norm, expected.grad_norm[index], NORM_TOLERANCE, "gradient norm");
+        near(metrics.learning_rate, expected.lr[index], 1e-6, "learning rate");
+    }
+    let bytes = fs::read(output.join("model.safetensors")).unwrap();
+    let got = SafeTensors::deserialize(&bytes).unwrap();
+    let bytes = fs::read(fixture().join("expected.safetensors")).unwrap();
+    let golden = SafeTensors::deserialize(&bytes).unwrap();
+    let bytes = fs::read(fixture().join("model.safetensors")).unwrap();
+    let start = SafeTensors::deserialize(&bytes).unwrap();
+    let mut compared = 0;
+    for (name, expected) in golden.iter() {
+        let Some(name) = name.strip_prefix("final.") else { continue };
+        let got = got.tensor(name).unwrap();
+        assert_eq!(got.shape(), expected.shape(), "{name}");
+        let expected = floats(expected.data());
+        let error = distance(&floats(got.data()), &expected);
+        assert!(error < WEIGHT_TOLERANCE, "{name}: off by {error}");
+        // The comparison can fail: the weights before training are further away.
+        assert!(distance(&floats(start.tensor(name).unwrap().data()), &expected) > 3.0 * WEIGHT_TOLERANCE, "{name}");
+        compared += 1;
+    }
+    assert_eq!(compared, got.len());
+    // The folder is a model.
+    let text =
+        run(&[&"generate", &"--model", &output, &"--prompt", &"Hello", &"--max-tokens", &"3", &"--device", &"cpu"]);
+    assert!(!text.is_empty());
+}
+
+#[test]
+fn micro_batches_and_checkpointing_do_not_change_the_curve() {
+    let folder = TempDir::new().unwrap();
+    let whole = folder.path().join("whole");
+    sft(&whole, &["--micro-batch-tokens", "100000"]);
+    for (name, further) in
+        [("parted", &["--micro-batch-tokens", "150"][..]), ("checkpointed", &["--gradient-checkpointing"])]
+    {
+        let output = folder.path().join(name);
+        sft(&output, further);
+        for (step, (got, expected)) in losses(&output).iter().zip(losses(&whole)).enumerate() {
+            let error = (got / expected - 1.0).abs();
+            assert!(error < INVARIANCE_TOLERANCE, "{name}, step {step}: {got}, expected {expected}");
+        }
+    }
+    // The original's mean of means is another curve.
+    let original = folder.path().join("original");
+    sft(&original, &["--micro-batch-tokens", "150", "--loss-normalization", "micro-batch"]);
+    let differs = |(a, b): (&f64, f64)| (a / b - 1.0).abs() > 10.0 * INVARIANCE_TOLERANCE;
+    assert!(losses(&original).iter().zip(losses(&whole)).any(differs));
+}
+
+#[test]
+fn a_resumed_run_has_the_bits_of_one_that_was_not_stopped() {
+    let folder = TempDir::new().unwrap();
+    let (whole, parted) = (folder.path().join("whole"), folder.path().join("parted"));
+    sft(&whole, &["--save-steps", "8", "--keep", "3"]);
+    // What a run that was killed in step 18 leaves, with a checkpoint that was cut short.
+    sft(&parted, &["--save-steps", "8", "--keep", "3"]);
+    fs::remove_file(parted.join("model.safetensors")).unwrap();
+    let damaged = parted.join("checkpoint-16/optimizer.safetensors");
+    let bytes = fs::read(&damaged).unwrap();
+    fs::write(&damaged, &bytes[..bytes.len() - 4]).unwrap();
+    sft(&parted, &["--save-steps", "8", "--keep", "3", "--resume"]);
+    assert!(
+        fs::read(whole.join("model.safetensors")).unwrap() == fs::read(parted.join("model.safetensors")).unwrap(),
+        "the resumed run's weights differ"
+    );
+    assert_eq!(losses(&whole), losses(&parted));
+    assert_eq!(metrics(&parted).len(), 20);
+}
+
+#[test]
+fn old_checkpoints_go_and_evaluations_are_noted() {
+    let folder = TempDir::new().unwrap();
+    let output = folder.path().join("run");
+    let data = fixture().join("data.json");
+    sft(&output, &["--save-steps", "6", "--eval-data", data.to_str().unwrap(), "--eval-steps", "10"]);
+    let mut names: Vec<String> = fs::read_dir(&output)
+        .unwrap()
+        .map(|entry| entry.unwrap().file_name().into_string().unwrap())
+        .filter(|name| !name.contains('.'))
+        .collect();
+    names.sort();
+    assert_eq!(names, ["checkpoint-18"]);
+    let evaluated: Vec<(u64, f64)> =
+        metrics(&output).iter().filter_map(|metrics| Some((metrics.step, metrics.eval_loss?))).collect();
+    assert_eq!(evaluated.iter().map(|(step, _)| *step).collect::<Vec<_>>(), [10, 20]);
+    assert!(evaluated[1].1 < evaluated[0].1);
+}
+
+#[test]
+fn a_run_is_not_overwritten_and_bad_data_is_named() {
+    let folder = TempDir::new().unwrap();
+    let output = folder.path().join("run");
+    let (model, data) = (fixture(), folder.path().join("data.jsonl"));
+    fs::write(&data, "{\"question\": \"?\"}\n").unwrap();
+    let arguments: [&dyn AsRef<OsStr>; 9] =
+        [&"sft", &"--model", &model, &"--data", &data, &"--output", &output, &"--device", &"cpu"];
+    refuses(&arguments, &["data.jsonl", "line 1", "instruction"]);
+    sft(&output, &[]);
+    refuses(&arguments, &["holds a run", "--resume"]);
+}
