@@ -1,15 +1,17 @@
-//! What a link to the page may say: `?model=NAME&device=auto|cpu|gpu&autoload=1&run=ADDRESS`.
+//! What a link to the page may say: `?model=NAME&score=NAME&device=auto|cpu|gpu&autoload=1&run=ADDRESS`.
 
 use crate::protocol::DeviceChoice;
 
 /// The query of the page's address.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Address {
-    /// The model to preselect.
+    /// The chat model to preselect.
     pub model: Option<String>,
+    /// The score model to preselect.
+    pub score: Option<String>,
     /// The device to preselect.
     pub device: DeviceChoice,
-    /// Load the model at once.
+    /// Load the models at once.
     pub autoload: bool,
     /// Training runs to open: addresses of `metrics.jsonl` files.
     pub runs: Vec<String>,
@@ -24,6 +26,7 @@ impl Address {
             let value = decode(value);
             match name {
                 "model" if !value.is_empty() => address.model = Some(value),
+                "score" if !value.is_empty() => address.score = Some(value),
                 "device" => address.device = value.parse().unwrap_or_default(),
                 "run" if !value.is_empty() => address.runs.push(value),
                 "autoload" => address.autoload = value == "1",
@@ -59,12 +62,14 @@ mod tests {
 
     #[test]
     fn a_link_chooses_model_and_device() {
-        let address =
-            Address::parse("?model=My%20model+2&device=gpu&autoload=1&theme=none&run=runs%2Fa%2Fmetrics.jsonl&run=b");
+        let address = Address::parse(
+            "?model=My%20model+2&score=r&device=gpu&autoload=1&theme=none&run=runs%2Fa%2Fmetrics.jsonl&run=b",
+        );
         assert_eq!(
             address,
             Address {
                 model: Some("My model 2".to_string()),
+                score: Some("r".to_string()),
                 device: DeviceChoice::Gpu,
                 autoload: true,
                 runs: vec!["runs/a/metrics.jsonl".to_string(), "b".to_string()],

@@ -36,6 +36,23 @@ pub fn tokens_per_second(rate: Option<f64>) -> String {
     rate.map_or("– tokens/s".to_string(), |rate| format!("{rate:.1} tokens/s"))
 }
 
+/// A score: `−0.744`.
+pub fn score(score: f32) -> String {
+    format!("{score:.3}").replace('-', "−")
+}
+
+/// A place in a ranking: `1st`, `2nd`, `3rd`, `4th`.
+pub fn place(rank: usize) -> String {
+    let ending = match (rank % 10, rank % 100) {
+        (_, 11..=13) => "th",
+        (1, _) => "st",
+        (2, _) => "nd",
+        (3, _) => "rd",
+        _ => "th",
+    };
+    format!("{rank}{ending}")
+}
+
 /// A count with its noun: `1 token`, `2 tokens`.
 pub fn count(count: usize, noun: &str) -> String {
     format!("{count} {noun}{}", if count == 1 { "" } else { "s" })
@@ -82,5 +99,14 @@ mod tests {
         assert_eq!(count(1, "token"), "1 token");
         assert_eq!(count(0, "message"), "0 messages");
         assert_eq!(seconds(0.314), "0.31 s");
+    }
+
+    #[test]
+    fn scores_and_places() {
+        assert_eq!([score(-19.6476), score(0.0), score(1.25)], ["−19.648", "0.000", "1.250"]);
+        assert_eq!(
+            [1, 2, 3, 4, 11, 12, 13, 21, 22, 111].map(place).join(" "),
+            "1st 2nd 3rd 4th 11th 12th 13th 21st 22nd 111th"
+        );
     }
 }

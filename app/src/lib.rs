@@ -7,12 +7,16 @@ pub mod address;
 pub mod format;
 pub mod models;
 pub mod pace;
+pub mod preference;
 pub mod protocol;
 pub mod runs;
 pub mod settings;
+pub mod sheet;
 
 #[cfg(target_arch = "wasm32")]
 mod components;
+#[cfg(target_arch = "wasm32")]
+mod file;
 #[cfg(target_arch = "wasm32")]
 mod link;
 #[cfg(target_arch = "wasm32")]

@@ -2,8 +2,8 @@
 
 use serde::{Deserialize, Serialize};
 
-/// `models/index.json`: `{"models": [{"name": "…", "path": "…", "bytes": 98362432, "quantization": "q4"}]}`.
-/// The page preselects the first.
+/// `models/index.json`: `{"models": [{"name": "…", "path": "…", "bytes": 98362432, "quantization": "q4",
+/// "kind": "chat", "trunk": null, "cache_bytes": 94371840}]}`. The page preselects the first chat model.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Index {
     /// In the order in which the page lists them.
@@ -22,6 +22,46 @@ pub struct Pack {
     /// How most of its weights are stored, as the pack's manifest says.
     #[serde(default)]
     pub quantization: Option<String>,
+    /// What it does.
+    #[serde(default)]
+    pub kind: Kind,
+    /// The chat model that a score head was trained on, by its name.
+    #[serde(default)]
+    pub trunk: Option<String>,
+    /// The most that its keys and values take: those of a full context, in f32.
+    #[serde(default)]
+    pub cache_bytes: u64,
+}
+
+/// What a model does.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Kind {
+    /// It answers.
+    #[default]
+    Chat,
+    /// It scores answers.
+    Score,
+    /// It scores answers with the trunk of a chat model.
+    ScoreHead,
+}
+
+impl Kind {
+    /// What it is, for people.
+    pub fn label(self) -> &'static str {
+        match self {
+            Self::Chat => "chat model",
+            Self::Score => "score model",
+            Self::ScoreHead => "score head",
+        }
+    }
+}
+
+impl Pack {
+    /// Most bytes that the loaded model takes: its weights, and the keys and values of a full context.
+    pub fn memory(&self) -> u64 {
+        self.bytes.saturating_add(self.cache_bytes)
+    }
 }
 
 impl Index {
@@ -34,6 +74,16 @@ impl Index {
             format!("models/index.json is not a list of models ({error}); `cargo xtask serve` writes it.")
         })
     }
+
+    /// The models that answer.
+    pub fn chat_models(&self) -> impl Iterator<Item = &Pack> {
+        self.models.iter().filter(|pack| pack.kind == Kind::Chat)
+    }
+
+    /// The models that score.
+    pub fn score_models(&self) -> impl Iterator<Item = &Pack> {
+        self.models.iter().filter(|pack| pack.kind != Kind::Chat)
+    }
 }
 
 #[cfg(test)]
@@ -44,9 +94,13 @@ mod tests {
     fn an_index_is_read_and_anything_else_is_one_sentence() {
         let text = r#"{"models":[{"name":"tiny","path":"tiny","bytes":12,"quantization":null},{"name":"b","path":"c","bytes":1,"quantization":"q4"}]}"#;
         let index = Index::from_json(text).unwrap();
-        assert_eq!(index.models[0].quantization, None);
+        assert_eq!((&index.models[0].quantization, index.models[0].kind), (&None, Kind::Chat));
         assert_eq!(index.models[1].path, "c");
         assert_eq!(index, Index::from_json(&serde_json::to_string(&index).unwrap()).unwrap());
+        let text =
+            r#"{"models":[{"name":"head","path":"h","bytes":12,"kind":"score_head","trunk":"tiny","cache_bytes":30}]}"#;
+        let head = Index::from_json(text).unwrap().models.remove(0);
+        assert_eq!((head.kind, head.trunk.as_deref(), head.memory()), (Kind::ScoreHead, Some("tiny"), 42));
         let error = Index::from_json("<!doctype html>").unwrap_err();
         assert!(error.starts_with("models/index.json is not a list of models"), "{error}");
     }

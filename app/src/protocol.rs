@@ -7,13 +7,17 @@ use paddock_engine::generate::{FinishReason, GenerateOptions};
 use paddock_engine::prompt::{Message, TemplateKind};
 use serde::{Deserialize, Serialize};
 
+use crate::models::Kind;
+
 /// What the page asks for. The worker serves one request after the other; [`Request::Stop`] goes past the queue.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Request {
-    /// Load a model in place of the one that is loaded. Answered by [`Event::Loading`]…, then [`Event::Loaded`],
-    /// [`Event::Unloaded`] or [`Event::Failed`].
+    /// Load a model in place of the one of its kind that is loaded. Answered by [`Event::Loading`]…, then
+    /// [`Event::Loaded`], [`Event::Unloaded`] or [`Event::Failed`].
     Load {
+        /// What it does. A score head goes onto the trunk of the chat model that is loaded, wherever that runs.
+        kind: Kind,
         /// The pack's name.
         name: String,
         /// The absolute address of the pack's folder, with a slash at its end.
@@ -31,8 +35,48 @@ pub enum Request {
         /// How each token is chosen, and how many.
         options: GenerateOptions,
     },
-    /// End the load or the answer that is under way.
+    /// Score answers to one conversation. Answered by [`Event::Scored`], [`Event::ScoringStopped`] or
+    /// [`Event::Failed`].
+    Score {
+        /// The conversation, the question last.
+        messages: Vec<Message>,
+        /// The answers.
+        answers: Vec<String>,
+        /// How they are scored.
+        scoring: ScoreOptions,
+    },
+    /// Give several answers to a conversation and score them. Answered by [`Event::Reading`]…,
+    /// [`Event::Candidates`]…, [`Event::Scoring`], then [`Event::Compared`] or [`Event::Failed`].
+    BestOf {
+        /// The conversation, the question last.
+        messages: Vec<Message>,
+        /// How it is written for the chat model.
+        template: TemplateKind,
+        /// How each token is chosen, and how many.
+        options: GenerateOptions,
+        /// How many answers.
+        count: usize,
+        /// How they are scored.
+        scoring: ScoreOptions,
+    },
+    /// End what is under way.
     Stop,
+}
+
+/// How answers are scored.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ScoreOptions {
+    /// How a conversation is written for the score model.
+    pub template: TemplateKind,
+    /// Write the tokenizer's end-of-sequence token after the answer.
+    pub append_eos: bool,
+}
+
+impl Default for ScoreOptions {
+    /// As score models are trained.
+    fn default() -> Self {
+        Self { template: TemplateKind::Auto, append_eos: true }
+    }
 }
 
 /// What the worker reports.
@@ -48,9 +92,9 @@ pub enum Event {
     },
     /// A load goes on.
     Loading(Progress),
-    /// The model is ready to answer.
+    /// The model is ready.
     Loaded(Loaded),
-    /// The load was stopped; there is no model now.
+    /// The load was stopped; there is no model of its kind now.
     Unloaded,
     /// The prompt is being read.
     Reading(Reading),
@@ -58,6 +102,16 @@ pub enum Event {
     Text(Text),
     /// The answer is complete.
     Answered(Summary),
+    /// Several answers are complete and are being scored.
+    Scoring,
+    /// They are scored.
+    Scored(Vec<Scored>),
+    /// They were not, because they were not to be any more.
+    ScoringStopped,
+    /// Several answers go on.
+    Candidates(Candidates),
+    /// They are complete.
+    Compared(Comparison),
     /// A request came to nothing.
     Failed {
         /// What is lost.
@@ -190,6 +244,8 @@ pub struct Progress {
 /// A model that is ready.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Loaded {
+    /// What it does.
+    pub kind: Kind,
     /// The pack's name.
     pub name: String,
     /// Where it runs, for people.
@@ -241,16 +297,80 @@ pub struct Summary {
     pub heap_bytes: u64,
 }
 
+/// A conversation and its scores.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Scored {
+    /// The conversation's tokens.
+    pub ids: Vec<u32>,
+    /// Their spellings in the vocabulary.
+    pub tokens: Vec<String>,
+    /// What they add to the text. A character that is spread over several tokens stands at the last of them.
+    pub texts: Vec<String>,
+    /// `[tokens, score_dim]`.
+    pub scores: Vec<f32>,
+    /// Scores for each token; at least 1.
+    pub score_dim: usize,
+    /// The first token of the answer.
+    pub answer_start: usize,
+}
+
+impl Scored {
+    /// The scores of the whole conversation: the last token's.
+    pub fn end_score(&self) -> &[f32] {
+        self.scores.rchunks(self.score_dim.max(1)).next().unwrap_or_default()
+    }
+
+    /// The score that ranks: the first of the end scores.
+    pub fn rank_score(&self) -> f32 {
+        self.end_score().first().copied().unwrap_or_default()
+    }
+}
+
+/// Several answers to one question, so far.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Candidates {
+    /// Their whole texts.
+    pub texts: Vec<String>,
+    /// Tokens of all of them.
+    pub tokens: usize,
+    /// Decoding speed of all of them together.
+    pub tokens_per_second: Option<f64>,
+}
+
+/// Several complete answers to one question.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Comparison {
+    /// The answers.
+    pub candidates: Vec<Candidate>,
+    /// What they have in common: the finish reason and the tokens are the first one's.
+    pub summary: Summary,
+}
+
+/// One of several answers.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Candidate {
+    /// Its text.
+    pub text: String,
+    /// Its tokens, the one that ended it included.
+    pub token_ids: Vec<u32>,
+    /// Why it ended.
+    pub finish_reason: FinishReason,
+    /// Its scores; `None` when it was stopped before it was scored.
+    pub scored: Option<Scored>,
+}
+
 /// What is lost when a request fails.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Failure {
-    /// The load; there is no model now.
-    Load,
-    /// The answer; the model goes on.
+    /// The load; there is no model of this kind now.
+    Load(Kind),
+    /// The answer; the models go on.
     Answer,
-    /// The device and the model on it.
-    Device,
+    /// The scores; the models go on.
+    Score,
+    /// The device of the model of this kind; of a score head, the chat model's, and both models.
+    Device(Kind),
     /// The worker itself.
     Worker,
 }
@@ -271,6 +391,7 @@ mod tests {
     #[test]
     fn requests_survive_the_trip() {
         round_trip(&Request::Load {
+            kind: Kind::ScoreHead,
             name: "tiny \"model\"".to_string(),
             address: "http://localhost/models/tiny/".to_string(),
             device: DeviceChoice::Gpu,
@@ -283,6 +404,11 @@ mod tests {
                 max_tokens: 512,
                 stop: vec!["\n\n".to_string()],
             },
+        });
+        round_trip(&Request::Score {
+            messages: vec![Message::new(Role::User, "Why?")],
+            answers: vec!["Because.".to_string(), String::new()],
+            scoring: ScoreOptions::default(),
         });
         assert_eq!(round_trip(&Request::Stop), "\"stop\"");
     }
@@ -304,8 +430,18 @@ mod tests {
             tokens_per_second: Some(12.5),
             heap_bytes: 1,
         }));
-        let failed = Event::Failed { failure: Failure::Device, message: "lost".to_string() };
-        assert_eq!(round_trip(&failed), r#"{"failed":{"failure":"device","message":"lost"}}"#);
+        let scored = Scored {
+            ids: vec![1, 2],
+            tokens: vec!["<s>".to_string(), "▁é".to_string()],
+            texts: vec![String::new(), " é".to_string()],
+            scores: vec![0.1, -1.0, f32::MIN_POSITIVE, -19.6476],
+            score_dim: 2,
+            answer_start: 1,
+        };
+        assert_eq!((scored.end_score(), scored.rank_score()), (&[f32::MIN_POSITIVE, -19.6476][..], f32::MIN_POSITIVE));
+        round_trip(&Event::Scored(vec![scored]));
+        let failed = Event::Failed { failure: Failure::Device(Kind::Chat), message: "lost".to_string() };
+        assert_eq!(round_trip(&failed), r#"{"failed":{"failure":{"device":"chat"},"message":"lost"}}"#);
     }
 
     #[test]

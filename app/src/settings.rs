@@ -17,6 +17,10 @@ pub struct Settings {
     pub seed: Option<u32>,
     /// Most tokens of an answer.
     pub max_tokens: usize,
+    /// Texts that end an answer, one a line; `\n` in one is a line break.
+    pub stop: String,
+    /// How many answers are given to choose from, where a score model ranks them.
+    pub best_of: usize,
 }
 
 impl Default for Settings {
@@ -35,6 +39,8 @@ impl Default for Settings {
             },
             seed: None,
             max_tokens: 512,
+            stop: String::new(),
+            best_of: 1,
         }
     }
 }
@@ -45,7 +51,7 @@ impl Settings {
         GenerateOptions {
             sampling: Sampling { seed: self.seed.unwrap_or(fresh_seed), ..self.sampling },
             max_tokens: self.max_tokens,
-            stop: Vec::new(),
+            stop: self.stop.lines().filter(|line| !line.is_empty()).map(|line| line.replace("\\n", "\n")).collect(),
         }
     }
 }
@@ -80,7 +86,7 @@ impl Setting {
 }
 
 /// Every number, in the order in which the page shows them.
-pub const SETTINGS: [Setting; 6] = [
+pub const SETTINGS: [Setting; 7] = [
     Setting {
         id: "temperature",
         label: "Temperature",
@@ -100,6 +106,16 @@ pub const SETTINGS: [Setting; 6] = [
         step: 1.0,
         get: |settings| settings.max_tokens as f64,
         set: |settings, value| settings.max_tokens = value as usize,
+    },
+    Setting {
+        id: "best-of",
+        label: "Best of",
+        hint: "answers, ranked; needs a score model",
+        min: 1.0,
+        max: 8.0,
+        step: 1.0,
+        get: |settings| settings.best_of as f64,
+        set: |settings, value| settings.best_of = value as usize,
     },
     Setting {
         id: "top-k",
@@ -168,5 +184,12 @@ mod tests {
         assert_eq!(settings.options(7).sampling.seed, 7);
         settings.seed = Some(3);
         assert_eq!(settings.options(7).sampling.seed, 3);
+    }
+
+    #[test]
+    fn stop_texts_are_lines() {
+        let settings = Settings { stop: "\nUser:\n\\n\\n \n".to_string(), ..Settings::default() };
+        assert_eq!(settings.options(0).stop, ["User:", "\n\n "]);
+        assert!(Settings::default().options(0).stop.is_empty());
     }
 }

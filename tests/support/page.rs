@@ -47,7 +47,7 @@ impl Page {
         &self.site
     }
 
-    /// Waits until the page is in this state: `empty`, `loading`, `ready` or `answering`.
+    /// Waits until the page is in this state: `empty`, `loading`, `ready`, `answering` or `scoring`.
     ///
     /// # Panics
     /// When an error shows up meanwhile.
@@ -101,6 +101,43 @@ impl Page {
         }
     }
 
+    /// Goes to the page `chat`, `score`, `runs` or `models`.
+    pub fn go_to(&self, name: &str) {
+        self.click(&format!("nav-{name}"));
+    }
+
+    /// Waits for the score of the last answer.
+    pub fn wait_for_score(&self) -> f32 {
+        self.browser.wait("a score", PATIENCE, |_| {
+            assert_eq!(self.error(), None, "while scoring");
+            self.attribute("message-score", "data-score")?.parse().ok()
+        })
+    }
+
+    /// Gives the Score page a file to import.
+    pub fn import(&self, lines: &str) {
+        self.browser.evaluate(&format!(
+            "const files = new DataTransfer();
+             files.items.add(new File([{}], 'lines.jsonl'));
+             const field = document.querySelector({});
+             field.files = files.files;
+             field.dispatchEvent(new Event('change', {{ bubbles: true }}));",
+            json!(lines),
+            json!(selector("import"))
+        ));
+    }
+
+    /// Clicks what has this test id and gives the text of the file that is then downloaded.
+    pub fn download(&self, id: &str) -> String {
+        self.browser.evaluate(
+            "HTMLAnchorElement.prototype.click = function () {};
+             URL.createObjectURL = blob => { window.downloaded = blob; return 'blob:'; };",
+        );
+        self.click(id);
+        let text = self.browser.evaluate_async("window.downloaded.text().then(arguments[0]);");
+        text.as_str().expect("a downloaded text").to_string()
+    }
+
     /// Bytes of the worker's heap, which never shrinks.
     pub fn heap_bytes(&self) -> u64 {
         let heap = self.attribute("status-memory", "data-heap").expect("the heap in the status line");
@@ -110,6 +147,22 @@ impl Page {
     /// Clicks what has this test id.
     pub fn click(&self, id: &str) {
         self.browser.click(&selector(id));
+    }
+
+    /// Types into the first field with this test id.
+    pub fn type_text(&self, id: &str, text: &str) {
+        self.browser.type_text(&selector(id), text);
+    }
+
+    /// The texts of all elements with this test id.
+    pub fn texts(&self, id: &str) -> Vec<String> {
+        self.of_all(id, "textContent")
+    }
+
+    /// An attribute, which is a number, of all elements with this test id.
+    pub fn numbers(&self, id: &str, attribute: &str) -> Vec<f32> {
+        let values = self.of_all(id, &format!("getAttribute({})", json!(attribute)));
+        values.iter().map(|value| value.parse().expect("a number")).collect()
     }
 
     /// The text of the last element with this test id, white space and all.
@@ -141,6 +194,12 @@ impl Page {
         self.text("error")
     }
 
+    fn of_all(&self, id: &str, member: &str) -> Vec<String> {
+        let elements = format!("[...document.querySelectorAll({})]", json!(selector(id)));
+        let values = self.browser.evaluate(&format!("return {elements}.map(element => element.{member})"));
+        serde_json::from_value(values).expect("texts")
+    }
+
     fn of_last(&self, id: &str, member: &str) -> Option<String> {
         let elements = format!("[...document.querySelectorAll({})]", json!(selector(id)));
         let value = self.browser.evaluate(&format!("return {elements}.at(-1)?.{member} ?? null"));
@@ -148,7 +207,7 @@ impl Page {
     }
 
     /// Sets a field or selection as if the person had changed it and gone on.
-    fn set(&self, id: &str, value: &str) {
+    pub fn set(&self, id: &str, value: &str) {
         let found: Value = self.browser.evaluate(&format!(
             "const field = document.querySelector({});
              if (!field) return false;

@@ -73,8 +73,29 @@ fn entry(models: &Path, name: &str) -> Result<Value> {
         .map_err(|error| cannot("read", &folder, error))?
         .filter_map(|file| Some(file.ok()?.metadata().ok()?.len()))
         .sum();
-    let quantization = manifest.get("quantization").cloned().unwrap_or(Value::Null);
-    Ok(json!({ "name": name, "path": name, "bytes": bytes, "quantization": quantization }))
+    let score = &manifest["config"]["head"]["score"];
+    let trunk = &score["trunk"]["name"];
+    let kind = match (score.is_object(), trunk.is_string()) {
+        (false, _) => "chat",
+        (true, false) => "score",
+        (true, true) => "score_head",
+    };
+    Ok(json!({
+        "name": name,
+        "path": name,
+        "bytes": bytes,
+        "quantization": manifest["quantization"],
+        "kind": kind,
+        "trunk": trunk,
+        "cache_bytes": cache_bytes(&manifest["config"]),
+    }))
+}
+
+/// Bytes of the keys and values of a full context in f32, which by default is at most 4096 tokens.
+fn cache_bytes(config: &Value) -> u64 {
+    let size = |name: &str| config[name].as_u64().unwrap_or(0);
+    let token = 2 * 4 * size("num_hidden_layers") * size("num_key_value_heads") * size("head_dim");
+    token * size("max_position_embeddings").min(4096)
 }
 
 /// What a pack is made from: the path, and the newest change and the bytes of the files.

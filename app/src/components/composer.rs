@@ -6,17 +6,17 @@ use wasm_bindgen::JsCast;
 use web_sys::HtmlElement;
 
 use super::options::Options;
-use crate::session::{Phase, use_session};
+use crate::session::use_session;
 
 const FIELD: &str = "composer";
 
-/// The field at the bottom of the chat: Enter sends, Shift+Enter begins a line, Escape stops the answer.
+/// The field at the bottom of the chat: Enter sends, Shift+Enter begins a line, Escape stops what is under way.
 #[component]
 pub fn Composer() -> impl IntoView {
     let session = use_session();
     let draft = session.draft;
-    let answering = Memo::new(move |_| session.phase.get() == Phase::Answering);
-    let sendable = move || session.phase.get() == Phase::Ready && draft.with(|draft| !draft.trim().is_empty());
+    let busy = Memo::new(move |_| session.is_busy());
+    let sendable = move || session.can_answer() && draft.with(|draft| !draft.trim().is_empty());
     let send = move || {
         if untrack(sendable) {
             // As it was written: without a template, white space counts too.
@@ -31,16 +31,18 @@ pub fn Composer() -> impl IntoView {
         session.stop();
         focus_composer();
     };
-    let placeholder = move || match (session.loaded.get(), session.phase.get()) {
-        (Some(loaded), _) => format!("Write to {}", loaded.name),
-        (None, Phase::Loading(_)) => "You can write while it loads".to_string(),
-        (None, _) => "Load a model first".to_string(),
+    let placeholder = move || match session.loaded.get() {
+        Some(loaded) => format!("Write to {}", loaded.name),
+        None if session.is_loading() => "You can write while it loads".to_string(),
+        None => "Load a model first".to_string(),
     };
+    let best_of =
+        move || Some(session.answer_count()).filter(|count| *count > 1).map(|count| format!("Best of {count}"));
     let dialog = NodeRef::<html::Dialog>::new();
 
     let escape = window_event_listener(ev::keydown, move |event| {
         let in_dialog = dialog.get_untracked().is_some_and(|dialog| dialog.open());
-        if event.key() == "Escape" && answering.get_untracked() && !in_dialog {
+        if event.key() == "Escape" && busy.get_untracked() && !in_dialog {
             stop();
         }
     });
@@ -92,8 +94,9 @@ pub fn Composer() -> impl IntoView {
                 >
                     "Clear"
                 </button>
+                <span class="hint best-of" data-testid="best-of">{best_of}</span>
                 <Show
-                    when=move || answering.get()
+                    when=move || busy.get()
                     fallback=move || view! {
                         <button type="submit" class="primary" data-testid="send" disabled=move || !sendable()>"Send"</button>
                     }

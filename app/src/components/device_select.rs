@@ -3,13 +3,12 @@
 use leptos::prelude::*;
 
 use crate::protocol::DeviceChoice;
-use crate::session::{Phase, use_session};
+use crate::session::use_session;
 
 /// The choice of device, and what it comes to on this machine.
 #[component]
 pub fn DeviceSelect() -> impl IntoView {
     let session = use_session();
-    let loading = move || matches!(session.phase.get(), Phase::Loading(_));
     let explanation = move || match session.gpu.get() {
         Some(gpu) => gpu.explain(session.device.get()),
         None => "Looking for a GPU …".to_string(),
@@ -21,7 +20,7 @@ pub fn DeviceSelect() -> impl IntoView {
                 id="device"
                 data-testid="device-select"
                 aria-describedby="device-explanation"
-                disabled=loading
+                disabled=move || session.is_loading()
                 prop:value=move || session.device.get().to_string()
                 on:change=move |event| session.device.set(event_target_value(&event).parse().unwrap_or_default())
             >

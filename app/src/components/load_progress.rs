@@ -3,6 +3,7 @@
 use leptos::prelude::*;
 
 use crate::format;
+use crate::models::Kind;
 use crate::protocol::Progress;
 use crate::session::{Phase, use_session};
 
@@ -11,13 +12,13 @@ use crate::session::{Phase, use_session};
 pub fn LoadProgress() -> impl IntoView {
     let session = use_session();
     let progress = Memo::new(move |_| match session.phase.get() {
-        Phase::Loading(progress) => progress,
+        Phase::Loading(_, progress) => progress,
         _ => Progress::default(),
     });
     let amount = move || {
         let Progress { bytes, total, .. } = progress.get();
         if total == 0 {
-            return "Asking for the model …".to_string();
+            return "Asking for it …".to_string();
         }
         format!("{} of {}", format::bytes(bytes), format::bytes(total))
     };
@@ -29,8 +30,14 @@ pub fn LoadProgress() -> impl IntoView {
             None => String::new(),
         }
     };
+    let name = move || match session.phase.get() {
+        Phase::Loading(Kind::Chat, _) => session.selected.get(),
+        Phase::Loading(..) => session.selected_scorer.get(),
+        _ => String::new(),
+    };
     view! {
         <div class="progress" data-testid="progress">
+            <p class="name" data-testid="progress-name">{name}</p>
             <progress
                 aria-label="Loading the model"
                 max=move || progress.get().total.max(1).to_string()

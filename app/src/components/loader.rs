@@ -1,79 +1,62 @@
-//! What to do while there is no model.
+//! What to do while there is no chat model.
 
 use leptos::prelude::*;
 
 use super::device_select::DeviceSelect;
 use super::load_progress::LoadProgress;
+use super::model_select::{ModelSelect, ScorerSelect};
 use crate::format;
+use crate::models::Pack;
 use crate::session::{Phase, use_session};
 
-/// Choose a model and load it, or watch it come.
+/// Choose a model, and a score model beside it, and load them, or watch them come.
 #[component]
 pub fn Loader() -> impl IntoView {
     let session = use_session();
-    let loading = Memo::new(move |_| matches!(session.phase.get(), Phase::Loading(_)));
+    let loading = Memo::new(move |_| session.is_loading());
+    let has_scorers =
+        move || session.index.with(|index| index.as_ref().is_some_and(|index| index.score_models().next().is_some()));
+    let packs = move || [session.pack(), session.scorer_pack()].into_iter().flatten();
+    let amount = move || {
+        let bytes: u64 = packs().map(|pack| pack.bytes).sum();
+        if bytes == 0 { "Load".to_string() } else { format!("Load {}", format::bytes(bytes)) }
+    };
     view! {
         <div class="loader">
             <h1>"Chat with a model in this tab"</h1>
             <p class="quiet">"Load a model to begin. It is downloaded once for this visit and runs here; what you write stays on this device."</p>
             <Show when=move || !loading.get() fallback=|| view! { <LoadProgress /> }>
                 <ModelSelect />
+                <Show when=has_scorers>
+                    <ScorerSelect value=session.selected_scorer optional=true />
+                </Show>
                 <DeviceSelect />
+                <p class="hint" data-testid="memory-need">{move || memory(packs())}</p>
                 <button
                     type="button"
                     class="primary"
                     data-testid="load-button"
-                    disabled=move || session.phase.get() != Phase::Empty || session.pack().is_none()
-                    on:click=move |_| session.load()
+                    disabled=move || session.phase.get() != Phase::Idle || session.pack().is_none()
+                    on:click=move |_| session.load_selected()
                 >
-                    {move || match session.pack() {
-                        Some(pack) => format!("Load {}", format::bytes(pack.bytes)),
-                        None => "Load".to_string(),
-                    }}
+                    {amount}
                 </button>
             </Show>
         </div>
     }
 }
 
-#[component]
-fn ModelSelect() -> impl IntoView {
-    let session = use_session();
-    let options = move || {
-        session
-            .index
-            .get()
-            .unwrap_or_default()
-            .models
-            .into_iter()
-            .map(|pack| {
-                let name = pack.name.clone();
-                let chosen = move || session.selected.get() == name;
-                view! { <option value=pack.name.clone() selected=chosen>{pack.name.clone()}</option> }
-            })
-            .collect_view()
-    };
-    let explanation = move || match (session.index.get(), session.pack()) {
-        (None, _) => "Reading the list of models …".to_string(),
-        (Some(_), None) => "This site has no models; `cargo xtask serve --model PATH` adds one.".to_string(),
-        (Some(_), Some(pack)) => match pack.quantization {
-            Some(quantization) => format!("{} to download, {quantization}", format::bytes(pack.bytes)),
-            None => format!("{} to download", format::bytes(pack.bytes)),
-        },
-    };
-    view! {
-        <div class="field">
-            <label for="model">"Model"</label>
-            <select
-                id="model"
-                data-testid="model-select"
-                aria-describedby="model-explanation"
-                disabled=move || session.pack().is_none()
-                on:change=move |event| session.selected.set(event_target_value(&event))
-            >
-                {options}
-            </select>
-            <p id="model-explanation" class="hint">{explanation}</p>
-        </div>
+/// What the models take when they are loaded: one sentence.
+pub fn memory(packs: impl Iterator<Item = Pack>) -> String {
+    let packs: Vec<Pack> = packs.collect();
+    let total = format::bytes(packs.iter().map(Pack::memory).sum());
+    match &packs[..] {
+        [] => String::new(),
+        [_] => format!("Needs up to {total} of memory: the weights, and the cache of a full context."),
+        _ => {
+            let parts: Vec<String> =
+                packs.iter().map(|pack| format!("{} for {}", format::bytes(pack.memory()), pack.name)).collect();
+            format!("Together they need up to {total} of memory: {}.", parts.join(", "))
+        }
     }
 }

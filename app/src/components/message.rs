@@ -3,27 +3,21 @@
 use leptos::prelude::*;
 use paddock_engine::generate::FinishReason;
 
+use super::choices::Choices;
 use crate::format;
 use crate::protocol::Reading;
 use crate::session::{Exchange, Outcome, use_session};
 
-/// Both messages, and below the answer what it took.
+/// Both messages, and below the answer what it took and how it was rated. Several answers stand side by side.
 #[component]
 pub fn Message(exchange: Exchange) -> impl IntoView {
     let session = use_session();
-    let Exchange { question, max_tokens, answer, pace, outcome, .. } = exchange;
+    let stored = StoredValue::new(exchange.clone());
+    let Exchange { question, max_tokens, answer, pace, outcome, score, choices, .. } = exchange;
     let (answer, outcome) = (StoredValue::new(answer), StoredValue::new(outcome));
     let busy = move || !outcome.with_value(|outcome| outcome.with(Outcome::is_over));
     let waiting = move || outcome.with_value(|outcome| outcome.with(|outcome| matches!(outcome, Outcome::Reading(_))));
-    let token_ids = move || {
-        outcome.with_value(|outcome| match outcome.get() {
-            Outcome::Answered(summary) => {
-                let ids: Vec<String> = summary.token_ids.iter().map(u32::to_string).collect();
-                Some(ids.join(","))
-            }
-            _ => None,
-        })
-    };
+    let several = Memo::new(move |_| choices.with(|choices| !choices.is_empty()));
     // The answer's device is the one it began on.
     let device = session.loaded.with_untracked(|loaded| loaded.as_ref().map(|loaded| loaded.device.clone()));
     let device = device.unwrap_or_default();
@@ -31,6 +25,11 @@ pub fn Message(exchange: Exchange) -> impl IntoView {
         let (tokens, rate) = pace.get();
         outcome.with_value(|outcome| facts(&outcome.get(), tokens, rate, max_tokens, &device))
     };
+    let score = StoredValue::new(score);
+    let number = move || score.with_value(|score| score.get());
+    let answered =
+        move || outcome.with_value(|outcome| outcome.with(|outcome| matches!(outcome, Outcome::Answered(_))));
+    let to_be_scored = move || number().is_none() && answered() && session.can_score();
     view! {
         <article class="exchange">
             <div class="question">
@@ -39,13 +38,50 @@ pub fn Message(exchange: Exchange) -> impl IntoView {
             </div>
             <div class="answer" aria-busy=move || busy().to_string()>
                 <h2 class="unseen">"Answer"</h2>
-                <p class="text" data-testid="message-assistant" data-tokens=token_ids class:waiting=waiting>
-                    {move || answer.with_value(|answer| answer.get())}
+                <Show
+                    when=move || several.get()
+                    fallback=move || view! {
+                        <p
+                            class="text"
+                            data-testid="message-assistant"
+                            data-tokens=move || outcome.with_value(|outcome| token_ids(&outcome.get()))
+                            class:waiting=waiting
+                        >
+                            {move || answer.with_value(|answer| answer.get())}
+                        </p>
+                    }
+                >
+                    <Choices exchange=stored.get_value() />
+                </Show>
+                <p class="figures hint">
+                    {move || number().map(|score| view! {
+                        <span class="score" data-testid="message-score" data-score=score.to_string()>
+                            {format!("Score {}", format::score(score))}
+                        </span>
+                        " · "
+                    })}
+                    <span data-testid="message-facts">{facts}</span>
                 </p>
-                <p class="figures hint" data-testid="message-facts">{facts}</p>
+                <Show when=to_be_scored>
+                    <button
+                        type="button"
+                        class="plain small"
+                        data-testid="score-answer"
+                        on:click=move |_| session.score_exchange(&stored.get_value())
+                    >
+                        "Score this answer"
+                    </button>
+                </Show>
             </div>
         </article>
     }
+}
+
+/// The tokens of a complete answer, separated by commas.
+pub fn token_ids(outcome: &Outcome) -> Option<String> {
+    let Outcome::Answered(summary) = outcome else { return None };
+    let ids: Vec<String> = summary.token_ids.iter().map(u32::to_string).collect();
+    Some(ids.join(","))
 }
 
 /// What an answer took, and why it ended when that is not plain.

@@ -2,8 +2,9 @@
 
 use leptos::prelude::*;
 
+use super::loader::memory;
 use crate::format;
-use crate::models::Pack;
+use crate::models::{Kind, Pack};
 use crate::session::{Phase, use_session};
 
 /// Each model with its size and the way to load it.
@@ -27,30 +28,43 @@ pub fn ModelList() -> impl IntoView {
 #[component]
 fn Entry(pack: Pack) -> impl IntoView {
     let session = use_session();
+    let chat = pack.kind == Kind::Chat;
+    let (own, other) = if chat { (session.loaded, session.scorer) } else { (session.scorer, session.loaded) };
     let name = StoredValue::new(pack.name.clone());
-    let loaded = Memo::new(move |_| {
-        session.loaded.with(|loaded| loaded.as_ref().is_some_and(|loaded| loaded.name == name.get_value()))
-    });
-    let idle = move || matches!(session.phase.get(), Phase::Empty | Phase::Ready);
-    let size = match &pack.quantization {
-        Some(quantization) => format!("{} · {quantization}", format::bytes(pack.bytes)),
-        None => format::bytes(pack.bytes),
+    let loaded =
+        Memo::new(move |_| own.with(|loaded| loaded.as_ref().is_some_and(|loaded| loaded.name == name.get_value())));
+    let needs_trunk = pack.kind == Kind::ScoreHead;
+    let idle = move || session.phase.get() == Phase::Idle && (!needs_trunk || session.loaded.with(Option::is_some));
+    let mut size = vec![format::bytes(pack.bytes)];
+    size.extend(pack.quantization.clone());
+    size.push(pack.kind.label().to_string());
+    size.extend(pack.trunk.as_ref().map(|trunk| format!("for {trunk}, to be loaded after it")));
+    let stored = StoredValue::new(pack.clone());
+    let need = move || {
+        // A score head that is loaded goes when its chat model does.
+        let name = other.with(|other| {
+            let stays = |kind| !(chat && kind == Kind::ScoreHead);
+            other.as_ref().filter(|other| stays(other.kind)).map(|other| other.name.clone())
+        });
+        let beside = session.index.with(|index| {
+            let models = index.as_ref().map(|index| index.models.as_slice()).unwrap_or_default();
+            models.iter().find(|pack| Some(&pack.name) == name.as_ref()).cloned()
+        });
+        memory([stored.get_value()].into_iter().chain(beside))
     };
     view! {
         <li data-testid="model" data-name=pack.name.clone()>
             <div>
                 <span class="name">{pack.name.clone()}</span>
-                <span class="hint">{size}</span>
+                <span class="hint">{size.join(" · ")}</span>
+                <p class="hint" data-testid="memory-need">{need}</p>
             </div>
             <button
                 type="button"
                 data-testid="load-button"
                 disabled=move || !idle()
                 aria-label=move || format!("{} {}", if loaded.get() { "Reload" } else { "Load" }, name.get_value())
-                on:click=move |_| {
-                    session.selected.set(name.get_value());
-                    session.load();
-                }
+                on:click=move |_| session.load(stored.get_value())
             >
                 {move || if loaded.get() { "Reload" } else { "Load" }}
             </button>

@@ -2,9 +2,9 @@
 
 use leptos::html;
 use leptos::prelude::*;
-use paddock_engine::prompt::TemplateKind;
 
 use super::number_field::NumberField;
+use super::template_field::TemplateField;
 use crate::session::use_session;
 use crate::settings::{SETTINGS, Settings};
 
@@ -24,6 +24,7 @@ pub fn Options(dialog: NodeRef<html::Dialog>) -> impl IntoView {
                 <p class="quiet">"They hold from the next answer on."</p>
                 <SystemMessage />
                 <TemplateSelect />
+                <StopTexts />
                 <div class="numbers">
                     {SETTINGS.map(|setting| view! { <NumberField setting /> }).collect_view()}
                     <Seed />
@@ -63,30 +64,30 @@ fn SystemMessage() -> impl IntoView {
 }
 
 #[component]
-fn TemplateSelect() -> impl IntoView {
+fn StopTexts() -> impl IntoView {
     let session = use_session();
-    let label = |kind| match kind {
-        TemplateKind::Auto => "The model's own",
-        TemplateKind::None => "None: the text as it is",
-        TemplateKind::Alpaca => "Alpaca",
-        TemplateKind::SafeRlhf => "Safe-RLHF",
-    };
     view! {
         <div class="field">
-            <label for="template">"Template"</label>
-            <select
-                id="template"
-                data-testid="template-select"
-                prop:value=move || session.settings.with(|settings| settings.template.to_string())
-                on:change=move |event| {
-                    let template = event_target_value(&event).parse().unwrap_or_default();
-                    session.settings.update(|settings| settings.template = template);
-                }
-            >
-                {TemplateKind::ALL.map(|(name, kind)| view! { <option value=name>{label(kind)}</option> }).collect_view()}
-            </select>
+            <label for="stop-texts">"Stop texts"</label>
+            <textarea
+                id="stop-texts"
+                data-testid="stop-texts"
+                rows="2"
+                aria-describedby="stop-texts-hint"
+                prop:value=move || session.settings.with(|settings| settings.stop.clone())
+                on:change=move |event| session.settings.update(|settings| settings.stop = event_target_value(&event))
+            ></textarea>
+            <p id="stop-texts-hint" class="hint">"one a line; an answer ends before the first of them, and \\n in one is a line break"</p>
         </div>
     }
+}
+
+#[component]
+fn TemplateSelect() -> impl IntoView {
+    let session = use_session();
+    let template = Signal::derive(move || session.settings.with(|settings| settings.template));
+    let change = move |template| session.settings.update(|settings| settings.template = template);
+    view! { <TemplateField id="template" template change /> }
 }
 
 #[component]

@@ -3,6 +3,7 @@
 mod chat;
 mod models;
 pub mod runs;
+mod score;
 
 use leptos::ev;
 use leptos::prelude::*;
@@ -18,12 +19,15 @@ use crate::session::Session;
 use chat::ChatPage;
 use models::ModelsPage;
 use runs::{Runs, RunsPage};
+use score::ScorePage;
 
 /// A page, by the fragment of the address.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Page {
     /// Talk with the model.
     Chat,
+    /// Score answers.
+    Score,
     /// Watch training runs.
     Runs,
     /// Choose a model and a device.
@@ -32,12 +36,13 @@ pub enum Page {
 
 impl Page {
     /// Every page, in the order of the rail.
-    pub const ALL: [Self; 3] = [Self::Chat, Self::Runs, Self::Models];
+    pub const ALL: [Self; 4] = [Self::Chat, Self::Score, Self::Runs, Self::Models];
 
     /// Its name for people.
     pub fn title(self) -> &'static str {
         match self {
             Self::Chat => "Chat",
+            Self::Score => "Score",
             Self::Runs => "Runs",
             Self::Models => "Models",
         }
@@ -47,6 +52,7 @@ impl Page {
     pub fn fragment(self) -> &'static str {
         match self {
             Self::Chat => "#chat",
+            Self::Score => "#score",
             Self::Runs => "#runs",
             Self::Models => "#models",
         }
@@ -78,11 +84,12 @@ fn App() -> impl IntoView {
     on_cleanup(move || listener.remove());
 
     view! {
-        <div class="frame" data-testid="page" data-state=move || session.phase.get().name()>
+        <div class="frame" data-testid="page" data-state=move || session.state()>
             <Rail page />
             <main>
                 {move || match page.get() {
                     Page::Chat => view! { <ChatPage /> }.into_any(),
+                    Page::Score => view! { <ScorePage /> }.into_any(),
                     Page::Runs => view! { <RunsPage /> }.into_any(),
                     Page::Models => view! { <ModelsPage /> }.into_any(),
                 }}

@@ -1,22 +1,26 @@
-//! The worker: holds the model, downloads it, answers with it.
+//! The worker: holds the models, downloads them, answers and scores with them.
 
 mod body;
+mod candidates;
+mod device;
 mod gpu;
 mod model;
+mod models;
+mod report;
 mod scope;
+mod scorer;
 mod site;
 
 use std::cell::{Cell, RefCell};
 use std::collections::VecDeque;
 use std::rc::Rc;
 
-use paddock_engine::Error;
 use wasm_bindgen::prelude::*;
 use wasm_bindgen_futures::spawn_local;
 use web_sys::MessageEvent;
 
 use crate::protocol::{Event, Failure, Request};
-use model::Model;
+use models::Models;
 use scope::{Stop, global, heap_bytes, post};
 
 /// Starts to listen, and tells the page what kind of GPU there is.
@@ -42,7 +46,7 @@ struct Worker {
     busy: Cell<bool>,
     stop: Rc<Stop>,
     /// Out while a request is served.
-    model: RefCell<Option<Model>>,
+    models: RefCell<Models>,
 }
 
 impl Worker {
@@ -51,7 +55,7 @@ impl Worker {
             queue: RefCell::default(),
             busy: Cell::new(false),
             stop: Rc::new(Stop::new()),
-            model: RefCell::new(None),
+            models: RefCell::default(),
         }
     }
 
@@ -67,61 +71,16 @@ impl Worker {
     }
 
     async fn serve(self: Rc<Self>) {
-        let mut model = self.model.take();
+        let mut models = self.models.take();
         while let Some(request) = self.next() {
             self.stop.reset();
-            model = self.answer(request, model).await;
+            models.serve(request, &self.stop).await;
         }
-        self.model.replace(model);
+        self.models.replace(models);
         self.busy.set(false);
     }
 
     fn next(&self) -> Option<Request> {
         self.queue.borrow_mut().pop_front()
     }
-
-    /// Serves one request; gives back the model that is there afterwards.
-    async fn answer(&self, request: Request, model: Option<Model>) -> Option<Model> {
-        match request {
-            Request::Load { name, address, device } => {
-                // Two models at once may be more than the device holds.
-                drop(model);
-                match Model::load(name, address, device, &self.stop).await {
-                    Ok((model, loaded)) => {
-                        post(&Event::Loaded(loaded));
-                        Some(model)
-                    }
-                    Err(_) if self.stop.asked() => {
-                        post(&Event::Unloaded);
-                        None
-                    }
-                    Err(error) => {
-                        fail(Failure::Load, &error);
-                        None
-                    }
-                }
-            }
-            Request::Answer { messages, template, options } => {
-                let Some(mut model) = model else {
-                    fail(Failure::Answer, &Error::Request("no model is loaded; load one first".to_string()));
-                    return None;
-                };
-                match model.answer(&messages, template, &options, &self.stop).await {
-                    Ok(summary) => post(&Event::Answered(summary)),
-                    Err(error @ Error::Device { .. }) => {
-                        fail(Failure::Device, &error);
-                        return None;
-                    }
-                    Err(error) => fail(Failure::Answer, &error),
-                }
-                Some(model)
-            }
-            // Heard by `receive`, which lets it go past the queue.
-            Request::Stop => model,
-        }
-    }
-}
-
-fn fail(failure: Failure, error: &Error) {
-    post(&Event::Failed { failure, message: error.to_string() });
 }

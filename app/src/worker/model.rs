@@ -1,21 +1,20 @@
-//! The loaded model, on whichever device.
+//! The loaded chat model, on whichever device.
 
 use std::rc::Rc;
 
 use paddock_engine::Result;
-use paddock_engine::backend::{Backend, Cpu, Wgpu, wgpu};
+use paddock_engine::backend::{Backend, Cpu, Wgpu};
 use paddock_engine::generate::{Chat, GenerateOptions, Step};
-use paddock_engine::model::LoadProgress;
 use paddock_engine::prompt::{Message, TemplateKind};
 
-use super::gpu;
-use super::scope::{Stop, heap_bytes, next_turn, now, post};
+use super::candidates::sample;
+use super::device::Device;
+use super::report::Reporter;
+use super::scope::{Stop, date, heap_bytes, next_turn, now, post};
 use super::site::SiteSource;
-use crate::pace::{AnswerPace, DownloadPace};
-use crate::protocol::{DeviceChoice, Event, Loaded, Progress, Reading, Summary, Text};
-
-/// Seconds between two reports of progress.
-const REPORT_INTERVAL: f64 = 0.1;
+use crate::models::Kind;
+use crate::pace::AnswerPace;
+use crate::protocol::{Comparison, DeviceChoice, Event, Loaded, Reading, Summary, Text};
 
 /// A model that can answer.
 pub enum Model {
@@ -28,32 +27,22 @@ pub enum Model {
 impl Model {
     /// Downloads the pack at `address` onto the device.
     pub async fn load(name: String, address: String, choice: DeviceChoice, stop: &Rc<Stop>) -> Result<(Self, Loaded)> {
-        let start = now();
+        let mut reporter = Reporter::new(Kind::Chat);
         let source = SiteSource::new(address, stop.clone());
-        let mut progress = Reporter { pace: DownloadPace::new(start), reported: 0.0, total: 0 };
-        let mut report = |at: LoadProgress| progress.report(at);
-        let gpu = gpu::probe().await;
-        // Asked for a GPU where there is none, the backend says so.
-        let on_gpu = choice == DeviceChoice::Gpu || gpu.serves(choice);
-        let model = if on_gpu {
-            let backend = Wgpu::new(wgpu::Options { clock: Some(now), ..wgpu::Options::default() }).await?;
-            Self::Gpu(Chat::load(&backend, source, None, &mut report).await?)
-        } else {
-            Self::Cpu(Chat::load(&Cpu::new(), source, None, &mut report).await?)
+        let mut report = |at| reporter.report(at);
+        let (model, device, context) = match Device::open(choice).await? {
+            Device::Cpu(cpu) => {
+                let chat = Chat::load(&cpu, source, None, &mut report).await?;
+                let (device, context) = (chat.device().name, chat.context());
+                (Self::Cpu(chat), device, context)
+            }
+            Device::Gpu(gpu, label) => {
+                let chat = Chat::load(&gpu, source, None, &mut report).await?;
+                let context = chat.context();
+                (Self::Gpu(chat), label, context)
+            }
         };
-        let (device, context) = match &model {
-            Self::Cpu(chat) => (chat.device().name, chat.context()),
-            Self::Gpu(chat) => (gpu.label(), chat.context()),
-        };
-        let loaded = Loaded {
-            name,
-            device,
-            context,
-            weight_bytes: progress.total,
-            heap_bytes: heap_bytes(),
-            seconds: now() - start,
-        };
-        Ok((model, loaded))
+        Ok((model, reporter.loaded(name, device, context)))
     }
 
     /// Answers a conversation, reporting as it goes.
@@ -69,6 +58,21 @@ impl Model {
             Self::Gpu(chat) => answer(chat, messages, template, options, stop).await,
         }
     }
+
+    /// Gives `count` answers to a conversation, reporting as it goes.
+    pub async fn sample(
+        &mut self,
+        messages: &[Message],
+        template: TemplateKind,
+        options: &GenerateOptions,
+        count: usize,
+        stop: &Stop,
+    ) -> Result<Comparison> {
+        match self {
+            Self::Cpu(chat) => sample(chat, messages, template, options, count, stop).await,
+            Self::Gpu(chat) => sample(chat, messages, template, options, count, stop).await,
+        }
+    }
 }
 
 async fn answer<B: Backend>(
@@ -79,7 +83,7 @@ async fn answer<B: Backend>(
     stop: &Stop,
 ) -> Result<Summary> {
     let mut pace = AnswerPace::new(now());
-    let template = chat.template(template)?;
+    let template = chat.template(template)?.at(date());
     chat.begin(messages, &template, options).await?;
     let finish_reason = loop {
         if stop.asked() {
@@ -105,30 +109,4 @@ async fn answer<B: Backend>(
         tokens_per_second: pace.tokens_per_second(),
         heap_bytes: heap_bytes(),
     })
-}
-
-/// Tells the page how far a load is, but not more often than it can be read.
-struct Reporter {
-    pace: DownloadPace,
-    reported: f64,
-    total: u64,
-}
-
-impl Reporter {
-    fn report(&mut self, at: LoadProgress) {
-        let now = now();
-        self.total = at.total;
-        self.pace.record(now, at.bytes);
-        if now - self.reported < REPORT_INTERVAL && at.bytes < at.total {
-            return;
-        }
-        self.reported = now;
-        post(&Event::Loading(Progress {
-            bytes: at.bytes,
-            total: at.total,
-            bytes_per_second: self.pace.bytes_per_second(),
-            seconds_left: self.pace.seconds_left(at.total),
-            heap_bytes: heap_bytes(),
-        }));
-    }
 }

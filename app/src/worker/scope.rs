@@ -27,6 +27,11 @@ pub fn now() -> f64 {
     global().performance().map_or(0.0, |performance| performance.now() / 1000.0)
 }
 
+/// Seconds since 1970-01-01.
+pub fn date() -> i64 {
+    (js_sys::Date::now() / 1000.0) as i64
+}
+
 /// Bytes of the WebAssembly heap. It never shrinks, so this is also its peak.
 pub fn heap_bytes() -> u64 {
     core::arch::wasm32::memory_size::<0>() as u64 * 65536

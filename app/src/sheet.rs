@@ -1,0 +1,368 @@
+//! What the Score page works on: prompts with their answers, and the lines of JSON they come from and go to.
+
+use serde::Deserialize;
+use serde_json::{Map, Value, json};
+
+use crate::protocol::Scored;
+
+/// A prompt and the answers to it.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Row {
+    /// The prompt.
+    pub prompt: String,
+    /// At least one.
+    pub answers: Vec<Answer>,
+}
+
+/// An answer.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Answer {
+    /// Its own in the sheet.
+    pub id: usize,
+    /// What it says.
+    pub text: String,
+    /// Its scores, until it or its prompt changes.
+    pub scored: Option<Scored>,
+}
+
+/// All prompts.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Sheet {
+    /// At least one.
+    rows: Vec<Row>,
+    /// The row that is shown.
+    current: usize,
+    next_id: usize,
+}
+
+impl Default for Sheet {
+    /// One row, nothing written.
+    fn default() -> Self {
+        let mut sheet = Self { rows: Vec::new(), current: 0, next_id: 0 };
+        sheet.push(String::new(), [String::new(), String::new()]);
+        sheet
+    }
+}
+
+impl Sheet {
+    /// Every row; at least one.
+    pub fn rows(&self) -> &[Row] {
+        &self.rows
+    }
+
+    /// Which row is shown.
+    pub fn current(&self) -> usize {
+        self.current
+    }
+
+    /// The row that is shown.
+    pub fn row(&self) -> &Row {
+        &self.rows[self.current]
+    }
+
+    /// Shows another row, or the last.
+    pub fn show(&mut self, index: usize) {
+        self.current = index.min(self.rows.len() - 1);
+    }
+
+    /// Changes the prompt of the row that is shown.
+    pub fn set_prompt(&mut self, prompt: String) {
+        let row = &mut self.rows[self.current];
+        row.prompt = prompt;
+        for answer in &mut row.answers {
+            answer.scored = None;
+        }
+    }
+
+    /// Changes an answer of the row that is shown.
+    pub fn set_answer(&mut self, id: usize, text: String) {
+        if let Some(answer) = self.rows[self.current].answers.iter_mut().find(|answer| answer.id == id) {
+            answer.text = text;
+            answer.scored = None;
+        }
+    }
+
+    /// Adds an empty answer to the row that is shown.
+    pub fn add_answer(&mut self) {
+        let answer = self.answer(String::new());
+        self.rows[self.current].answers.push(answer);
+    }
+
+    /// Takes an answer out of the row that is shown, unless it is the only one.
+    pub fn remove_answer(&mut self, id: usize) {
+        let answers = &mut self.rows[self.current].answers;
+        if answers.len() > 1 {
+            answers.retain(|answer| answer.id != id);
+        }
+    }
+
+    /// Gives the answers of row `index` their scores, in order.
+    pub fn set_scores(&mut self, index: usize, scored: Vec<Scored>) {
+        if let Some(row) = self.rows.get_mut(index) {
+            for (answer, scored) in row.answers.iter_mut().zip(scored) {
+                answer.scored = Some(scored);
+            }
+        }
+    }
+
+    /// Forgets every score: they were made otherwise than the next ones will be.
+    pub fn forget_scores(&mut self) {
+        for answer in self.rows.iter_mut().flat_map(|row| &mut row.answers) {
+            answer.scored = None;
+        }
+    }
+
+    /// Replaces the rows by those of `text`, JSON Lines of `{"prompt", "response"}`, `{"prompt", "responses": […]}` or
+    /// PKU-SafeRLHF's `{"prompt", "response_0", "response_1"}`; other fields are left alone. Gives a sentence for each
+    /// line that is something else. The rows stay as they were when no line is right.
+    pub fn import(&mut self, text: &str) -> Vec<String> {
+        let mut problems = Vec::new();
+        let mut sheet = Self { rows: Vec::new(), current: 0, next_id: self.next_id };
+        for (index, line) in text.lines().enumerate().filter(|(_, line)| !line.trim().is_empty()) {
+            match read_line(line) {
+                Ok((prompt, answers)) => sheet.push(prompt, answers),
+                Err(problem) => problems.push(format!("Line {}: {problem}.", index + 1)),
+            }
+        }
+        if !sheet.rows.is_empty() {
+            *self = sheet;
+        } else if problems.is_empty() {
+            problems.push("The file is empty; expected one line of JSON for each prompt.".to_string());
+        }
+        problems
+    }
+
+    /// JSON Lines, one for each row, which [`Sheet::import`] reads again. Scored rows have `end_score`, `scores`, `ids`
+    /// and `tokens`; where a row has `responses`, these are lists in the same order.
+    pub fn export(&self) -> String {
+        self.rows.iter().map(|row| format!("{}\n", row.to_json())).collect()
+    }
+
+    fn push(&mut self, prompt: String, answers: impl IntoIterator<Item = String>) {
+        let answers = answers.into_iter().map(|text| self.answer(text)).collect();
+        self.rows.push(Row { prompt, answers });
+    }
+
+    fn answer(&mut self, text: String) -> Answer {
+        self.next_id += 1;
+        Answer { id: self.next_id, text, scored: None }
+    }
+}
+
+impl Row {
+    /// The place of each answer by its score, from 1 on; `None` until all have one.
+    pub fn ranks(&self) -> Option<Vec<usize>> {
+        let scores: Option<Vec<f32>> =
+            self.answers.iter().map(|answer| Some(answer.scored.as_ref()?.rank_score())).collect();
+        scores.map(|scores| ranks(&scores))
+    }
+
+    /// The scale for the colours of all answers' tokens.
+    pub fn scale(&self) -> Option<Scale> {
+        let scored = self.answers.iter().filter_map(|answer| answer.scored.as_ref());
+        Scale::of(scored.flat_map(answer_scores).map(|(_, score)| score))
+    }
+
+    fn to_json(&self) -> Value {
+        let texts = self.answers.iter().map(|answer| json!(answer.text));
+        let mut line = Map::new();
+        line.insert("prompt".to_string(), json!(self.prompt));
+        line.insert(if self.answers.len() == 1 { "response" } else { "responses" }.to_string(), list(texts));
+        let scored: Option<Vec<&Scored>> = self.answers.iter().map(|answer| answer.scored.as_ref()).collect();
+        if let Some(scored) = scored {
+            let mut insert = |name: &str, field: &dyn Fn(&Scored) -> Value| {
+                line.insert(name.to_string(), list(scored.iter().map(|scored| field(scored))));
+            };
+            insert("end_score", &|scored| numbers(scored.end_score()));
+            insert("scores", &|scored| scored.scores.chunks(scored.score_dim.max(1)).map(numbers).collect());
+            insert("ids", &|scored| json!(scored.ids));
+            insert("tokens", &|scored| json!(scored.tokens));
+        }
+        Value::Object(line)
+    }
+}
+
+/// The scores of one token: a number when there is one.
+fn numbers(scores: &[f32]) -> Value {
+    list(scores.iter().map(|score| json!(score)))
+}
+
+/// A list, or the only one that is in it.
+fn list(values: impl Iterator<Item = Value>) -> Value {
+    let mut values: Vec<Value> = values.collect();
+    if values.len() == 1 { values.remove(0) } else { Value::Array(values) }
+}
+
+/// The tokens of the answer, by their places in the conversation, and the score that ranks after each.
+pub fn answer_scores(scored: &Scored) -> impl Iterator<Item = (usize, f32)> {
+    let scores = scored.scores.iter().step_by(scored.score_dim.max(1));
+    scores.copied().enumerate().skip(scored.answer_start)
+}
+
+/// The place of each score, from 1 on: the greatest is the first, equal ones share a place.
+pub fn ranks(scores: &[f32]) -> Vec<usize> {
+    scores.iter().map(|score| 1 + scores.iter().filter(|other| *other > score).count()).collect()
+}
+
+/// The name of the answer at `index`: A, B, … Z, then numbers.
+pub fn letter(index: usize) -> String {
+    match u8::try_from(index) {
+        Ok(index @ 0..26) => char::from(b'A' + index).to_string(),
+        _ => (index + 1).to_string(),
+    }
+}
+
+/// From the least score to the greatest.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Scale {
+    /// The least.
+    pub min: f32,
+    /// The greatest.
+    pub max: f32,
+}
+
+impl Scale {
+    /// The scale of these scores; `None` when there are none.
+    pub fn of(scores: impl Iterator<Item = f32>) -> Option<Self> {
+        scores
+            .map(|score| Self { min: score, max: score })
+            .reduce(|a, b| Self { min: a.min.min(b.min), max: a.max.max(b.max) })
+    }
+
+    /// Halfway.
+    pub fn middle(&self) -> f32 {
+        f32::midpoint(self.min, self.max)
+    }
+
+    /// Where a score lies: −1 at the least, 0 halfway, 1 at the greatest.
+    pub fn place(&self, score: f32) -> f32 {
+        let half = (self.max - self.min) / 2.0;
+        if half > 0.0 { ((score - self.middle()) / half).clamp(-1.0, 1.0) } else { 0.0 }
+    }
+}
+
+/// The kinds of lines that can be imported.
+#[derive(Deserialize)]
+#[serde(untagged)]
+enum Line {
+    Several { prompt: String, responses: Vec<String> },
+    One { prompt: String, response: String },
+    Pair { prompt: String, response_0: String, response_1: String },
+}
+
+fn read_line(line: &str) -> Result<(String, Vec<String>), String> {
+    let value: Value = serde_json::from_str(line).map_err(|error| {
+        let text = error.to_string();
+        // There is only one line; its number in the file is known better here.
+        format!("it is not JSON ({})", text.split(" at line").next().unwrap_or(&text))
+    })?;
+    let expected = "expected \"prompt\" with \"response\", \"responses\" or \"response_0\" and \"response_1\"";
+    match serde_json::from_value(value).map_err(|_| expected.to_string())? {
+        Line::Several { responses, .. } if responses.is_empty() => Err("\"responses\" is empty".to_string()),
+        Line::Several { prompt, responses } => Ok((prompt, responses)),
+        Line::One { prompt, response } => Ok((prompt, vec![response])),
+        Line::Pair { prompt, response_0, response_1 } => Ok((prompt, vec![response_0, response_1])),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const LINES: &str = r#"{"prompt":"p","response":"one"}
+{"prompt":"q","responses":["x","y","z"],"better_response_id":1}
+
+{"prompt":"r","response_0":"no","response_1":"yes","is_response_0_safe":true}
+"#;
+
+    fn scored(scores: &[f32]) -> Scored {
+        Scored {
+            ids: (0..scores.len() as u32).collect(),
+            tokens: scores.iter().map(f32::to_string).collect(),
+            texts: vec![String::new(); scores.len()],
+            scores: scores.to_vec(),
+            score_dim: 1,
+            answer_start: 1,
+        }
+    }
+
+    fn texts(sheet: &Sheet) -> Vec<(String, Vec<String>)> {
+        let answers = |row: &Row| row.answers.iter().map(|answer| answer.text.clone()).collect();
+        sheet.rows().iter().map(|row| (row.prompt.clone(), answers(row))).collect()
+    }
+
+    #[test]
+    fn what_is_exported_can_be_imported() {
+        let mut sheet = Sheet::default();
+        assert_eq!(sheet.import(LINES), Vec::<String>::new());
+        let expected = [("p", vec!["one"]), ("q", vec!["x", "y", "z"]), ("r", vec!["no", "yes"])]
+            .map(|(prompt, answers)| (prompt.to_string(), answers.into_iter().map(str::to_string).collect()));
+        assert_eq!(texts(&sheet), expected);
+        sheet.set_scores(0, vec![scored(&[0.5, -1.25])]);
+        sheet.set_scores(2, vec![scored(&[0.5, 1.0]), scored(&[0.5, 2.0])]);
+        let export = sheet.export();
+        let lines: Vec<Value> = export.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+        assert_eq!((&lines[0]["end_score"], &lines[0]["scores"]), (&json!(-1.25), &json!([0.5, -1.25])));
+        assert_eq!((&lines[0]["ids"], &lines[0]["tokens"]), (&json!([0, 1]), &json!(["0.5", "-1.25"])));
+        assert_eq!(lines[1].get("end_score"), None);
+        assert_eq!(lines[2]["end_score"], json!([1.0, 2.0]));
+        let mut again = Sheet::default();
+        assert_eq!(again.import(&export), Vec::<String>::new());
+        assert_eq!(texts(&again), texts(&sheet));
+    }
+
+    #[test]
+    fn a_bad_line_is_named_and_the_others_go_on() {
+        let mut sheet = Sheet::default();
+        let text =
+            "{\"prompt\":1}\n{oops\n{\"prompt\":\"p\",\"responses\":[]}\n{\"prompt\":\"p\",\"response\":\"a\"}\n[]";
+        let problems = sheet.import(text);
+        assert_eq!(problems.len(), 4, "{problems:?}");
+        for (problem, start) in problems.iter().zip(["Line 1: ", "Line 2: it is not JSON", "Line 3: ", "Line 5: "]) {
+            assert!(problem.starts_with(start) && problem.ends_with('.'), "{problem}");
+        }
+        assert_eq!(texts(&sheet), [("p".to_string(), vec!["a".to_string()])]);
+        let before = sheet.clone();
+        assert_eq!(sheet.import("\n").len(), 1);
+        assert_eq!(sheet.import("null").len(), 1);
+        assert_eq!(sheet, before);
+    }
+
+    #[test]
+    fn a_change_takes_the_scores_with_it() {
+        let mut sheet = Sheet::default();
+        let [a, b] = [0, 1].map(|index: usize| sheet.row().answers[index].id);
+        sheet.set_scores(0, vec![scored(&[1.0]), scored(&[2.0])]);
+        assert_eq!(sheet.row().ranks(), Some(vec![2, 1]));
+        sheet.set_answer(a, "new".to_string());
+        assert_eq!((sheet.row().ranks(), sheet.row().answers[1].scored.is_some()), (None, true));
+        sheet.set_prompt("p".to_string());
+        assert!(sheet.row().answers.iter().all(|answer| answer.scored.is_none()));
+        sheet.add_answer();
+        sheet.remove_answer(a);
+        sheet.remove_answer(b);
+        assert_eq!(sheet.row().answers.len(), 1);
+        let last = sheet.row().answers[0].id;
+        assert!(last != a && last != b);
+        sheet.remove_answer(last);
+        assert_eq!(sheet.row().answers.len(), 1, "there is always something to write into");
+    }
+
+    #[test]
+    fn equal_scores_share_a_place() {
+        assert_eq!(ranks(&[0.5, 2.0, 0.5, -1.0]), [2, 1, 2, 4]);
+        assert_eq!([0, 25, 26].map(letter), ["A", "Z", "27"]);
+    }
+
+    #[test]
+    fn the_scale_spans_the_answers_tokens() {
+        let mut sheet = Sheet::default();
+        assert_eq!(sheet.row().scale(), None);
+        // The first token is the prompt's.
+        sheet.set_scores(0, vec![scored(&[9.0, -1.0, 0.0]), scored(&[-9.0, 3.0])]);
+        let scale = sheet.row().scale().unwrap();
+        assert_eq!((scale.min, scale.middle(), scale.max), (-1.0, 1.0, 3.0));
+        assert_eq!([-1.0, 0.0, 1.0, 3.0, 9.0].map(|score| scale.place(score)), [-1.0, -0.5, 0.0, 1.0, 1.0]);
+        assert_eq!(Scale { min: 2.0, max: 2.0 }.place(2.0), 0.0);
+    }
+}

@@ -1,0 +1,59 @@
+//! How far a load is.
+
+use paddock_engine::model::LoadProgress;
+
+use super::scope::{heap_bytes, now, post};
+use crate::models::Kind;
+use crate::pace::DownloadPace;
+use crate::protocol::{Event, Loaded, Progress};
+
+/// Seconds between two reports of progress.
+pub const REPORT_INTERVAL: f64 = 0.1;
+
+/// Tells the page how far a load is, but not more often than it can be read.
+pub struct Reporter {
+    kind: Kind,
+    start: f64,
+    pace: DownloadPace,
+    reported: f64,
+    total: u64,
+}
+
+impl Reporter {
+    /// Of a load that begins now.
+    pub fn new(kind: Kind) -> Self {
+        let start = now();
+        Self { kind, start, pace: DownloadPace::new(start), reported: 0.0, total: 0 }
+    }
+
+    /// The load is `at`.
+    pub fn report(&mut self, at: LoadProgress) {
+        let now = now();
+        self.total = at.total;
+        self.pace.record(now, at.bytes);
+        if now - self.reported < REPORT_INTERVAL && at.bytes < at.total {
+            return;
+        }
+        self.reported = now;
+        post(&Event::Loading(Progress {
+            bytes: at.bytes,
+            total: at.total,
+            bytes_per_second: self.pace.bytes_per_second(),
+            seconds_left: self.pace.seconds_left(at.total),
+            heap_bytes: heap_bytes(),
+        }));
+    }
+
+    /// The load is complete.
+    pub fn loaded(&self, name: String, device: String, context: usize) -> Loaded {
+        Loaded {
+            kind: self.kind,
+            name,
+            device,
+            context,
+            weight_bytes: self.total,
+            heap_bytes: heap_bytes(),
+            seconds: now() - self.start,
+        }
+    }
+}

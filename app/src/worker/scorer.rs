@@ -1,0 +1,109 @@
+//! The loaded score model, on whichever device.
+
+use std::rc::Rc;
+
+use paddock_engine::backend::{Backend, Cpu, Wgpu};
+use paddock_engine::prompt::{Message, Role};
+use paddock_engine::score::{self, Scorer};
+use paddock_engine::tokenizer::Tokenizer;
+use paddock_engine::{Error, Result};
+
+use super::device::Device;
+use super::gpu;
+use super::model::Model;
+use super::report::Reporter;
+use super::scope::{Stop, date};
+use super::site::SiteSource;
+use crate::models::Kind;
+use crate::protocol::{DeviceChoice, Loaded, ScoreOptions, Scored};
+
+/// A model that can score.
+pub enum ScoreModel {
+    /// On the processor.
+    Cpu(Scorer<Cpu>),
+    /// On the GPU.
+    Gpu(Scorer<Wgpu>),
+}
+
+impl ScoreModel {
+    /// Downloads the pack at `address` onto the device.
+    pub async fn load(name: String, address: String, choice: DeviceChoice, stop: &Rc<Stop>) -> Result<(Self, Loaded)> {
+        let mut reporter = Reporter::new(Kind::Score);
+        let source = SiteSource::new(address, stop.clone());
+        let mut report = |at| reporter.report(at);
+        let (model, device) = match Device::open(choice).await? {
+            Device::Cpu(cpu) => {
+                let scorer = Scorer::load(&cpu, source, None, &mut report).await?;
+                let device = scorer.device().name;
+                (Self::Cpu(scorer), device)
+            }
+            Device::Gpu(gpu, label) => (Self::Gpu(Scorer::load(&gpu, source, None, &mut report).await?), label),
+        };
+        let loaded = reporter.loaded(name, device, model.context());
+        Ok((model, loaded))
+    }
+
+    /// Downloads the score head at `address` onto the trunk of `chat`.
+    pub async fn load_beside(chat: &Model, name: String, address: String, stop: &Rc<Stop>) -> Result<(Self, Loaded)> {
+        let mut reporter = Reporter::new(Kind::ScoreHead);
+        let source = SiteSource::new(address, stop.clone());
+        let mut report = |at| reporter.report(at);
+        let (model, device) = match chat {
+            Model::Cpu(chat) => {
+                (Self::Cpu(Scorer::load_beside(chat, source, None, &mut report).await?), chat.device().name)
+            }
+            Model::Gpu(chat) => {
+                let scorer = Scorer::load_beside(chat, source, None, &mut report).await?;
+                (Self::Gpu(scorer), gpu::probe().await.label())
+            }
+        };
+        let loaded = reporter.loaded(name, device, model.context());
+        Ok((model, loaded))
+    }
+
+    /// Scores answers to one conversation.
+    pub async fn score(
+        &mut self,
+        messages: &[Message],
+        answers: &[String],
+        options: ScoreOptions,
+    ) -> Result<Vec<Scored>> {
+        match self {
+            Self::Cpu(scorer) => score(scorer, messages, answers, options).await,
+            Self::Gpu(scorer) => score(scorer, messages, answers, options).await,
+        }
+    }
+
+    fn context(&self) -> usize {
+        match self {
+            Self::Cpu(scorer) => scorer.context(),
+            Self::Gpu(scorer) => scorer.context(),
+        }
+    }
+}
+
+async fn score<B: Backend>(
+    scorer: &mut Scorer<B>,
+    messages: &[Message],
+    answers: &[String],
+    options: ScoreOptions,
+) -> Result<Vec<Scored>> {
+    let template = scorer.template(options.template)?.at(date());
+    // A system message is for the chat model; Safe-RLHF's conversations have no place for one.
+    let messages: Vec<Message> = messages.iter().filter(|message| message.role != Role::System).cloned().collect();
+    let scored = scorer.score(&messages, answers, &template, options.append_eos).await?;
+    // JSON, and so the page, knows finite numbers only.
+    if scored.iter().any(|scored| scored.scores.iter().any(|score| !score.is_finite())) {
+        let problem = "the model's scores are not finite numbers; its pack may be damaged, so pack it again";
+        return Err(Error::Request(problem.to_string()));
+    }
+    Ok(scored.into_iter().map(|scored| with_texts(scored, scorer.tokenizer())).collect())
+}
+
+fn with_texts(scored: score::Scored, tokenizer: &Tokenizer) -> Scored {
+    let score::Scored { ids, scores, score_dim, answer_start } = scored;
+    let mut stream = tokenizer.stream();
+    let texts = ids.iter().map(|id| stream.push(tokenizer, *id)).collect();
+    let tokens = ids.iter().map(|id| tokenizer.token(*id).unwrap_or_default()).collect();
+    Scored { ids, tokens, texts, scores, score_dim, answer_start }
+}

@@ -1,0 +1,265 @@
+//! Score models in the page: the Score page, and scores beside a chat.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use paddock_engine::backend::Cpu;
+use paddock_engine::prompt::{Message, Role, TemplateKind};
+use paddock_engine::score::Scorer;
+use paddock_tests::page::{PATIENCE, Page};
+use paddock_tests::site::TestSite;
+use paddock_tests::{block_on, expected_tensor, fixture_source, largest_difference};
+use safetensors::SafeTensors;
+use serde_json::{Value, json};
+use tempfile::TempDir;
+use xtask::server::Fault;
+
+/// Largest difference of a score from the reference's, on the processor.
+const TOLERANCE: f32 = 1e-3;
+
+fn fixture(name: &str) -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("fixtures").join(name)
+}
+
+/// The reference's cases: three conversations of different prompts.
+fn cases() -> Vec<Value> {
+    let text = fs::read(fixture("score").join("expected.json")).expect("a fixture");
+    let expected: Value = serde_json::from_slice(&text).expect("JSON");
+    expected["cases"].as_array().expect("cases").clone()
+}
+
+fn text<'a>(value: &'a Value, name: &str) -> &'a str {
+    value[name].as_str().unwrap_or_else(|| panic!("{name} in {value}"))
+}
+
+fn number(value: &Value) -> f32 {
+    value.as_f64().expect("a number") as f32
+}
+
+/// The Score page with the fixture's model, on the processor.
+fn score_page() -> Option<Page> {
+    let page =
+        Page::open(TestSite::start(&[("reward", &fixture("score"))], &[])?, "score=reward&device=cpu&autoload=1")?;
+    page.wait_for("ready");
+    page.go_to("score");
+    Some(page)
+}
+
+/// The chat with the tiny model and the score model beside it, on the processor.
+fn chat_page(faults: &[(&str, Fault)]) -> Option<Page> {
+    let sources = [("tiny", fixture("llama-mha")), ("reward", fixture("score"))];
+    let sources: Vec<(&str, &Path)> = sources.iter().map(|(name, path)| (*name, path.as_path())).collect();
+    Page::open(TestSite::start(&sources, faults)?, "model=tiny&score=reward&device=cpu&autoload=1")
+}
+
+/// Presses Score and waits for as many end scores.
+fn score(page: &Page, count: usize) -> Vec<f32> {
+    page.click("score");
+    page.browser.wait("the scores", PATIENCE, |_| {
+        assert_eq!(page.text("error"), None, "while scoring");
+        Some(page.numbers("end-score", "data-score")).filter(|scores| scores.len() == count)
+    })
+}
+
+#[test]
+fn the_score_page_shows_the_reference_scores() {
+    let Some(page) = score_page() else { return };
+    let case = &cases()[0];
+    page.click("append-eos");
+    page.click("remove-answer");
+    page.type_text("prompt", text(case, "prompt"));
+    page.type_text("answer", text(case, "response"));
+    let shown = score(&page, 1);
+    assert!(largest_difference(&shown, &[number(&case["end_score"])]) < TOLERANCE, "{shown:?}");
+    // The answer's tokens are the last ones of the conversation.
+    let expected = expected_tensor(&fixture("score"), "scores.0");
+    let shown = page.numbers("token", "data-score");
+    assert!(shown.len() > 5 && shown.len() < expected.len());
+    let expected = &expected[expected.len() - shown.len()..];
+    assert!(largest_difference(&shown, expected) < TOLERANCE, "{shown:?}\n{expected:?}");
+    assert_eq!(page.texts("token").concat().trim_start(), text(case, "response"));
+    // Whoever has no pointer reads the numbers by the arrow keys.
+    page.browser.evaluate(
+        "const strip = document.querySelector('[data-testid=tokens]');
+         strip.focus();
+         strip.dispatchEvent(new KeyboardEvent('keydown', { key: 'End', bubbles: true }));",
+    );
+    let readout = page.text("readout").expect("a readout");
+    assert!(readout.ends_with("0.744"), "{readout}");
+    // A change takes the scores away.
+    page.type_text("answer", "Something else.");
+    assert_eq!(page.texts("end-score"), Vec::<String>::new());
+}
+
+/// The template "none" takes whole conversations as answers to nothing, so that the reference's scores hold for
+/// answers that stand side by side.
+#[test]
+fn answers_are_ranked_and_pictured() {
+    let Some(page) = score_page() else { return };
+    let cases = cases();
+    let texts: Vec<&str> = cases.iter().map(|case| text(case, "text")).rev().collect();
+    page.click("append-eos");
+    page.set("score-template-select", "none");
+    page.import(&json!({ "prompt": "", "responses": texts }).to_string());
+    let expected: Vec<f32> = cases.iter().map(|case| number(&case["end_score"])).rev().collect();
+    let shown = score(&page, 3);
+    assert!(largest_difference(&shown, &expected) < TOLERANCE, "{shown:?}");
+    assert_eq!(page.texts("rank"), ["3rd", "2nd", "1st"]);
+    assert!(page.text("legend").is_some_and(|legend| legend.contains("Running score after each token")));
+    page.set("score-template-select", "auto");
+    let row = json!({ "prompt": text(&cases[0], "prompt"), "responses": cases.iter().map(|case| text(case, "response")).collect::<Vec<_>>() });
+    page.import(&row.to_string());
+    score(&page, 3);
+    page.take_screenshots("score");
+}
+
+#[test]
+fn what_is_exported_can_be_imported() {
+    let Some(page) = score_page() else { return };
+    let cases = cases();
+    let pair = json!({ "prompt": "p", "response_0": "no", "response_1": "yes", "better_response_id": 1 });
+    let single = json!({ "prompt": text(&cases[0], "prompt"), "response": text(&cases[0], "response") });
+    page.click("append-eos");
+    page.import(&format!("{single}\n{{\"prompt\":\n{pair}\n"));
+    let problem = page.browser.wait("a problem", PATIENCE, |_| page.text("import-problems"));
+    assert!(problem.starts_with("Line 2: it is not JSON"), "{problem}");
+    assert_eq!(page.text("row-place").as_deref(), Some("Prompt 1 of 2"));
+    page.click("score-all");
+    let all_scored = || page.text("score-progress").filter(|text| text == "Scored 2 of 2 prompts.");
+    page.browser.wait("all scores", PATIENCE, |_| all_scored());
+    let export = page.download("export");
+    let lines: Vec<Value> = export.lines().map(|line| serde_json::from_str(line).expect("JSON")).collect();
+    assert!(largest_difference(&[number(&lines[0]["end_score"])], &[number(&cases[0]["end_score"])]) < TOLERANCE);
+    assert_eq!(lines[0]["ids"], cases[0]["ids"]);
+    let lengths = ["scores", "tokens"].map(|name| lines[0][name].as_array().expect("a list").len());
+    assert_eq!(lengths, [cases[0]["ids"].as_array().expect("ids").len(); 2]);
+    assert_eq!(lines[1]["responses"], json!(["no", "yes"]));
+    assert_eq!(lines[1]["end_score"].as_array().map(Vec::len), Some(2));
+
+    page.import(&export);
+    page.browser.wait("the import", PATIENCE, |_| page.texts("end-score").is_empty().then_some(()));
+    assert_eq!(page.texts("import-problems"), Vec::<String>::new());
+    page.click("score-all");
+    page.browser.wait("all scores", PATIENCE, |_| all_scored());
+    assert_eq!(page.download("export"), export);
+}
+
+#[test]
+fn an_answer_in_the_chat_shows_its_score() {
+    let Some(page) = chat_page(&[]) else { return };
+    page.wait_for("ready");
+    page.set_greedy("none", 12);
+    let answer = page.ask("The cat").text;
+    let shown = page.wait_for_score();
+    // The same by the engine, which has golden tests of its own.
+    let expected = block_on(async {
+        let mut scorer = Scorer::load(&Cpu::new(), fixture_source("score"), None, &mut |_| {}).await.expect("a scorer");
+        let template = scorer.template(TemplateKind::Auto).expect("a template");
+        let messages = [Message::new(Role::User, "The cat")];
+        scorer.score(&messages, &[answer], &template, true).await.expect("scores").remove(0)
+    });
+    assert!(largest_difference(&[shown], expected.end_score()) < TOLERANCE, "{shown}");
+    page.wait_for("ready");
+    assert!(page.text("status-model").is_some_and(|name| name == "tiny + reward"));
+}
+
+#[test]
+fn best_of_two_keeps_the_best_and_notes_what_a_person_prefers() {
+    let Some(page) = chat_page(&[]) else { return };
+    page.wait_for("ready");
+    page.browser.set_viewport(1280, 800, false, "light");
+    page.set_greedy("none", 16);
+    page.set("option-temperature", "1");
+    page.set("option-seed", "1");
+    page.set("option-best-of", "2");
+    assert_eq!(page.text("best-of").as_deref(), Some("Best of 2"));
+    let answer = page.ask("The cat");
+    let scores = page.numbers("choice-score", "data-score");
+    assert!(scores.len() == 2 && scores[0] >= scores[1], "{scores:?}");
+    assert_eq!(page.wait_for_score(), scores[0]);
+    assert_eq!(answer.token_ids.len(), 16);
+    let other = page.text("choice-text").expect("the other answer");
+    assert_ne!(other, answer.text);
+
+    page.click("prefer-second");
+    let expected =
+        json!({ "prompt": "The cat", "response_0": answer.text, "response_1": other, "better_response_id": 1 });
+    let line = page.download("download-preferences");
+    assert_eq!(serde_json::from_str::<Value>(&line).expect("a line of JSON"), expected);
+    page.take_screenshots("best-of");
+
+    page.click("keep");
+    assert_eq!(page.text("message-assistant"), Some(other));
+    assert_eq!(page.wait_for_score(), scores[1]);
+}
+
+#[test]
+fn a_score_model_that_fails_leaves_the_chat_alone() {
+    let Some(page) = chat_page(&[("reward/manifest.json", Fault::Missing)]) else { return };
+    let sentence = page.wait_for_error();
+    assert!(sentence.contains("manifest.json"), "{sentence}");
+    page.click("dismiss");
+    page.wait_for("ready");
+    page.set_greedy("none", 4);
+    assert_eq!(page.ask("The cat").token_ids.len(), 4);
+    assert_eq!(page.text("message-score"), None);
+}
+
+/// A score head without a trunk, made for the score model's own trunk, which serves as a chat model.
+fn trunk_and_head() -> TempDir {
+    let folder = TempDir::new().expect("a temporary folder");
+    let write = |model: &str, config: &Value, tensors: &dyn Fn(&str) -> bool| {
+        let to = folder.path().join(model);
+        fs::create_dir(&to).expect("a folder");
+        for file in ["tokenizer.json", "tokenizer_config.json"] {
+            fs::copy(fixture("score").join(file), to.join(file)).expect("a copy");
+        }
+        fs::write(to.join("config.json"), config.to_string()).expect("a file");
+        let bytes = fs::read(fixture("score").join("model.safetensors")).expect("a fixture");
+        let all = SafeTensors::deserialize(&bytes).expect("safetensors");
+        let kept = all.tensors().into_iter().filter(|(name, _)| tensors(name));
+        let kept = safetensors::serialize(kept, None).expect("safetensors");
+        fs::write(to.join("model.safetensors"), kept).expect("a file");
+    };
+    let text = fs::read(fixture("score").join("config.json")).expect("a fixture");
+    let config: Value = serde_json::from_slice(&text).expect("JSON");
+    let mut chat = config.clone();
+    chat["architectures"] = json!(["LlamaForCausalLM"]);
+    chat["tie_word_embeddings"] = json!(true);
+    write("trunk", &chat, &|name| name.starts_with("model."));
+    let fingerprint = block_on(async {
+        let scorer = Scorer::load(&Cpu::new(), fixture_source("score"), None, &mut |_| {}).await.expect("a scorer");
+        scorer.model().trunk().fingerprint().to_string()
+    });
+    let mut head = config;
+    head["trunk"] = json!({ "name": "trunk", "fingerprint": fingerprint });
+    write("head", &head, &|name| !name.starts_with("model."));
+    folder
+}
+
+#[test]
+fn a_score_head_uses_the_trunk_of_the_chat_model() {
+    let folder = trunk_and_head();
+    let (trunk, head) = (folder.path().join("trunk"), folder.path().join("head"));
+    let Some(site) = TestSite::start(&[("trunk", &trunk), ("head", &head)], &[]) else { return };
+    let Some(page) = Page::open(site, "device=cpu") else { return };
+    page.wait_for("empty");
+    page.go_to("score");
+    let need = page.text("memory-need").expect("the memory");
+    assert!(need.contains("for head") && need.contains("for trunk"), "{need}");
+    page.click("load-button");
+    page.browser.wait("both models", PATIENCE, |_| {
+        assert_eq!(page.text("error"), None, "while loading");
+        page.text("status-model").filter(|name| name == "trunk + head")
+    });
+    page.wait_for("ready");
+    let case = &cases()[0];
+    page.click("append-eos");
+    page.click("remove-answer");
+    page.type_text("prompt", text(case, "prompt"));
+    page.type_text("answer", text(case, "response"));
+    let shown = score(&page, 1);
+    assert!(largest_difference(&shown, &[number(&case["end_score"])]) < TOLERANCE, "{shown:?}");
+    page.go_to("models");
+    page.take_screenshots("models");
+}
