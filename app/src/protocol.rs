@@ -35,8 +35,8 @@ pub enum Request {
         /// How each token is chosen, and how many.
         options: GenerateOptions,
     },
-    /// Score answers to one conversation. Answered by [`Event::Scored`], [`Event::ScoringStopped`] or
-    /// [`Event::Failed`].
+    /// Score answers to one conversation. Answered by [`Event::Scoring`]…, then [`Event::Scored`],
+    /// [`Event::ScoringStopped`] or [`Event::Failed`].
     Score {
         /// The conversation, the question last.
         messages: Vec<Message>,
@@ -46,7 +46,7 @@ pub enum Request {
         scoring: ScoreOptions,
     },
     /// Give several answers to a conversation and score them. Answered by [`Event::Reading`]…,
-    /// [`Event::Candidates`]…, [`Event::Scoring`], then [`Event::Compared`] or [`Event::Failed`].
+    /// [`Event::Candidates`]…, [`Event::Scoring`]…, then [`Event::Compared`] or [`Event::Failed`].
     BestOf {
         /// The conversation, the question last.
         messages: Vec<Message>,
@@ -102,8 +102,8 @@ pub enum Event {
     Text(Text),
     /// The answer is complete.
     Answered(Summary),
-    /// Several answers are complete and are being scored.
-    Scoring,
+    /// Complete answers are being scored; how far that is, in tokens.
+    Scoring(Reading),
     /// They are scored.
     Scored(Vec<Scored>),
     /// They were not, because they were not to be any more.

@@ -33,6 +33,15 @@ pub struct Conversation {
     pub answer_start: usize,
 }
 
+/// How far a scoring is, in tokens that run through the model.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct ScoreProgress {
+    /// Those that have.
+    pub done: usize,
+    /// All of them.
+    pub total: usize,
+}
+
 /// A conversation and the scores of its tokens.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Scored {
@@ -167,7 +176,7 @@ impl<B: Backend> Scorer<B> {
         for answer in answers {
             conversations.push(self.conversation(messages, answer, template, append_eos)?);
         }
-        self.score_conversations(conversations).await
+        self.score_conversations(conversations, async |_| Ok(())).await
     }
 
     /// The tokens of `messages` and `answer` as [`Scorer::score`] scores them.
@@ -205,14 +214,18 @@ impl<B: Backend> Scorer<B> {
         Ok(Conversation { ids, answer_start: 0 })
     }
 
-    /// Scores conversations.
+    /// Scores conversations. `between` is awaited after every batch; its error ends the scoring.
     ///
     /// # Errors
-    /// As [`Scorer::score_ids`].
-    pub async fn score_conversations(&mut self, conversations: Vec<Conversation>) -> Result<Vec<Scored>> {
+    /// As [`Scorer::score_ids`], and what `between` gives.
+    pub async fn score_conversations(
+        &mut self,
+        conversations: Vec<Conversation>,
+        mut between: impl AsyncFnMut(ScoreProgress) -> Result<()>,
+    ) -> Result<Vec<Scored>> {
         let starts: Vec<usize> = conversations.iter().map(|conversation| conversation.answer_start).collect();
         let ids = conversations.into_iter().map(|conversation| conversation.ids).collect();
-        let mut scored = self.score_ids(ids).await?;
+        let mut scored = self.score_between(ids, &mut between).await?;
         scored.iter_mut().zip(starts).for_each(|(scored, start)| scored.answer_start = start);
         Ok(scored)
     }
@@ -222,12 +235,22 @@ impl<B: Backend> Scorer<B> {
     /// # Errors
     /// When one is empty, longer than the context or has an id outside the vocabulary, or the device fails.
     pub async fn score_ids(&mut self, conversations: Vec<Vec<u32>>) -> Result<Vec<Scored>> {
+        self.score_between(conversations, &mut async |_| Ok(())).await
+    }
+
+    async fn score_between(
+        &mut self,
+        conversations: Vec<Vec<u32>>,
+        between: &mut impl AsyncFnMut(ScoreProgress) -> Result<()>,
+    ) -> Result<Vec<Scored>> {
         for ids in &conversations {
             self.check(ids)?;
         }
         let Some(longest) = conversations.iter().map(Vec::len).max() else { return Ok(Vec::new()) };
         let first = &conversations[0];
         let shared = conversations.iter().map(|ids| common_prefix(first, ids)).min().unwrap_or(0);
+        let total = shared + conversations.iter().map(|ids| ids.len() - shared).sum::<usize>();
+        let mut progress = ScoreProgress { done: 0, total };
 
         // Sequence 0 holds what is shared. The others come in turns, as many as a context's worth of tokens allows.
         let forks = if conversations.len() == 1 { 0 } else { (self.context / longest).clamp(1, conversations.len()) };
@@ -235,7 +258,7 @@ impl<B: Backend> Scorer<B> {
         let (layers, heads) = (self.config().num_hidden_layers, self.model.trunk().heads());
         let mut cache = backend.kv_cache(layers, heads, 1 + forks, longest)?;
         let mut prefix = vec![Run { sequence: 0, ids: first[..shared].to_vec(), past: 0, scores: Vec::new() }];
-        self.run(&mut cache, &mut prefix).await?;
+        self.run(&mut cache, &mut prefix, &mut progress, between).await?;
         let prefix = prefix.pop().map(|run| run.scores).unwrap_or_default();
 
         let mut scored = Vec::with_capacity(conversations.len());
@@ -248,7 +271,7 @@ impl<B: Backend> Scorer<B> {
                 let rest = ids[shared..].to_vec();
                 runs.push(Run { sequence: 1 + index, ids: rest, past: shared, scores: prefix.clone() });
             }
-            self.run(&mut cache, &mut runs).await?;
+            self.run(&mut cache, &mut runs, &mut progress, between).await?;
             for (ids, run) in wave.iter().zip(runs) {
                 let mut scores = run.scores;
                 let head = self.model.head();
@@ -262,7 +285,13 @@ impl<B: Backend> Scorer<B> {
     }
 
     /// Runs sequences through the model side by side, some rows at a time.
-    async fn run(&mut self, cache: &mut B::KvCache, runs: &mut [Run]) -> Result<()> {
+    async fn run(
+        &mut self,
+        cache: &mut B::KvCache,
+        runs: &mut [Run],
+        progress: &mut ScoreProgress,
+        between: &mut impl AsyncFnMut(ScoreProgress) -> Result<()>,
+    ) -> Result<()> {
         let backend = self.model.backend().clone();
         let score_dim = self.model.head().score_dim;
         let (mut run, mut done) = (0, 0);
@@ -291,6 +320,8 @@ impl<B: Backend> Scorer<B> {
             for (owner, count) in owners {
                 runs[owner].scores.extend(rows.by_ref().take(count).flatten());
             }
+            progress.done += batch.len();
+            between(*progress).await?;
         }
         Ok(())
     }

@@ -180,7 +180,7 @@ impl Page {
     /// # Panics
     /// When something sticks out sideways.
     pub fn take_screenshots(&self, name: &str) {
-        for (device, width, height, mobile) in [("desktop", 1280, 800, false), ("phone", 390, 844, true)] {
+        for (device, width, height, mobile) in [("desktop", 1280, 800, false), ("phone", 360, 780, true)] {
             for scheme in ["light", "dark"] {
                 self.browser.set_viewport(width, height, mobile, scheme);
                 self.browser.screenshot(&screenshots().join(format!("{name}-{device}-{scheme}.png")));

@@ -145,6 +145,21 @@ fn what_is_exported_can_be_imported() {
 }
 
 #[test]
+fn scoring_can_be_stopped() {
+    let Some(page) = score_page() else { return };
+    let line = json!({ "prompt": "p", "response": text(&cases()[1], "response").repeat(2) });
+    page.import(&format!("{line}\n").repeat(500));
+    page.browser.wait("the import", PATIENCE, |_| page.text("score-all"));
+    page.click("score-all");
+    page.browser.wait("a score", PATIENCE, |_| page.text("score-progress").filter(|text| !text.contains(" 0 of ")));
+    page.click("stop");
+    page.wait_for("ready");
+    let progress = page.text("score-progress").expect("how far it went");
+    assert!(progress.ends_with(" of 500 prompts.") && !progress.contains("500 of"), "{progress}");
+    score(&page, 1);
+}
+
+#[test]
 fn an_answer_in_the_chat_shows_its_score() {
     let Some(page) = chat_page(&[]) else { return };
     page.wait_for("ready");

@@ -6,6 +6,7 @@ use wasm_bindgen_futures::spawn_local;
 
 use crate::file;
 use crate::format;
+use crate::protocol::Reading;
 use crate::session::{Phase, use_session};
 
 /// Most problems that are told one by one.
@@ -22,7 +23,10 @@ pub fn ScoreActions() -> impl IntoView {
     let progress = move || {
         let (done, all) = session.rows_scored.get();
         match (scoring.get(), all) {
-            (true, 0..=1) => "Scoring …".to_string(),
+            (true, 0..=1) => {
+                let Reading { done, total } = session.score_progress.get();
+                if total == 0 { "Scoring …".to_string() } else { format!("Scored {done} of {total} tokens …") }
+            }
             (true, _) => format!("Scored {done} of {all} prompts …"),
             (false, 2..) => format!("Scored {done} of {all} prompts."),
             (false, _) if session.scorer.with(Option::is_none) => "Load a score model first.".to_string(),

@@ -14,22 +14,22 @@ pub fn ScoreOptions() -> impl IntoView {
     view! {
         <div class="score-options">
             <TemplateField id="score-template" template change />
-            <div class="field">
-            <label class="switch">
-                <input
-                    type="checkbox"
-                    role="switch"
-                    data-testid="append-eos"
-                    aria-describedby="append-eos-hint"
-                    prop:checked=move || session.scoring.get().append_eos
-                    on:change=move |event| {
-                        let append_eos = event_target_checked(&event);
-                        session.set_scoring(|scoring| scoring.append_eos = append_eos);
-                    }
-                />
-                "End each answer with the end-of-sequence token"
-            </label>
-            <p class="hint" id="append-eos-hint">"Score models are trained on answers that have it."</p>
+            <div class="switch-field">
+                <label class="switch">
+                    <input
+                        type="checkbox"
+                        role="switch"
+                        data-testid="append-eos"
+                        aria-describedby="append-eos-hint"
+                        prop:checked=move || session.scoring.get().append_eos
+                        on:change=move |event| {
+                            let append_eos = event_target_checked(&event);
+                            session.set_scoring(|scoring| scoring.append_eos = append_eos);
+                        }
+                    />
+                    "End each answer with the end-of-sequence token"
+                </label>
+                <p class="hint" id="append-eos-hint">"Score models are trained on answers that have it."</p>
             </div>
         </div>
     }

@@ -11,7 +11,7 @@ use crate::address::Address;
 use crate::link::Link;
 use crate::models::{Index, Kind};
 use crate::preference::Preference;
-use crate::protocol::{DeviceChoice, Event, Failure, Gpu, Loaded, Progress, Request, ScoreOptions};
+use crate::protocol::{DeviceChoice, Event, Failure, Gpu, Loaded, Progress, Reading, Request, ScoreOptions};
 use crate::settings::Settings;
 use crate::sheet::Sheet;
 pub use exchange::{Choice, Exchange, Outcome};
@@ -67,6 +67,8 @@ pub struct Session {
     pub sheet: RwSignal<Sheet>,
     /// Rows of the sheet that have been scored since the button was pressed, and all that are to be.
     pub rows_scored: RwSignal<(usize, usize)>,
+    /// How far the scoring under way is, in tokens.
+    pub score_progress: RwSignal<Reading>,
     /// The choices that can be exported.
     pub preferences: RwSignal<Vec<Preference>>,
     /// The last thing that went wrong, until it is dismissed.
@@ -100,6 +102,7 @@ impl Session {
             scoring: RwSignal::new(ScoreOptions::default()),
             sheet: RwSignal::new(Sheet::default()),
             rows_scored: RwSignal::new((0, 0)),
+            score_progress: RwSignal::new(Reading::default()),
             preferences: RwSignal::new(Vec::new()),
             error: RwSignal::new(None),
             autoload: RwSignal::new(address.autoload),
@@ -173,7 +176,10 @@ impl Session {
             Event::Answered(summary) => self.receive_answer(summary),
             Event::Candidates(candidates) => self.receive_candidates(candidates),
             Event::Compared(comparison) => self.receive_comparison(comparison),
-            Event::Scoring => self.phase.set(Phase::Scoring),
+            Event::Scoring(progress) => {
+                self.phase.set(Phase::Scoring);
+                self.score_progress.set(progress);
+            }
             Event::Scored(scored) => self.receive_scores(scored),
             Event::ScoringStopped => self.end_scoring(),
             Event::Failed { failure, message } => self.fail(failure, message),

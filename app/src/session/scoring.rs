@@ -4,7 +4,7 @@ use leptos::prelude::*;
 use paddock_engine::prompt::{Message, Role};
 
 use super::{Phase, Session};
-use crate::protocol::{Request, ScoreOptions, Scored};
+use crate::protocol::{Reading, Request, ScoreOptions, Scored};
 
 /// What the scores that are being made are for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -52,6 +52,7 @@ impl Session {
 
     fn score(&self, target: Target, messages: Vec<Message>, answers: Vec<String>) {
         self.phase.set(Phase::Scoring);
+        self.score_progress.set(Reading::default());
         self.target.set_value(Some(target));
         self.send(&Request::Score { messages, answers, scoring: self.scoring.get_untracked() });
     }

@@ -40,8 +40,9 @@ impl Models {
                     Err(error) => self.fail(Failure::Answer, Kind::Chat, &error),
                 }
             }
-            Request::Score { messages, answers, scoring } => match self.score(&messages, &answers, scoring).await {
-                Ok(_) if stop.asked() => post(&Event::ScoringStopped),
+            Request::Score { messages, answers, scoring } => match self.score(&messages, &answers, scoring, stop).await
+            {
+                _ if stop.asked() => post(&Event::ScoringStopped),
                 Ok(scored) => post(&Event::Scored(scored)),
                 Err(error) => self.fail(Failure::Score, Kind::Score, &error),
             },
@@ -82,9 +83,15 @@ impl Models {
         Ok(loaded)
     }
 
-    async fn score(&mut self, messages: &[Message], answers: &[String], scoring: ScoreOptions) -> Result<Vec<Scored>> {
+    async fn score(
+        &mut self,
+        messages: &[Message],
+        answers: &[String],
+        scoring: ScoreOptions,
+        stop: &Stop,
+    ) -> Result<Vec<Scored>> {
         match &mut self.scorer {
-            Some(scorer) => scorer.score(messages, answers, scoring).await,
+            Some(scorer) => scorer.score(messages, answers, scoring, stop).await,
             None => Err(missing("score model")),
         }
     }
@@ -108,9 +115,9 @@ impl Models {
         };
         let mut problem = None;
         if !stop.asked() {
-            post(&Event::Scoring);
             let answers: Vec<String> = candidates.iter().map(|candidate| candidate.text.clone()).collect();
-            match self.score(messages, &answers, scoring).await {
+            match self.score(messages, &answers, scoring, stop).await {
+                _ if stop.asked() => {}
                 Ok(scored) => {
                     for (candidate, scored) in candidates.iter_mut().zip(scored) {
                         candidate.scored = Some(scored);

@@ -4,7 +4,7 @@ use std::rc::Rc;
 
 use paddock_engine::backend::{Backend, Cpu, Wgpu};
 use paddock_engine::prompt::{Message, Role};
-use paddock_engine::score::{self, Scorer};
+use paddock_engine::score::{self, ScoreProgress, Scorer};
 use paddock_engine::tokenizer::Tokenizer;
 use paddock_engine::{Error, Result};
 
@@ -12,10 +12,10 @@ use super::device::Device;
 use super::gpu;
 use super::model::Model;
 use super::report::Reporter;
-use super::scope::{Stop, date};
+use super::scope::{Stop, date, next_turn, post};
 use super::site::SiteSource;
 use crate::models::Kind;
-use crate::protocol::{DeviceChoice, Loaded, ScoreOptions, Scored};
+use crate::protocol::{DeviceChoice, Event, Loaded, Reading, ScoreOptions, Scored};
 
 /// A model that can score.
 pub enum ScoreModel {
@@ -61,16 +61,17 @@ impl ScoreModel {
         Ok((model, loaded))
     }
 
-    /// Scores answers to one conversation.
+    /// Scores answers to one conversation, reporting as it goes.
     pub async fn score(
         &mut self,
         messages: &[Message],
         answers: &[String],
         options: ScoreOptions,
+        stop: &Stop,
     ) -> Result<Vec<Scored>> {
         match self {
-            Self::Cpu(scorer) => score(scorer, messages, answers, options).await,
-            Self::Gpu(scorer) => score(scorer, messages, answers, options).await,
+            Self::Cpu(scorer) => score(scorer, messages, answers, options, stop).await,
+            Self::Gpu(scorer) => score(scorer, messages, answers, options, stop).await,
         }
     }
 
@@ -87,11 +88,20 @@ async fn score<B: Backend>(
     messages: &[Message],
     answers: &[String],
     options: ScoreOptions,
+    stop: &Stop,
 ) -> Result<Vec<Scored>> {
     let template = scorer.template(options.template)?.at(date());
     // A system message is for the chat model; Safe-RLHF's conversations have no place for one.
     let messages: Vec<Message> = messages.iter().filter(|message| message.role != Role::System).cloned().collect();
-    let scored = scorer.score(&messages, answers, &template, options.append_eos).await?;
+    let conversations: Result<Vec<_>> =
+        answers.iter().map(|answer| scorer.conversation(&messages, answer, &template, options.append_eos)).collect();
+    let scored = scorer
+        .score_conversations(conversations?, async |ScoreProgress { done, total }| {
+            post(&Event::Scoring(Reading { done, total }));
+            next_turn().await;
+            if stop.asked() { Err(Error::Request("the scoring was stopped".to_string())) } else { Ok(()) }
+        })
+        .await?;
     // JSON, and so the page, knows finite numbers only.
     if scored.iter().any(|scored| scored.scores.iter().any(|score| !score.is_finite())) {
         let problem = "the model's scores are not finite numbers; its pack may be damaged, so pack it again";

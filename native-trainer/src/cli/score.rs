@@ -168,7 +168,7 @@ impl<B: Backend> Run<'_, B> {
             rows.push((line, row));
             conversations.push(conversation);
         }
-        let scored = self.scorer.score_conversations(conversations).await?;
+        let scored = self.scorer.score_conversations(conversations, async |_| Ok(())).await?;
         for ((line, row), scored) in rows.into_iter().zip(scored) {
             if self.options.json {
                 self.print_json(row, |of| of(&scored))?;
