@@ -3,10 +3,12 @@
 //! The engine reads no files; [`weights::FolderSource`] hands it theirs. Whatever is written goes through
 //! [`weights::AtomicFile`] and [`weights::AtomicFolder`], so nothing half-written is ever left behind.
 
+pub mod align;
 pub mod autograd;
 pub mod cli;
 pub mod data;
 mod error;
+pub mod loss;
 pub mod optim;
 pub mod sft;
 pub mod train;

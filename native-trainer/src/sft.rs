@@ -16,7 +16,9 @@ use crate::autograd::Adjoint;
 use crate::data::{Encoder, Example, MicroBatch, Order, micro_batches, read_records};
 use crate::optim::AdamW;
 use crate::train::checkpoint::{self, State};
-use crate::train::{LossNormalization, Metrics, MetricsFile, Schedule, StepSettings, Trainer, resident_memory};
+use crate::train::{
+    LossNormalization, Metrics, MetricsFile, OptimizerStep, Schedule, StepSettings, Trainer, resident_memory,
+};
 use crate::weights::{AtomicFile, Description, FolderSource};
 use crate::{Error, Result};
 
@@ -231,13 +233,13 @@ impl<B: Adjoint> Run<'_, B> {
             let began = Instant::now();
             let batch = self.examples.micro_batches(&order.batch(state.step), settings.micro_batch_tokens);
             let learning_rate = settings.learning_rate * settings.schedule.factor(state.step, warmup, total);
-            let step = StepSettings {
+            let optimizer = OptimizerStep {
                 number: state.step + 1,
                 learning_rate,
                 adamw: AdamW { weight_decay: settings.weight_decay, ..AdamW::default() },
                 max_grad_norm: settings.max_grad_norm,
-                normalization: settings.loss_normalization,
             };
+            let step = StepSettings { optimizer, normalization: settings.loss_normalization };
             let report = self.trainer.step(&batch, &step).await?;
             state = State { step: state.step + 1, tokens: state.tokens + report.tokens as u64 };
             let metrics = Metrics {

@@ -11,6 +11,7 @@ mod pack;
 mod plan;
 mod progress;
 mod rank;
+mod reward;
 mod score;
 mod score_rows;
 mod scorer;
@@ -42,6 +43,7 @@ enum Command {
     Pack(pack::Pack),
     Tokenize(tokenize::Tokenize),
     Sft(Box<sft::Sft>),
+    Reward(Box<reward::Reward>),
 }
 
 /// Runs the command line of this process. An error is one sentence on stderr and exit code 1; 2 is wrong usage.
@@ -67,6 +69,7 @@ fn run(command: Command) -> Result<()> {
         Command::Pack(pack) => pack.run(),
         Command::Tokenize(tokenize) => tokenize.run(),
         Command::Sft(sft) => sft.run(),
+        Command::Reward(reward) => reward.run(),
     }
 }
 

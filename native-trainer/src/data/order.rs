@@ -26,17 +26,26 @@ impl Order {
         order[start.min(order.len())..(start + self.batch_size).min(order.len())].to_vec()
     }
 
-    /// All examples in the order of an epoch (Fisher and Yates).
+    /// All examples in the order of an epoch.
     fn epoch(&self, epoch: u64) -> Vec<usize> {
         let mut order: Vec<usize> = (0..self.examples).collect();
         if let Some(seed) = self.seed {
-            let mut state = seed ^ epoch.wrapping_mul(0x9e37_79b9_7f4a_7c15);
-            for last in (1..order.len()).rev() {
-                order.swap(last, (random(&mut state) % (last as u64 + 1)) as usize);
-            }
+            shuffle(&mut order, &mut (seed ^ epoch.wrapping_mul(0x9e37_79b9_7f4a_7c15)));
         }
         order
     }
+}
+
+/// Puts `items` in an order that depends on `state` alone (Fisher and Yates).
+pub(super) fn shuffle<T>(items: &mut [T], state: &mut u64) {
+    for last in (1..items.len()).rev() {
+        items.swap(last, below(state, last + 1));
+    }
+}
+
+/// A number below `count`, which is not 0.
+pub(super) fn below(state: &mut u64, count: usize) -> usize {
+    (random(state) % count as u64) as usize
 }
 
 /// SplitMix64 (Steele, Lea and Flood 2014).

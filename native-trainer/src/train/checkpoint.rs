@@ -101,7 +101,7 @@ pub async fn load_moments<B: Adjoint>(path: &Path, trainer: &mut Trainer<B>) -> 
     let entries = read_header(&source, OPTIMIZER).await?;
     let labels = labels(trainer)?;
     let backend = trainer.tape().inner().clone();
-    for (label, moments) in labels.iter().zip(trainer.moments()) {
+    for (label, moments) in labels.iter().zip(trainer.optimizer().moments()) {
         let Some(moments) = moments else { continue };
         for (suffix, moment) in MOMENTS.iter().zip(moments) {
             let name = format!("{label}.{suffix}");
@@ -157,7 +157,7 @@ fn write_moments<B: Adjoint>(file: &mut impl Write, trainer: &mut Trainer<B>) ->
     let backend = trainer.tape().inner().clone();
     let mut entries = Vec::new();
     let mut moments = Vec::new();
-    for (label, pair) in labels.iter().zip(trainer.moments()) {
+    for (label, pair) in labels.iter().zip(trainer.optimizer().moments()) {
         for (suffix, moment) in MOMENTS.iter().zip(pair.iter().flatten()) {
             entries.push(Entry { name: format!("{label}.{suffix}"), shape: backend.param_shape(moment).to_vec() });
             moments.push(moment);

@@ -3,10 +3,12 @@
 pub mod checkpoint;
 mod metrics;
 mod named;
+mod optimizer;
 mod schedule;
 mod trainer;
 
 pub use metrics::{Metrics, MetricsFile, resident_memory};
 pub use named::{Named, named};
+pub use optimizer::{Optimizer, OptimizerStep};
 pub use schedule::Schedule;
 pub use trainer::{LossNormalization, StepReport, StepSettings, Trainer};

@@ -5,10 +5,10 @@ use paddock_engine::model::{CausalLm, LoadProgress};
 use paddock_engine::weights::{Checkpoint, Source};
 use serde::{Deserialize, Serialize};
 
+use super::{Optimizer, OptimizerStep};
 use crate::Result;
 use crate::autograd::{Adjoint, Tape};
 use crate::data::MicroBatch;
-use crate::optim::AdamW;
 
 /// What the loss of a step is the mean of.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
@@ -24,14 +24,8 @@ pub enum LossNormalization {
 /// Settings of a step.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct StepSettings {
-    /// Number of the step, from 1 on.
-    pub number: u64,
-    /// Learning rate of the step.
-    pub learning_rate: f64,
-    /// The optimiser.
-    pub adamw: AdamW,
-    /// Gradients of a larger norm are scaled down to this one; 0 leaves them.
-    pub max_grad_norm: f64,
+    /// Those of the optimiser.
+    pub optimizer: OptimizerStep,
     /// What the loss is the mean of.
     pub normalization: LossNormalization,
 }
@@ -53,8 +47,7 @@ pub struct StepReport {
 pub struct Trainer<B: Adjoint> {
     tape: Tape<B>,
     model: CausalLm<Tape<B>>,
-    /// One pair for each parameter of the tape; `None` for frozen ones.
-    moments: Vec<Option<[B::Param; 2]>>,
+    optimizer: Optimizer<B>,
 }
 
 impl<B: Adjoint> Trainer<B> {
@@ -70,14 +63,8 @@ impl<B: Adjoint> Trainer<B> {
     ) -> Result<Self> {
         let tape = Tape::new(backend, checkpointing);
         let model = CausalLm::load(&tape, checkpoint, progress).await?;
-        let mut moments = Vec::new();
-        tape.visit(|_, parameter| {
-            let shape = tape.inner().param_shape(&parameter.value);
-            let zeros = || tape.inner().param(&parameter.label, shape);
-            moments.push(if parameter.grad.is_some() { Some([zeros()?, zeros()?]) } else { None });
-            Ok(())
-        })?;
-        Ok(Self { tape, model, moments })
+        let optimizer = Optimizer::new(&tape)?;
+        Ok(Self { tape, model, optimizer })
     }
 
     /// The tape that holds the parameters.
@@ -90,9 +77,9 @@ impl<B: Adjoint> Trainer<B> {
         &self.model
     }
 
-    /// The optimiser's moments, one pair for each parameter of the tape.
-    pub fn moments(&mut self) -> &mut [Option<[B::Param; 2]>] {
-        &mut self.moments
+    /// The optimiser.
+    pub fn optimizer(&mut self) -> &mut Optimizer<B> {
+        &mut self.optimizer
     }
 
     /// One step on `batch`: gradients of its loss, their clip, AdamW.
@@ -110,13 +97,7 @@ impl<B: Adjoint> Trainer<B> {
             };
             loss += self.accumulate(micro, count).await?;
         }
-        let grad_norm = self.squared_norm()?.sqrt();
-        // As PyTorch's `clip_grad_norm_`.
-        let clip = match settings.max_grad_norm {
-            0.0 => 1.0,
-            most => (most / (grad_norm + 1e-6)).min(1.0),
-        };
-        self.update(settings, clip as f32)?;
+        let grad_norm = self.optimizer.step(&self.tape, &settings.optimizer)?;
         Ok(StepReport { loss, grad_norm, tokens: batch.iter().map(|micro| micro.ids.len()).sum(), targets })
     }
 
@@ -145,37 +126,4 @@ impl<B: Adjoint> Trainer<B> {
         let sum: f64 = self.tape.read(&logprobs).await?.into_iter().map(f64::from).sum();
         Ok(-sum / count as f64)
     }
-
-    fn squared_norm(&self) -> Result<f64> {
-        let mut sum = 0.0;
-        self.tape.visit(|_, parameter| {
-            if let Some(grad) = &parameter.grad {
-                sum += self.tape.inner().squared_norm(grad)?;
-            }
-            Ok(())
-        })?;
-        Ok(sum)
-    }
-
-    /// AdamW on every parameter; the gradients are cleared.
-    fn update(&mut self, settings: &StepSettings, clip: f32) -> Result<()> {
-        let decayed = settings.adamw.step(settings.number, settings.learning_rate, clip);
-        let plain = AdamW { weight_decay: 0.0, ..settings.adamw };
-        let plain = plain.step(settings.number, settings.learning_rate, clip);
-        let backend = self.tape.inner();
-        let moments = &mut self.moments;
-        self.tape.visit(|index, parameter| {
-            if let (Some(grad), Some(Some(moments))) = (&mut parameter.grad, moments.get_mut(index)) {
-                let step = if decays(&parameter.label) { &decayed } else { &plain };
-                backend.adamw(&mut parameter.value, grad, moments, step)?;
-                backend.clear_param(grad)?;
-            }
-            Ok(())
-        })
-    }
-}
-
-/// Norms and biases do not decay, as in transformers' `Trainer`.
-fn decays(label: &str) -> bool {
-    !(label.ends_with("bias") || label.contains("norm"))
 }

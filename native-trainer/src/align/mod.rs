@@ -1,0 +1,3 @@
+//! Learning from preferences.
+
+pub mod reward;

@@ -1,0 +1,85 @@
+//! AdamW on all parameters of a tape.
+
+use crate::Result;
+use crate::autograd::{Adjoint, Tape};
+use crate::optim::AdamW;
+
+/// Settings of one step.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct OptimizerStep {
+    /// Number of the step, from 1 on.
+    pub number: u64,
+    /// Learning rate of the step.
+    pub learning_rate: f64,
+    /// The settings that stay.
+    pub adamw: AdamW,
+    /// Gradients of a larger norm are scaled down to this one; 0 leaves them.
+    pub max_grad_norm: f64,
+}
+
+/// The moments of every trained parameter.
+pub struct Optimizer<B: Adjoint> {
+    moments: Vec<Option<[B::Param; 2]>>,
+}
+
+impl<B: Adjoint> Optimizer<B> {
+    /// An optimiser that has seen no gradient.
+    ///
+    /// # Errors
+    /// When there is no room for the moments.
+    pub fn new(tape: &Tape<B>) -> Result<Self> {
+        let mut moments = Vec::new();
+        tape.visit(|_, parameter| {
+            let shape = tape.inner().param_shape(&parameter.value);
+            let zeros = || tape.inner().param(&parameter.label, shape);
+            moments.push(if parameter.grad.is_some() { Some([zeros()?, zeros()?]) } else { None });
+            Ok(())
+        })?;
+        Ok(Self { moments })
+    }
+
+    /// First and second moment of each parameter of the tape; `None` for frozen ones.
+    pub fn moments(&mut self) -> &mut [Option<[B::Param; 2]>] {
+        &mut self.moments
+    }
+
+    /// Clips the gradients by their common norm, updates the parameters and clears the gradients. Returns the norm
+    /// before clipping.
+    ///
+    /// # Errors
+    /// When the device fails.
+    pub fn step(&mut self, tape: &Tape<B>, settings: &OptimizerStep) -> Result<f64> {
+        let backend = tape.inner();
+        let mut squares = 0.0;
+        tape.visit(|_, parameter| {
+            if let Some(grad) = &parameter.grad {
+                squares += backend.squared_norm(grad)?;
+            }
+            Ok(())
+        })?;
+        let norm = squares.sqrt();
+        // As PyTorch's `clip_grad_norm_`.
+        let clip = match settings.max_grad_norm {
+            0.0 => 1.0,
+            most => (most / (norm + 1e-6)).min(1.0),
+        };
+        let step = |adamw: AdamW| adamw.step(settings.number, settings.learning_rate, clip as f32);
+        let decayed = step(settings.adamw);
+        let plain = step(AdamW { weight_decay: 0.0, ..settings.adamw });
+        let moments = &mut self.moments;
+        tape.visit(|index, parameter| {
+            if let (Some(grad), Some(Some(moments))) = (&mut parameter.grad, moments.get_mut(index)) {
+                let step = if decays(&parameter.label) { &decayed } else { &plain };
+                backend.adamw(&mut parameter.value, grad, moments, step)?;
+                backend.clear_param(grad)?;
+            }
+            Ok(())
+        })?;
+        Ok(norm)
+    }
+}
+
+/// Norms and biases do not decay, as in transformers' `Trainer`.
+fn decays(label: &str) -> bool {
+    !(label.ends_with("bias") || label.contains("norm"))
+}
