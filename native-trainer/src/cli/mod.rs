@@ -11,7 +11,6 @@ mod pack;
 mod plan;
 mod progress;
 mod rank;
-mod reward;
 mod score;
 mod score_rows;
 mod scorer;
@@ -43,7 +42,6 @@ enum Command {
     Pack(pack::Pack),
     Tokenize(tokenize::Tokenize),
     Sft(Box<sft::Sft>),
-    Reward(Box<reward::Reward>),
 }
 
 /// Runs the command line of this process. An error is one sentence on stderr and exit code 1; 2 is wrong usage.
@@ -69,7 +67,6 @@ fn run(command: Command) -> Result<()> {
         Command::Pack(pack) => pack.run(),
         Command::Tokenize(tokenize) => tokenize.run(),
         Command::Sft(sft) => sft.run(),
-        Command::Reward(reward) => reward.run(),
     }
 }
 

@@ -11,8 +11,8 @@ use paddock_engine::prompt::{Message, Role, Template, TemplateKind};
 use super::console;
 use super::device::DeviceOptions;
 use super::progress::ProgressLine;
+use crate::Result;
 use crate::weights::FolderSource;
-use crate::{Error, Result};
 
 /// Which model, and where it runs.
 #[derive(Debug, Args)]
@@ -108,14 +108,6 @@ impl AnswerOptions {
     pub fn conversation(&self) -> Vec<Message> {
         self.system.iter().map(|content| Message::new(Role::System, content)).collect()
     }
-}
-
-/// What people call the model at `path`: its folder's or file's name.
-pub(super) fn name_of(path: &Path) -> Result<String> {
-    // Canonical, so that "." has a name too.
-    let path = path.canonicalize().map_err(Error::path("open", path))?;
-    let name = if path.is_dir() { path.file_name() } else { path.file_stem() };
-    Ok(name.unwrap_or_default().to_string_lossy().into_owned())
 }
 
 fn number(text: &str, fits: fn(f32) -> bool, expected: &str) -> Result<f32, String> {

@@ -7,10 +7,9 @@ use paddock_engine::prompt::TemplateKind;
 use paddock_engine::weights::pack::{PackOptions, Quantize};
 
 use super::console::{self, bytes};
-use super::options::name_of;
 use super::progress::ProgressLine;
-use crate::Result;
 use crate::weights::{self, Packed};
+use crate::{Error, Result};
 
 /// Pack a model for the web: shards, manifest, SHA-256
 #[derive(Debug, Args)]
@@ -34,8 +33,7 @@ pub(super) struct Pack {
 
 impl Pack {
     pub fn run(&self) -> Result<()> {
-        let options =
-            PackOptions { name: self.name.clone().map_or_else(|| name_of(&self.model), Ok)?, template: self.template };
+        let options = PackOptions { name: self.name()?, template: self.template };
         let packed = {
             let mut progress = ProgressLine::new("packing");
             weights::pack(&self.model, &self.output, &options, self.quantize, &mut |at| progress.update(at))?
@@ -53,5 +51,15 @@ impl Pack {
             manifest.quantization
         ));
         Ok(())
+    }
+
+    fn name(&self) -> Result<String> {
+        if let Some(name) = &self.name {
+            return Ok(name.clone());
+        }
+        // Canonical, so that "." has a name too.
+        let path = self.model.canonicalize().map_err(Error::path("open", &self.model))?;
+        let name = if path.is_dir() { path.file_name() } else { path.file_stem() };
+        Ok(name.unwrap_or_default().to_string_lossy().into_owned())
     }
 }

@@ -3,11 +3,9 @@
 mod encode;
 mod micro_batch;
 mod order;
-mod pairs;
 mod records;
 
 pub use encode::{Encoder, Example};
 pub use micro_batch::{MicroBatch, micro_batches};
 pub use order::Order;
-pub use pairs::{Pair, read_pairs};
 pub use records::{Record, read_records};

@@ -37,15 +37,10 @@ impl Order {
 }
 
 /// Puts `items` in an order that depends on `state` alone (Fisher and Yates).
-pub(super) fn shuffle<T>(items: &mut [T], state: &mut u64) {
+fn shuffle<T>(items: &mut [T], state: &mut u64) {
     for last in (1..items.len()).rev() {
-        items.swap(last, below(state, last + 1));
+        items.swap(last, (random(state) % (last as u64 + 1)) as usize);
     }
-}
-
-/// A number below `count`, which is not 0.
-pub(super) fn below(state: &mut u64, count: usize) -> usize {
-    (random(state) % count as u64) as usize
 }
 
 /// SplitMix64 (Steele, Lea and Flood 2014).

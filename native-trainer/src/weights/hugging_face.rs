@@ -40,11 +40,6 @@ impl Description {
         Ok(Self { config: description, tokenizer: tokenizer.to_json()?, tokenizer_config })
     }
 
-    /// `config.json`.
-    pub fn config(&self) -> &Value {
-        &self.config
-    }
-
     /// The files, by name; `config.json`, without which a folder is no model, comes last.
     pub fn files(&self) -> [(&'static str, String); 3] {
         [

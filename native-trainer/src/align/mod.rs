@@ -1,3 +1,0 @@
-//! Learning from preferences.
-
-pub mod reward;
