@@ -97,7 +97,11 @@ impl Page {
         });
         Answer {
             text: self.text("message-assistant").unwrap_or_default(),
-            token_ids: tokens.split(',').map(|id| id.parse().expect("a token id")).collect(),
+            token_ids: tokens
+                .split(',')
+                .filter(|id| !id.is_empty())
+                .map(|id| id.parse().expect("a token id"))
+                .collect(),
         }
     }
 

@@ -59,6 +59,33 @@ fn the_browser_has_webgpu() {
     assert_eq!(adapter, true);
 }
 
+/// Also when it hangs, and the test that holds it panics.
+#[test]
+#[cfg(target_os = "linux")]
+fn no_browser_outlives_its_test() {
+    use std::process::Command;
+    use std::time::{Duration, Instant};
+
+    let Ok(browser) = Browser::start().map_err(|reason| skip("browser", &reason)) else { return };
+    let id = browser.process_id().expect("the browser's process");
+    let runs = || {
+        let state = fs::read_to_string(format!("/proc/{id}/stat")).unwrap_or_default();
+        state.rsplit_once(')').is_some_and(|(_, rest)| !rest.trim_start().starts_with('Z'))
+    };
+    assert!(runs());
+    assert!(Command::new("kill").args(["-STOP", &id.to_string()]).status().expect("kill").success());
+    let panicked = std::thread::spawn(move || {
+        let _browser = browser;
+        panic!("as a failing test does");
+    });
+    assert!(panicked.join().is_err());
+    let begin = Instant::now();
+    while runs() {
+        assert!(begin.elapsed() < PATIENCE, "the browser still runs");
+        std::thread::sleep(Duration::from_millis(20));
+    }
+}
+
 #[test]
 fn the_tiny_model_answers_over_webgpu_as_the_reference_does() {
     let Some(page) = tiny_page(&[], "model=tiny&device=gpu&autoload=1") else { return };
@@ -92,6 +119,24 @@ fn smollm2_answers_on_the_processor_as_the_reference_does() {
     page.set_greedy("auto", expected.token_ids.len());
     assert_eq!(page.ask("Name three fruits."), expected);
     page.take_screenshots("chat");
+}
+
+/// Stop is heard while the prompt is read, which takes SmolLM2 many seconds here.
+#[test]
+fn a_long_prompt_can_be_given_up() {
+    let Some(model) = smollm2() else { return };
+    let Some(site) = TestSite::start(&[("smollm2", &model)], &[]) else { return };
+    let Some(page) = Page::open(site, "model=smollm2&device=cpu&autoload=1") else { return };
+    page.wait_for("ready");
+    page.set_greedy("auto", 4);
+    page.send(&"The horses graze in the paddock. ".repeat(200));
+    let facts = || page.text("message-facts").unwrap_or_default();
+    page.browser.wait("some of the prompt", PATIENCE, |_| facts().contains(" of ").then_some(()));
+    page.click("stop");
+    let stopped = page.wait_for_answer();
+    assert!(stopped.token_ids.is_empty(), "{stopped:?}");
+    assert!(facts().contains("stopped"), "{}", facts());
+    assert_eq!(page.ask("Hello!").token_ids.len(), 4);
 }
 
 #[test]

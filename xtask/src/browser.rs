@@ -38,10 +38,20 @@ const WATCH_WORKERS: &str = "
 
 /// A browser with one tab and an empty profile. It is closed when dropped.
 pub struct Browser {
-    driver: Child,
     session: String,
     agent: ureq::Agent,
-    _profile: TempDir,
+    _driver: Driver,
+    profile: TempDir,
+}
+
+/// chromedriver; it ends when dropped.
+struct Driver(Child);
+
+impl Drop for Driver {
+    fn drop(&mut self) {
+        self.0.kill().ok();
+        self.0.wait().ok();
+    }
 }
 
 impl Browser {
@@ -61,8 +71,7 @@ impl Browser {
             .timeout_global(Some(Duration::from_secs(300)))
             .build()
             .new_agent();
-        let mut browser =
-            Self { driver, session: format!("http://127.0.0.1:{port}/session"), agent, _profile: profile };
+        let mut browser = Self { session: format!("http://127.0.0.1:{port}/session"), agent, _driver: driver, profile };
         let arguments = [
             "--headless=new",
             "--no-sandbox",
@@ -73,7 +82,7 @@ impl Browser {
             "--no-first-run",
             // Small shared-memory mounts, as containers have them, make tabs crash.
             "--disable-dev-shm-usage",
-            &format!("--user-data-dir={}", browser._profile.path().display()),
+            &format!("--user-data-dir={}", browser.profile.path().display()),
         ];
         let session = browser.post(
             "",
@@ -86,6 +95,12 @@ impl Browser {
         let id = session["sessionId"].as_str().unwrap_or_else(|| panic!("no session: {session}")).to_string();
         browser.session = format!("{}/{id}", browser.session);
         Ok(browser)
+    }
+
+    /// Chromium's process, as its profile names it while it runs: the link `SingletonLock` to `<host>-<id>`.
+    pub fn process_id(&self) -> Option<u32> {
+        let lock = fs::read_link(self.profile.path().join("SingletonLock")).ok()?;
+        lock.to_str()?.rsplit_once('-')?.1.parse().ok()
     }
 
     /// Opens an address.
@@ -203,21 +218,27 @@ impl Browser {
 
 impl Drop for Browser {
     fn drop(&mut self) {
-        self.agent.delete(&self.session).call().ok();
-        self.driver.kill().ok();
-        self.driver.wait().ok();
+        /// A browser that takes longer hangs.
+        const CLOSING: Duration = Duration::from_secs(10);
+        self.agent.delete(&self.session).config().timeout_global(Some(CLOSING)).build().call().ok();
+        // One that hangs, or never answered its driver, would outlive it.
+        if let Some(id) = self.process_id() {
+            Command::new("kill").args(["-KILL", &id.to_string()]).status().ok();
+        }
     }
 }
 
 /// Starts chromedriver on a port that it chooses, and says which.
-fn start_driver(program: &Path, log: &Path) -> (Child, u16) {
+fn start_driver(program: &Path, log: &Path) -> (Driver, u16) {
+    let begin = Instant::now();
     let file = File::create(log).expect("a log");
-    let mut driver = Command::new(program)
+    let driver = Command::new(program)
         .arg("--port=0")
         .stdout(file.try_clone().expect("a log"))
         .stderr(file)
         .spawn()
         .expect("chromedriver starts");
+    let mut driver = Driver(driver);
     loop {
         let text = fs::read_to_string(log).expect("a log");
         let port =
@@ -225,9 +246,10 @@ fn start_driver(program: &Path, log: &Path) -> (Child, u16) {
         if let Some(port) = port {
             return (driver, port);
         }
-        if let Some(status) = driver.try_wait().expect("a child") {
+        if let Some(status) = driver.0.try_wait().expect("a child") {
             panic!("chromedriver ended at once ({status}): {text}");
         }
+        assert!(begin.elapsed() < Duration::from_secs(60), "chromedriver names no port: {text}");
         thread::sleep(Duration::from_millis(20));
     }
 }
