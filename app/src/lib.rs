@@ -10,6 +10,7 @@ pub mod pace;
 pub mod preference;
 pub mod protocol;
 pub mod runs;
+pub mod scale;
 pub mod settings;
 pub mod sheet;
 

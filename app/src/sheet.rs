@@ -4,6 +4,7 @@ use serde::Deserialize;
 use serde_json::{Map, Value, json};
 
 use crate::protocol::Scored;
+use crate::scale::{Scale, answer_scores, ranks};
 
 /// A prompt and the answers to it.
 #[derive(Debug, Clone, PartialEq)]
@@ -193,54 +194,6 @@ fn list(values: impl Iterator<Item = Value>) -> Value {
     if values.len() == 1 { values.remove(0) } else { Value::Array(values) }
 }
 
-/// The tokens of the answer, by their places in the conversation, and the score that ranks after each.
-pub fn answer_scores(scored: &Scored) -> impl Iterator<Item = (usize, f32)> {
-    let scores = scored.scores.iter().step_by(scored.score_dim.max(1));
-    scores.copied().enumerate().skip(scored.answer_start)
-}
-
-/// The place of each score, from 1 on: the greatest is the first, equal ones share a place.
-pub fn ranks(scores: &[f32]) -> Vec<usize> {
-    scores.iter().map(|score| 1 + scores.iter().filter(|other| *other > score).count()).collect()
-}
-
-/// The name of the answer at `index`: A, B, … Z, then numbers.
-pub fn letter(index: usize) -> String {
-    match u8::try_from(index) {
-        Ok(index @ 0..26) => char::from(b'A' + index).to_string(),
-        _ => (index + 1).to_string(),
-    }
-}
-
-/// From the least score to the greatest.
-#[derive(Debug, Clone, Copy, PartialEq)]
-pub struct Scale {
-    /// The least.
-    pub min: f32,
-    /// The greatest.
-    pub max: f32,
-}
-
-impl Scale {
-    /// The scale of these scores; `None` when there are none.
-    pub fn of(scores: impl Iterator<Item = f32>) -> Option<Self> {
-        scores
-            .map(|score| Self { min: score, max: score })
-            .reduce(|a, b| Self { min: a.min.min(b.min), max: a.max.max(b.max) })
-    }
-
-    /// Halfway.
-    pub fn middle(&self) -> f32 {
-        f32::midpoint(self.min, self.max)
-    }
-
-    /// Where a score lies: −1 at the least, 0 halfway, 1 at the greatest.
-    pub fn place(&self, score: f32) -> f32 {
-        let half = (self.max - self.min) / 2.0;
-        if half > 0.0 { ((score - self.middle()) / half).clamp(-1.0, 1.0) } else { 0.0 }
-    }
-}
-
 /// The kinds of lines that can be imported.
 #[derive(Deserialize)]
 #[serde(untagged)]
@@ -346,12 +299,6 @@ mod tests {
         assert!(last != a && last != b);
         sheet.remove_answer(last);
         assert_eq!(sheet.row().answers.len(), 1, "there is always something to write into");
-    }
-
-    #[test]
-    fn equal_scores_share_a_place() {
-        assert_eq!(ranks(&[0.5, 2.0, 0.5, -1.0]), [2, 1, 2, 4]);
-        assert_eq!([0, 25, 26].map(letter), ["A", "Z", "27"]);
     }
 
     #[test]

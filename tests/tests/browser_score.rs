@@ -137,7 +137,7 @@ fn what_is_exported_can_be_imported() {
     let single = json!({ "prompt": text(&cases[0], "prompt"), "response": text(&cases[0], "response") });
     page.click("append-eos");
     page.import(&format!("{single}\n{{\"prompt\":\n{pair}\n"));
-    let problem = page.browser.wait("a problem", PATIENCE, |_| page.text("import-problems"));
+    let problem = page.browser.wait("a problem", PATIENCE, |_| page.text("problems"));
     assert!(problem.starts_with("Line 2: it is not JSON"), "{problem}");
     assert_eq!(page.text("row-place").as_deref(), Some("Prompt 1 of 2"));
     page.click("score-all");
@@ -154,10 +154,24 @@ fn what_is_exported_can_be_imported() {
 
     page.import(&export);
     page.browser.wait("the import", PATIENCE, |_| page.texts("end-score").is_empty().then_some(()));
-    assert_eq!(page.texts("import-problems"), Vec::<String>::new());
+    assert_eq!(page.texts("problems"), Vec::<String>::new());
     page.click("score-all");
     page.browser.wait("all scores", PATIENCE, |_| all_scored());
     assert_eq!(page.download("export"), export);
+}
+
+#[test]
+fn a_row_that_does_not_fit_is_named_and_the_others_go_on() {
+    let Some(page) = score_page() else { return };
+    let [short, long] = ["Fine.", &"Far too long. ".repeat(200)].map(|text| json!({ "prompt": "p", "response": text }));
+    page.import(&format!("{short}\n{long}\n{short}"));
+    page.browser.wait("the import", PATIENCE, |_| page.text("score-all"));
+    page.click("score-all");
+    let done = |text: &String| text == "Scored 2 of 3 prompts.";
+    page.browser.wait("the other rows", PATIENCE, |_| page.text("score-progress").filter(done));
+    let problem = page.text("problems").expect("a problem");
+    assert!(problem.starts_with("Prompt 2: ") && problem.contains("512"), "{problem}");
+    assert_eq!(page.text("error"), None);
 }
 
 #[test]

@@ -120,3 +120,37 @@ fn stamp(source: &Path) -> Result<String> {
 fn cannot(act: &str, path: &Path, error: io::Error) -> String {
     format!("cannot {act} {}: {error}", path.display())
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_index_tells_what_each_model_does_and_needs() {
+        let models = tempfile::tempdir().unwrap();
+        let sizes = json!({
+            "num_hidden_layers": 2, "num_key_value_heads": 3, "head_dim": 16, "max_position_embeddings": 8192,
+        });
+        let heads = [
+            ("chat", json!("tied"), "chat", Value::Null),
+            ("reward", json!({ "score": { "score_dim": 1 } }), "score", Value::Null),
+            ("head", json!({ "score": { "trunk": { "name": "Tiny" } } }), "score_head", json!("Tiny")),
+        ];
+        for (name, head, ..) in &heads {
+            let mut config = sizes.clone();
+            config["head"] = head.clone();
+            fs::create_dir(models.path().join(name)).unwrap();
+            let manifest = json!({ "quantization": "F32", "config": config }).to_string();
+            fs::write(models.path().join(name).join("manifest.json"), manifest).unwrap();
+        }
+        write_index(models.path(), "reward").unwrap();
+        let index: Value = serde_json::from_slice(&fs::read(models.path().join("index.json")).unwrap()).unwrap();
+        assert_eq!(index["models"][0]["name"], "reward");
+        for (name, _, kind, trunk) in heads {
+            let entry = index["models"].as_array().unwrap().iter().find(|entry| entry["name"] == name).unwrap();
+            assert_eq!((&entry["kind"], &entry["trunk"]), (&json!(kind), &trunk));
+            // Keys and values of two layers, three heads of 16, 4096 tokens, four bytes each.
+            assert_eq!(entry["cache_bytes"], json!(2 * 2 * 3 * 16 * 4096 * 4));
+        }
+    }
+}

@@ -2,8 +2,8 @@
 
 use leptos::prelude::*;
 
+use crate::scale::letter;
 use crate::session::use_session;
-use crate::sheet::letter;
 
 /// Its text, and the way to take it out.
 #[component]

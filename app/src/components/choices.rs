@@ -6,8 +6,8 @@ use super::message::token_ids;
 use crate::file;
 use crate::format;
 use crate::preference;
+use crate::scale::letter;
 use crate::session::{Choice, Exchange, Outcome, use_session};
-use crate::sheet::letter;
 
 /// The answers side by side; once they are complete, the best in front, with their scores and what can be done.
 #[component]

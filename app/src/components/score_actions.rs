@@ -19,7 +19,7 @@ pub fn ScoreActions() -> impl IntoView {
     let count = Memo::new(move |_| session.sheet.with(|sheet| sheet.rows().len()));
     let idle = move || session.can_score();
     let scoring = Memo::new(move |_| session.phase.get() == Phase::Scoring);
-    let problems = RwSignal::new(Vec::<String>::new());
+    let problems = session.problems;
     let progress = move || {
         let (done, all) = session.rows_scored.get();
         match (scoring.get(), all) {
@@ -61,7 +61,7 @@ pub fn ScoreActions() -> impl IntoView {
                     {move || format!("Score all {}", count.get())}
                 </button>
             </Show>
-            <Import problems />
+            <Import />
             <button
                 type="button"
                 data-testid="export"
@@ -72,14 +72,15 @@ pub fn ScoreActions() -> impl IntoView {
             <span class="figures hint" role="status" data-testid="score-progress">{progress}</span>
         </div>
         <Show when=move || problems.with(|problems| !problems.is_empty())>
-            <Problems problems />
+            <Problems />
         </Show>
     }
 }
 
 #[component]
-fn Import(problems: RwSignal<Vec<String>>) -> impl IntoView {
+fn Import() -> impl IntoView {
     let session = use_session();
+    let problems = session.problems;
     let input = NodeRef::<html::Input>::new();
     let import = move || {
         let Some(input) = input.get_untracked() else { return };
@@ -117,7 +118,8 @@ fn Import(problems: RwSignal<Vec<String>>) -> impl IntoView {
 }
 
 #[component]
-fn Problems(problems: RwSignal<Vec<String>>) -> impl IntoView {
+fn Problems() -> impl IntoView {
+    let problems = use_session().problems;
     let shown =
         move || problems.get().into_iter().take(MOST_PROBLEMS).map(|text| view! { <li>{text}</li> }).collect_view();
     let more = move || {
@@ -126,7 +128,7 @@ fn Problems(problems: RwSignal<Vec<String>>) -> impl IntoView {
     };
     view! {
         <div class="notice" role="alert">
-            <ul data-testid="import-problems">{shown}{more}</ul>
+            <ul data-testid="problems">{shown}{more}</ul>
             <button type="button" on:click=move |_| problems.set(Vec::new())>"Dismiss"</button>
         </div>
     }

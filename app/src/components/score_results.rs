@@ -4,8 +4,8 @@ use leptos::prelude::*;
 
 use super::token_strip::TokenStrip;
 use crate::format;
+use crate::scale::{Scale, letter};
 use crate::session::use_session;
-use crate::sheet::{Scale, letter};
 
 /// What the colours mean, and each answer's place, score and tokens; nothing while there are no scores.
 #[component]

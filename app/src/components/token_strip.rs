@@ -5,7 +5,7 @@ use leptos::prelude::*;
 
 use crate::format;
 use crate::protocol::Scored;
-use crate::sheet::{Scale, answer_scores};
+use crate::scale::{Scale, answer_scores};
 
 /// A token and the score after it.
 #[derive(Clone)]

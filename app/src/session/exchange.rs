@@ -4,7 +4,7 @@ use leptos::prelude::*;
 use paddock_engine::generate::FinishReason;
 
 use crate::protocol::{Candidate, Reading, Summary};
-use crate::sheet::ranks;
+use crate::scale::ranks;
 
 /// How an answer stands.
 #[derive(Debug, Clone, PartialEq)]

@@ -96,6 +96,7 @@ impl Session {
             self.selected.set(pack.name.clone());
         } else {
             self.selected_scorer.set(pack.name.clone());
+            self.forget_scores();
         }
         // A score head goes with the trunk it lies on.
         let on_trunk = self.scorer.with_untracked(|scorer| scorer.as_ref().is_some_and(|s| s.kind == Kind::ScoreHead));

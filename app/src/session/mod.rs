@@ -69,6 +69,8 @@ pub struct Session {
     pub rows_scored: RwSignal<(usize, usize)>,
     /// How far the scoring under way is, in tokens.
     pub score_progress: RwSignal<Reading>,
+    /// What is wrong with single lines of an imported file and single rows of the sheet, a sentence each.
+    pub problems: RwSignal<Vec<String>>,
     /// The choices that can be exported.
     pub preferences: RwSignal<Vec<Preference>>,
     /// The last thing that went wrong, until it is dismissed.
@@ -103,6 +105,7 @@ impl Session {
             sheet: RwSignal::new(Sheet::default()),
             rows_scored: RwSignal::new((0, 0)),
             score_progress: RwSignal::new(Reading::default()),
+            problems: RwSignal::new(Vec::new()),
             preferences: RwSignal::new(Vec::new()),
             error: RwSignal::new(None),
             autoload: RwSignal::new(address.autoload),
@@ -150,6 +153,7 @@ impl Session {
     /// Ends what is under way.
     pub fn stop(&self) {
         self.scorer_follows.set_value(false);
+        self.end_after_row();
         self.send(&Request::Stop);
     }
 
@@ -187,7 +191,11 @@ impl Session {
     }
 
     fn fail(&self, failure: Failure, message: String) {
-        self.error.set(Some(sentence(message)));
+        let message = sentence(message);
+        if failure == Failure::Score && self.skip_row(&message) {
+            return;
+        }
+        self.error.set(Some(message));
         self.current(|exchange| exchange.outcome.set(Outcome::Failed));
         self.scorer_follows.set_value(false);
         self.end_scoring();

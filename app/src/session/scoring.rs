@@ -3,7 +3,7 @@
 use leptos::prelude::*;
 use paddock_engine::prompt::{Message, Role};
 
-use super::{Phase, Session};
+use super::{Exchange, Phase, Session};
 use crate::protocol::{Reading, Request, ScoreOptions, Scored};
 
 /// What the scores that are being made are for.
@@ -20,6 +20,7 @@ impl Session {
     pub fn score_row(&self) {
         let index = self.sheet.with_untracked(|sheet| sheet.current());
         self.error.set(None);
+        self.problems.set(Vec::new());
         self.rows_scored.set((0, 1));
         self.score_rows(index, index);
     }
@@ -28,14 +29,26 @@ impl Session {
     pub fn score_sheet(&self) {
         let count = self.sheet.with_untracked(|sheet| sheet.rows().len());
         self.error.set(None);
+        self.problems.set(Vec::new());
         self.rows_scored.set((0, count));
         self.score_rows(0, count - 1);
     }
 
-    /// Scores with other options from now on; scores made with the old ones do not compare.
+    /// Scores with other options from now on.
     pub fn set_scoring(&self, change: impl FnOnce(&mut ScoreOptions)) {
         self.scoring.update(change);
+        self.forget_scores();
+    }
+
+    /// Scores of another model, or made with other options, do not compare with those to come. Answers that were ranked
+    /// together keep theirs.
+    pub(super) fn forget_scores(&self) {
         self.sheet.update(|sheet| sheet.forget_scores());
+        self.rows_scored.set((0, 0));
+        self.exchanges.with_untracked(|exchanges| {
+            let single = |exchange: &&Exchange| exchange.choices.with_untracked(Vec::is_empty);
+            exchanges.iter().filter(single).for_each(|exchange| exchange.score.set(None));
+        });
     }
 
     fn score_rows(&self, index: usize, last: usize) {
@@ -76,6 +89,24 @@ impl Session {
             }
             None => self.end_scoring(),
         }
+    }
+
+    /// A row that cannot be scored is named when there are several, and the others go on. False for anything else.
+    pub(super) fn skip_row(&self, message: &str) -> bool {
+        let several = self.rows_scored.get_untracked().1 > 1;
+        let Some(Target::Row { index, last }) = self.target.get_value().filter(|_| several) else { return false };
+        self.problems.update(|problems| problems.push(format!("Prompt {}: {message}", index + 1)));
+        self.score_rows(index + 1, last);
+        true
+    }
+
+    /// No row follows the one under way: the worker hears of a wish to stop only while it is at work.
+    pub(super) fn end_after_row(&self) {
+        self.target.update_value(|target| {
+            if let Some(Target::Row { index, last }) = target {
+                *last = *index;
+            }
+        });
     }
 
     pub(super) fn end_scoring(&self) {

@@ -1,13 +1,13 @@
 //! All that the page and its worker share: requests go to the worker, events come back, each as one JSON text.
 
-use std::fmt;
-use std::str::FromStr;
+mod device;
 
 use paddock_engine::generate::{FinishReason, GenerateOptions};
 use paddock_engine::prompt::{Message, TemplateKind};
 use serde::{Deserialize, Serialize};
 
 use crate::models::Kind;
+pub use device::{DeviceChoice, Gpu};
 
 /// What the page asks for. The worker serves one request after the other; [`Request::Stop`] goes past the queue.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -119,111 +119,6 @@ pub enum Event {
         /// What happened and what to do: one sentence.
         message: String,
     },
-}
-
-/// The person's choice of device.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum DeviceChoice {
-    /// The GPU when there is a real one, else the processor.
-    #[default]
-    Auto,
-    /// The GPU, even an emulated one.
-    Gpu,
-    /// The processor.
-    Cpu,
-}
-
-impl DeviceChoice {
-    /// Every choice, in the order in which the page offers them.
-    pub const ALL: [Self; 3] = [Self::Auto, Self::Gpu, Self::Cpu];
-
-    /// The name for people.
-    pub fn label(self) -> &'static str {
-        match self {
-            Self::Auto => "Automatic",
-            Self::Gpu => "GPU",
-            Self::Cpu => "Processor",
-        }
-    }
-}
-
-impl fmt::Display for DeviceChoice {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            Self::Auto => "auto",
-            Self::Gpu => "gpu",
-            Self::Cpu => "cpu",
-        })
-    }
-}
-
-impl FromStr for DeviceChoice {
-    type Err = String;
-
-    fn from_str(text: &str) -> Result<Self, String> {
-        Self::ALL
-            .into_iter()
-            .find(|choice| choice.to_string() == text)
-            .ok_or_else(|| format!("device \"{text}\": expected auto, gpu or cpu"))
-    }
-}
-
-/// The GPU as this browser offers it.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case", tag = "kind", content = "name")]
-pub enum Gpu {
-    /// A graphics processor, by its name as far as the browser tells it.
-    Real(String),
-    /// A graphics interface that is emulated on the processor.
-    Software(String),
-    /// None.
-    Missing,
-}
-
-impl Gpu {
-    /// True when a model loaded with `choice` runs on the GPU.
-    pub fn serves(&self, choice: DeviceChoice) -> bool {
-        match choice {
-            DeviceChoice::Cpu => false,
-            DeviceChoice::Auto => matches!(self, Self::Real(_)),
-            DeviceChoice::Gpu => *self != Self::Missing,
-        }
-    }
-
-    /// What it is, for people: `GPU (nvidia ampere)`.
-    pub fn label(&self) -> String {
-        match self {
-            Self::Real(name) if name.is_empty() => "GPU".to_string(),
-            Self::Real(name) => format!("GPU ({name})"),
-            Self::Software(name) if name.is_empty() => "emulated GPU".to_string(),
-            Self::Software(name) => format!("emulated GPU ({name})"),
-            Self::Missing => "no GPU".to_string(),
-        }
-    }
-
-    /// Where a model loaded with `choice` will run, and why: one sentence.
-    pub fn explain(&self, choice: DeviceChoice) -> String {
-        match (self, choice) {
-            (_, DeviceChoice::Cpu) => "The model runs on this device's processor.".to_string(),
-            (Self::Real(_), _) => format!("The model runs on the {}.", self.label()),
-            (Self::Software(_), DeviceChoice::Auto) => {
-                format!(
-                    "No usable GPU was found, only an {}, so the model runs on this device's processor.",
-                    self.label()
-                )
-            }
-            (Self::Software(_), DeviceChoice::Gpu) => {
-                format!("The model runs on the {}: correctly, but slowly.", self.label())
-            }
-            (Self::Missing, DeviceChoice::Auto) => {
-                "No usable GPU was found, so the model runs on this device's processor.".to_string()
-            }
-            (Self::Missing, DeviceChoice::Gpu) => {
-                "This browser offers no GPU; choose the processor, or a browser with WebGPU.".to_string()
-            }
-        }
-    }
 }
 
 /// How far a load is.
@@ -377,6 +272,8 @@ pub enum Failure {
 
 #[cfg(test)]
 mod tests {
+    use std::fmt;
+
     use paddock_engine::backend::Sampling;
     use paddock_engine::prompt::Role;
 
@@ -442,30 +339,5 @@ mod tests {
         round_trip(&Event::Scored(vec![scored]));
         let failed = Event::Failed { failure: Failure::Device(Kind::Chat), message: "lost".to_string() };
         assert_eq!(round_trip(&failed), r#"{"failed":{"failure":{"device":"chat"},"message":"lost"}}"#);
-    }
-
-    #[test]
-    fn an_emulated_gpu_is_used_only_when_chosen() {
-        let software = Gpu::Software("SwiftShader".to_string());
-        let real = Gpu::Real("GeForce".to_string());
-        for (gpu, expected) in
-            [(&real, [true, true, false]), (&software, [false, true, false]), (&Gpu::Missing, [false, false, false])]
-        {
-            assert_eq!(DeviceChoice::ALL.map(|choice| gpu.serves(choice)), expected, "{gpu:?}");
-        }
-        assert_eq!(
-            Gpu::Missing.explain(DeviceChoice::Auto),
-            "No usable GPU was found, so the model runs on this device's processor."
-        );
-        assert!(software.explain(DeviceChoice::Gpu).contains("SwiftShader"));
-        assert!(real.explain(DeviceChoice::Auto).contains("GeForce"));
-    }
-
-    #[test]
-    fn a_choice_reads_what_it_writes() {
-        for choice in DeviceChoice::ALL {
-            assert_eq!(choice.to_string().parse(), Ok(choice));
-        }
-        assert!("tpu".parse::<DeviceChoice>().is_err());
     }
 }

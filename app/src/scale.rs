@@ -1,0 +1,62 @@
+//! Scores put into an order, by places and by colours.
+
+use crate::protocol::Scored;
+
+/// The tokens of the answer, by their places in the conversation, and the score that ranks after each.
+pub fn answer_scores(scored: &Scored) -> impl Iterator<Item = (usize, f32)> {
+    let scores = scored.scores.iter().step_by(scored.score_dim.max(1));
+    scores.copied().enumerate().skip(scored.answer_start)
+}
+
+/// The place of each score, from 1 on: the greatest is the first, equal ones share a place.
+pub fn ranks(scores: &[f32]) -> Vec<usize> {
+    scores.iter().map(|score| 1 + scores.iter().filter(|other| *other > score).count()).collect()
+}
+
+/// The name of the answer at `index`: A, B, … Z, then numbers.
+pub fn letter(index: usize) -> String {
+    match u8::try_from(index) {
+        Ok(index @ 0..26) => char::from(b'A' + index).to_string(),
+        _ => (index + 1).to_string(),
+    }
+}
+
+/// From the least score to the greatest.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Scale {
+    /// The least.
+    pub min: f32,
+    /// The greatest.
+    pub max: f32,
+}
+
+impl Scale {
+    /// The scale of these scores; `None` when there are none.
+    pub fn of(scores: impl Iterator<Item = f32>) -> Option<Self> {
+        scores
+            .map(|score| Self { min: score, max: score })
+            .reduce(|a, b| Self { min: a.min.min(b.min), max: a.max.max(b.max) })
+    }
+
+    /// Halfway.
+    pub fn middle(&self) -> f32 {
+        f32::midpoint(self.min, self.max)
+    }
+
+    /// Where a score lies: −1 at the least, 0 halfway, 1 at the greatest.
+    pub fn place(&self, score: f32) -> f32 {
+        let half = (self.max - self.min) / 2.0;
+        if half > 0.0 { ((score - self.middle()) / half).clamp(-1.0, 1.0) } else { 0.0 }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn equal_scores_share_a_place() {
+        assert_eq!(ranks(&[0.5, 2.0, 0.5, -1.0]), [2, 1, 2, 4]);
+        assert_eq!([0, 25, 26].map(letter), ["A", "Z", "27"]);
+    }
+}
