@@ -115,10 +115,10 @@ fn Preferences(exchange: Exchange) -> impl IntoView {
             <span>"Which is better?"</span>
             {(count > 2).then(|| view! { {select("One answer", first)}{select("The other answer", second)} })}
             <button type="button" data-testid="prefer-first" disabled=same on:click=move |_| prefer(true)>
-                {move || letter(first.get())}
+                {move || format!("{} is better", letter(first.get()))}
             </button>
             <button type="button" data-testid="prefer-second" disabled=same on:click=move |_| prefer(false)>
-                {move || letter(second.get())}
+                {move || format!("{} is better", letter(second.get()))}
             </button>
             <span class="hint" aria-live="polite" data-testid="preference-noted">{move || noted.get()}</span>
             <Show when=move || { pairs() > 0 }>
