@@ -129,7 +129,7 @@ fn a_long_prompt_can_be_given_up() {
     let Some(page) = Page::open(site, "model=smollm2&device=cpu&autoload=1") else { return };
     page.wait_for("ready");
     page.set_greedy("auto", 4);
-    page.send(&"The horses graze in the paddock. ".repeat(200));
+    page.send(&"The horses graze in the paddock. ".repeat(120));
     let facts = || page.text("message-facts").unwrap_or_default();
     page.browser.wait("some of the prompt", PATIENCE, |_| facts().contains(" of ").then_some(()));
     page.click("stop");
