@@ -19,15 +19,15 @@ use crate::train::checkpoint::{self, State};
 use crate::train::{
     LossNormalization, Metrics, MetricsFile, OptimizerStep, Schedule, StepSettings, Trainer, resident_memory,
 };
-use crate::weights::{AtomicFile, Description, FolderSource};
+use crate::weights::{AtomicFile, Description, FolderSource, remove_partial};
 use crate::{Error, Result};
 
-/// The settings that a run was started with, in its folder.
-const SETTINGS: &str = "settings.json";
+/// The settings that a run was started with, in its folder; a run can be started from them again.
+const SETTINGS: &str = "settings.toml";
 
 /// A run. Defaults are Alpaca's recipe for 7B.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-#[serde(default, deny_unknown_fields)]
+#[serde(default, deny_unknown_fields, rename_all = "kebab-case")]
 pub struct Settings {
     /// The model to start from: a folder or a `.gguf` file.
     pub model: PathBuf,
@@ -104,6 +104,27 @@ impl Default for Settings {
     }
 }
 
+impl Settings {
+    /// Reads settings from a TOML file; what it leaves out has its default.
+    ///
+    /// # Errors
+    /// When the file cannot be read, or holds anything but settings.
+    pub fn read(path: &Path) -> Result<Self> {
+        let text = fs::read_to_string(path).map_err(Error::path("read", path))?;
+        let settings: Self = toml::from_str(&text)
+            .map_err(|error| Error::Request(format!("{}: {}", path.display(), error.message())))?;
+        for (name, value) in [("model", &settings.model), ("data", &settings.data), ("output", &settings.output)] {
+            if value.as_os_str().is_empty() {
+                return Err(Error::Request(format!("{}: \"{name}\" is missing", path.display())));
+            }
+        }
+        if [settings.max_length, settings.batch_size, settings.micro_batch_tokens].contains(&0) {
+            return Err(Error::Request(format!("{}: lengths and sizes are at least 1", path.display())));
+        }
+        Ok(settings)
+    }
+}
+
 /// What a run tells while it goes, and what it asks.
 pub trait Observer {
     /// The model is being loaded.
@@ -158,6 +179,7 @@ pub async fn run(cpu: Cpu, settings: &Settings, resume: bool, observer: &mut dyn
 fn prepare(settings: &Settings, resume: bool) -> Result<Option<(PathBuf, State)>> {
     let output = &settings.output;
     fs::create_dir_all(output).map_err(Error::path("create", output))?;
+    remove_partial(output)?;
     let resumed = checkpoint::latest(output)?;
     if !resume && (resumed.is_some() || output.join(MetricsFile::NAME).exists()) {
         return Err(Error::Request(format!(
@@ -166,7 +188,7 @@ fn prepare(settings: &Settings, resume: bool) -> Result<Option<(PathBuf, State)>
         )));
     }
     let mut file = AtomicFile::create(&output.join(SETTINGS))?;
-    let text = serde_json::to_string_pretty(settings).map_err(|error| Error::Request(error.to_string()))?;
+    let text = toml::to_string(settings).map_err(|error| Error::Request(error.to_string()))?;
     std::io::Write::write_all(&mut file, text.as_bytes())?;
     file.commit()?;
     Ok(resumed.filter(|_| resume))

@@ -1,15 +1,17 @@
 //! `paddock sft` against 20 steps of PyTorch and transformers, and what must not change a run.
 
-use std::ffi::OsStr;
+use std::ffi::{OsStr, OsString};
 use std::fs;
 use std::path::{Path, PathBuf};
+use std::process::Stdio;
+use std::time::Duration;
 
 use paddock::data::{Encoder, read_records};
 use paddock::train::Metrics;
 use paddock_engine::prompt::{Template, TemplateKind};
 use paddock_engine::tokenizer::Tokenizer;
 use paddock_engine::weights::Checkpoint;
-use paddock_tests::program::{refuses, run};
+use paddock_tests::program::{paddock, refuses, run};
 use paddock_tests::{block_on, fixtures, folder_source};
 use safetensors::SafeTensors;
 use serde::Deserialize;
@@ -47,16 +49,20 @@ fn expected() -> Expected {
     serde_json::from_slice(&fs::read(fixture().join("expected.json")).unwrap()).unwrap()
 }
 
-/// The fixture's run, with further arguments.
-fn sft(output: &Path, further: &[&str]) {
-    let (model, data) = (fixture(), fixture().join("data.json"));
-    let mut arguments: Vec<&dyn AsRef<OsStr>> =
-        vec![&"sft", &"--model", &model, &"--data", &data, &"--output", &output];
+/// The fixture's run.
+fn arguments(output: &Path) -> Vec<OsString> {
     let recipe = "--max-length 256 --batch-size 4 --max-steps 20 --learning-rate 1e-3 --warmup-ratio 0.1 --no-shuffle \
                   --dtype f32 --device cpu";
-    let recipe: Vec<&str> = recipe.split_whitespace().collect();
-    arguments.extend(recipe.iter().chain(further).map(|argument| argument as &dyn AsRef<OsStr>));
-    run(&arguments);
+    let mut arguments: Vec<OsString> = vec!["sft".into(), "--model".into(), fixture().into()];
+    arguments.extend(["--data".into(), fixture().join("data.json").into(), "--output".into(), output.into()]);
+    arguments.extend(recipe.split_whitespace().map(OsString::from));
+    arguments
+}
+
+/// The fixture's run, with further arguments.
+fn sft(output: &Path, further: &[&str]) {
+    let arguments: Vec<OsString> = arguments(output).into_iter().chain(further.iter().map(OsString::from)).collect();
+    run(&arguments.iter().map(|argument| argument as &dyn AsRef<OsStr>).collect::<Vec<_>>());
 }
 
 fn metrics(output: &Path) -> Vec<Metrics> {
@@ -213,4 +219,59 @@ fn a_run_is_not_overwritten_and_bad_data_is_named() {
     refuses(&arguments, &["data.jsonl", "line 1", "instruction"]);
     sft(&output, &[]);
     refuses(&arguments, &["holds a run", "--resume"]);
+}
+
+#[test]
+fn a_run_is_started_again_from_its_settings() {
+    let folder = TempDir::new().unwrap();
+    let (first, second) = (folder.path().join("first"), folder.path().join("second"));
+    sft(&first, &["--seed", "7"]);
+    let settings = fs::read_to_string(first.join("settings.toml")).unwrap();
+    let path = folder.path().join("run.toml");
+    fs::write(&path, settings.replace(first.to_str().unwrap(), second.to_str().unwrap())).unwrap();
+    run(&[&"sft", &"--config", &path, &"--device", &"cpu"]);
+    assert_eq!(losses(&first), losses(&second));
+    fs::write(&path, "model = \"m\"\ndata = \"d\"\noutput = \"o\"\nlearningrate = 1.0\n").unwrap();
+    refuses(&[&"sft", &"--config", &path], &["run.toml", "learningrate"]);
+}
+
+/// A kill at any moment leaves a run that goes on, and ends as if it had never been killed.
+#[test]
+#[ignore = "soak: 60 processes are killed"]
+fn a_run_survives_being_killed() {
+    let folder = TempDir::new().unwrap();
+    let (whole, killed) = (folder.path().join("whole"), folder.path().join("killed"));
+    let recipe = ["--save-steps", "1", "--gradient-checkpointing"];
+    sft(&whole, &recipe);
+    let step = |output: &Path| -> u64 {
+        let entries = fs::read_dir(output).into_iter().flatten();
+        let names = entries.filter_map(|entry| entry.ok()?.file_name().into_string().ok());
+        names.filter_map(|name| name.strip_prefix("checkpoint-")?.parse().ok()).max().unwrap_or(0)
+    };
+    let mut state: u64 = 1;
+    let (mut last, mut finished) = (0, 0);
+    for kill in 0..60 {
+        let mut arguments = arguments(&killed);
+        arguments.extend(recipe.iter().map(|argument| argument.to_string().into()));
+        arguments.push("--resume".into());
+        let mut child = paddock().args(&arguments).stderr(Stdio::null()).spawn().unwrap();
+        // A linear congruential generator (Knuth's MMIX): up to half a second.
+        state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+        std::thread::sleep(Duration::from_millis((state >> 33) % 500));
+        child.kill().unwrap();
+        child.wait().unwrap();
+        assert!(step(&killed) >= last, "kill {kill}: step {} after {last}", step(&killed));
+        last = step(&killed);
+        if last == 20 {
+            finished += 1;
+            fs::remove_dir_all(&killed).unwrap();
+            last = 0;
+        }
+    }
+    sft(&killed, &[&recipe[..], &["--resume"]].concat());
+    assert!(
+        fs::read(whole.join("model.safetensors")).unwrap() == fs::read(killed.join("model.safetensors")).unwrap(),
+        "the weights differ from those of a run that was not killed"
+    );
+    eprintln!("60 kills, {finished} runs that came to their end before");
 }

@@ -16,18 +16,47 @@ use crate::sft::{self, Observer, Outcome, Settings};
 use crate::train::{LossNormalization, Metrics, Schedule};
 use crate::{Error, Result};
 
+/// The flags that a file of settings takes the place of.
+const SETTINGS: [&str; 22] = [
+    "model",
+    "data",
+    "output",
+    "template",
+    "max_length",
+    "batch_size",
+    "micro_batch_tokens",
+    "epochs",
+    "max_steps",
+    "learning_rate",
+    "warmup_ratio",
+    "schedule",
+    "weight_decay",
+    "max_grad_norm",
+    "loss_normalization",
+    "seed",
+    "no_shuffle",
+    "gradient_checkpointing",
+    "save_steps",
+    "keep",
+    "eval_data",
+    "eval_steps",
+];
+
 /// Fine-tune a model on examples; the defaults are Stanford Alpaca's
 #[derive(Debug, Args)]
 pub(super) struct Sft {
+    /// Take all settings of the run from a TOML file, as a run saves them in settings.toml
+    #[arg(long, value_name = "FILE", conflicts_with_all = SETTINGS)]
+    config: Option<PathBuf>,
     /// The model to start from: a folder or a .gguf file
-    #[arg(long, value_name = "PATH")]
-    model: PathBuf,
+    #[arg(long, value_name = "PATH", required_unless_present = "config")]
+    model: Option<PathBuf>,
     /// The examples: JSON or JSON lines with instruction/input/output, messages, conversations or text
-    #[arg(long, value_name = "FILE")]
-    data: PathBuf,
+    #[arg(long, value_name = "FILE", required_unless_present = "config")]
+    data: Option<PathBuf>,
     /// The run's folder: the tuned model, checkpoints, metrics.jsonl
-    #[arg(long, value_name = "DIR")]
-    output: PathBuf,
+    #[arg(long, value_name = "DIR", required_unless_present = "config")]
+    output: Option<PathBuf>,
     /// How conversations become text: auto (the model's own chat template, if any), none, alpaca, safe-rlhf
     #[arg(long, default_value_t = TemplateKind::Auto, value_name = "NAME")]
     template: TemplateKind,
@@ -127,9 +156,10 @@ impl Sft {
         let interrupt = Interrupt::listen()?;
         interrupt.begin_answer();
         let mut bar = Bar::new(interrupt);
-        let outcome = pollster::block_on(sft::run(cpu, &self.settings(), self.resume, &mut bar))?;
+        let settings = self.config.as_deref().map_or_else(|| Ok(self.settings()), Settings::read)?;
+        let outcome = pollster::block_on(sft::run(cpu, &settings, self.resume, &mut bar))?;
         bar.clear();
-        let output = self.output.display();
+        let output = settings.output.display();
         match outcome {
             Outcome::Finished => console::note(format_args!("{output}: the tuned model")),
             Outcome::Stopped(step) => {
@@ -141,9 +171,9 @@ impl Sft {
 
     fn settings(&self) -> Settings {
         Settings {
-            model: self.model.clone(),
-            data: self.data.clone(),
-            output: self.output.clone(),
+            model: self.model.clone().unwrap_or_default(),
+            data: self.data.clone().unwrap_or_default(),
+            output: self.output.clone().unwrap_or_default(),
             template: self.template,
             max_length: self.max_length,
             batch_size: self.batch_size,

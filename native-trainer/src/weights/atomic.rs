@@ -119,6 +119,22 @@ impl Drop for AtomicFolder {
     }
 }
 
+/// Removes what runs that were killed left half-written in `folder`.
+///
+/// # Errors
+/// When the folder cannot be read or a leftover not be removed.
+pub fn remove_partial(folder: &Path) -> Result<()> {
+    for entry in fs::read_dir(folder).map_err(Error::path("read", folder))? {
+        let path = entry.map_err(Error::path("read", folder))?.path();
+        let name = path.file_name().map(|name| name.to_string_lossy()).unwrap_or_default();
+        if name.starts_with('.') && name.ends_with(".partial") {
+            let removed = if path.is_dir() { fs::remove_dir_all(&path) } else { fs::remove_file(&path) };
+            removed.map_err(Error::path("remove", &path))?;
+        }
+    }
+    Ok(())
+}
+
 /// A free name in the folder of `target`: a rename within a folder never crosses a file system.
 fn temporary_name(target: &Path) -> Result<PathBuf> {
     let name = target

@@ -6,7 +6,7 @@ mod hugging_face;
 mod pack;
 mod safetensors;
 
-pub use atomic::{AtomicFile, AtomicFolder};
+pub use atomic::{AtomicFile, AtomicFolder, remove_partial};
 pub use folder::FolderSource;
 pub use hugging_face::{Description, WEIGHTS, write_weights};
 pub use pack::{Packed, pack};
