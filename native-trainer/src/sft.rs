@@ -4,6 +4,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::time::Instant;
 
+use paddock_engine::ModelConfig;
 use paddock_engine::backend::Cpu;
 use paddock_engine::model::LoadProgress;
 use paddock_engine::prompt::{Template, TemplateKind};
@@ -13,9 +14,10 @@ use rayon::prelude::*;
 use serde::{Deserialize, Serialize};
 
 use crate::autograd::Adjoint;
-use crate::data::{Encoder, Example, MicroBatch, Order, micro_batches, read_records};
+use crate::data::{Encoder, Example, MicroBatch, Order, add_missing_tokens, micro_batches, read_records};
 use crate::optim::AdamW;
 use crate::train::checkpoint::{self, State};
+use crate::train::memory::{MemoryEstimate, advice, available_memory};
 use crate::train::{
     LossNormalization, Metrics, MetricsFile, OptimizerStep, Schedule, StepSettings, Trainer, resident_memory,
 };
@@ -63,6 +65,8 @@ pub struct Settings {
     pub seed: u64,
     /// Whether every epoch has an order of its own.
     pub shuffle: bool,
+    /// Add the special tokens that the tokenizer does not name (pad, eos, bos, unk), as Alpaca does.
+    pub add_missing_tokens: bool,
     /// Keep one tensor a block and compute the others anew: less memory, a third more work.
     pub gradient_checkpointing: bool,
     /// Steps between checkpoints.
@@ -95,6 +99,7 @@ impl Default for Settings {
             loss_normalization: LossNormalization::Global,
             seed: 42,
             shuffle: true,
+            add_missing_tokens: false,
             gradient_checkpointing: false,
             save_steps: 2000,
             keep: 1,
@@ -111,8 +116,11 @@ impl Settings {
     /// When the file cannot be read, or holds anything but settings.
     pub fn read(path: &Path) -> Result<Self> {
         let text = fs::read_to_string(path).map_err(Error::path("read", path))?;
-        let settings: Self = toml::from_str(&text)
-            .map_err(|error| Error::Request(format!("{}: {}", path.display(), error.message())))?;
+        let settings: Self = toml::from_str(&text).map_err(|error| {
+            // An unknown key is enough said without the list of all known ones.
+            let problem = error.message().split(", expected one of").next().unwrap_or_default();
+            Error::Request(format!("{}: {problem}", path.display()))
+        })?;
         for (name, value) in [("model", &settings.model), ("data", &settings.data), ("output", &settings.output)] {
             if value.as_os_str().is_empty() {
                 return Err(Error::Request(format!("{}: \"{name}\" is missing", path.display())));
@@ -154,15 +162,25 @@ pub async fn run(cpu: Cpu, settings: &Settings, resume: bool, observer: &mut dyn
     let resumed = prepare(settings, resume)?;
     let model = resumed.as_ref().map_or(&settings.model, |(path, _)| path);
     let mut checkpoint = Checkpoint::open(FolderSource::open(model)?).await?;
-    let tokenizer = Tokenizer::from_files(&checkpoint.tokenizer_files().await?)?;
-    let description = Description::new(model, checkpoint.config(), &tokenizer)?;
-    let examples = Examples::read(&settings.data, settings, &tokenizer, checkpoint.config().vocab_size, observer)?;
+    let files = checkpoint.tokenizer_files().await?;
+    let mut tokenizer = Tokenizer::from_files(&files)?;
+    let mut vocab_size = checkpoint.config().vocab_size;
+    let mut added = Vec::new();
+    if settings.add_missing_tokens {
+        added = add_missing_tokens(&files, &mut tokenizer)?;
+        vocab_size = vocab_size.max(tokenizer.vocab_size());
+    }
+    let mut description = Description::new(model, checkpoint.config(), &tokenizer)?;
+    description.add_tokens(&added, &tokenizer, vocab_size);
+    let examples = Examples::read(&settings.data, settings, &tokenizer, vocab_size, observer)?;
     let eval = match &settings.eval_data {
-        Some(path) => Some(Examples::read(path, settings, &tokenizer, checkpoint.config().vocab_size, observer)?),
+        Some(path) => Some(Examples::read(path, settings, &tokenizer, vocab_size, observer)?),
         None => None,
     };
+    check_memory(settings, checkpoint.config())?;
     let mut progress = |at| observer.loading(at);
-    let trainer = Trainer::load(cpu, &mut checkpoint, settings.gradient_checkpointing, &mut progress).await?;
+    let trainer =
+        Trainer::load(cpu, &mut checkpoint, vocab_size, settings.gradient_checkpointing, &mut progress).await?;
     let mut run = Run { settings, trainer, description, examples, eval };
     let state = match resumed {
         Some((path, state)) => {
@@ -173,6 +191,22 @@ pub async fn run(cpu: Cpu, settings: &Settings, resume: bool, observer: &mut dyn
         None => State { step: 0, tokens: 0 },
     };
     run.go(state, observer).await
+}
+
+/// Refuses a run that the machine has no room for.
+fn check_memory(settings: &Settings, config: &ModelConfig) -> Result<()> {
+    let (tokens, checkpointing) = (settings.micro_batch_tokens, settings.gradient_checkpointing);
+    let Some(available) = available_memory() else { return Ok(()) };
+    let Some(advice) = advice(config, tokens, checkpointing, available) else { return Ok(()) };
+    let estimate = MemoryEstimate::new(config, tokens, checkpointing);
+    let gib = |bytes: u64| format!("{:.1} GiB", bytes as f64 / f64::from(1 << 30));
+    let parts: Vec<String> = estimate.parts().iter().map(|(part, bytes)| format!("{part} {}", gib(*bytes))).collect();
+    Err(Error::Request(format!(
+        "this run needs {} of memory and {} are free ({}); {advice}",
+        gib(estimate.total()),
+        gib(available),
+        parts.join(", ")
+    )))
 }
 
 /// Makes the run's folder and writes the settings; the checkpoint to go on from, with its state.

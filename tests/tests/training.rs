@@ -235,6 +235,42 @@ fn a_run_is_started_again_from_its_settings() {
     refuses(&[&"sft", &"--config", &path], &["run.toml", "learningrate"]);
 }
 
+#[test]
+fn missing_tokens_get_the_mean_of_the_other_rows() {
+    let folder = TempDir::new().unwrap();
+    let output = folder.path().join("run");
+    sft(&output, &["--add-missing-tokens", "--save-steps", "20"]);
+    // The tokenizer names no pad token; without training there is only the growth to see.
+    let grown = folder.path().join("grown");
+    let mut arguments: Vec<OsString> = arguments(&grown);
+    let steps = arguments.iter().position(|argument| argument == "20").unwrap();
+    arguments[steps] = "0".into();
+    arguments.push("--add-missing-tokens".into());
+    run(&arguments.iter().map(|argument| argument as &dyn AsRef<OsStr>).collect::<Vec<_>>());
+    let read = |folder: &Path| {
+        let bytes = fs::read(folder.join("model.safetensors")).unwrap();
+        let tensors = SafeTensors::deserialize(&bytes).unwrap();
+        ["model.embed_tokens.weight", "lm_head.weight"].map(|name| floats(tensors.tensor(name).unwrap().data()))
+    };
+    for (before, after) in read(&fixture()).iter().zip(read(&grown)) {
+        assert_eq!(after.len(), 513 * 64);
+        assert_eq!(after[..512 * 64], before[..]);
+        for (column, mean) in after[512 * 64..].iter().enumerate() {
+            let expected = before.iter().skip(column).step_by(64).sum::<f32>() / 512.0;
+            assert!((mean - expected).abs() < 1e-6, "column {column}: {mean}, expected {expected}");
+        }
+    }
+    let json =
+        |name: &str| -> serde_json::Value { serde_json::from_slice(&fs::read(output.join(name)).unwrap()).unwrap() };
+    assert_eq!(
+        (json("config.json")["vocab_size"].as_u64(), json("config.json")["pad_token_id"].as_u64()),
+        (Some(513), Some(512))
+    );
+    assert_eq!(json("tokenizer_config.json")["pad_token"], "[PAD]");
+    // The tuned model is one: nothing is missing any more.
+    run(&[&"generate", &"--model", &output, &"--prompt", &"Hello", &"--max-tokens", &"2", &"--device", &"cpu"]);
+}
+
 /// A kill at any moment leaves a run that goes on, and ends as if it had never been killed.
 #[test]
 #[ignore = "soak: 60 processes are killed"]

@@ -112,6 +112,25 @@ impl Tokenizer {
         self.eos
     }
 
+    /// The id of the special token `token`, which is added to the vocabulary when it is not there.
+    ///
+    /// # Errors
+    /// When the vocabulary does not take it.
+    pub fn add_special(&mut self, token: &str) -> Result<u32> {
+        self.inner.add_special_tokens(&[tokenizers::AddedToken::from(token, true)]);
+        self.token_id(token).ok_or_else(|| Error::Request(format!("the vocabulary does not take the token {token}")))
+    }
+
+    /// Makes `id` the beginning of sequence; whether texts begin with it stays as it was.
+    pub fn set_bos(&mut self, id: u32) {
+        self.bos = Some(id);
+    }
+
+    /// Makes `id` the end of sequence.
+    pub fn set_eos(&mut self, id: u32) {
+        self.eos = Some(id);
+    }
+
     /// Number of tokens, added ones included.
     pub fn vocab_size(&self) -> usize {
         self.inner.get_vocab_size(true)

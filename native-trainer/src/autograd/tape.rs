@@ -128,6 +128,35 @@ impl<B: Adjoint> Tape<B> {
         self.0.parameters.borrow_mut().0.iter_mut().enumerate().try_for_each(|(index, p)| visit(index, p))
     }
 
+    /// Gives the parameter `label` further rows, up to `rows` of them: each is the mean of those it has. Gradients
+    /// begin at 0.
+    ///
+    /// # Errors
+    /// When there is no room.
+    pub fn grow_rows(&self, label: &str, rows: usize) -> crate::Result<()> {
+        let backend = self.inner();
+        self.visit(|_, parameter| {
+            let [before, cols] = backend.param_shape(&parameter.value);
+            if parameter.label != label || rows <= before {
+                return Ok(());
+            }
+            let values = backend.read_param(&parameter.value)?;
+            let mut mean = vec![0.0f64; cols];
+            for row in values.chunks_exact(cols.max(1)) {
+                mean.iter_mut().zip(row).for_each(|(mean, value)| *mean += f64::from(*value));
+            }
+            let mean: Vec<f32> = mean.iter().map(|sum| (sum / before.max(1) as f64) as f32).collect();
+            let mut grown = backend.param(label, [rows, cols])?;
+            backend.write_param(&mut grown, 0, &values)?;
+            (before..rows).try_for_each(|row| backend.write_param(&mut grown, row * cols, &mean))?;
+            parameter.value = grown;
+            if parameter.grad.is_some() {
+                parameter.grad = Some(backend.param(label, [rows, cols])?);
+            }
+            Ok(())
+        })
+    }
+
     /// Freezes every parameter that `trained` does not choose by its label, which costs no gradient from here on.
     ///
     /// # Errors

@@ -6,6 +6,7 @@ mod device;
 mod generate;
 mod inspect;
 mod interrupt;
+mod memory;
 mod options;
 mod pack;
 mod plan;
@@ -42,6 +43,7 @@ enum Command {
     Pack(pack::Pack),
     Tokenize(tokenize::Tokenize),
     Sft(Box<sft::Sft>),
+    Memory(memory::Memory),
 }
 
 /// Runs the command line of this process. An error is one sentence on stderr and exit code 1; 2 is wrong usage.
@@ -67,6 +69,7 @@ fn run(command: Command) -> Result<()> {
         Command::Pack(pack) => pack.run(),
         Command::Tokenize(tokenize) => tokenize.run(),
         Command::Sft(sft) => sft.run(),
+        Command::Memory(memory) => memory.run(),
     }
 }
 

@@ -17,7 +17,7 @@ use crate::train::{LossNormalization, Metrics, Schedule};
 use crate::{Error, Result};
 
 /// The flags that a file of settings takes the place of.
-const SETTINGS: [&str; 22] = [
+const SETTINGS: [&str; 23] = [
     "model",
     "data",
     "output",
@@ -35,6 +35,7 @@ const SETTINGS: [&str; 22] = [
     "loss_normalization",
     "seed",
     "no_shuffle",
+    "add_missing_tokens",
     "gradient_checkpointing",
     "save_steps",
     "keep",
@@ -102,6 +103,10 @@ pub(super) struct Sft {
     /// Number format of weights and gradients
     #[arg(long, value_enum, default_value = "f32", value_name = "NAME")]
     dtype: Dtype,
+    /// Add the special tokens that the tokenizer does not name (pad, eos, bos, unk), as Alpaca does; their rows are the
+    /// mean of the others
+    #[arg(long)]
+    add_missing_tokens: bool,
     /// Keep one tensor a block in memory and compute the others anew: less memory, a third more work
     #[arg(long)]
     gradient_checkpointing: bool,
@@ -191,6 +196,7 @@ impl Sft {
             },
             seed: self.seed,
             shuffle: !self.no_shuffle,
+            add_missing_tokens: self.add_missing_tokens,
             gradient_checkpointing: self.gradient_checkpointing,
             save_steps: self.save_steps,
             keep: self.keep,

@@ -4,8 +4,10 @@ mod encode;
 mod micro_batch;
 mod order;
 mod records;
+mod special_tokens;
 
 pub use encode::{Encoder, Example};
 pub use micro_batch::{MicroBatch, micro_batches};
 pub use order::Order;
 pub use records::{Record, read_records};
+pub use special_tokens::add_missing_tokens;

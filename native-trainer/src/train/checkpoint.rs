@@ -120,7 +120,7 @@ pub async fn load_moments<B: Adjoint>(path: &Path, trainer: &mut Trainer<B>) -> 
 }
 
 fn write_model<B: Adjoint>(file: &mut impl Write, trainer: &Trainer<B>) -> Result<()> {
-    let named = named(trainer.model().config().params(), trainer.tape())?;
+    let named = named(trainer.config().params(), trainer.tape())?;
     let params: Vec<_> = named.iter().map(|named| named.param.clone()).collect();
     let mut held: Option<(usize, Vec<f32>)> = None;
     write_weights(file, &params, |index| {

@@ -1,5 +1,6 @@
 //! A model being trained: forward, backward, step.
 
+use paddock_engine::ModelConfig;
 use paddock_engine::backend::Backend;
 use paddock_engine::model::{CausalLm, LoadProgress};
 use paddock_engine::weights::{Checkpoint, Source};
@@ -47,29 +48,42 @@ pub struct StepReport {
 pub struct Trainer<B: Adjoint> {
     tape: Tape<B>,
     model: CausalLm<Tape<B>>,
+    config: ModelConfig,
     optimizer: Optimizer<B>,
 }
 
 impl<B: Adjoint> Trainer<B> {
-    /// Loads a model to train all of it.
+    /// Loads a model to train all of it. With a `vocab_size` larger than the model's, the embedding and the head get
+    /// rows for the tokens that were added, each the mean of the old.
     ///
     /// # Errors
     /// What the checkpoint or the device report.
     pub async fn load<S: Source>(
         backend: B,
         checkpoint: &mut Checkpoint<S>,
+        vocab_size: usize,
         checkpointing: bool,
         progress: &mut dyn FnMut(LoadProgress),
     ) -> Result<Self> {
         let tape = Tape::new(backend, checkpointing);
         let model = CausalLm::load(&tape, checkpoint, progress).await?;
+        let mut config = model.config().clone();
+        config.vocab_size = config.vocab_size.max(vocab_size);
+        for param in config.params().iter().filter(|param| is_vocabulary(&param.name)) {
+            tape.grow_rows(&param.name, param.shape[0])?;
+        }
         let optimizer = Optimizer::new(&tape)?;
-        Ok(Self { tape, model, optimizer })
+        Ok(Self { tape, model, config, optimizer })
     }
 
     /// The tape that holds the parameters.
     pub fn tape(&self) -> &Tape<B> {
         &self.tape
+    }
+
+    /// The model's sizes, with the rows that were added.
+    pub fn config(&self) -> &ModelConfig {
+        &self.config
     }
 
     /// The model on it.
@@ -126,4 +140,9 @@ impl<B: Adjoint> Trainer<B> {
         let sum: f64 = self.tape.read(&logprobs).await?.into_iter().map(f64::from).sum();
         Ok(-sum / count as f64)
     }
+}
+
+/// One row for each token.
+fn is_vocabulary(name: &str) -> bool {
+    name.ends_with("embed_tokens.weight") || name == "lm_head.weight"
 }

@@ -40,6 +40,18 @@ impl Description {
         Ok(Self { config: description, tokenizer: tokenizer.to_json()?, tokenizer_config })
     }
 
+    /// Takes note of special tokens that were added to the tokenizer, by their names in `tokenizer_config.json`, and of
+    /// the `vocab_size` that came of it.
+    pub fn add_tokens(&mut self, tokens: &[(&str, &str)], tokenizer: &Tokenizer, vocab_size: usize) {
+        self.config["vocab_size"] = vocab_size.into();
+        for (name, token) in tokens {
+            self.tokenizer_config[name] = (*token).into();
+            if let (Some(id), false) = (tokenizer.token_id(token), *name == "unk_token") {
+                self.config[format!("{name}_id")] = id.into();
+            }
+        }
+    }
+
     /// The files, by name; `config.json`, without which a folder is no model, comes last.
     pub fn files(&self) -> [(&'static str, String); 3] {
         [

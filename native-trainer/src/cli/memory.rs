@@ -1,0 +1,87 @@
+//! `paddock memory`: what a fine-tuning run will need, before it is started.
+
+use std::path::PathBuf;
+
+use clap::Args;
+use paddock_engine::ModelConfig;
+use paddock_engine::weights::Checkpoint;
+
+use super::console::{self, bytes};
+use crate::train::memory::{MemoryEstimate, advice};
+use crate::weights::FolderSource;
+use crate::{Error, Result};
+
+/// Show the memory that fine-tuning a model takes, and what would make it fit
+#[derive(Debug, Args)]
+pub(super) struct Memory {
+    /// Model folder or .gguf file; only its headers are read
+    #[arg(long, value_name = "PATH")]
+    model: PathBuf,
+    /// Most tokens that go through the model together
+    #[arg(long, default_value_t = 2048, value_name = "N")]
+    micro_batch_tokens: usize,
+    /// Keep one tensor a block in memory and compute the others anew
+    #[arg(long)]
+    gradient_checkpointing: bool,
+    /// Memory that there is, as 80GB or 24GiB
+    #[arg(long, value_name = "SIZE", value_parser = size)]
+    device_memory: Option<u64>,
+}
+
+impl Memory {
+    pub fn run(&self) -> Result<()> {
+        let checkpoint = pollster::block_on(Checkpoint::open(FolderSource::open(&self.model)?))?;
+        let config = checkpoint.config();
+        console::note(table(config, self.micro_batch_tokens, self.gradient_checkpointing));
+        let Some(available) = self.device_memory else { return Ok(()) };
+        match advice(config, self.micro_batch_tokens, self.gradient_checkpointing, available) {
+            None => {
+                console::note(format_args!("it fits in {}", bytes(available)));
+                Ok(())
+            }
+            Some(advice) => Err(Error::Request(format!("it does not fit in {}; {advice}", bytes(available)))),
+        }
+    }
+}
+
+/// The estimate, a part a line.
+fn table(config: &ModelConfig, tokens: usize, checkpointing: bool) -> String {
+    let estimate = MemoryEstimate::new(config, tokens, checkpointing);
+    let mut lines: Vec<String> =
+        estimate.parts().iter().map(|(part, size)| format!("{part:<12} {:>12}", bytes(*size))).collect();
+    lines.push(format!("{:<12} {:>12}", "total", bytes(estimate.total())));
+    lines.join("\n")
+}
+
+/// A number of bytes with its unit: GB are powers of 1000, GiB of 1024.
+fn size(text: &str) -> Result<u64, String> {
+    const UNITS: [(&str, f64); 6] = [
+        ("GiB", (1u64 << 30) as f64),
+        ("MiB", (1u64 << 20) as f64),
+        ("TB", 1e12),
+        ("GB", 1e9),
+        ("MB", 1e6),
+        ("B", 1.0),
+    ];
+    let found =
+        UNITS.iter().find_map(|(unit, factor)| Some((text.strip_suffix(unit)?.trim().parse::<f64>().ok()?, factor)));
+    match found {
+        Some((value, factor)) if value.is_finite() && value > 0.0 => Ok((value * factor) as u64),
+        _ => Err("expected a size such as 80GB or 24GiB".to_string()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn sizes_are_read() {
+        assert_eq!(size("80GB"), Ok(80_000_000_000));
+        assert_eq!(size("1.5 GiB"), Ok(3 << 29));
+        assert_eq!(size("7B"), Ok(7));
+        for wrong in ["", "80", "-1GB", "manyGB", "infGB"] {
+            assert!(size(wrong).is_err(), "{wrong}");
+        }
+    }
+}
