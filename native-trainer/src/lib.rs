@@ -3,6 +3,7 @@
 //! The engine reads no files; [`weights::FolderSource`] hands it theirs. Whatever is written goes through
 //! [`weights::AtomicFile`] and [`weights::AtomicFolder`], so nothing half-written is ever left behind.
 
+pub mod align;
 pub mod autograd;
 pub mod cli;
 pub mod data;

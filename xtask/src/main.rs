@@ -3,6 +3,7 @@
 
 mod bench;
 mod cargo_test;
+mod demo_head;
 mod serve;
 mod soak;
 mod test;
@@ -29,6 +30,8 @@ enum Command {
     Soak(soak::Options),
     /// Speed against llama.cpp and wllama, written to docs/benchmarks.md; needs Node and a quiet machine.
     Bench,
+    /// Train the demo's reward head from Self-Instruct's seed tasks, pack it, and report how well it does.
+    DemoHead(demo_head::Options),
 }
 
 fn main() -> ExitCode {
@@ -37,6 +40,7 @@ fn main() -> ExitCode {
         Command::Test => test::run(),
         Command::Soak(options) => soak::run(&options),
         Command::Bench => bench::run(),
+        Command::DemoHead(options) => demo_head::run(&options),
     };
     match result {
         Ok(()) => ExitCode::SUCCESS,

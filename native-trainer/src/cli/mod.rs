@@ -12,6 +12,7 @@ mod pack;
 mod plan;
 mod progress;
 mod rank;
+mod reward_head;
 mod score;
 mod score_rows;
 mod scorer;
@@ -40,6 +41,7 @@ enum Command {
     Inspect(inspect::Inspect),
     Score(Box<score::Score>),
     Rank(Box<rank::Rank>),
+    RewardHead(Box<reward_head::RewardHeadCommand>),
     Pack(pack::Pack),
     Tokenize(tokenize::Tokenize),
     Sft(Box<sft::Sft>),
@@ -66,6 +68,7 @@ fn run(command: Command) -> Result<()> {
         Command::Inspect(inspect) => inspect.run(),
         Command::Score(score) => score.run(),
         Command::Rank(rank) => rank.run(),
+        Command::RewardHead(reward_head) => reward_head.run(),
         Command::Pack(pack) => pack.run(),
         Command::Tokenize(tokenize) => tokenize.run(),
         Command::Sft(sft) => sft.run(),

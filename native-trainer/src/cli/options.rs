@@ -11,8 +11,8 @@ use paddock_engine::prompt::{Message, Role, Template, TemplateKind};
 use super::console;
 use super::device::DeviceOptions;
 use super::progress::ProgressLine;
-use crate::Result;
 use crate::weights::FolderSource;
+use crate::{Error, Result};
 
 /// Which model, and where it runs.
 #[derive(Debug, Args)]
@@ -39,6 +39,17 @@ impl ModelOptions {
         let mut progress = ProgressLine::new("loading");
         Ok(Chat::load(backend, source, self.context, &mut |at| progress.update(at)).await?)
     }
+}
+
+/// The name of the model at `path` for people: the given one, or that of its folder or file.
+pub(super) fn model_name(path: &Path, given: Option<&str>) -> Result<String> {
+    if let Some(name) = given {
+        return Ok(name.to_string());
+    }
+    // Canonical, so that "." has a name too.
+    let path = path.canonicalize().map_err(Error::path("open", path))?;
+    let name = if path.is_dir() { path.file_name() } else { path.file_stem() };
+    Ok(name.unwrap_or_default().to_string_lossy().into_owned())
 }
 
 /// How an answer is to be made.

@@ -7,9 +7,10 @@ use paddock_engine::prompt::TemplateKind;
 use paddock_engine::weights::pack::{PackOptions, Quantize};
 
 use super::console::{self, bytes};
+use super::options::model_name;
 use super::progress::ProgressLine;
+use crate::Result;
 use crate::weights::{self, Packed};
-use crate::{Error, Result};
 
 /// Pack a model for the web: shards, manifest, SHA-256
 #[derive(Debug, Args)]
@@ -33,7 +34,7 @@ pub(super) struct Pack {
 
 impl Pack {
     pub fn run(&self) -> Result<()> {
-        let options = PackOptions { name: self.name()?, template: self.template };
+        let options = PackOptions { name: model_name(&self.model, self.name.as_deref())?, template: self.template };
         let packed = {
             let mut progress = ProgressLine::new("packing");
             weights::pack(&self.model, &self.output, &options, self.quantize, &mut |at| progress.update(at))?
@@ -51,15 +52,5 @@ impl Pack {
             manifest.quantization
         ));
         Ok(())
-    }
-
-    fn name(&self) -> Result<String> {
-        if let Some(name) = &self.name {
-            return Ok(name.clone());
-        }
-        // Canonical, so that "." has a name too.
-        let path = self.model.canonicalize().map_err(Error::path("open", &self.model))?;
-        let name = if path.is_dir() { path.file_name() } else { path.file_stem() };
-        Ok(name.unwrap_or_default().to_string_lossy().into_owned())
     }
 }

@@ -38,3 +38,34 @@ impl Drop for ProgressLine {
         }
     }
 }
+
+/// A line on stderr that counts things done; only on a terminal.
+#[derive(Debug)]
+pub(super) struct Counter {
+    verb: &'static str,
+    what: &'static str,
+    total: usize,
+    shown: bool,
+}
+
+impl Counter {
+    /// Begins a line: "reading 0 of 8 conversations".
+    pub fn new(verb: &'static str, what: &'static str, total: usize) -> Self {
+        Self { verb, what, total, shown: io::stderr().is_terminal() }
+    }
+
+    /// Shows how far it is.
+    pub fn update(&mut self, done: usize) {
+        if self.shown {
+            let _ = write!(io::stderr(), "\r\x1b[K{} {done} of {} {}", self.verb, self.total, self.what);
+        }
+    }
+}
+
+impl Drop for Counter {
+    fn drop(&mut self) {
+        if self.shown {
+            let _ = write!(io::stderr(), "\r\x1b[K");
+        }
+    }
+}

@@ -1,0 +1,7 @@
+//! Models of what people prefer.
+
+mod head_folder;
+mod preferences;
+pub mod reward_head;
+
+pub use preferences::{Pair, read_pairs};

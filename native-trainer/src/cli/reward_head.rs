@@ -1,0 +1,124 @@
+//! `paddock reward-head`: a reward head for a model that stays as it is.
+
+use std::path::PathBuf;
+
+use clap::Args;
+use paddock_engine::backend::Backend;
+use paddock_engine::config::TrunkReference;
+use paddock_engine::prompt::TemplateKind;
+use serde_json::json;
+
+use super::console;
+use super::device::Device;
+use super::options::{ModelOptions, model_name};
+use super::progress::Counter;
+use crate::align::reward_head::{Evaluation, Extractor, Features, RewardHead, Settings};
+use crate::align::{Pair, read_pairs};
+use crate::weights::AtomicFolder;
+use crate::{Error, Result};
+
+/// Train a reward head on a frozen model, from pairs of a better and a worse answer
+#[derive(Debug, Args)]
+pub(super) struct RewardHeadCommand {
+    #[command(flatten)]
+    model: ModelOptions,
+    /// Pairs, one JSON object a line: prompt, response_0, response_1, better_response_id
+    #[arg(long, value_name = "FILE")]
+    data: PathBuf,
+    /// Pairs to evaluate on, which are not learned from
+    #[arg(long, value_name = "FILE")]
+    eval_data: Option<PathBuf>,
+    /// The folder to write; it must not exist
+    #[arg(long, value_name = "DIR")]
+    output: PathBuf,
+    /// The model's name for those who load the head [default: the name of its folder or file]
+    #[arg(long, value_name = "TEXT")]
+    trunk_name: Option<String>,
+    /// How a conversation becomes text
+    #[arg(long, default_value_t = TemplateKind::Auto, value_name = "NAME")]
+    template: TemplateKind,
+    /// Write the tokenizer's EOS after each answer
+    #[arg(long)]
+    append_eos: bool,
+    /// Tokens after which a conversation is cut
+    #[arg(long, default_value_t = 512, value_name = "N")]
+    max_length: usize,
+    /// Steps, each over all pairs
+    #[arg(long, default_value_t = Settings::default().steps, value_name = "N")]
+    steps: u64,
+    /// Learning rate at the beginning; it falls to 0 along a cosine
+    #[arg(long, default_value_t = Settings::default().learning_rate, value_name = "R")]
+    learning_rate: f64,
+    /// Decoupled weight decay
+    #[arg(long, default_value_t = Settings::default().weight_decay, value_name = "D")]
+    weight_decay: f32,
+    /// Factor of the mean square of the scores in the loss
+    #[arg(long, default_value_t = Settings::default().regularization, value_name = "F")]
+    regularization: f32,
+}
+
+impl RewardHeadCommand {
+    pub fn run(&self) -> Result<()> {
+        match self.model.device.open()? {
+            Device::Cpu(cpu) => pollster::block_on(self.train(&cpu)),
+            Device::Wgpu(gpu) => pollster::block_on(self.train(&gpu)),
+        }
+    }
+
+    async fn train<B: Backend>(&self, backend: &B) -> Result<()> {
+        let output = &self.output;
+        if output.exists() {
+            return Err(Error::Request(format!("{} exists; name another output", output.display())));
+        }
+        let pairs = read_pairs(&self.data)?;
+        let eval_pairs = self.eval_data.as_deref().map(read_pairs).transpose()?;
+        let chat = self.model.load(backend).await?;
+        let template = chat.template(self.template)?;
+        let tokenizer = chat.tokenizer();
+        let eos = match self.append_eos {
+            true => tokenizer.eos().and_then(|id| tokenizer.token(id)).unwrap_or_default(),
+            false => String::new(),
+        };
+        let trunk = chat.model().trunk();
+        let max_length = self.max_length.min(chat.config().max_position_embeddings);
+        let extractor = Extractor { trunk, tokenizer, template: &template, eos: &eos, max_length };
+        let features = read(&extractor, &pairs).await?;
+        let eval_features = match &eval_pairs {
+            Some(pairs) => Some(read(&extractor, pairs).await?),
+            None => None,
+        };
+
+        let settings = Settings {
+            steps: self.steps,
+            learning_rate: self.learning_rate,
+            weight_decay: self.weight_decay,
+            regularization: self.regularization,
+        };
+        let mut metrics = String::new();
+        let head = RewardHead::train(&features, &settings, &mut |step, at| {
+            metrics.push_str(&format!("{}\n", json!({ "step": step, "loss": at.loss, "accuracy": at.accuracy })));
+        });
+        tell(&format!("{} pairs", features.pairs()), head.evaluate(&features));
+        if let Some(eval) = &eval_features {
+            tell(&format!("{} pairs to evaluate on", eval.pairs()), head.evaluate(eval));
+        }
+
+        let name = model_name(&self.model.model, self.trunk_name.as_deref())?;
+        let reference = TrunkReference { name, fingerprint: trunk.fingerprint().to_string() };
+        let folder = AtomicFolder::create(output)?;
+        head.write(folder.path(), chat.config(), &reference)?;
+        let path = folder.path().join("metrics.jsonl");
+        std::fs::write(&path, metrics).map_err(Error::path("write", &path))?;
+        folder.commit()?;
+        Ok(())
+    }
+}
+
+async fn read<B: Backend>(extractor: &Extractor<'_, B>, pairs: &[Pair]) -> Result<Features> {
+    let mut counter = Counter::new("reading", "conversations", 2 * pairs.len());
+    extractor.features(pairs, &mut |done| counter.update(done)).await
+}
+
+fn tell(what: &str, Evaluation { loss, accuracy }: Evaluation) {
+    console::note(format_args!("{what}: loss {loss:.4}, accuracy {:.1} %", 100.0 * accuracy));
+}
