@@ -7,6 +7,7 @@ use paddock_engine::prompt::{Message, Template};
 use paddock_engine::tokenizer::Tokenizer;
 
 use super::Pair;
+use crate::loss::reward_loss;
 use crate::optim::AdamW;
 use crate::{Error, Result};
 
@@ -49,7 +50,7 @@ pub struct RewardHead {
 /// How a head does on some pairs.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Evaluation {
-    /// The mean of `−log σ(better − worse)`.
+    /// The mean of `−log σ(better − worse)`, with the regulariser while training.
     pub loss: f32,
     /// The part of the pairs whose better answer scores higher.
     pub accuracy: f32,
@@ -188,31 +189,21 @@ impl RewardHead {
 
     /// Of the loss with respect to weight and bias, and how the head does.
     fn gradient(&self, features: &Features, regularization: f32) -> (Vec<f32>, Evaluation) {
+        let (better, worse): (Vec<f32>, Vec<f32>) =
+            features.iter().map(|(better, worse)| (self.score(better), self.score(worse))).unzip();
+        let loss = reward_loss(&better, &worse, f64::from(regularization));
         let size = features.hidden_size;
-        let count = features.pairs().max(1) as f32;
         let mut grads = vec![0.0; size + 1];
-        let (mut loss, mut right) = (0.0, 0);
-        for (better, worse) in features.iter() {
-            let scores = [self.score(better), self.score(worse)];
-            let margin = scores[0] - scores[1];
-            right += usize::from(margin > 0.0);
-            loss += softplus(-margin) / count;
-            // d softplus(−margin) / d margin, and d mean(score²) / d score over two scores a pair.
-            let slope = -1.0 / (1.0 + margin.exp()) / count;
-            let shrink = scores.map(|score| regularization * score / count);
-            let (up, down) = (slope + shrink[0], -slope + shrink[1]);
+        for ((better, worse), (up, down)) in features.iter().zip(loss.first.iter().zip(&loss.second)) {
             for ((grad, better), worse) in grads.iter_mut().zip(better).zip(worse) {
                 *grad += up * better + down * worse;
             }
             grads[size] += up + down;
         }
-        (grads, Evaluation { loss, accuracy: right as f32 / count })
+        let right = better.iter().zip(&worse).filter(|(better, worse)| better > worse).count();
+        let accuracy = right as f32 / features.pairs().max(1) as f32;
+        (grads, Evaluation { loss: loss.loss as f32, accuracy })
     }
-}
-
-/// `log(1 + exp(x))`, for any x.
-fn softplus(x: f32) -> f32 {
-    x.max(0.0) + (-x.abs()).exp().ln_1p()
 }
 
 #[cfg(test)]
@@ -248,7 +239,7 @@ mod tests {
         let features = features();
         let head = RewardHead { weight: vec![0.3, -0.2, 0.5, 0.1, -0.7], bias: 0.4, mean: 0.0, var: 1.0 };
         let (grads, evaluation) = head.gradient(&features, 0.3);
-        assert!((f64::from(evaluation.loss) - loss(&head, &features, 0.0)).abs() < 1e-5);
+        assert!((f64::from(evaluation.loss) - loss(&head, &features, 0.3)).abs() < 1e-5);
         for (index, grad) in grads.iter().enumerate() {
             let shifted = |by: f32| {
                 let mut head = head.clone();
@@ -280,12 +271,5 @@ mod tests {
         assert_eq!(end.accuracy, 1.0);
         assert!(end.loss < losses[0] / 4.0, "{end:?}");
         assert!(head.var > 0.0);
-    }
-
-    #[test]
-    fn the_loss_holds_for_large_margins() {
-        assert_eq!(softplus(200.0), 200.0);
-        assert_eq!(softplus(-200.0), 0.0);
-        assert!((softplus(0.0) - std::f32::consts::LN_2).abs() < 1e-7);
     }
 }

@@ -6,6 +6,7 @@ use std::path::Path;
 
 use serde::{Deserialize, Serialize};
 
+use super::event_file::EventFile;
 use crate::weights::AtomicFile;
 use crate::{Error, Result};
 
@@ -37,9 +38,26 @@ pub struct Metrics {
     pub eval_loss: Option<f64>,
 }
 
-/// The file they go to.
+impl Metrics {
+    /// The scalars of a line by the tags that TensorBoard shows them under.
+    fn scalars(&self) -> Vec<(&'static str, f64)> {
+        let all = [
+            ("train/loss", self.loss),
+            ("train/grad_norm", self.grad_norm),
+            ("train/learning_rate", self.learning_rate),
+            ("train/tokens_per_s", self.tokens_per_s),
+            ("eval/loss", self.eval_loss),
+        ];
+        all.into_iter().filter_map(|(tag, value)| Some((tag, value?))).collect()
+    }
+}
+
+/// The files they go to: `metrics.jsonl`, and TensorBoard's event files in `tensorboard/`.
 #[derive(Debug)]
-pub struct MetricsFile(File);
+pub struct MetricsFile {
+    lines: File,
+    events: EventFile,
+}
 
 impl MetricsFile {
     /// The name of the file in a run's folder.
@@ -59,7 +77,10 @@ impl MetricsFile {
         let mut file = AtomicFile::create(&path)?;
         file.write_all(kept.as_bytes())?;
         file.commit()?;
-        Ok(Self(OpenOptions::new().append(true).open(&path).map_err(Error::path("open", &path))?))
+        let lines = OpenOptions::new().append(true).open(&path).map_err(Error::path("open", &path))?;
+        let folder = output.join("tensorboard");
+        fs::create_dir_all(&folder).map_err(Error::path("create", &folder))?;
+        Ok(Self { lines, events: EventFile::create(&folder)? })
     }
 
     /// Adds a line, in one write.
@@ -69,7 +90,8 @@ impl MetricsFile {
     pub fn push(&mut self, metrics: &Metrics) -> Result<()> {
         let mut line = serde_json::to_string(metrics).map_err(|error| Error::Request(error.to_string()))?;
         line.push('\n');
-        Ok(self.0.write_all(line.as_bytes())?)
+        self.lines.write_all(line.as_bytes())?;
+        self.events.write(metrics.step, &metrics.scalars())
     }
 }
 
@@ -91,7 +113,7 @@ mod tests {
         let mut file = MetricsFile::open(folder.path(), 0).unwrap();
         (1..=4).for_each(|step| file.push(&line(step)).unwrap());
         // A line that was cut by a crash.
-        file.0.write_all(b"{\"step\": 5, \"lo").unwrap();
+        file.lines.write_all(b"{\"step\": 5, \"lo").unwrap();
         MetricsFile::open(folder.path(), 3).unwrap().push(&line(4)).unwrap();
         let text = fs::read_to_string(folder.path().join(MetricsFile::NAME)).unwrap();
         let steps: Vec<u64> = text.lines().map(|line| serde_json::from_str::<Metrics>(line).unwrap().step).collect();

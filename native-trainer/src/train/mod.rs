@@ -1,6 +1,7 @@
 //! Training itself: names of parameters, the schedule, the step, checkpoints and metrics.
 
 pub mod checkpoint;
+mod event_file;
 pub mod memory;
 mod metrics;
 mod named;
