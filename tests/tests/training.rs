@@ -3,7 +3,7 @@
 use std::ffi::{OsStr, OsString};
 use std::fs;
 use std::path::{Path, PathBuf};
-use std::process::Stdio;
+use std::process::{Command, Stdio};
 use std::time::Duration;
 
 use paddock::data::{Encoder, read_records};
@@ -12,7 +12,7 @@ use paddock_engine::prompt::{Template, TemplateKind};
 use paddock_engine::tokenizer::Tokenizer;
 use paddock_engine::weights::Checkpoint;
 use paddock_tests::program::{paddock, refuses, run};
-use paddock_tests::{block_on, fixtures, folder_source};
+use paddock_tests::{block_on, fixtures, folder_source, skip};
 use safetensors::SafeTensors;
 use serde::Deserialize;
 use tempfile::TempDir;
@@ -269,6 +269,50 @@ fn missing_tokens_get_the_mean_of_the_other_rows() {
     assert_eq!(json("tokenizer_config.json")["pad_token"], "[PAD]");
     // The tuned model is one: nothing is missing any more.
     run(&[&"generate", &"--model", &output, &"--prompt", &"Hello", &"--max-tokens", &"2", &"--device", &"cpu"]);
+}
+
+/// What transformers makes of a tuned model; `PADDOCK_PYTHON` names a Python that has it.
+#[test]
+fn transformers_loads_what_was_trained() {
+    const SCRIPT: &str = "
+import json, sys, torch
+from transformers import AutoModelForCausalLM, AutoTokenizer
+model = AutoModelForCausalLM.from_pretrained(sys.argv[1], dtype=torch.float32)
+ids = AutoTokenizer.from_pretrained(sys.argv[1])(sys.argv[2], return_tensors='pt').input_ids
+print(json.dumps(model.generate(ids, max_new_tokens=8, do_sample=False)[0, ids.shape[1]:].tolist()))
+";
+    const PROMPT: &str = "Name the three primary colours of light.";
+    let python = std::env::var_os("PADDOCK_PYTHON").unwrap_or_else(|| "python3".into());
+    let has = Command::new(&python).args(["-c", "import torch, transformers"]).stderr(Stdio::null()).status();
+    if !has.is_ok_and(|status| status.success()) {
+        return skip("transformers", "there is no Python with torch and transformers (PADDOCK_PYTHON names one)");
+    }
+    let folder = TempDir::new().unwrap();
+    let output = folder.path().join("run");
+    sft(&output, &[]);
+    let theirs = Command::new(&python).args(["-c", SCRIPT]).arg(&output).arg(PROMPT).output().unwrap();
+    assert!(theirs.status.success(), "{}", String::from_utf8_lossy(&theirs.stderr));
+    let theirs: Vec<u32> = serde_json::from_slice(&theirs.stdout).unwrap();
+    let ours = run(&[
+        &"generate",
+        &"--model",
+        &output,
+        &"--prompt",
+        &PROMPT,
+        &"--template",
+        &"none",
+        &"--max-tokens",
+        &"8",
+        &"--device",
+        &"cpu",
+        &"--json",
+    ]);
+    let ours: serde_json::Value = serde_json::from_str(&ours).unwrap();
+    let ours: Vec<u32> = serde_json::from_value(ours["token_ids"].clone()).unwrap();
+    // Both may end early with EOS, which only transformers counts.
+    let theirs: Vec<u32> = theirs.into_iter().filter(|id| *id != 2).collect();
+    assert_eq!(ours, theirs);
+    assert!(!ours.is_empty());
 }
 
 /// A kill at any moment leaves a run that goes on, and ends as if it had never been killed.
