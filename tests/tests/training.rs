@@ -198,10 +198,11 @@ fn old_checkpoints_go_and_evaluations_are_noted() {
     let mut names: Vec<String> = fs::read_dir(&output)
         .unwrap()
         .map(|entry| entry.unwrap().file_name().into_string().unwrap())
-        .filter(|name| !name.contains('.'))
+        .filter(|name| name.starts_with("checkpoint"))
         .collect();
     names.sort();
     assert_eq!(names, ["checkpoint-18"]);
+    assert_eq!(fs::read_dir(output.join("tensorboard")).unwrap().count(), 1);
     let evaluated: Vec<(u64, f64)> =
         metrics(&output).iter().filter_map(|metrics| Some((metrics.step, metrics.eval_loss?))).collect();
     assert_eq!(evaluated.iter().map(|(step, _)| *step).collect::<Vec<_>>(), [10, 20]);

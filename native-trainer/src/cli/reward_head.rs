@@ -34,7 +34,8 @@ pub(super) struct RewardHeadCommand {
     /// The model's name for those who load the head [default: the name of its folder or file]
     #[arg(long, value_name = "TEXT")]
     trunk_name: Option<String>,
-    /// How a conversation becomes text
+    /// How a conversation becomes text: auto (the model's own chat template, else Safe-RLHF's), safe-rlhf, alpaca, none;
+    /// scoring must use the same
     #[arg(long, default_value_t = TemplateKind::Auto, value_name = "NAME")]
     template: TemplateKind,
     /// Write the tokenizer's EOS after each answer
@@ -73,8 +74,12 @@ impl RewardHeadCommand {
         let pairs = read_pairs(&self.data)?;
         let eval_pairs = self.eval_data.as_deref().map(read_pairs).transpose()?;
         let chat = self.model.load(backend).await?;
-        let template = chat.template(self.template)?;
         let tokenizer = chat.tokenizer();
+        // As those who score with the head will write conversations.
+        let template = chat.template(match self.template {
+            TemplateKind::Auto if tokenizer.chat_template().is_none() => TemplateKind::SafeRlhf,
+            kind => kind,
+        })?;
         let eos = match self.append_eos {
             true => tokenizer.eos().and_then(|id| tokenizer.token(id)).unwrap_or_default(),
             false => String::new(),
