@@ -73,7 +73,7 @@ fn run_paddock(page: &Server, prompt: &str) -> Result<Speed> {
     let reading = browser.worker_event("reading").unwrap_or_default();
     let first = answered["first_token_seconds"].as_f64().unwrap_or(f64::NAN);
     let timings = json!({
-        "prefill": reading["tokens"].as_f64().unwrap_or(f64::NAN) / first,
+        "prefill": reading["total"].as_f64().unwrap_or(f64::NAN) / first,
         "decode": answered["tokens_per_second"],
     });
     speed(&timings, "prefill", "decode")
