@@ -8,11 +8,6 @@ pub fn answer_scores(scored: &Scored) -> impl Iterator<Item = (usize, f32)> {
     scores.copied().enumerate().skip(scored.answer_start)
 }
 
-/// The place of each score, from 1 on: the greatest is the first, equal ones share a place.
-pub fn ranks(scores: &[f32]) -> Vec<usize> {
-    scores.iter().map(|score| 1 + scores.iter().filter(|other| *other > score).count()).collect()
-}
-
 /// The name of the answer at `index`: A, B, … Z, then numbers.
 pub fn letter(index: usize) -> String {
     match u8::try_from(index) {
@@ -55,8 +50,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn equal_scores_share_a_place() {
-        assert_eq!(ranks(&[0.5, 2.0, 0.5, -1.0]), [2, 1, 2, 4]);
+    fn answers_have_letters_then_numbers() {
         assert_eq!([0, 25, 26].map(letter), ["A", "Z", "27"]);
     }
 }

@@ -1,10 +1,11 @@
 //! What the Score page works on: prompts with their answers, and the lines of JSON they come from and go to.
 
-use serde::Deserialize;
+use paddock_engine::prompt::Message;
+use paddock_engine::score::{self, ranks};
 use serde_json::{Map, Value, json};
 
 use crate::protocol::Scored;
-use crate::scale::{Scale, answer_scores, ranks};
+use crate::scale::{Scale, answer_scores};
 
 /// A prompt and the answers to it.
 #[derive(Debug, Clone, PartialEq)]
@@ -113,8 +114,8 @@ impl Sheet {
         }
     }
 
-    /// Replaces the rows by those of `text`, JSON Lines of `{"prompt", "response"}`, `{"prompt", "responses": […]}` or
-    /// PKU-SafeRLHF's `{"prompt", "response_0", "response_1"}`; other fields are left alone. Gives a sentence for each
+    /// Replaces the rows by those of `text`, JSON Lines as [`score::Row`] reads them, of one turn each; other fields are
+    /// left alone. Gives a sentence for each
     /// line that is something else. The rows stay as they were when no line is right.
     pub fn import(&mut self, text: &str) -> Vec<String> {
         let mut problems = Vec::new();
@@ -194,27 +195,20 @@ fn list(values: impl Iterator<Item = Value>) -> Value {
     if values.len() == 1 { values.remove(0) } else { Value::Array(values) }
 }
 
-/// The kinds of lines that can be imported.
-#[derive(Deserialize)]
-#[serde(untagged)]
-enum Line {
-    Several { prompt: String, responses: Vec<String> },
-    One { prompt: String, response: String },
-    Pair { prompt: String, response_0: String, response_1: String },
-}
-
 fn read_line(line: &str) -> Result<(String, Vec<String>), String> {
     let value: Value = serde_json::from_str(line).map_err(|error| {
         let text = error.to_string();
         // There is only one line; its number in the file is known better here.
         format!("it is not JSON ({})", text.split(" at line").next().unwrap_or(&text))
     })?;
-    let expected = "expected \"prompt\" with \"response\", \"responses\" or \"response_0\" and \"response_1\"";
-    match serde_json::from_value(value).map_err(|_| expected.to_string())? {
-        Line::Several { responses, .. } if responses.is_empty() => Err("\"responses\" is empty".to_string()),
-        Line::Several { prompt, responses } => Ok((prompt, responses)),
-        Line::One { prompt, response } => Ok((prompt, vec![response])),
-        Line::Pair { prompt, response_0, response_1 } => Ok((prompt, vec![response_0, response_1])),
+    let (messages, answers) = match score::Row::parse(&value)? {
+        score::Row::Answer { messages, answer } => (messages, vec![answer]),
+        score::Row::Answers { messages, answers } => (messages, answers),
+        score::Row::Text(_) => return Err("a whole conversation as text has no prompt to show here".to_string()),
+    };
+    match <[Message; 1]>::try_from(messages) {
+        Ok([prompt]) => Ok((prompt.content, answers)),
+        Err(_) => Err("a conversation of several turns does not fit here; `paddock score` takes it".to_string()),
     }
 }
 

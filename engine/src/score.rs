@@ -3,16 +3,19 @@
 //! Conversations that begin alike share that beginning: it runs through the model once, and its keys and values are
 //! forked. Batches are ragged, so a conversation's scores do not depend on its company.
 
+mod row;
+
 use std::rc::Rc;
 
 use crate::backend::{Backend, DeviceInfo, Segments};
 use crate::config::ScoreFamily;
-use crate::generate::{Chat, DEFAULT_CONTEXT, PREFILL_ROWS};
+use crate::generate::{Chat, PREFILL_ROWS, context_of};
 use crate::model::{LoadProgress, ScoreModel};
 use crate::prompt::{Message, Template, TemplateKind};
 use crate::tokenizer::Tokenizer;
 use crate::weights::{Checkpoint, Source};
 use crate::{Error, ModelConfig, Result};
+pub use row::Row;
 
 /// A score model with its tokenizer.
 pub struct Scorer<B: Backend> {
@@ -106,13 +109,7 @@ impl<B: Backend> Scorer<B> {
         template: TemplateKind,
         context: Option<usize>,
     ) -> Result<Self> {
-        let longest = model.trunk().config().max_position_embeddings;
-        let context = context.unwrap_or(longest.min(DEFAULT_CONTEXT));
-        if context == 0 || context > longest {
-            return Err(Error::Request(format!(
-                "a context of {context} tokens was asked for; this model was made for 1 to {longest}"
-            )));
-        }
+        let context = context_of(model.trunk().config(), context)?;
         Ok(Self { model, tokenizer, template, context, tokens_run: 0 })
     }
 
@@ -146,17 +143,12 @@ impl<B: Backend> Scorer<B> {
         self.tokens_run
     }
 
-    /// The format `kind` for this model. [`TemplateKind::Auto`] is what its pack says, else the model's own chat
-    /// template; without one, Safe-RLHF's conversation for its models, and the text as it is for others.
+    /// The format `kind` for this model. [`TemplateKind::Auto`] is what its pack says, else as [`template_kind`] has it.
     ///
     /// # Errors
     /// When the model's own chat template is not valid Jinja.
     pub fn template(&self, kind: TemplateKind) -> Result<Template> {
-        let safe_rlhf = self.model.head().family == ScoreFamily::SafeRlhf;
-        let kind = match kind.or(self.template) {
-            TemplateKind::Auto if self.tokenizer.chat_template().is_none() && safe_rlhf => TemplateKind::SafeRlhf,
-            kind => kind,
-        };
+        let kind = template_kind(kind.or(self.template), self.model.head().family, &self.tokenizer);
         Template::new(kind, &self.tokenizer)
     }
 
@@ -358,4 +350,30 @@ struct Run {
 
 fn common_prefix(a: &[u32], b: &[u32]) -> usize {
     a.iter().zip(b).take_while(|(a, b)| a == b).count()
+}
+
+/// What [`TemplateKind::Auto`] means for a score model of `family` whose tokenizer this is: the model's own chat
+/// template; without one, Safe-RLHF's conversation for its models, and the text as it is for others.
+pub fn template_kind(kind: TemplateKind, family: ScoreFamily, tokenizer: &Tokenizer) -> TemplateKind {
+    match kind {
+        TemplateKind::Auto if family == ScoreFamily::SafeRlhf && tokenizer.chat_template().is_none() => {
+            TemplateKind::SafeRlhf
+        }
+        kind => kind,
+    }
+}
+
+/// The place of each score, from 1 on: the greatest is the first, equal ones share a place.
+pub fn ranks(scores: &[f32]) -> Vec<usize> {
+    scores.iter().map(|score| 1 + scores.iter().filter(|other| *other > score).count()).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn equal_scores_share_a_place() {
+        assert_eq!(ranks(&[0.5, 2.0, 0.5, -1.0]), [2, 1, 2, 4]);
+    }
 }

@@ -2,9 +2,9 @@
 
 use leptos::prelude::*;
 use paddock_engine::generate::FinishReason;
+use paddock_engine::score::ranks;
 
 use crate::protocol::{Candidate, Reading, Summary};
-use crate::scale::ranks;
 
 /// How an answer stands.
 #[derive(Debug, Clone, PartialEq)]

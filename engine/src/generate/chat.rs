@@ -13,7 +13,7 @@ use crate::weights::{Checkpoint, Source};
 use crate::{Error, ModelConfig, Result};
 
 /// Tokens of context when the caller names none: enough for a long conversation, and a cache that small devices hold.
-pub(crate) const DEFAULT_CONTEXT: usize = 4096;
+const DEFAULT_CONTEXT: usize = 4096;
 
 /// A model that answers, with its tokenizer and the conversation so far in its cache.
 pub struct Chat<B: Backend> {
@@ -58,13 +58,7 @@ impl<B: Backend> Chat<B> {
     /// # Errors
     /// When `context` is longer than the model's, or the device has no room for the cache.
     pub fn new(model: CausalLm<B>, tokenizer: Tokenizer, context: Option<usize>) -> Result<Self> {
-        let longest = model.config().max_position_embeddings;
-        let context = context.unwrap_or(longest.min(DEFAULT_CONTEXT));
-        if context == 0 || context > longest {
-            return Err(Error::Request(format!(
-                "a context of {context} tokens was asked for; this model was made for 1 to {longest}"
-            )));
-        }
+        let context = context_of(model.config(), context)?;
         let mut end_ids = model.config().eos_token_ids.clone();
         end_ids.extend(tokenizer.eos().filter(|id| !end_ids.contains(id)));
         let session = Session::new(model, context)?;
@@ -299,6 +293,18 @@ impl<B: Backend> Chat<B> {
         self.generation = Some(generation);
         Ok(shortened)
     }
+}
+
+/// Most tokens of a conversation: as many as `asked` for; by default the model's own, at most 4096.
+pub(crate) fn context_of(config: &ModelConfig, asked: Option<usize>) -> Result<usize> {
+    let longest = config.max_position_embeddings;
+    let context = asked.unwrap_or(longest.min(DEFAULT_CONTEXT));
+    if context == 0 || context > longest {
+        return Err(Error::Request(format!(
+            "a context of {context} tokens was asked for; this model was made for 1 to {longest}"
+        )));
+    }
+    Ok(context)
 }
 
 fn no_answer() -> Error {

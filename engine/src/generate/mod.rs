@@ -10,7 +10,7 @@ use serde::{Deserialize, Serialize};
 
 pub use candidates::CandidateStep;
 pub use chat::Chat;
-pub(crate) use chat::DEFAULT_CONTEXT;
+pub(crate) use chat::context_of;
 pub(crate) use session::PREFILL_ROWS;
 pub use session::Session;
 

@@ -14,7 +14,6 @@ mod progress;
 mod rank;
 mod reward_head;
 mod score;
-mod score_rows;
 mod scorer;
 mod sft;
 mod tokenize;

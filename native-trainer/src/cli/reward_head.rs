@@ -4,8 +4,9 @@ use std::path::PathBuf;
 
 use clap::Args;
 use paddock_engine::backend::Backend;
-use paddock_engine::config::TrunkReference;
-use paddock_engine::prompt::TemplateKind;
+use paddock_engine::config::{ScoreFamily, TrunkReference};
+use paddock_engine::prompt::{Template, TemplateKind};
+use paddock_engine::score::template_kind;
 use serde_json::json;
 
 use super::console;
@@ -76,10 +77,7 @@ impl RewardHeadCommand {
         let chat = self.model.load(backend).await?;
         let tokenizer = chat.tokenizer();
         // As those who score with the head will write conversations.
-        let template = chat.template(match self.template {
-            TemplateKind::Auto if tokenizer.chat_template().is_none() => TemplateKind::SafeRlhf,
-            kind => kind,
-        })?;
+        let template = Template::new(template_kind(self.template, ScoreFamily::SafeRlhf, tokenizer), tokenizer)?;
         let eos = match self.append_eos {
             true => tokenizer.eos().and_then(|id| tokenizer.token(id)).unwrap_or_default(),
             false => String::new(),

@@ -7,13 +7,12 @@ use std::path::{Path, PathBuf};
 use clap::Args;
 use paddock_engine::backend::Backend;
 use paddock_engine::prompt::{Message, Role, Template, TemplateKind};
-use paddock_engine::score::{Conversation, Scored, Scorer};
+use paddock_engine::score::{self, Conversation, Row, Scored, Scorer};
 use serde_json::{Map, Value, json};
 
 use super::console;
 use super::device::Device;
 use super::options::ModelOptions;
-use super::score_rows::Row;
 use super::scorer::{self, end_score, token_scores};
 use crate::{Error, Result};
 
@@ -247,10 +246,10 @@ impl<B: Backend> Run<'_, B> {
     }
 }
 
-/// The place of each by its first end score, 1 for the highest; equal scores share one.
+/// The place of each by its first end score.
 pub(super) fn ranks(scored: &[Scored]) -> Vec<usize> {
     let first = |scored: &Scored| scored.end_score().first().copied().unwrap_or(f32::NEG_INFINITY);
-    scored.iter().map(|one| 1 + scored.iter().filter(|other| first(other) > first(one)).count()).collect()
+    score::ranks(&scored.iter().map(first).collect::<Vec<_>>())
 }
 
 /// Scores for people.
@@ -272,12 +271,6 @@ pub(super) fn beginning(text: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn equal_scores_share_a_rank() {
-        let scored = |score: f32| Scored { ids: vec![1], scores: vec![0.0, score], score_dim: 1, answer_start: 0 };
-        assert_eq!(ranks(&[0.5, 2.0, 0.5, -1.0].map(scored)), [2, 1, 2, 4]);
-    }
 
     #[test]
     fn long_answers_are_cut_between_characters() {

@@ -1,15 +1,26 @@
-//! The lines that `paddock score --input` reads: what to score, in any of the usual spellings.
+//! What a line of JSON asks to have scored, in any of the usual spellings: for the command line and for the page.
 
-use paddock_engine::prompt::{Message, Role};
 use serde_json::Value;
+
+use crate::prompt::{Message, Role};
 
 /// What a line asks for.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) enum Row {
+pub enum Row {
     /// One answer to a conversation.
-    Answer { messages: Vec<Message>, answer: String },
+    Answer {
+        /// The conversation, the question last.
+        messages: Vec<Message>,
+        /// The answer.
+        answer: String,
+    },
     /// Several answers to one conversation.
-    Answers { messages: Vec<Message>, answers: Vec<String> },
+    Answers {
+        /// The conversation, the question last.
+        messages: Vec<Message>,
+        /// The answers; at least one.
+        answers: Vec<String>,
+    },
     /// A whole conversation as text.
     Text(String),
 }
@@ -17,6 +28,9 @@ pub(super) enum Row {
 impl Row {
     /// Reads `{"prompt", "response"}`, `{"prompt", "responses": […]}`, a row of PKU-SafeRLHF (`"prompt"`,
     /// `"response_0"`, `"response_1"`), `{"messages": […]}` that ends with the assistant's, or `{"text"}`.
+    ///
+    /// # Errors
+    /// What was expected and found, as a part of a sentence.
     pub fn parse(row: &Value) -> Result<Self, String> {
         let text = |name: &str| match row.get(name) {
             None => Ok(None),
