@@ -2,8 +2,11 @@
 //! measurements. As in a test, what goes wrong once the browser runs is a panic.
 
 use std::fs::File;
+use std::io::ErrorKind;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, TcpListener};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command};
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, Instant};
 use std::{fs, thread};
 
@@ -228,12 +231,34 @@ impl Drop for Browser {
     }
 }
 
-/// Starts chromedriver on a port that it chooses, and says which.
+/// A free port for chromedriver. Told to choose one itself, it takes what IPv6 has free and ends when IPv4 has it in
+/// use; so this one is free on both, and lies below those that systems hand out to connections.
+fn free_port() -> u16 {
+    const FIRST: u32 = 20_000;
+    const COUNT: u32 = 12_000;
+    // Processes begin at different places, and a process gives no port twice.
+    static NEXT: AtomicU32 = AtomicU32::new(0);
+    for _ in 0..COUNT {
+        let offset = std::process::id().wrapping_mul(101).wrapping_add(NEXT.fetch_add(1, Ordering::Relaxed));
+        let port = (FIRST + offset % COUNT) as u16;
+        let free = |address: IpAddr| match TcpListener::bind((address, port)) {
+            Ok(_) => true,
+            // Without IPv6 there is nothing in the way there.
+            Err(error) => address.is_ipv6() && error.kind() != ErrorKind::AddrInUse,
+        };
+        if free(Ipv4Addr::LOCALHOST.into()) && free(Ipv6Addr::LOCALHOST.into()) {
+            return port;
+        }
+    }
+    panic!("no port from {FIRST} on is free");
+}
+
+/// Starts chromedriver, and says on which port.
 fn start_driver(program: &Path, log: &Path) -> (Driver, u16) {
     let begin = Instant::now();
     let file = File::create(log).expect("a log");
     let driver = Command::new(program)
-        .arg("--port=0")
+        .arg(format!("--port={}", free_port()))
         .stdout(file.try_clone().expect("a log"))
         .stderr(file)
         .spawn()
