@@ -270,7 +270,7 @@ impl<S: Source> Reader<'_, S> {
 
 /// Puts the rows of whole interleaved heads into Hugging Face's order, where a head's first half of rows turns with its
 /// second half: row `j × head_dim / 2 + i` of a head lies at `2 × i + j`. Gives `wanted` of them.
-fn half_split(interleaved: &[u8], row_bytes: usize, head_dim: usize, wanted: Range<usize>) -> Vec<u8> {
+pub fn half_split(interleaved: &[u8], row_bytes: usize, head_dim: usize, wanted: Range<usize>) -> Vec<u8> {
     let half = head_dim / 2;
     let mut rows = Vec::with_capacity(wanted.len() * row_bytes);
     for row in wanted {

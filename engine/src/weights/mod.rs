@@ -15,7 +15,7 @@ mod quant;
 pub mod safetensors;
 mod source;
 
-pub use checkpoint::{Checkpoint, Format, TensorInfo};
+pub use checkpoint::{Checkpoint, Format, TensorInfo, half_split};
 pub use encoding::Encoding;
 pub use folder::Index;
 pub use quant::{dequantize, quantize};

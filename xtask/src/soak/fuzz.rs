@@ -6,11 +6,12 @@ use std::process::Command;
 use xtask::{Result, process, workspace};
 
 /// Every target, and the folder of its seeds.
-const TARGETS: [(&str, &str); 4] = [
+const TARGETS: [(&str, &str); 5] = [
     ("gguf", "tests/fuzz/seeds/gguf"),
     ("safetensors", "tests/fuzz/seeds/safetensors"),
     ("manifest", "tests/fuzz/seeds/manifest"),
     ("tokenizer_model", "tests/fixtures/sentencepiece"),
+    ("torch", "tests/fuzz/seeds/torch"),
 ];
 
 /// What cargo-fuzz passes to the compiler, without the sanitizers that stable Rust lacks.

@@ -1,0 +1,68 @@
+//! A model on disk in any format that Paddock reads.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::ops::Range;
+use std::path::Path;
+
+use paddock_engine::Result;
+use paddock_engine::weights::Source;
+
+use super::{FolderSource, TorchFolder};
+
+const TOKENIZER: &str = "tokenizer.model";
+
+/// The files of a model: a Hugging Face folder (safetensors or PyTorch files), Meta's folder, a web pack, or a GGUF file.
+#[derive(Debug)]
+pub enum ModelSource {
+    /// Files that the engine reads as they are.
+    Plain(FolderSource),
+    /// PyTorch files, seen as safetensors.
+    Torch(Box<TorchFolder<FolderSource>>),
+}
+
+impl ModelSource {
+    /// The model at `path`. Meta keeps one `tokenizer.model` for all sizes in the folder above.
+    ///
+    /// # Errors
+    /// When there is nothing at `path`, or PyTorch files there are damaged or hold anything but a model.
+    pub fn open(path: &Path) -> Result<Self> {
+        let plain = FolderSource::open(path)?;
+        if !pollster::block_on(TorchFolder::is_one(&plain))? {
+            return Ok(Self::Plain(plain));
+        }
+        let mut added = BTreeMap::new();
+        let own = plain.list().iter().any(|name| name == TOKENIZER || name == "tokenizer.json");
+        // Canonical, so that "." has a folder above it.
+        if !own
+            && let Some(shared) = path.canonicalize().ok().and_then(|path| Some(path.parent()?.join(TOKENIZER)))
+            && let Ok(bytes) = fs::read(shared)
+        {
+            added.insert(TOKENIZER.to_string(), bytes);
+        }
+        pollster::block_on(TorchFolder::open(plain, added)).map(|folder| Self::Torch(Box::new(folder)))
+    }
+}
+
+impl Source for ModelSource {
+    fn list(&self) -> Vec<String> {
+        match self {
+            Self::Plain(source) => source.list(),
+            Self::Torch(source) => source.list(),
+        }
+    }
+
+    async fn size(&self, file: &str) -> Result<Option<u64>> {
+        match self {
+            Self::Plain(source) => source.size(file).await,
+            Self::Torch(source) => source.size(file).await,
+        }
+    }
+
+    async fn read(&self, file: &str, range: Range<u64>) -> Result<Vec<u8>> {
+        match self {
+            Self::Plain(source) => source.read(file, range).await,
+            Self::Torch(source) => source.read(file, range).await,
+        }
+    }
+}

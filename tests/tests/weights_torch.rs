@@ -1,0 +1,150 @@
+//! PyTorch's files and Meta's folders: what PyTorch wrote is read bit for bit, and nothing else is read at all.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use paddock::weights::{ModelSource, TorchTensor, read_tensors};
+use paddock_engine::Result;
+use paddock_engine::backend::{Backend, Cpu, Segments};
+use paddock_engine::model::CausalLm;
+use paddock_engine::weights::{Checkpoint, MemorySource, Source, TensorInfo};
+use paddock_tests::{block_on, expected_tensor, fixture_folders, fixtures, folder_source, largest_difference};
+use safetensors::SafeTensors;
+use serde_json::Value;
+
+/// As in parity.rs.
+const LOGITS: f32 = 1e-3;
+
+fn open(path: &Path) -> Result<Checkpoint<ModelSource>> {
+    block_on(Checkpoint::open(ModelSource::open(path)?))
+}
+
+/// The fixtures that begin with `prefix`.
+fn folders(prefix: &str) -> Vec<PathBuf> {
+    let starts = |path: &PathBuf| path.file_name().is_some_and(|name| name.to_string_lossy().starts_with(prefix));
+    fixture_folders().into_iter().filter(starts).collect()
+}
+
+/// Every tensor of the model at `path`, as it is stored.
+fn tensors(path: &Path) -> BTreeMap<String, (String, Vec<u8>)> {
+    let mut checkpoint = open(path).unwrap_or_else(|error| panic!("{}: {error}", path.display()));
+    let infos: Vec<_> = checkpoint.tensors().cloned().collect();
+    let mut read = |info: &TensorInfo| {
+        block_on(checkpoint.read_rows(&info.name, 0..info.shape[0])).expect("the rows of an opened model")
+    };
+    infos
+        .iter()
+        .map(|info| (info.name.clone(), (format!("{:?} {:?}", info.shape, info.encoding), read(info))))
+        .collect()
+}
+
+#[test]
+fn meta_and_pytorch_folders_are_llama_mha_bit_for_bit() {
+    let expected = tensors(&fixtures().join("llama-mha"));
+    let found = [folders("meta-"), folders("pytorch-bin")].concat();
+    assert!(found.len() >= 4, "{found:?}");
+    for folder in found {
+        let tensors = tensors(&folder);
+        assert_eq!(tensors.len(), expected.len(), "{}", folder.display());
+        for (name, expected) in &expected {
+            assert!(tensors[name] == *expected, "{}: {name} differs", folder.display());
+        }
+    }
+}
+
+/// Rows, and bytes that begin and end anywhere, come out as those of the whole file.
+#[test]
+fn meta_tensors_are_read_at_any_place() {
+    for folder in folders("meta-") {
+        let source = ModelSource::open(&folder).expect("a model");
+        let size = block_on(source.size("model.safetensors")).unwrap().expect("weights");
+        let whole = block_on(source.read("model.safetensors", 0..size)).unwrap();
+        SafeTensors::deserialize(&whole).expect("what the safetensors library reads");
+        for start in (0..size).step_by(9973) {
+            let end = size.min(start + start % 3011);
+            let part = block_on(source.read("model.safetensors", start..end)).unwrap();
+            assert!(part == whole[start as usize..end as usize], "{}: {start}..{end}", folder.display());
+        }
+        assert!(block_on(source.read("model.safetensors", size..size + 1)).is_err());
+    }
+}
+
+/// The rotary permutation, by what it is for: PyTorch's logits of the same model in Hugging Face's layout.
+#[test]
+fn meta_models_give_the_reference_logits() {
+    let golden = fixtures().join("llama-mha");
+    let json: Value = serde_json::from_slice(&fs::read(golden.join("expected.json")).unwrap()).unwrap();
+    let ids: Vec<u32> = serde_json::from_value(json["cases"][0]["prompt_ids"].clone()).unwrap();
+    let expected = expected_tensor(&golden, "logits.0");
+    for folder in [folders("meta-"), folders("pytorch-bin")].concat() {
+        let mut checkpoint = open(&folder).unwrap();
+        let model = block_on(CausalLm::load(&Cpu::with_threads(2), &mut checkpoint, &mut |_| {})).unwrap();
+        let backend = model.backend();
+        let tokens = backend.tokens(&ids).unwrap();
+        let logits = model.forward(&tokens, &Segments::documents(&[ids.len()])).unwrap();
+        let logits = block_on(backend.read(&logits)).unwrap();
+        let difference = largest_difference(&logits, &expected);
+        assert!(difference <= LOGITS, "{}: logits differ by {difference}", folder.display());
+    }
+}
+
+fn read(source: &MemorySource, file: &str) -> Result<Vec<(TorchTensor, Vec<u8>)>> {
+    let tensors = block_on(read_tensors(source, file))?;
+    let bytes = |tensor: &TorchTensor| block_on(tensor.read(source, file, 0..tensor.rows()));
+    tensors.into_iter().map(|tensor| bytes(&tensor).map(|bytes| (tensor, bytes))).collect()
+}
+
+#[test]
+fn views_of_shared_storages_are_read_as_pytorch_reads_them() {
+    for folder in folders("pytorch-bin") {
+        let source = folder_source(&folder);
+        let bytes = &source.files["views.expected.safetensors"];
+        let expected = SafeTensors::deserialize(bytes).unwrap();
+        for file in ["views.pt", "views-legacy.pt"] {
+            let tensors = read(&source, file).unwrap();
+            assert_eq!(tensors.len(), expected.len(), "{file}");
+            for (tensor, bytes) in tensors {
+                let view = expected.tensor(&tensor.name).unwrap();
+                let shape: Vec<usize> = tensor.shape.iter().map(|size| *size as usize).collect();
+                assert_eq!(shape, view.shape(), "{file}: {}", tensor.name);
+                assert_eq!(tensor.dtype, format!("{:?}", view.dtype()), "{file}: {}", tensor.name);
+                assert!(bytes == view.data(), "{file}: {} differs", tensor.name);
+                for row in 0..tensor.rows() {
+                    let length = tensor.row_bytes() as usize;
+                    let one = block_on(tensor.read(&source, file, row..row + 1)).unwrap();
+                    assert!(one == bytes[row as usize * length..][..length], "{file}: row {row} of {}", tensor.name);
+                }
+            }
+        }
+    }
+}
+
+#[test]
+fn a_hostile_pickle_is_refused_by_name_and_nothing_runs() {
+    for folder in folders("pytorch-bin") {
+        let error = read(&folder_source(&folder), "hostile.pt").unwrap_err().to_string();
+        assert!(error.contains("hostile.pt") && error.contains("nothing was run"), "{error}");
+    }
+}
+
+#[test]
+fn every_truncation_and_many_damages_are_errors_or_other_numbers() {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("fixtures/pytorch-bin");
+    let source = folder_source(&folder);
+    for file in ["views.pt", "views-legacy.pt", "hostile.pt"] {
+        let whole = source.files[file].clone();
+        for length in 0..whole.len() {
+            let cut = MemorySource { files: BTreeMap::from([(file.to_string(), whole[..length].to_vec())]) };
+            assert!(read(&cut, file).is_err(), "{file} cut to {length} bytes");
+        }
+        for at in 0..whole.len() {
+            for value in [0, 0x7F, 0xFF, whole[at] ^ 1] {
+                let mut bytes = whole.clone();
+                bytes[at] = value;
+                let damaged = MemorySource { files: BTreeMap::from([(file.to_string(), bytes)]) };
+                let _ = read(&damaged, file);
+            }
+        }
+    }
+}
