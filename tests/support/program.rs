@@ -10,7 +10,10 @@ use xtask::workspace;
 /// The program, ready for arguments. It is built on first use.
 pub fn paddock() -> Command {
     static BUILT: OnceLock<std::path::PathBuf> = OnceLock::new();
-    Command::new(BUILT.get_or_init(|| workspace::paddock(false).expect("the paddock binary")))
+    let mut program = Command::new(BUILT.get_or_init(|| workspace::paddock(false).expect("the paddock binary")));
+    // Not the user's.
+    program.env("PADDOCK_CACHE", workspace::root().join(".paddock/test-cache"));
+    program
 }
 
 /// Runs the program and gives what it prints on standard output.

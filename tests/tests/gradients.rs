@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 
-use paddock::autograd::{Adjoint, Tape, Var};
+use paddock::autograd::{Adjoint, Tape, TapeOptions, Var};
 use paddock::train::named;
 use paddock_engine::backend::{Backend, Cpu, Segments};
 use paddock_engine::model::CausalLm;
@@ -45,7 +45,7 @@ impl Model {
     }
 
     fn load_fixture(name: &str, checkpointing: bool) -> Self {
-        let tape = Tape::new(Cpu::with_threads(2), checkpointing);
+        let tape = Tape::new(Cpu::with_threads(2), TapeOptions { checkpointing, ..TapeOptions::default() });
         let model = block_on(async {
             let mut checkpoint = Checkpoint::open(folder_source(&fixtures().join(name))).await.unwrap();
             CausalLm::load(&tape, &mut checkpoint, &mut |_| {}).await.unwrap()

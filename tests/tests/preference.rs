@@ -2,7 +2,7 @@
 
 use std::fs;
 
-use paddock::autograd::{Adjoint, Tape, Var};
+use paddock::autograd::{Adjoint, Tape, TapeOptions, Var};
 use paddock::loss::{cost_loss, reward_loss};
 use paddock::train::named;
 use paddock_engine::backend::{Backend, Cpu, Segments};
@@ -59,7 +59,7 @@ struct Model {
 
 impl Model {
     async fn load(name: &str) -> Self {
-        let tape = Tape::new(Cpu::with_threads(2), true);
+        let tape = Tape::new(Cpu::with_threads(2), TapeOptions { checkpointing: true, ..TapeOptions::default() });
         let mut checkpoint = Checkpoint::open(folder_source(&fixtures().join(name))).await.unwrap();
         let tokenizer = Tokenizer::from_files(&checkpoint.tokenizer_files().await.unwrap()).unwrap();
         let model = ScoreModel::load(&tape, &mut checkpoint, &mut |_| {}).await.unwrap();

@@ -6,13 +6,9 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::time::Duration;
 
-use paddock::data::{Encoder, read_records};
 use paddock::train::Metrics;
-use paddock_engine::prompt::{Template, TemplateKind};
-use paddock_engine::tokenizer::Tokenizer;
-use paddock_engine::weights::Checkpoint;
 use paddock_tests::program::{paddock, refuses, run};
-use paddock_tests::{block_on, fixtures, folder_source, skip};
+use paddock_tests::{fixtures, skip};
 use safetensors::SafeTensors;
 use serde::Deserialize;
 use tempfile::TempDir;
@@ -23,6 +19,8 @@ const LOSS_TOLERANCE: f64 = 1e-3;
 const NORM_TOLERANCE: f64 = 1e-2;
 /// Largest distance of a final weight from PyTorch's, relative to its length.
 const WEIGHT_TOLERANCE: f64 = 1e-3;
+/// Of losses between weights in bf16 and in f32.
+const BF16_TOLERANCE: f64 = 1e-2;
 /// Of losses between runs that differ in their micro-batches alone.
 const INVARIANCE_TOLERANCE: f64 = 1e-5;
 
@@ -31,14 +29,6 @@ struct Expected {
     loss: Vec<f64>,
     grad_norm: Vec<f64>,
     lr: Vec<f64>,
-    max_length: usize,
-    encoded: Vec<Encoded>,
-}
-
-#[derive(Deserialize)]
-struct Encoded {
-    input_ids: Vec<u32>,
-    labels: Vec<i64>,
 }
 
 fn fixture() -> PathBuf {
@@ -59,9 +49,14 @@ fn arguments(output: &Path) -> Vec<OsString> {
     arguments
 }
 
-/// The fixture's run, with further arguments.
+/// The fixture's run, with further arguments; `--dtype` takes the place of the run's own.
 fn sft(output: &Path, further: &[&str]) {
-    let arguments: Vec<OsString> = arguments(output).into_iter().chain(further.iter().map(OsString::from)).collect();
+    let mut arguments = arguments(output);
+    if further.contains(&"--dtype") {
+        let own = arguments.iter().position(|argument| argument == "--dtype").unwrap();
+        arguments.drain(own..own + 2);
+    }
+    arguments.extend(further.iter().map(OsString::from));
     run(&arguments.iter().map(|argument| argument as &dyn AsRef<OsStr>).collect::<Vec<_>>());
 }
 
@@ -83,26 +78,6 @@ fn distance(got: &[f32], expected: &[f32]) -> f64 {
     let length = |values: &mut dyn Iterator<Item = f32>| values.map(|v| f64::from(v).powi(2)).sum::<f64>().sqrt();
     assert_eq!(got.len(), expected.len());
     length(&mut got.iter().zip(expected).map(|(a, b)| a - b)) / length(&mut expected.iter().copied())
-}
-
-#[test]
-fn examples_are_encoded_as_alpaca_does() {
-    let expected = expected();
-    let tokenizer = block_on(async {
-        let mut checkpoint = Checkpoint::open(folder_source(&fixture())).await.unwrap();
-        Tokenizer::from_files(&checkpoint.tokenizer_files().await.unwrap()).unwrap()
-    });
-    let template = Template::new(TemplateKind::Auto, &tokenizer).unwrap();
-    let encoder = Encoder::new(&tokenizer, template, expected.max_length).unwrap();
-    let records = read_records(&fixture().join("data.json")).unwrap();
-    assert_eq!(records.len(), expected.encoded.len());
-    for (record, expected) in records.iter().zip(&expected.encoded) {
-        let example = encoder.encode(record).unwrap();
-        assert_eq!(example.ids, expected.input_ids);
-        let targets: Vec<usize> =
-            (1..expected.labels.len()).filter(|position| expected.labels[*position] >= 0).collect();
-        assert_eq!(example.targets, targets);
-    }
 }
 
 #[test]
@@ -270,6 +245,95 @@ fn missing_tokens_get_the_mean_of_the_other_rows() {
     assert_eq!(json("tokenizer_config.json")["pad_token"], "[PAD]");
     // The tuned model is one: nothing is missing any more.
     run(&[&"generate", &"--model", &output, &"--prompt", &"Hello", &"--max-tokens", &"2", &"--device", &"cpu"]);
+}
+
+/// Runs in bf16 follow the curve of f32, end in a bf16 model, and go on bit for bit.
+#[test]
+fn weights_in_bf16_learn_and_resume() {
+    let folder = TempDir::new().unwrap();
+    let exact = folder.path().join("f32");
+    sft(&exact, &[]);
+    for update in ["split-master", "stochastic-rounding"] {
+        let (whole, parted) = (folder.path().join(update), folder.path().join(format!("{update}-parted")));
+        let recipe = ["--dtype", "bf16", "--bf16-update", update, "--save-steps", "8", "--keep", "3"];
+        sft(&whole, &recipe);
+        for (step, (got, expected)) in losses(&whole).iter().zip(losses(&exact)).enumerate() {
+            // Weights of 8 bits move the logits in their third digit.
+            assert!((got / expected - 1.0).abs() < BF16_TOLERANCE, "{update}, step {step}: {got}, expected {expected}");
+        }
+        sft(&parted, &recipe);
+        fs::remove_dir_all(parted.join("checkpoint-20")).unwrap_or_default();
+        fs::remove_file(parted.join("model.safetensors")).unwrap();
+        sft(&parted, &[&recipe[..], &["--resume"]].concat());
+        let bytes = fs::read(whole.join("model.safetensors")).unwrap();
+        assert!(bytes == fs::read(parted.join("model.safetensors")).unwrap(), "{update}: the resumed weights differ");
+        let model = SafeTensors::deserialize(&bytes).unwrap();
+        assert!(model.iter().all(|(_, tensor)| tensor.dtype() == safetensors::Dtype::BF16));
+        let config: serde_json::Value = serde_json::from_slice(&fs::read(whole.join("config.json")).unwrap()).unwrap();
+        assert_eq!(config["dtype"], "bfloat16");
+        run(&[&"generate", &"--model", &whole, &"--prompt", &"Hello", &"--max-tokens", &"2", &"--device", &"cpu"]);
+    }
+}
+
+/// What a run of the program says on standard error.
+fn says(arguments: &[OsString], cache: &Path) -> String {
+    let output = paddock().args(arguments).env("PADDOCK_CACHE", cache).output().unwrap();
+    let stderr = String::from_utf8(output.stderr).unwrap();
+    assert!(output.status.success(), "{stderr}");
+    stderr
+}
+
+#[test]
+fn examples_are_encoded_once() {
+    let folder = TempDir::new().unwrap();
+    let cache = folder.path().join("cache");
+    let output = |name: &str| folder.path().join(name);
+    assert!(!says(&arguments(&output("first")), &cache).contains("cache"));
+    assert!(says(&arguments(&output("second")), &cache).contains("data.json: tokens from the cache"));
+    assert_eq!(losses(&output("first")), losses(&output("second")));
+    // Another length is another encoding.
+    let mut shorter = arguments(&output("third"));
+    let length = shorter.iter().position(|argument| argument == "256").unwrap();
+    shorter[length] = "100".into();
+    assert!(!says(&shorter, &cache).contains("cache"));
+    // A damaged file is made anew, and a place that cannot be written to costs a note.
+    let kept: Vec<PathBuf> = fs::read_dir(cache.join("tokens")).unwrap().map(|entry| entry.unwrap().path()).collect();
+    assert_eq!(kept.len(), 2);
+    for path in kept {
+        fs::write(path, b"damaged").unwrap();
+    }
+    assert!(!says(&arguments(&output("fourth")), &cache).contains("cache"));
+    assert!(says(&arguments(&output("fifth")), &cache).contains("tokens from the cache"));
+    let file = folder.path().join("file");
+    fs::write(&file, "").unwrap();
+    assert!(says(&arguments(&output("sixth")), &file).contains("not kept for the next run"));
+    assert_eq!(losses(&output("first")), losses(&output("sixth")));
+}
+
+/// Ctrl-C saves and stops, and the run goes on from there as if nothing had been.
+#[test]
+#[cfg(unix)]
+fn an_interrupted_run_is_saved_and_goes_on() {
+    let folder = TempDir::new().unwrap();
+    let (whole, parted) = (folder.path().join("whole"), folder.path().join("parted"));
+    sft(&whole, &[]);
+    let child = paddock().args(arguments(&parted)).stderr(Stdio::piped()).spawn().unwrap();
+    while !fs::read_to_string(parted.join("metrics.jsonl")).is_ok_and(|text| text.lines().count() >= 2) {
+        std::thread::sleep(Duration::from_millis(2));
+    }
+    let interrupted = Command::new("kill").args(["-INT", &child.id().to_string()]).status().unwrap();
+    assert!(interrupted.success());
+    let output = child.wait_with_output().unwrap();
+    let stderr = String::from_utf8(output.stderr).unwrap();
+    assert!(output.status.success(), "{stderr}");
+    assert!(stderr.contains("stopped after step") && stderr.contains("--resume"), "{stderr}");
+    assert!(!parted.join("model.safetensors").exists());
+    sft(&parted, &["--resume"]);
+    assert_eq!(losses(&whole), losses(&parted));
+    assert!(
+        fs::read(whole.join("model.safetensors")).unwrap() == fs::read(parted.join("model.safetensors")).unwrap(),
+        "the weights differ from those of a run that was not interrupted"
+    );
 }
 
 /// What transformers makes of a tuned model; `PADDOCK_PYTHON` names a Python that has it.

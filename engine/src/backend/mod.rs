@@ -112,15 +112,17 @@ impl Default for Sampling {
     }
 }
 
-/// One draw of uniform noise in (0, 1) for `token` at `position`: PCG's output hash (Jarzynski & Olano 2020,
-/// "Hash Functions for GPU Rendering"), chained over the three inputs. `shaders/shared/noise.wgsl` is its twin.
+/// PCG's output hash (Jarzynski & Olano 2020, "Hash Functions for GPU Rendering").
+pub fn pcg_hash(value: u32) -> u32 {
+    let state = value.wrapping_mul(747_796_405).wrapping_add(2_891_336_453);
+    let word = ((state >> ((state >> 28) + 4)) ^ state).wrapping_mul(277_803_737);
+    (word >> 22) ^ word
+}
+
+/// One draw of uniform noise in (0, 1) for `token` at `position`: [`pcg_hash`], chained over the three inputs.
+/// `shaders/shared/noise.wgsl` is its twin.
 pub fn sampling_noise(seed: u32, position: u32, token: u32) -> f32 {
-    fn pcg(value: u32) -> u32 {
-        let state = value.wrapping_mul(747_796_405).wrapping_add(2_891_336_453);
-        let word = ((state >> ((state >> 28) + 4)) ^ state).wrapping_mul(277_803_737);
-        (word >> 22) ^ word
-    }
-    let hash = pcg(token ^ pcg(position ^ pcg(seed)));
+    let hash = pcg_hash(token ^ pcg_hash(position ^ pcg_hash(seed)));
     // 23 bits, shifted by half a step: never 0 and never 1 in f32.
     ((hash >> 9) as f32 + 0.5) / 8_388_608.0
 }

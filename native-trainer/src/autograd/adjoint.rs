@@ -3,7 +3,7 @@
 use paddock_engine::Result;
 use paddock_engine::backend::{Backend, HeadLayout, Segments};
 
-use crate::optim::AdamWStep;
+use crate::optim::{AdamWStep, Precision};
 
 /// A backend with trainable parameters and the adjoint of every operation.
 ///
@@ -11,20 +11,24 @@ use crate::optim::AdamWStep;
 /// gradient of the operation's result. Gradients of activations are returned; gradients of parameters are added to what
 /// is there, so that micro-batches accumulate; `None` where a parameter is frozen.
 pub trait Adjoint: Backend {
-    /// A trainable matrix in f32, its gradient, or a moment of the optimiser.
+    /// A trainable matrix, its gradient, or a moment of the optimiser.
     type Param;
 
-    /// A matrix of zeros; `label` names it in errors.
-    fn param(&self, label: &str, shape: [usize; 2]) -> Result<Self::Param>;
+    /// A matrix of zeros; `label` names it in errors. Gradients and moments are f32.
+    fn param(&self, label: &str, shape: [usize; 2], precision: Precision) -> Result<Self::Param>;
 
     /// Rows and columns.
     fn param_shape(&self, param: &Self::Param) -> [usize; 2];
 
-    /// Puts `values` at the row-major places from `first` on.
+    /// Puts `values` at the row-major places from `first` on, rounded to nearest.
     fn write_param(&self, param: &mut Self::Param, first: usize, values: &[f32]) -> Result<()>;
 
-    /// The values, row by row.
+    /// The values that the model computes with, row by row.
     fn read_param(&self, param: &Self::Param) -> Result<Vec<f32>>;
+
+    /// The values that steps are added to, where they are not those of [`Adjoint::read_param`]: those of
+    /// [`Precision::Bf16Split`]. [`Adjoint::write_param`] restores both from them.
+    fn read_master(&self, param: &Self::Param) -> Result<Option<Vec<f32>>>;
 
     /// Sets every value to 0.
     fn clear_param(&self, param: &mut Self::Param) -> Result<()>;
@@ -135,6 +139,12 @@ pub trait Adjoint: Backend {
         grad: &Self::Tensor,
         weight_grad: Option<&mut Self::Param>,
     ) -> Result<Self::Tensor>;
+
+    /// `x` with `scale · delta` added to its columns from `first` on.
+    fn add_columns(&self, x: &Self::Tensor, delta: &Self::Tensor, first: usize, scale: f32) -> Result<Self::Tensor>;
+
+    /// Gradient of the `delta` of `count` columns of [`Adjoint::add_columns`]; `x`'s is `grad` itself.
+    fn add_columns_adjoint(&self, grad: &Self::Tensor, first: usize, count: usize, scale: f32) -> Result<Self::Tensor>;
 
     /// `a + b`, in the memory of `a` where that is possible.
     fn accumulate(&self, a: Self::Tensor, b: &Self::Tensor) -> Result<Self::Tensor> {

@@ -12,4 +12,4 @@ mod tape;
 
 pub use adjoint::Adjoint;
 pub use graph::Var;
-pub use tape::{Parameter, Tape, Weight};
+pub use tape::{Adapter, Parameter, Tape, TapeOptions, Weight};

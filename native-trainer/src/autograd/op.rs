@@ -53,6 +53,13 @@ pub(super) enum Op<B: Backend> {
         a: usize,
         b: usize,
     },
+    AddColumns {
+        x: usize,
+        delta: usize,
+        first: usize,
+        count: usize,
+        scale: f32,
+    },
     SelectRows {
         x: usize,
         count: usize,
@@ -79,6 +86,7 @@ impl<B: Adjoint> Op<B> {
             Self::Rope { qkv, .. } | Self::Attention { qkv, .. } => [Some(qkv), None],
             Self::SiluMul { gate_up } => [Some(gate_up), None],
             Self::Add { a, b } => [Some(a), Some(b)],
+            Self::AddColumns { x, delta, .. } => [Some(x), Some(delta)],
         };
         first.into_iter().chain(second)
     }
@@ -135,6 +143,9 @@ impl<B: Adjoint> Op<B> {
             Self::SiluMul { gate_up } => inner.silu_mul(&value(*gate_up)?)?,
             Self::Relu { x } => inner.relu(&value(*x)?)?,
             Self::Add { a, b } => inner.add(&value(*a)?, &value(*b)?)?,
+            Self::AddColumns { x, delta, first, scale, .. } => {
+                inner.add_columns(&value(*x)?, &value(*delta)?, *first, *scale)?
+            }
             Self::SelectRows { x, rows, .. } => inner.select_rows(&value(*x)?, rows)?,
             Self::TokenLogprobs { x, weight, targets } => {
                 inner.token_logprobs_param(&value(*x)?, param(weight)?, targets)?
@@ -194,6 +205,10 @@ impl<B: Adjoint> Op<B> {
             Self::Add { a, b } => {
                 give(*a, grad.clone())?;
                 give(*b, grad)
+            }
+            Self::AddColumns { x, delta, first, count, scale } => {
+                give(*delta, inner.add_columns_adjoint(&grad, *first, *count, *scale)?)?;
+                give(*x, grad)
             }
             Self::SelectRows { x, count, rows } => give(*x, inner.select_rows_adjoint(*count, rows, &grad)?),
             Self::TokenLogprobs { x, weight, targets } => {

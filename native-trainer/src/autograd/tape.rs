@@ -10,6 +10,7 @@ use paddock_engine::{Error, Result};
 use super::Adjoint;
 use super::graph::{Graph, Var};
 use super::op::Op;
+use crate::optim::Precision;
 
 /// Trains the models of the engine on the backend `B`: `Llama<Tape<B>>` is a `Llama<B>` whose weights have gradients.
 ///
@@ -23,10 +24,37 @@ struct Inner<B: Adjoint> {
     settings: RefCell<Settings>,
 }
 
+/// How a tape keeps weights and activations.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct TapeOptions {
+    /// Keep one tensor a block of the forward pass, and compute the others anew in the backward pass: far less memory
+    /// for a third more work.
+    pub checkpointing: bool,
+    /// How weights are held.
+    pub precision: Precision,
+    /// Weights that are loaded get no gradients; only adapters are trained.
+    pub frozen: bool,
+}
+
 #[derive(Clone, Copy)]
 struct Settings {
     recording: bool,
-    checkpointing: bool,
+    options: TapeOptions,
+}
+
+/// A low-rank addition to some outputs of a linear operation: `scale · b · a` on its weight (LoRA, arXiv 2106.09685).
+#[derive(Debug, Clone, PartialEq)]
+pub struct Adapter {
+    /// First output.
+    pub first: usize,
+    /// Number of outputs.
+    pub outputs: usize,
+    /// Rows of `a`, columns of `b`.
+    pub rank: usize,
+    /// Factor of the product.
+    pub scale: f32,
+    /// Names of `a` and `b`.
+    pub labels: [String; 2],
 }
 
 impl<B: Adjoint> Clone for Tape<B> {
@@ -49,6 +77,7 @@ pub struct Parameter<B: Adjoint> {
     pub grad: Option<B::Param>,
     parts: Vec<WeightPart>,
     cols: usize,
+    adapters: Vec<(Adapter, [Weight; 2])>,
 }
 
 /// All parameters of a tape.
@@ -75,14 +104,13 @@ fn foreign() -> Error {
 }
 
 impl<B: Adjoint> Tape<B> {
-    /// A tape that records on `backend`. With `checkpointing`, the forward pass keeps one tensor a block and the
-    /// backward pass computes the others anew: far less memory for a third more work.
-    pub fn new(backend: B, checkpointing: bool) -> Self {
+    /// A tape that records on `backend`.
+    pub fn new(backend: B, options: TapeOptions) -> Self {
         Self(Rc::new(Inner {
             backend,
             parameters: RefCell::new(Parameters(Vec::new())),
             graph: RefCell::default(),
-            settings: RefCell::new(Settings { recording: true, checkpointing }),
+            settings: RefCell::new(Settings { recording: true, options }),
         }))
     }
 
@@ -146,15 +174,43 @@ impl<B: Adjoint> Tape<B> {
                 mean.iter_mut().zip(row).for_each(|(mean, value)| *mean += f64::from(*value));
             }
             let mean: Vec<f32> = mean.iter().map(|sum| (sum / before.max(1) as f64) as f32).collect();
-            let mut grown = backend.param(label, [rows, cols])?;
+            let precision = self.0.settings.borrow().options.precision;
+            let mut grown = backend.param(label, [rows, cols], precision)?;
             backend.write_param(&mut grown, 0, &values)?;
             (before..rows).try_for_each(|row| backend.write_param(&mut grown, row * cols, &mean))?;
             parameter.value = grown;
             if parameter.grad.is_some() {
-                parameter.grad = Some(backend.param(label, [rows, cols])?);
+                parameter.grad = Some(backend.param(label, [rows, cols], Precision::F32)?);
             }
             Ok(())
         })
+    }
+
+    /// Lets `adapter` add to the products with parameter `index`, the parameter's number in [`Tape::visit`]. Its two
+    /// matrices of zeros become parameters after all others, `a` of `[rank, inputs]` before `b` of `[outputs, rank]`.
+    ///
+    /// # Errors
+    /// When there is no such parameter, or no room.
+    pub fn adapt(&self, index: usize, adapter: Adapter) -> crate::Result<()> {
+        let adapted = Weight(index);
+        let cols = self.with(&adapted, |parameter| parameter.cols)?;
+        let [a, b] = &adapter.labels;
+        let a = self.new_parameter(a, [adapter.rank, cols], Precision::F32, true)?;
+        let b = self.new_parameter(b, [adapter.outputs, adapter.rank], Precision::F32, true)?;
+        Ok(self.with(&adapted, |parameter| parameter.adapters.push((adapter, [a, b])))?)
+    }
+
+    fn new_parameter(&self, label: &str, shape: [usize; 2], precision: Precision, trained: bool) -> Result<Weight> {
+        let value = self.inner().param(label, shape, precision)?;
+        let grad = trained.then(|| self.inner().param(label, shape, Precision::F32)).transpose()?;
+        let (parts, adapters) = (Vec::new(), Vec::new());
+        let parameters = &mut self.0.parameters.borrow_mut().0;
+        parameters.push(Parameter { label: label.to_string(), value, grad, parts, cols: shape[1], adapters });
+        Ok(Weight(parameters.len() - 1))
+    }
+
+    fn with<R>(&self, weight: &Weight, action: impl FnOnce(&mut Parameter<B>) -> R) -> Result<R> {
+        self.0.parameters.borrow_mut().0.get_mut(weight.0).map(action).ok_or_else(foreign)
     }
 
     /// Freezes every parameter that `trained` does not choose by its label, which costs no gradient from here on.
@@ -168,7 +224,7 @@ impl<B: Adjoint> Tape<B> {
                 (true, true) => {}
                 (true, false) => {
                     let shape = self.inner().param_shape(&parameter.value);
-                    parameter.grad = Some(self.inner().param(&parameter.label, shape)?);
+                    parameter.grad = Some(self.inner().param(&parameter.label, shape, Precision::F32)?);
                 }
             }
             Ok(())
@@ -219,12 +275,10 @@ impl<B: Adjoint> Backend for Tape<B> {
 
     fn create_weight(&self, label: &str, cols: usize, parts: &[WeightPart]) -> Result<Weight> {
         let shape = [parts.iter().map(|part| part.rows).sum(), cols];
-        let value = self.inner().param(label, shape)?;
-        let grad = Some(self.inner().param(label, shape)?);
-        let parameter = Parameter { label: label.to_string(), value, grad, parts: parts.to_vec(), cols };
-        let parameters = &mut self.0.parameters.borrow_mut().0;
-        parameters.push(parameter);
-        Ok(Weight(parameters.len() - 1))
+        let options = self.0.settings.borrow().options;
+        let weight = self.new_parameter(label, shape, options.precision, !options.frozen)?;
+        self.with(&weight, |parameter| parameter.parts = parts.to_vec())?;
+        Ok(weight)
     }
 
     fn write_rows(&self, weight: &mut Weight, first_row: usize, bytes: &[u8]) -> Result<()> {
@@ -271,7 +325,7 @@ impl<B: Adjoint> Backend for Tape<B> {
     fn enter_block(&self, index: usize) -> Result<()> {
         let settings = *self.0.settings.borrow();
         if settings.recording {
-            self.0.graph.borrow_mut().mark(settings.checkpointing);
+            self.0.graph.borrow_mut().mark(settings.options.checkpointing);
         }
         self.inner().enter_block(index)
     }
@@ -289,7 +343,14 @@ impl<B: Adjoint> Backend for Tape<B> {
     }
 
     fn linear(&self, x: &Var<B>, weight: &Weight, bias: Option<&Weight>) -> Result<Var<B>> {
-        self.record([x], |[x]| Op::Linear { x, weight: *weight, bias: bias.copied() })
+        let mut out = self.record([x], |[x]| Op::Linear { x, weight: *weight, bias: bias.copied() })?;
+        let adapters = self.0.parameters.borrow().0.get(weight.0).map(|parameter| parameter.adapters.clone());
+        for (Adapter { first, outputs, scale, .. }, [a, b]) in adapters.unwrap_or_default() {
+            let delta = self.linear(&self.linear(x, &a, None)?, &b, None)?;
+            out =
+                self.record([&out, &delta], |[x, delta]| Op::AddColumns { x, delta, first, count: outputs, scale })?;
+        }
+        Ok(out)
     }
 
     fn rope(&self, qkv: &Var<B>, heads: HeadLayout, segments: &Segments, frequencies: &Var<B>) -> Result<Var<B>> {

@@ -3,11 +3,11 @@
 use std::path::PathBuf;
 
 use clap::Args;
-use paddock_engine::ModelConfig;
 use paddock_engine::weights::Checkpoint;
 
 use super::console::{self, bytes};
-use crate::train::memory::{MemoryEstimate, advice};
+use super::weight_options::WeightOptions;
+use crate::train::memory::{MemoryEstimate, Recipe, advice};
 use crate::weights::FolderSource;
 use crate::{Error, Result};
 
@@ -23,6 +23,8 @@ pub(super) struct Memory {
     /// Keep one tensor a block in memory and compute the others anew
     #[arg(long)]
     gradient_checkpointing: bool,
+    #[command(flatten)]
+    weights: WeightOptions,
     /// Memory that there is, as 80GB or 24GiB
     #[arg(long, value_name = "SIZE", value_parser = size)]
     device_memory: Option<u64>,
@@ -32,9 +34,15 @@ impl Memory {
     pub fn run(&self) -> Result<()> {
         let checkpoint = pollster::block_on(Checkpoint::open(FolderSource::open(&self.model)?))?;
         let config = checkpoint.config();
-        console::note(table(config, self.micro_batch_tokens, self.gradient_checkpointing));
+        let recipe = Recipe {
+            micro_batch_tokens: self.micro_batch_tokens,
+            gradient_checkpointing: self.gradient_checkpointing,
+            precision: self.weights.precision(),
+            lora: self.weights.lora(),
+        };
+        console::note(table(&MemoryEstimate::new(config, &recipe)?));
         let Some(available) = self.device_memory else { return Ok(()) };
-        match advice(config, self.micro_batch_tokens, self.gradient_checkpointing, available) {
+        match advice(config, &recipe, available)? {
             None => {
                 console::note(format_args!("it fits in {}", bytes(available)));
                 Ok(())
@@ -45,8 +53,7 @@ impl Memory {
 }
 
 /// The estimate, a part a line.
-fn table(config: &ModelConfig, tokens: usize, checkpointing: bool) -> String {
-    let estimate = MemoryEstimate::new(config, tokens, checkpointing);
+fn table(estimate: &MemoryEstimate) -> String {
     let mut lines: Vec<String> =
         estimate.parts().iter().map(|(part, size)| format!("{part:<12} {:>12}", bytes(*size))).collect();
     lines.push(format!("{:<12} {:>12}", "total", bytes(estimate.total())));

@@ -7,6 +7,7 @@ mod generate;
 mod inspect;
 mod interrupt;
 mod memory;
+mod merge;
 mod options;
 mod pack;
 mod plan;
@@ -17,6 +18,7 @@ mod score;
 mod scorer;
 mod sft;
 mod tokenize;
+mod weight_options;
 
 use std::io::ErrorKind;
 use std::process::ExitCode;
@@ -45,6 +47,7 @@ enum Command {
     Tokenize(tokenize::Tokenize),
     Sft(Box<sft::Sft>),
     Memory(memory::Memory),
+    Merge(merge::Merge),
 }
 
 /// Runs the command line of this process. An error is one sentence on stderr and exit code 1; 2 is wrong usage.
@@ -72,6 +75,7 @@ fn run(command: Command) -> Result<()> {
         Command::Tokenize(tokenize) => tokenize.run(),
         Command::Sft(sft) => sft.run(),
         Command::Memory(memory) => memory.run(),
+        Command::Merge(merge) => merge.run(),
     }
 }
 

@@ -1,8 +1,6 @@
 //! `paddock sft`: supervised fine-tuning by Alpaca's recipe.
 
-use std::io::{self, IsTerminal, Write};
 use std::path::PathBuf;
-use std::time::Instant;
 
 use clap::{Args, ValueEnum};
 use paddock_engine::backend::Cpu;
@@ -11,13 +9,14 @@ use paddock_engine::prompt::TemplateKind;
 
 use super::console::{self, grouped};
 use super::interrupt::Interrupt;
-use super::progress::ProgressLine;
+use super::progress::{ProgressLine, Steps};
+use super::weight_options::WeightOptions;
 use crate::sft::{self, Observer, Outcome, Settings};
 use crate::train::{LossNormalization, Metrics, Schedule};
 use crate::{Error, Result};
 
 /// The flags that a file of settings takes the place of.
-const SETTINGS: [&str; 23] = [
+const SETTINGS: [&str; 28] = [
     "model",
     "data",
     "output",
@@ -41,6 +40,11 @@ const SETTINGS: [&str; 23] = [
     "keep",
     "eval_data",
     "eval_steps",
+    WeightOptions::NAMES[0],
+    WeightOptions::NAMES[1],
+    WeightOptions::NAMES[2],
+    WeightOptions::NAMES[3],
+    WeightOptions::NAMES[4],
 ];
 
 /// Fine-tune a model on examples; the defaults are Stanford Alpaca's
@@ -100,9 +104,8 @@ pub(super) struct Sft {
     /// Take the examples in the file's order
     #[arg(long)]
     no_shuffle: bool,
-    /// Number format of weights and gradients
-    #[arg(long, value_enum, default_value = "f32", value_name = "NAME")]
-    dtype: Dtype,
+    #[command(flatten)]
+    weights: WeightOptions,
     /// Add the special tokens that the tokenizer does not name (pad, eos, bos, unk), as Alpaca does; their rows are the
     /// mean of the others
     #[arg(long)]
@@ -140,11 +143,6 @@ enum Normalization {
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
-enum Dtype {
-    F32,
-}
-
-#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 enum DeviceChoice {
     Auto,
     Cpu,
@@ -152,7 +150,7 @@ enum DeviceChoice {
 
 impl Sft {
     pub fn run(&self) -> Result<()> {
-        let (DeviceChoice::Auto | DeviceChoice::Cpu, Dtype::F32) = (self.device, self.dtype);
+        let (DeviceChoice::Auto | DeviceChoice::Cpu) = self.device;
         let cpu = self.threads.map_or_else(Cpu::new, |threads| Cpu::with_threads(threads.into()));
         rayon::ThreadPoolBuilder::new()
             .num_threads(self.threads.map_or(0, usize::from))
@@ -163,9 +161,12 @@ impl Sft {
         let mut bar = Bar::new(interrupt);
         let settings = self.config.as_deref().map_or_else(|| Ok(self.settings()), Settings::read)?;
         let outcome = pollster::block_on(sft::run(cpu, &settings, self.resume, &mut bar))?;
-        bar.clear();
+        drop(bar);
         let output = settings.output.display();
         match outcome {
+            Outcome::Finished if settings.lora.is_some() => {
+                console::note(format_args!("{output}: the adapter; paddock merge adds it to the model"));
+            }
             Outcome::Finished => console::note(format_args!("{output}: the tuned model")),
             Outcome::Stopped(step) => {
                 console::note(format_args!("stopped after step {step}; go on with --resume"));
@@ -197,6 +198,9 @@ impl Sft {
             seed: self.seed,
             shuffle: !self.no_shuffle,
             add_missing_tokens: self.add_missing_tokens,
+            dtype: self.weights.dtype(),
+            bf16_update: self.weights.bf16_update(),
+            lora: self.weights.lora(),
             gradient_checkpointing: self.gradient_checkpointing,
             save_steps: self.save_steps,
             keep: self.keep,
@@ -206,23 +210,16 @@ impl Sft {
     }
 }
 
-/// The run on one line of stderr; only on a terminal.
+/// The run on one line of stderr.
 struct Bar {
     interrupt: Interrupt,
     loading: Option<ProgressLine>,
-    shown: bool,
-    first: Option<(Instant, u64)>,
+    steps: Option<Steps>,
 }
 
 impl Bar {
     fn new(interrupt: Interrupt) -> Self {
-        Self { interrupt, loading: Some(ProgressLine::new("loading")), shown: io::stderr().is_terminal(), first: None }
-    }
-
-    fn clear(&self) {
-        if self.shown {
-            let _ = write!(io::stderr(), "\r\x1b[K");
-        }
+        Self { interrupt, loading: Some(ProgressLine::new("loading")), steps: None }
     }
 }
 
@@ -234,44 +231,21 @@ impl Observer for Bar {
     }
 
     fn note(&mut self, text: &str) {
-        self.clear();
-        console::note(text);
+        match &self.steps {
+            Some(steps) => steps.above(|| console::note(text)),
+            None => console::note(text),
+        }
     }
 
     fn step(&mut self, metrics: &Metrics, total: u64) {
         self.loading = None;
-        if !self.shown {
-            return;
-        }
-        // From the second step on: the first also warms caches up.
-        let (since, first) = *self.first.get_or_insert_with(|| (Instant::now(), metrics.step));
-        let done = metrics.step - first;
-        let left = (total - metrics.step) as f64 * since.elapsed().as_secs_f64() / done.max(1) as f64;
-        let left = if done == 0 { String::new() } else { format!(", {} left", duration(left)) };
-        const WIDTH: u64 = 24;
-        let filled = (WIDTH * metrics.step / total.max(1)) as usize;
-        let bar = format!("{}{}", "━".repeat(filled), "─".repeat(WIDTH as usize - filled));
-        let _ = write!(
-            io::stderr(),
-            "\r\x1b[K{bar} step {} of {total}, loss {:.4}, {} tokens/s{left}",
-            metrics.step,
-            metrics.loss.unwrap_or_default(),
-            grouped(metrics.tokens_per_s.unwrap_or_default() as u64),
-        );
+        let rate = grouped(metrics.tokens_per_s.unwrap_or_default() as u64);
+        let message = format!("loss {:.4}, {rate} tokens/s", metrics.loss.unwrap_or_default());
+        self.steps.get_or_insert_with(Steps::new).update(metrics.step, total, message);
     }
 
     fn stop(&self) -> bool {
         self.interrupt.requested()
-    }
-}
-
-/// Seconds for people.
-fn duration(seconds: f64) -> String {
-    let seconds = seconds as u64;
-    match seconds {
-        0..60 => format!("{seconds} s"),
-        60..3600 => format!("{} min", seconds / 60),
-        _ => format!("{} h {} min", seconds / 3600, seconds / 60 % 60),
     }
 }
 
@@ -282,16 +256,4 @@ fn at_least_one(text: &str) -> Result<usize, String> {
 fn not_negative(text: &str) -> Result<f64, String> {
     let value = text.parse().ok().filter(|value: &f64| value.is_finite() && *value >= 0.0);
     value.ok_or_else(|| "expected a number of at least 0".to_string())
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn times_read_well() {
-        assert_eq!(duration(59.9), "59 s");
-        assert_eq!(duration(61.0), "1 min");
-        assert_eq!(duration(7260.0), "2 h 1 min");
-    }
 }

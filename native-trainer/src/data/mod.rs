@@ -1,11 +1,13 @@
 //! Training data: files of records, records as token ids, examples as ragged batches.
 
+mod cache;
 mod encode;
 mod micro_batch;
 mod order;
 mod records;
 mod special_tokens;
 
+pub use cache::TokenCache;
 pub use encode::{Encoder, Example};
 pub use micro_batch::{MicroBatch, micro_batches};
 pub use order::Order;

@@ -32,6 +32,7 @@ impl AdamW {
             decay: (1.0 - learning_rate * f64::from(self.weight_decay)) as f32,
             step_size: (learning_rate / correction(self.beta1)) as f32,
             root_correction: correction(self.beta2).sqrt() as f32,
+            noise: 0,
         }
     }
 }
@@ -46,6 +47,8 @@ pub struct AdamWStep {
     decay: f32,
     step_size: f32,
     root_correction: f32,
+    /// Seed of the rounding of bf16 weights: the step's and the parameter's own.
+    pub noise: u32,
 }
 
 impl AdamWStep {

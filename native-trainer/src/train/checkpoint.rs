@@ -1,18 +1,18 @@
 //! Checkpoints of a run: a model's folder with the state of its training beside it.
 
 use std::fs::{self, File};
-use std::io::{BufWriter, Read, Write};
+use std::io::{BufWriter, Write};
 use std::path::{Path, PathBuf};
 
 use paddock_engine::weights::safetensors::read_header;
 use paddock_engine::weights::{Encoding, Source, dequantize};
 use serde::{Deserialize, Serialize};
-use sha2::{Digest, Sha256};
 
+use super::lora::read_adapters;
 use super::{Named, Trainer, named};
 use crate::autograd::Adjoint;
 use crate::weights::{
-    AtomicFile, AtomicFolder, Description, Entry, FolderSource, WEIGHTS, write_safetensors, write_weights,
+    AtomicFolder, Description, Dtype, Entry, FolderSource, file_sha256, write_file, write_safetensors, write_weights,
 };
 use crate::{Error, Result};
 
@@ -24,6 +24,8 @@ const STATE: &str = "trainer_state.json";
 const HASHES: &str = "hashes.json";
 /// Suffixes of a parameter's moments, as PyTorch calls them.
 const MOMENTS: [&str; 2] = ["exp_avg", "exp_avg_sq"];
+/// Suffix of the f32 values of a parameter that the model holds in bf16.
+const MASTER: &str = "master";
 
 /// Where a run was when it was saved. The order of the data and the learning rate follow from it and the settings.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -48,13 +50,10 @@ pub fn save<B: Adjoint>(
 ) -> Result<()> {
     let folder = AtomicFolder::create(&output.join(format!("checkpoint-{}", state.step)))?;
     let path = folder.path();
-    with_file(&path.join(WEIGHTS), |file| write_model(file, trainer))?;
+    save_model(path, trainer, description)?;
     with_file(&path.join(OPTIMIZER), |file| write_moments(file, trainer))?;
-    for (name, contents) in description.files() {
-        write(&path.join(name), &contents)?;
-    }
-    write(&path.join(STATE), &json(&state)?)?;
-    write(&path.join(HASHES), &json(&hashes(path)?)?)?;
+    write_file(&path.join(STATE), &json(&state)?)?;
+    write_file(&path.join(HASHES), &json(&hashes(path)?)?)?;
     folder.commit()?;
     let checkpoints = list(output)?;
     for (_, old) in checkpoints.iter().rev().skip(keep.max(1)) {
@@ -63,20 +62,26 @@ pub fn save<B: Adjoint>(
     Ok(())
 }
 
-/// Writes the finished model into `output` itself.
+/// Writes the model, or the adapters that were trained on it, into `folder`.
 ///
 /// # Errors
 /// When the disk refuses.
-pub fn save_model<B: Adjoint>(output: &Path, trainer: &Trainer<B>, description: &Description) -> Result<()> {
-    let mut file = AtomicFile::create(&output.join(WEIGHTS))?;
-    write_model(&mut file, trainer)?;
-    file.commit()?;
-    for (name, contents) in description.files() {
-        let mut file = AtomicFile::create(&output.join(name))?;
-        file.write_all(contents.as_bytes())?;
-        file.commit()?;
+pub fn save_model<B: Adjoint>(folder: &Path, trainer: &Trainer<B>, description: &Description) -> Result<()> {
+    if let Some(lora) = trainer.lora() {
+        lora.write(trainer.tape(), description.source(), folder)?;
+        return description.write_tokenizer(folder);
     }
-    Ok(())
+    let named = named(trainer.config().params(), trainer.tape())?;
+    let params: Vec<_> = named.iter().map(|named| named.param.clone()).collect();
+    let mut held: Option<(usize, Vec<f32>)> = None;
+    write_weights(folder, &params, description.dtype(), |index| {
+        let named: &Named = &named[index];
+        if held.as_ref().is_none_or(|(parameter, _)| *parameter != named.parameter) {
+            held = Some((named.parameter, read(trainer, named.parameter)?));
+        }
+        Ok(held.as_ref().map(|(_, values)| named.values(values).to_vec()).unwrap_or_default())
+    })?;
+    description.write(folder)
 }
 
 /// The newest checkpoint in `output` whose files are all there and undamaged, with its state.
@@ -92,43 +97,41 @@ pub fn latest(output: &Path) -> Result<Option<(PathBuf, State)>> {
     Ok(None)
 }
 
-/// Reads the optimiser's moments of the checkpoint at `path`.
+/// Puts the optimiser's state of the checkpoint at `path` in the place of the trainer's, and the adapters', which a
+/// checkpoint holds instead of a model.
 ///
 /// # Errors
-/// When a moment is missing or has another size.
-pub async fn load_moments<B: Adjoint>(path: &Path, trainer: &mut Trainer<B>) -> Result<()> {
+/// When a tensor is missing or has another size.
+pub async fn load_state<B: Adjoint>(path: &Path, trainer: &mut Trainer<B>) -> Result<()> {
+    if trainer.lora().is_some() {
+        read_adapters(trainer.tape(), path).await?;
+    }
     let source = FolderSource::open(path)?;
     let entries = read_header(&source, OPTIMIZER).await?;
-    let labels = labels(trainer)?;
     let backend = trainer.tape().inner().clone();
-    for (label, moments) in labels.iter().zip(trainer.optimizer().moments()) {
-        let Some(moments) = moments else { continue };
-        for (suffix, moment) in MOMENTS.iter().zip(moments) {
+    let tape = trainer.tape().clone();
+    let moments = trainer.optimizer().moments();
+    tape.visit(|index, parameter| {
+        let label = parameter.label.clone();
+        let restore = |suffix: &str, place: &mut B::Param| -> Result<()> {
             let name = format!("{label}.{suffix}");
-            let [rows, cols] = backend.param_shape(moment);
+            let [rows, cols] = backend.param_shape(place);
             let entry = entries.iter().find(|entry| entry.name == name && entry.bytes == (4 * rows * cols) as u64);
             let entry = entry.ok_or_else(|| {
                 Error::Request(format!("{}: {name} is not of this model; resume another run", path.display()))
             })?;
-            let bytes = source.read(OPTIMIZER, entry.offset..entry.offset + entry.bytes).await?;
+            let bytes = pollster::block_on(source.read(OPTIMIZER, entry.offset..entry.offset + entry.bytes))?;
             let mut values = vec![0.0; rows * cols];
             dequantize(Encoding::F32, &bytes, &mut values)?;
-            backend.write_param(moment, 0, &values)?;
+            Ok(backend.write_param(place, 0, &values)?)
+        };
+        let Some(Some([first, second])) = moments.get_mut(index) else { return Ok(()) };
+        restore(MOMENTS[0], first)?;
+        restore(MOMENTS[1], second)?;
+        if backend.read_master(&parameter.value)?.is_some() {
+            restore(MASTER, &mut parameter.value)?;
         }
-    }
-    Ok(())
-}
-
-fn write_model<B: Adjoint>(file: &mut impl Write, trainer: &Trainer<B>) -> Result<()> {
-    let named = named(trainer.config().params(), trainer.tape())?;
-    let params: Vec<_> = named.iter().map(|named| named.param.clone()).collect();
-    let mut held: Option<(usize, Vec<f32>)> = None;
-    write_weights(file, &params, |index| {
-        let named: &Named = &named[index];
-        if held.as_ref().is_none_or(|(parameter, _)| *parameter != named.parameter) {
-            held = Some((named.parameter, read(trainer, named.parameter)?));
-        }
-        Ok(held.as_ref().map(|(_, values)| named.values(values).to_vec()).unwrap_or_default())
+        Ok(())
     })
 }
 
@@ -143,27 +146,41 @@ fn read<B: Adjoint>(trainer: &Trainer<B>, wanted: usize) -> Result<Vec<f32>> {
     Ok(values)
 }
 
-fn labels<B: Adjoint>(trainer: &Trainer<B>) -> Result<Vec<String>> {
-    let mut labels = Vec::new();
-    trainer.tape().visit(|_, parameter| {
-        labels.push(parameter.label.clone());
+fn write_moments<B: Adjoint>(file: &mut impl Write, trainer: &mut Trainer<B>) -> Result<()> {
+    let tape = trainer.tape().clone();
+    let backend = tape.inner();
+    let moments = trainer.optimizer().moments();
+    let mut entries = Vec::new();
+    // What is to be written, one after the other: parameter, and which of its moments; `None` is its master.
+    let mut places = Vec::new();
+    tape.visit(|index, parameter| {
+        let Some(Some(pair)) = moments.get(index) else { return Ok(()) };
+        let mut push = |suffix: &str, moment| {
+            let shape = backend.param_shape(&parameter.value).to_vec();
+            entries.push(Entry { name: format!("{}.{suffix}", parameter.label), shape, dtype: Dtype::F32 });
+            places.push((index, moment));
+        };
+        (0..pair.len()).for_each(|moment| push(MOMENTS[moment], Some(moment)));
+        if backend.read_master(&parameter.value)?.is_some() {
+            push(MASTER, None);
+        }
         Ok(())
     })?;
-    Ok(labels)
-}
-
-fn write_moments<B: Adjoint>(file: &mut impl Write, trainer: &mut Trainer<B>) -> Result<()> {
-    let labels = labels(trainer)?;
-    let backend = trainer.tape().inner().clone();
-    let mut entries = Vec::new();
-    let mut moments = Vec::new();
-    for (label, pair) in labels.iter().zip(trainer.optimizer().moments()) {
-        for (suffix, moment) in MOMENTS.iter().zip(pair.iter().flatten()) {
-            entries.push(Entry { name: format!("{label}.{suffix}"), shape: backend.param_shape(moment).to_vec() });
-            moments.push(moment);
+    write_safetensors(file, &entries, |entry| {
+        let (wanted, moment) = places[entry];
+        let mut values = Vec::new();
+        if let (Some(moment), Some(pair)) = (moment, &moments[wanted]) {
+            values = backend.read_param(&pair[moment])?;
+        } else {
+            tape.visit(|index, parameter| {
+                if index == wanted {
+                    values = backend.read_master(&parameter.value)?.unwrap_or_default();
+                }
+                Ok(())
+            })?;
         }
-    }
-    write_safetensors(file, &entries, |index| Ok(backend.read_param(moments[index])?))
+        Ok(values)
+    })
 }
 
 /// Checkpoints in `output` by their step, oldest first.
@@ -204,20 +221,7 @@ fn hashes(path: &Path) -> Result<Vec<(String, String)>> {
         }
     }
     names.sort();
-    names.into_iter().map(|name| digest(&path.join(&name)).map(|digest| (name, digest))).collect()
-}
-
-fn digest(path: &Path) -> Result<String> {
-    let mut file = File::open(path).map_err(Error::path("read", path))?;
-    let mut hasher = Sha256::new();
-    let mut chunk = vec![0; 1 << 20];
-    loop {
-        match file.read(&mut chunk).map_err(Error::path("read", path))? {
-            0 => break,
-            len => hasher.update(&chunk[..len]),
-        }
-    }
-    Ok(hasher.finalize().iter().map(|byte| format!("{byte:02x}")).collect())
+    names.into_iter().map(|name| file_sha256(&path.join(&name)).map(|digest| (name, digest))).collect()
 }
 
 fn json(value: &impl Serialize) -> Result<String> {
@@ -228,8 +232,4 @@ fn with_file(path: &Path, action: impl FnOnce(&mut BufWriter<File>) -> Result<()
     let mut file = BufWriter::new(File::create(path).map_err(Error::path("create", path))?);
     action(&mut file)?;
     file.flush().map_err(Error::path("write", path))
-}
-
-fn write(path: &Path, contents: &str) -> Result<()> {
-    fs::write(path, contents).map_err(Error::path("write", path))
 }

@@ -3,10 +3,27 @@
 use paddock_engine::ModelConfig;
 use paddock_engine::config::Architecture;
 
+use super::lora::Lora;
+use crate::Result;
+use crate::optim::Precision;
+
 /// Bytes of an f32.
 const F32: u64 = 4;
 /// Bytes of logits and of their gradients that exist at a time; see `autograd/cpu/token_logprobs.rs`.
 const LOGITS: u64 = 2 * (32 << 20);
+
+/// What of a run's settings its memory depends on.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Recipe {
+    /// Most tokens that go through the model together.
+    pub micro_batch_tokens: usize,
+    /// Whether one tensor a block is kept and the others are computed anew.
+    pub gradient_checkpointing: bool,
+    /// How weights are held.
+    pub precision: Precision,
+    /// Adapters, if they are trained instead of the model.
+    pub lora: Option<Lora>,
+}
 
 /// Bytes by what they are for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -24,11 +41,25 @@ pub struct MemoryEstimate {
 }
 
 impl MemoryEstimate {
-    /// For training all of a model in f32 with micro-batches of at most `tokens` tokens.
-    pub fn new(config: &ModelConfig, tokens: usize, checkpointing: bool) -> Self {
-        let values: u64 =
-            config.params().iter().map(|param| param.shape.map(|size| size as u64).iter().product::<u64>()).sum();
+    /// For training a model.
+    ///
+    /// # Errors
+    /// When the recipe's adapters do not fit the model.
+    pub fn new(config: &ModelConfig, recipe: &Recipe) -> Result<Self> {
+        let params = config.params();
         let size = |size: usize| size as u64;
+        let values = |shape: [usize; 2]| size(shape[0]) * size(shape[1]);
+        let model: u64 = params.iter().map(|param| values(param.shape)).sum();
+        // Values of the adapters, and columns of what runs between their two matrices.
+        let (mut adapters, mut between) = (0, 0);
+        if let Some(lora) = &recipe.lora {
+            for (index, _) in lora.modules(config)? {
+                let [outputs, inputs] = params[index].shape;
+                adapters += size(lora.rank) * (size(outputs) + size(inputs));
+                between += size(lora.rank);
+            }
+        }
+        let trained = if recipe.lora.is_some() { adapters } else { model };
         let (hidden, inner, q) = (size(config.hidden_size), size(config.intermediate_size), size(config.q_dim()));
         let qkv = q + 2 * size(config.kv_dim());
         // What the adjoints of a block read: see `Op::remembered`.
@@ -40,14 +71,22 @@ impl MemoryEstimate {
         // While a block is walked back through, a gradient of its widest tensor is there as well.
         let live = block + 2 * feed_forward;
         let blocks = size(config.num_hidden_layers);
-        let kept = if checkpointing { blocks * hidden + live } else { blocks * block + 2 * feed_forward };
-        Self {
-            weights: F32 * values,
-            gradients: F32 * values,
-            optimizer: 2 * F32 * values,
-            activations: F32 * kept * size(tokens),
+        let kept = match recipe.gradient_checkpointing {
+            true => blocks * hidden + live,
+            false => blocks * block + between + 2 * feed_forward,
+        };
+        // A weight in bf16 is widened while it is multiplied with.
+        let widened = match recipe.precision {
+            Precision::F32 => 0,
+            _ => params.iter().map(|param| values(param.shape)).max().unwrap_or_default(),
+        };
+        Ok(Self {
+            weights: recipe.precision.bytes() * model + F32 * adapters,
+            gradients: F32 * trained,
+            optimizer: 2 * F32 * trained,
+            activations: F32 * (kept * size(recipe.micro_batch_tokens) + widened),
             logits: LOGITS,
-        }
+        })
     }
 
     /// All of it.
@@ -67,25 +106,50 @@ impl MemoryEstimate {
     }
 }
 
-/// What would make a recipe fit in `available` bytes, in words; `None` when it fits as it is.
-pub fn advice(config: &ModelConfig, tokens: usize, checkpointing: bool, available: u64) -> Option<String> {
-    let fits = |tokens, checkpointing| MemoryEstimate::new(config, tokens, checkpointing).total() <= available;
-    if fits(tokens, checkpointing) {
-        return None;
+/// What would make a recipe fit in `available` bytes, in words; `None` when it fits as it is. What changes nothing of
+/// the result is tried first.
+///
+/// # Errors
+/// When the recipe's adapters do not fit the model.
+pub fn advice(config: &ModelConfig, recipe: &Recipe, available: u64) -> Result<Option<String>> {
+    let fits = |recipe: &Recipe| -> Result<bool> { Ok(MemoryEstimate::new(config, recipe)?.total() <= available) };
+    if fits(recipe)? {
+        return Ok(None);
     }
-    let smaller = |checkpointing| {
-        let halves = std::iter::successors(Some(tokens / 2), |tokens| Some(tokens / 2));
-        halves.take_while(|tokens| *tokens >= 128).find(|tokens| fits(*tokens, checkpointing))
-    };
-    Some(if !checkpointing && fits(tokens, true) {
-        "--gradient-checkpointing makes it fit".to_string()
-    } else if let Some(tokens) = smaller(checkpointing) {
-        format!("--micro-batch-tokens {tokens} makes it fit")
-    } else if let Some(tokens) = smaller(true) {
-        format!("--gradient-checkpointing and --micro-batch-tokens {tokens} make it fit")
-    } else {
-        "weights, gradients and moments alone do not fit: choose a smaller model".to_string()
-    })
+    let checkpointed = Recipe { gradient_checkpointing: true, ..recipe.clone() };
+    let rounded = Recipe { precision: Precision::Bf16Stochastic, ..checkpointed.clone() };
+    let adapted = Recipe { lora: Some(recipe.lora.clone().unwrap_or_default()), ..rounded.clone() };
+    for base in [recipe, &checkpointed, &rounded, &adapted] {
+        let halves = std::iter::successors(Some(base.micro_batch_tokens), |tokens| Some(tokens / 2));
+        for micro_batch_tokens in halves.take_while(|tokens| *tokens >= 128 || *tokens == recipe.micro_batch_tokens) {
+            let candidate = Recipe { micro_batch_tokens, ..base.clone() };
+            if fits(&candidate)? {
+                return Ok(Some(changes(recipe, &candidate)));
+            }
+        }
+    }
+    Ok(Some("even adapters on a model in bf16 do not fit: choose a smaller model".to_string()))
+}
+
+/// The flags that turn one recipe into another.
+fn changes(from: &Recipe, to: &Recipe) -> String {
+    let mut flags = Vec::new();
+    if from.gradient_checkpointing != to.gradient_checkpointing {
+        flags.push("--gradient-checkpointing".to_string());
+    }
+    if from.micro_batch_tokens != to.micro_batch_tokens {
+        flags.push(format!("--micro-batch-tokens {}", to.micro_batch_tokens));
+    }
+    if from.precision != to.precision {
+        flags.push("--dtype bf16 --bf16-update stochastic-rounding".to_string());
+    }
+    if let (None, Some(lora)) = (&from.lora, &to.lora) {
+        flags.push(format!("--lora-rank {}", lora.rank));
+    }
+    match flags.as_slice() {
+        [flag] if !flag.contains(" --") => format!("{flag} makes it fit"),
+        flags => format!("{} make it fit", flags.join(" ")),
+    }
 }
 
 /// Bytes of memory that the system can still give, where it tells (Linux's `/proc/meminfo`).
@@ -101,6 +165,9 @@ mod tests {
 
     use super::*;
 
+    /// Parameters of LLaMA-7B.
+    const VALUES: u64 = 6_738_415_616;
+
     fn llama_7b() -> ModelConfig {
         let config = json!({
             "hidden_size": 4096, "intermediate_size": 11008, "num_hidden_layers": 32, "num_attention_heads": 32,
@@ -109,23 +176,51 @@ mod tests {
         ModelConfig::from_json(&config, None).unwrap()
     }
 
+    fn recipe() -> Recipe {
+        Recipe { micro_batch_tokens: 2048, gradient_checkpointing: true, precision: Precision::F32, lora: None }
+    }
+
+    fn states(recipe: &Recipe) -> u64 {
+        let estimate = MemoryEstimate::new(&llama_7b(), recipe).unwrap();
+        estimate.weights + estimate.gradients + estimate.optimizer
+    }
+
     #[test]
     fn states_of_7b_are_those_that_alpacas_readme_counts() {
-        let estimate = MemoryEstimate::new(&llama_7b(), 2048, true);
-        // 6.738 billion parameters; "7 × 4 × 4 = 112 GB" is the readme's round number.
-        assert_eq!(estimate.weights, 4 * 6_738_415_616);
-        assert_eq!(estimate.weights + estimate.gradients + estimate.optimizer, 16 * 6_738_415_616);
+        // "7 × 4 × 4 = 112 GB" is the readme's round number.
+        assert_eq!(states(&recipe()), 16 * VALUES);
+        assert_eq!(states(&Recipe { precision: Precision::Bf16Stochastic, ..recipe() }), 14 * VALUES);
+        assert_eq!(states(&Recipe { precision: Precision::Bf16Split, ..recipe() }), 16 * VALUES);
+    }
+
+    #[test]
+    fn adapters_of_7b_are_those_that_peft_counts() {
+        // PEFT's "trainable params: 4,194,304" for rank 8 on q_proj and v_proj of LLaMA-7B.
+        let lora = Recipe { lora: Some(Lora::default()), precision: Precision::Bf16Stochastic, ..recipe() };
+        assert_eq!(states(&lora), 2 * VALUES + 16 * 4_194_304);
+        let unknown = Lora { targets: vec!["query".to_string()], ..Lora::default() };
+        let error = MemoryEstimate::new(&llama_7b(), &Recipe { lora: Some(unknown), ..recipe() }).unwrap_err();
+        assert!(error.to_string().contains("\"query\"") && error.to_string().contains("down_proj"), "{error}");
     }
 
     #[test]
     fn advice_makes_it_fit_or_says_that_nothing_does() {
         let config = llama_7b();
-        let states = 16 * 6_738_415_616;
-        assert_eq!(advice(&config, 2048, false, 1 << 40), None);
-        let checkpointed = MemoryEstimate::new(&config, 2048, true).total();
-        assert!(advice(&config, 2048, false, checkpointed).unwrap().contains("--gradient-checkpointing makes"));
-        let smaller = MemoryEstimate::new(&config, 1024, true).total();
-        assert!(advice(&config, 2048, true, smaller).unwrap().contains("--micro-batch-tokens 1024"));
-        assert!(advice(&config, 2048, true, states).unwrap().contains("smaller model"));
+        let total = |recipe: &Recipe| MemoryEstimate::new(&config, recipe).unwrap().total();
+        let advice = |recipe: &Recipe, available| advice(&config, recipe, available).unwrap();
+        let plain = Recipe { gradient_checkpointing: false, ..recipe() };
+        assert_eq!(advice(&plain, 1 << 40), None);
+        let says = |recipe: &Recipe, fitting: &Recipe, text: &str| {
+            let advice = advice(recipe, total(fitting)).unwrap();
+            assert!(advice.contains(text), "{advice}, expected {text}");
+        };
+        says(&recipe(), &Recipe { micro_batch_tokens: 1024, ..recipe() }, "--micro-batch-tokens 1024 makes");
+        let rounded = Recipe { precision: Precision::Bf16Stochastic, ..recipe() };
+        says(&recipe(), &rounded, "--dtype bf16 --bf16-update stochastic-rounding make");
+        says(&recipe(), &Recipe { lora: Some(Lora::default()), ..rounded.clone() }, "--lora-rank 8 make");
+        assert!(advice(&rounded, VALUES).unwrap().contains("smaller model"));
+        // Checkpointing before anything that costs more time, where it is enough.
+        let small = Recipe { micro_batch_tokens: 128, ..plain };
+        says(&small, &Recipe { gradient_checkpointing: true, ..small.clone() }, "--gradient-checkpointing makes");
     }
 }

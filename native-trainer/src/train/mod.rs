@@ -2,6 +2,7 @@
 
 pub mod checkpoint;
 mod event_file;
+pub mod lora;
 pub mod memory;
 mod metrics;
 mod named;
@@ -13,4 +14,4 @@ pub use metrics::{Metrics, MetricsFile, resident_memory};
 pub use named::{Named, named};
 pub use optimizer::{Optimizer, OptimizerStep};
 pub use schedule::Schedule;
-pub use trainer::{LossNormalization, StepReport, StepSettings, Trainer};
+pub use trainer::{LossNormalization, StepReport, StepSettings, Trainer, TrainerOptions};

@@ -34,7 +34,7 @@ impl Named {
 }
 
 /// Finds `params` in a tape that a model was loaded on. A model loads them in this order, and a fused weight (q, k and
-/// v; gate and up) holds its tensors one after the other.
+/// v; gate and up) holds its tensors one after the other. Adapters come after them and are left out.
 ///
 /// # Errors
 /// When the model on the tape is another.
@@ -42,6 +42,9 @@ pub fn named<B: Adjoint>(params: Vec<Param>, tape: &Tape<B>) -> Result<Vec<Named
     let mut params = params.into_iter().peekable();
     let mut named = Vec::new();
     tape.visit(|parameter, held| {
+        if params.peek().is_none() {
+            return Ok(());
+        }
         let [rows, cols] = tape.inner().param_shape(&held.value);
         if params.peek().is_none_or(|param| param.name != held.label) {
             return Err(mismatch(&held.label));

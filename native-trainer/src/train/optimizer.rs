@@ -1,8 +1,10 @@
 //! AdamW on all parameters of a tape.
 
+use paddock_engine::backend::pcg_hash;
+
 use crate::Result;
 use crate::autograd::{Adjoint, Tape};
-use crate::optim::AdamW;
+use crate::optim::{AdamW, Precision};
 
 /// Settings of one step.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -15,6 +17,8 @@ pub struct OptimizerStep {
     pub adamw: AdamW,
     /// Gradients of a larger norm are scaled down to this one; 0 leaves them.
     pub max_grad_norm: f64,
+    /// Seed of the run, which the rounding of bf16 weights draws from.
+    pub seed: u64,
 }
 
 /// The moments of every trained parameter.
@@ -31,7 +35,7 @@ impl<B: Adjoint> Optimizer<B> {
         let mut moments = Vec::new();
         tape.visit(|_, parameter| {
             let shape = tape.inner().param_shape(&parameter.value);
-            let zeros = || tape.inner().param(&parameter.label, shape);
+            let zeros = || tape.inner().param(&parameter.label, shape, Precision::F32);
             moments.push(if parameter.grad.is_some() { Some([zeros()?, zeros()?]) } else { None });
             Ok(())
         })?;
@@ -69,14 +73,21 @@ impl<B: Adjoint> Optimizer<B> {
         let moments = &mut self.moments;
         tape.visit(|index, parameter| {
             if let (Some(grad), Some(Some(moments))) = (&mut parameter.grad, moments.get_mut(index)) {
-                let step = if decays(&parameter.label) { &decayed } else { &plain };
-                backend.adamw(&mut parameter.value, grad, moments, step)?;
+                let mut step = if decays(&parameter.label) { decayed } else { plain };
+                step.noise = noise(settings.seed, settings.number, index);
+                backend.adamw(&mut parameter.value, grad, moments, &step)?;
                 backend.clear_param(grad)?;
             }
             Ok(())
         })?;
         Ok(norm)
     }
+}
+
+/// Seed of the rounding of parameter `index` in a step.
+fn noise(seed: u64, step: u64, index: usize) -> u32 {
+    let seed = (seed ^ (seed >> 32)) as u32;
+    pcg_hash(index as u32 ^ pcg_hash(step as u32 ^ pcg_hash(seed)))
 }
 
 /// Norms and biases do not decay, as in transformers' `Trainer`.

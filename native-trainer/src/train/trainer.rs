@@ -6,10 +6,12 @@ use paddock_engine::model::{CausalLm, LoadProgress};
 use paddock_engine::weights::{Checkpoint, Source};
 use serde::{Deserialize, Serialize};
 
+use super::lora::Lora;
 use super::{Optimizer, OptimizerStep};
 use crate::Result;
-use crate::autograd::{Adjoint, Tape};
+use crate::autograd::{Adjoint, Tape, TapeOptions};
 use crate::data::MicroBatch;
+use crate::optim::Precision;
 
 /// What the loss of a step is the mean of.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
@@ -50,35 +52,59 @@ pub struct Trainer<B: Adjoint> {
     model: CausalLm<Tape<B>>,
     config: ModelConfig,
     optimizer: Optimizer<B>,
+    lora: Option<Lora>,
+}
+
+/// How a model is held while it is trained.
+#[derive(Debug, Clone, PartialEq, Default)]
+pub struct TrainerOptions {
+    /// Tokens that the model is to know, if they are more than it knows: the embedding and the head get rows for those
+    /// that were added, each the mean of the old.
+    pub vocab_size: usize,
+    /// See [`TapeOptions::checkpointing`].
+    pub checkpointing: bool,
+    /// How weights are held.
+    pub precision: Precision,
+    /// Train adapters instead of the model.
+    pub lora: Option<Lora>,
+    /// Seed of the adapters' first values.
+    pub seed: u64,
 }
 
 impl<B: Adjoint> Trainer<B> {
-    /// Loads a model to train all of it. With a `vocab_size` larger than the model's, the embedding and the head get
-    /// rows for the tokens that were added, each the mean of the old.
+    /// Loads a model to train all of it, or adapters on it.
     ///
     /// # Errors
     /// What the checkpoint or the device report.
     pub async fn load<S: Source>(
         backend: B,
         checkpoint: &mut Checkpoint<S>,
-        vocab_size: usize,
-        checkpointing: bool,
+        options: TrainerOptions,
         progress: &mut dyn FnMut(LoadProgress),
     ) -> Result<Self> {
-        let tape = Tape::new(backend, checkpointing);
+        let TrainerOptions { vocab_size, checkpointing, precision, lora, seed } = options;
+        let tape = Tape::new(backend, TapeOptions { checkpointing, precision, frozen: lora.is_some() });
         let model = CausalLm::load(&tape, checkpoint, progress).await?;
         let mut config = model.config().clone();
         config.vocab_size = config.vocab_size.max(vocab_size);
         for param in config.params().iter().filter(|param| is_vocabulary(&param.name)) {
             tape.grow_rows(&param.name, param.shape[0])?;
         }
+        if let Some(lora) = &lora {
+            lora.attach(&config, &tape, seed)?;
+        }
         let optimizer = Optimizer::new(&tape)?;
-        Ok(Self { tape, model, config, optimizer })
+        Ok(Self { tape, model, config, optimizer, lora })
     }
 
     /// The tape that holds the parameters.
     pub fn tape(&self) -> &Tape<B> {
         &self.tape
+    }
+
+    /// The adapters that are trained instead of the model.
+    pub fn lora(&self) -> Option<&Lora> {
+        self.lora.as_ref()
     }
 
     /// The model's sizes, with the rows that were added.

@@ -1,20 +1,24 @@
 //! Models as Hugging Face folders that transformers loads.
 
 use std::fs;
-use std::io::Write;
-use std::path::Path;
+use std::io::{BufWriter, Write};
+use std::ops::Range;
+use std::path::{Path, PathBuf};
 
 use paddock_engine::ModelConfig;
 use paddock_engine::config::{Architecture, Head, Param, RopeScaling};
 use paddock_engine::tokenizer::Tokenizer;
-use serde_json::{Value, json};
+use serde_json::{Map, Value, json};
 
-use super::safetensors::{Entry, write_safetensors};
+use super::AtomicFile;
+use super::safetensors::{Dtype, Entry, write_safetensors};
 use crate::{Error, Result};
 
 /// What a folder says of a model beside its weights.
 #[derive(Debug, Clone)]
 pub struct Description {
+    source: PathBuf,
+    dtype: Dtype,
     config: Value,
     tokenizer: String,
     tokenizer_config: Value,
@@ -22,11 +26,11 @@ pub struct Description {
 
 impl Description {
     /// Describes a model that was read from `source`: its own `config.json` where it has one, else one made from
-    /// `config`. Weights will be f32.
+    /// `config`. Weights will be of `dtype`.
     ///
     /// # Errors
     /// When the model cannot be described in Hugging Face's terms.
-    pub fn new(source: &Path, config: &ModelConfig, tokenizer: &Tokenizer) -> Result<Self> {
+    pub fn new(source: &Path, config: &ModelConfig, tokenizer: &Tokenizer, dtype: Dtype) -> Result<Self> {
         let own = fs::read(source.join("config.json")).ok().and_then(|bytes| serde_json::from_slice(&bytes).ok());
         let mut description = match own {
             Some(own) => own,
@@ -34,10 +38,26 @@ impl Description {
         };
         description["vocab_size"] = config.vocab_size.into();
         // Transformers 5 and 4 read one each.
-        description["dtype"] = "float32".into();
-        description["torch_dtype"] = "float32".into();
+        description["dtype"] = dtype.torch_name().into();
+        description["torch_dtype"] = dtype.torch_name().into();
         let tokenizer_config = tokenizer.to_config();
-        Ok(Self { config: description, tokenizer: tokenizer.to_json()?, tokenizer_config })
+        Ok(Self {
+            source: source.to_path_buf(),
+            dtype,
+            config: description,
+            tokenizer: tokenizer.to_json()?,
+            tokenizer_config,
+        })
+    }
+
+    /// The model that was described.
+    pub fn source(&self) -> &Path {
+        &self.source
+    }
+
+    /// How its weights are written.
+    pub fn dtype(&self) -> Dtype {
+        self.dtype
     }
 
     /// Takes note of special tokens that were added to the tokenizer, by their names in `tokenizer_config.json`, and of
@@ -52,31 +72,90 @@ impl Description {
         }
     }
 
-    /// The files, by name; `config.json`, without which a folder is no model, comes last.
-    pub fn files(&self) -> [(&'static str, String); 3] {
-        [
-            ("tokenizer.json", self.tokenizer.clone()),
-            ("tokenizer_config.json", format!("{:#}\n", self.tokenizer_config)),
-            ("config.json", format!("{:#}\n", self.config)),
-        ]
+    /// Writes the tokenizer's files and, last, `config.json`, without which a folder is no model.
+    ///
+    /// # Errors
+    /// When the disk refuses.
+    pub fn write(&self, folder: &Path) -> Result<()> {
+        self.write_tokenizer(folder)?;
+        write_file(&folder.join("config.json"), &format!("{:#}\n", self.config))
+    }
+
+    /// Writes the tokenizer's files.
+    ///
+    /// # Errors
+    /// When the disk refuses.
+    pub fn write_tokenizer(&self, folder: &Path) -> Result<()> {
+        write_file(&folder.join("tokenizer.json"), &self.tokenizer)?;
+        write_file(&folder.join("tokenizer_config.json"), &format!("{:#}\n", self.tokenizer_config))
     }
 }
 
-/// The name of the weights' file.
-pub const WEIGHTS: &str = "model.safetensors";
+/// Writes a file of text whole or not at all.
+pub(crate) fn write_file(path: &Path, contents: &str) -> Result<()> {
+    let mut file = AtomicFile::create(path)?;
+    file.write_all(contents.as_bytes()).map_err(Error::path("write", path))?;
+    file.commit()
+}
 
-/// Writes the weights `params` as a safetensors file; `values` gives those of each index.
+/// Most bytes of weights in a file; a larger model is written in several, with an index, as transformers does.
+const SHARD_BYTES: usize = 5_000_000_000;
+
+/// Writes the weights `params` into `folder`; `values` gives those of each index. No more than one is in memory.
 ///
 /// # Errors
 /// When the disk refuses, or `values` fails.
 pub fn write_weights(
-    file: &mut impl Write,
+    folder: &Path,
     params: &[Param],
+    dtype: Dtype,
     values: impl FnMut(usize) -> Result<Vec<f32>>,
 ) -> Result<()> {
-    let entries: Vec<Entry> =
-        params.iter().map(|param| Entry { name: param.name.clone(), shape: dimensions(param) }).collect();
-    write_safetensors(file, &entries, values)
+    write_shards(folder, params, dtype, SHARD_BYTES, values)
+}
+
+fn write_shards(
+    folder: &Path,
+    params: &[Param],
+    dtype: Dtype,
+    most: usize,
+    mut values: impl FnMut(usize) -> Result<Vec<f32>>,
+) -> Result<()> {
+    let entry = |param: &Param| Entry { name: param.name.clone(), shape: dimensions(param), dtype };
+    let entries: Vec<Entry> = params.iter().map(entry).collect();
+    let shards = shards(&entries, most);
+    let mut weight_map = Map::new();
+    for (number, shard) in shards.iter().enumerate() {
+        let name = match shards.len() {
+            1 => "model.safetensors".to_string(),
+            count => format!("model-{:05}-of-{count:05}.safetensors", number + 1),
+        };
+        let mut file = BufWriter::new(AtomicFile::create(&folder.join(&name))?);
+        write_safetensors(&mut file, &entries[shard.clone()], |index| values(shard.start + index))?;
+        file.into_inner().map_err(|error| Error::Output(error.into_error()))?.commit()?;
+        weight_map.extend(entries[shard.clone()].iter().map(|entry| (entry.name.clone(), name.as_str().into())));
+    }
+    if shards.len() > 1 {
+        let total: usize = entries.iter().map(Entry::bytes).sum();
+        let index = json!({ "metadata": { "total_size": total }, "weight_map": weight_map });
+        write_file(&folder.join("model.safetensors.index.json"), &format!("{index:#}\n"))?;
+    }
+    Ok(())
+}
+
+/// Runs of entries of at most `most` bytes; a larger entry is a run of its own.
+fn shards(entries: &[Entry], most: usize) -> Vec<Range<usize>> {
+    let mut shards = Vec::new();
+    let (mut start, mut sum) = (0, 0);
+    for (index, entry) in entries.iter().enumerate() {
+        if index > start && sum + entry.bytes() > most {
+            shards.push(start..index);
+            (start, sum) = (index, 0);
+        }
+        sum += entry.bytes();
+    }
+    shards.push(start..entries.len());
+    shards
 }
 
 /// PyTorch's dimensions: gains and biases have one.
@@ -160,6 +239,27 @@ mod tests {
         let mut described = described(&config).unwrap();
         described["vocab_size"] = 99.into();
         assert_eq!(ModelConfig::from_json(&described, None).unwrap(), config);
+    }
+
+    #[test]
+    fn a_large_model_is_written_in_shards() {
+        let folder = tempfile::tempdir().unwrap();
+        let param = |name: &str, rows| Param { name: format!("{name}.weight"), shape: [rows, 4] };
+        let params = [param("a", 3), param("b", 1), param("c", 5), param("d", 1)];
+        write_shards(folder.path(), &params, Dtype::Bf16, 32, |index| {
+            Ok(vec![index as f32; 4 * params[index].shape[0]])
+        })
+        .unwrap();
+        let index = fs::read(folder.path().join("model.safetensors.index.json")).unwrap();
+        let index: Value = serde_json::from_slice(&index).unwrap();
+        assert_eq!(index["metadata"]["total_size"], 80);
+        let shard = |name: &str| index["weight_map"][name].as_str().unwrap().to_string();
+        let names = ["a.weight", "b.weight", "c.weight", "d.weight"].map(shard);
+        let [first, second, third] = [1, 2, 3].map(|n| format!("model-0000{n}-of-00003.safetensors"));
+        assert_eq!(names, [first.clone(), first, second, third.clone()]);
+        let bytes = fs::read(folder.path().join(third)).unwrap();
+        let read = safetensors::SafeTensors::deserialize(&bytes).unwrap();
+        assert_eq!(read.tensor("d.weight").unwrap().data(), Dtype::Bf16.encode(&[3.0; 4]));
     }
 
     #[test]

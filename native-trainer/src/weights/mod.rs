@@ -1,17 +1,22 @@
 //! Model files on disk: read by range, written whole or not at all.
 
 mod atomic;
+mod digest;
 mod folder;
 mod hugging_face;
+mod merge;
 mod model_source;
 mod pack;
 mod safetensors;
 mod torch;
 
 pub use atomic::{AtomicFile, AtomicFolder, remove_partial};
+pub use digest::file_sha256;
 pub use folder::FolderSource;
-pub use hugging_face::{Description, WEIGHTS, write_weights};
+pub(crate) use hugging_face::write_file;
+pub use hugging_face::{Description, write_weights};
+pub use merge::merge;
 pub use model_source::ModelSource;
 pub use pack::{Packed, pack};
-pub use safetensors::{Entry, write_safetensors};
+pub use safetensors::{Dtype, Entry, write_safetensors};
 pub use torch::{TorchFolder, TorchTensor, read_tensors};

@@ -9,10 +9,9 @@ pub(super) fn embed(table: &Dense, ids: &Tokens) -> Result<Tensor> {
     let [rows, cols] = table.shape;
     let mut out = Vec::with_capacity(ids.ids().len() * cols);
     for &id in ids.ids() {
-        let Some(row) = table.values.get(id as usize * cols..(id as usize + 1) * cols) else {
+        if !table.copy_row(id as usize, &mut out) {
             return Err(Error::Request(format!("token {id} is not in the vocabulary of {rows} tokens")));
-        };
-        out.extend_from_slice(row);
+        }
     }
     Tensor::from_values([ids.ids().len(), cols], out)
 }

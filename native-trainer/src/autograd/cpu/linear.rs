@@ -10,11 +10,11 @@ use super::{Dense, expect, piece_rows, vectorised};
 pub(super) fn linear(x: &Tensor, weight: &Dense, bias: Option<&Dense>) -> Result<Tensor> {
     let ([tokens, _], [outputs, cols]) = (x.shape(), weight.shape);
     expect("linear", "x", x.shape(), [tokens, cols])?;
-    let mut out = product(view(x.values(), x.shape()), weight.view().transpose());
+    let mut out = product(view(x.values(), x.shape()), view(&weight.floats(), weight.shape).transpose());
     if let Some(bias) = bias {
         let bias = bias.vector("linear", outputs)?;
         for row in out.chunks_exact_mut(outputs.max(1)) {
-            row.iter_mut().zip(bias).for_each(|(out, bias)| *out += bias);
+            row.iter_mut().zip(bias.iter()).for_each(|(out, bias)| *out += bias);
         }
     }
     Tensor::from_values([tokens, outputs], out)
@@ -23,7 +23,10 @@ pub(super) fn linear(x: &Tensor, weight: &Dense, bias: Option<&Dense>) -> Result
 pub(super) fn linear_adjoint(grad: &Tensor, weight: &Dense) -> Result<Tensor> {
     let ([tokens, _], [outputs, cols]) = (grad.shape(), weight.shape);
     expect("linear_adjoint", "a gradient", grad.shape(), [tokens, outputs])?;
-    Tensor::from_values([tokens, cols], product(view(grad.values(), grad.shape()), weight.view()))
+    Tensor::from_values(
+        [tokens, cols],
+        product(view(grad.values(), grad.shape()), view(&weight.floats(), weight.shape)),
+    )
 }
 
 pub(super) fn linear_weight_adjoint(x: &Tensor, grad: &Tensor, weight: &mut Dense) -> Result<()> {

@@ -4,6 +4,7 @@
 //! threads were scheduled.
 
 mod adamw;
+mod add_columns;
 mod attention;
 mod dense;
 mod embed;
@@ -23,7 +24,7 @@ use paddock_engine::backend::{Cpu, HeadLayout, Segments};
 use paddock_engine::{Error, Result};
 
 use super::Adjoint;
-use crate::optim::AdamWStep;
+use crate::optim::{AdamWStep, Precision};
 pub use dense::Dense;
 
 /// Values that are worth a piece of work of their own: some 10 µs.
@@ -51,8 +52,8 @@ fn expect(op: &'static str, what: &str, got: [usize; 2], expected: [usize; 2]) -
 impl Adjoint for Cpu {
     type Param = Dense;
 
-    fn param(&self, label: &str, shape: [usize; 2]) -> Result<Dense> {
-        Dense::zeros(label, shape)
+    fn param(&self, label: &str, shape: [usize; 2], precision: Precision) -> Result<Dense> {
+        Dense::zeros(label, shape, precision)
     }
 
     fn param_shape(&self, param: &Dense) -> [usize; 2] {
@@ -64,7 +65,11 @@ impl Adjoint for Cpu {
     }
 
     fn read_param(&self, param: &Dense) -> Result<Vec<f32>> {
-        Ok(param.values.clone())
+        Ok(param.floats().into_owned())
+    }
+
+    fn read_master(&self, param: &Dense) -> Result<Option<Vec<f32>>> {
+        Ok(param.master())
     }
 
     fn clear_param(&self, param: &mut Dense) -> Result<()> {
@@ -173,6 +178,14 @@ impl Adjoint for Cpu {
         weight_grad: Option<&mut Dense>,
     ) -> Result<Tensor> {
         token_logprobs::token_logprobs_adjoint(x, weight, targets, grad, weight_grad)
+    }
+
+    fn add_columns(&self, x: &Tensor, delta: &Tensor, first: usize, scale: f32) -> Result<Tensor> {
+        add_columns::add_columns(x, delta, first, scale)
+    }
+
+    fn add_columns_adjoint(&self, grad: &Tensor, first: usize, count: usize, scale: f32) -> Result<Tensor> {
+        add_columns::add_columns_adjoint(grad, first, count, scale)
     }
 
     fn accumulate(&self, a: Tensor, b: &Tensor) -> Result<Tensor> {

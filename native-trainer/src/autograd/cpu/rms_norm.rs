@@ -8,7 +8,7 @@ use super::{Dense, expect, piece_rows, vectorised};
 
 pub(super) fn rms_norm(x: &Tensor, gain: &Dense, eps: f32) -> Result<Tensor> {
     let [_, cols] = x.shape();
-    let gain = gain.vector("rms_norm", cols)?;
+    let gain = &*gain.vector("rms_norm", cols)?;
     let mut out = vec![0.0; x.values().len()];
     let piece = piece_rows(cols) * cols.max(1);
     out.par_chunks_mut(piece).zip(x.values().par_chunks(piece)).for_each(|(out, x)| {
@@ -33,7 +33,7 @@ pub(super) fn rms_norm_adjoint(
     gain_grad: Option<&mut Dense>,
 ) -> Result<Tensor> {
     let [_, cols] = x.shape();
-    let gain = gain.vector("rms_norm_adjoint", cols)?;
+    let gain = &*gain.vector("rms_norm_adjoint", cols)?;
     expect("rms_norm_adjoint", "a gradient", grad.shape(), x.shape())?;
     let mut out = vec![0.0; x.values().len()];
     let piece = piece_rows(cols) * cols.max(1);

@@ -14,9 +14,10 @@ const LOGITS: usize = 8 << 20;
 
 pub(super) fn token_logprobs(x: &Tensor, weight: &Dense, targets: &Tokens) -> Result<Tensor> {
     let mut out = Vec::with_capacity(targets.ids().len());
+    let values = weight.floats();
     for rows in chunks(x, weight, targets)? {
         let x = rows_of(x, &rows);
-        let logits = product(view(x, [rows.len(), weight.shape[1]]), weight.view().transpose());
+        let logits = product(view(x, [rows.len(), weight.shape[1]]), view(&values, weight.shape).transpose());
         let targets = &targets.ids()[rows];
         let logits = logits.par_chunks_exact(weight.shape[0].max(1));
         out.par_extend(logits.zip(targets).map(|(logits, &target)| logits[target as usize] - log_sum_exp(logits)));
@@ -39,9 +40,11 @@ pub(super) fn token_logprobs_adjoint(
         expect(OP, "a weight's gradient", weight_grad.shape, weight.shape)?;
     }
     let mut out = Vec::with_capacity(x.values().len());
+    let values = weight.floats();
+    let weight_view = view(&values, weight.shape);
     for rows in chunks(x, weight, targets)? {
         let x = view(rows_of(x, &rows), [rows.len(), cols]);
-        let mut logits = product(x, weight.view().transpose());
+        let mut logits = product(x, weight_view.transpose());
         let (targets, grad) = (&targets.ids()[rows.clone()], &grad.values()[rows.clone()]);
         logits.par_chunks_exact_mut(vocab.max(1)).zip(targets).zip(grad).for_each(|((logits, &target), &grad)| {
             let total = log_sum_exp(logits);
@@ -52,7 +55,7 @@ pub(super) fn token_logprobs_adjoint(
         if let Some(weight_grad) = weight_grad.as_deref_mut() {
             add_product(weight_grad.view_mut(), logits.transpose(), x);
         }
-        out.extend(product(logits, weight.view()));
+        out.extend(product(logits, weight_view));
     }
     Tensor::from_values(x.shape(), out)
 }

@@ -1,0 +1,64 @@
+//! How weights are trained: their number format, and adapters.
+
+use clap::Args;
+
+use crate::optim::{Bf16Update, Precision};
+use crate::train::lora::Lora;
+use crate::weights::Dtype;
+
+/// How weights are trained.
+#[derive(Debug, Args)]
+pub(super) struct WeightOptions {
+    /// Number format of the weights: f32, bf16
+    #[arg(long, default_value_t = Dtype::F32, value_name = "NAME", value_parser = trained_dtype)]
+    dtype: Dtype,
+    /// How steps reach weights in bf16: split-master (as exact as f32) or stochastic-rounding (half of the memory)
+    #[arg(long, default_value_t = Bf16Update::SplitMaster, value_name = "NAME")]
+    bf16_update: Bf16Update,
+    /// Train low-rank adapters of this rank (LoRA) and leave the model as it is
+    #[arg(long, value_name = "R", value_parser = clap::value_parser!(u16).range(1..))]
+    lora_rank: Option<u16>,
+    /// Adapters are scaled by this over their rank [default: the rank]
+    #[arg(long, value_name = "A", requires = "lora_rank", value_parser = positive)]
+    lora_alpha: Option<f32>,
+    /// Modules that get adapters, separated by commas [default: q_proj,v_proj]
+    #[arg(long, value_name = "NAMES", requires = "lora_rank", value_delimiter = ',')]
+    lora_targets: Option<Vec<String>>,
+}
+
+impl WeightOptions {
+    /// The names of the flags.
+    pub const NAMES: [&str; 5] = ["dtype", "bf16_update", "lora_rank", "lora_alpha", "lora_targets"];
+
+    pub fn dtype(&self) -> Dtype {
+        self.dtype
+    }
+
+    pub fn bf16_update(&self) -> Bf16Update {
+        self.bf16_update
+    }
+
+    /// How weights are held. Those below adapters do not change and need no master.
+    pub fn precision(&self) -> Precision {
+        Precision::of(self.dtype, self.bf16_update, self.lora_rank.is_some())
+    }
+
+    pub fn lora(&self) -> Option<Lora> {
+        let rank = self.lora_rank?;
+        let alpha = self.lora_alpha.unwrap_or(f32::from(rank));
+        let targets = self.lora_targets.clone().unwrap_or_else(|| Lora::default().targets);
+        Some(Lora { rank: rank.into(), alpha, targets })
+    }
+}
+
+fn trained_dtype(text: &str) -> Result<Dtype, String> {
+    match text.parse() {
+        Ok(dtype @ (Dtype::F32 | Dtype::Bf16)) => Ok(dtype),
+        _ => Err("expected f32 or bf16".to_string()),
+    }
+}
+
+fn positive(text: &str) -> Result<f32, String> {
+    let value = text.parse().ok().filter(|value: &f32| value.is_finite() && *value > 0.0);
+    value.ok_or_else(|| "expected a number above 0".to_string())
+}

@@ -1,0 +1,257 @@
+//! Low-rank adapters: trained as PEFT trains them, in its format, and merged as it merges them.
+
+use std::ffi::OsStr;
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+
+use paddock::data::{Example, MicroBatch};
+use paddock::optim::AdamW;
+use paddock::train::lora::{Lora, read_adapters};
+use paddock::train::{LossNormalization, OptimizerStep, StepSettings, Trainer, TrainerOptions};
+use paddock_engine::backend::{Backend, Cpu, Segments};
+use paddock_engine::model::CausalLm;
+use paddock_engine::weights::Checkpoint;
+use paddock_tests::program::{refuses, run};
+use paddock_tests::{block_on, fixtures, folder_source, skip};
+use safetensors::SafeTensors;
+use serde::Deserialize;
+use serde_json::Value;
+use tempfile::TempDir;
+
+/// Losses and norms of ten steps in f32, relative.
+const CURVE_TOLERANCE: f64 = 1e-4;
+/// Adapters after them: distance relative to length.
+const ADAPTER_TOLERANCE: f64 = 1e-3;
+/// Logits of the merged model, of about 1.
+const LOGIT_TOLERANCE: f32 = 2e-5;
+
+#[derive(Deserialize)]
+struct Expected {
+    loss: Vec<f64>,
+    grad_norm: Vec<f64>,
+    prompt: Vec<u32>,
+    merged_logits: Vec<f32>,
+}
+
+#[derive(Deserialize)]
+struct Encoded {
+    input_ids: Vec<u32>,
+    labels: Vec<i64>,
+}
+
+fn base() -> PathBuf {
+    fixtures().join("sft")
+}
+
+fn golden(name: &str) -> PathBuf {
+    fixtures().join("lora").join(name)
+}
+
+fn expected() -> Expected {
+    serde_json::from_slice(&fs::read(golden("expected.json")).unwrap()).unwrap()
+}
+
+fn examples() -> Vec<Example> {
+    let json: Value = serde_json::from_slice(&fs::read(base().join("expected.json")).unwrap()).unwrap();
+    let encoded: Vec<Encoded> = serde_json::from_value(json["encoded"].clone()).unwrap();
+    let example = |Encoded { input_ids, labels }: Encoded| {
+        let targets = (1..labels.len()).filter(|position| labels[*position] >= 0).collect();
+        Example { ids: input_ids, targets }
+    };
+    encoded.into_iter().map(example).collect()
+}
+
+fn adapter(folder: &Path) -> Vec<(String, Vec<f32>)> {
+    let bytes = fs::read(folder.join("adapter_model.safetensors")).unwrap();
+    let tensors = SafeTensors::deserialize(&bytes).unwrap();
+    let floats = |bytes: &[u8]| bytes.as_chunks().0.iter().map(|value| f32::from_le_bytes(*value)).collect();
+    let mut all: Vec<_> = tensors.iter().map(|(name, tensor)| (name.to_string(), floats(tensor.data()))).collect();
+    all.sort_by(|(a, _), (b, _)| a.cmp(b));
+    all
+}
+
+fn distance(got: &[f32], expected: &[f32]) -> f64 {
+    let length = |values: &mut dyn Iterator<Item = f32>| values.map(|v| f64::from(v).powi(2)).sum::<f64>().sqrt();
+    assert_eq!(got.len(), expected.len());
+    length(&mut got.iter().zip(expected).map(|(a, b)| a - b)) / length(&mut expected.iter().copied())
+}
+
+#[test]
+fn ten_steps_are_pefts() {
+    let json: Value = serde_json::from_slice(&fs::read(golden("start/adapter_config.json")).unwrap()).unwrap();
+    let lora = Lora::from_json(&json).unwrap();
+    assert_eq!((lora.rank, lora.alpha, lora.targets.len()), (4, 8.0, 5));
+    let options = TrainerOptions { lora: Some(lora.clone()), checkpointing: true, ..TrainerOptions::default() };
+    let mut trainer = block_on(async {
+        let mut checkpoint = Checkpoint::open(folder_source(&base())).await.unwrap();
+        Trainer::load(Cpu::with_threads(2), &mut checkpoint, options, &mut |_| {}).await.unwrap()
+    });
+    block_on(read_adapters(trainer.tape(), &golden("start"))).unwrap();
+    let (expected, examples) = (expected(), examples());
+    for step in 0..10 {
+        let batch: Vec<&Example> = (0..4).map(|i| &examples[(4 * step + i) % examples.len()]).collect();
+        let optimizer = OptimizerStep {
+            number: step as u64 + 1,
+            learning_rate: 5e-3,
+            adamw: AdamW::default(),
+            max_grad_norm: 1.0,
+            seed: 0,
+        };
+        let settings = StepSettings { optimizer, normalization: LossNormalization::Global };
+        let report = block_on(trainer.step(&[MicroBatch::new(&batch)], &settings)).unwrap();
+        for (got, expected) in [(report.loss, expected.loss[step]), (report.grad_norm, expected.grad_norm[step])] {
+            assert!((got / expected - 1.0).abs() < CURVE_TOLERANCE, "step {step}: {got}, expected {expected}");
+        }
+    }
+    let folder = TempDir::new().unwrap();
+    lora.write(trainer.tape(), &base(), folder.path()).unwrap();
+    let (start, golden) = (adapter(&golden("start")), adapter(&golden("final")));
+    let got = adapter(folder.path());
+    assert_eq!(got.len(), golden.len());
+    for (((name, got), (golden_name, golden)), (_, start)) in got.iter().zip(&golden).zip(&start) {
+        assert_eq!(name, golden_name);
+        assert!(distance(got, golden) < ADAPTER_TOLERANCE, "{name}: off by {}", distance(got, golden));
+        assert!(distance(start, golden) > 10.0 * ADAPTER_TOLERANCE, "{name}: the comparison can fail");
+    }
+}
+
+/// The logits after a prompt.
+fn logits(model: &Path, prompt: &[u32]) -> Vec<f32> {
+    block_on(async {
+        let cpu = Cpu::with_threads(2);
+        let mut checkpoint = Checkpoint::open(folder_source(model)).await.unwrap();
+        let model = CausalLm::load(&cpu, &mut checkpoint, &mut |_| {}).await.unwrap();
+        let segments = Segments::documents(&[prompt.len()]);
+        let logits = model.forward(&cpu.tokens(prompt).unwrap(), &segments).unwrap();
+        let logits = cpu.read(&logits).await.unwrap();
+        logits[logits.len() - model.config().vocab_size..].to_vec()
+    })
+}
+
+#[test]
+fn a_merged_model_is_pefts() {
+    let folder = TempDir::new().unwrap();
+    let merged = folder.path().join("merged");
+    run(&[&"merge", &"--model", &base(), &"--adapter", &golden("final"), &"--output", &merged]);
+    let expected = expected();
+    let largest = |model: &Path| {
+        let got = logits(model, &expected.prompt);
+        assert_eq!(got.len(), expected.merged_logits.len());
+        got.iter().zip(&expected.merged_logits).map(|(a, b)| (a - b).abs()).fold(0.0, f32::max)
+    };
+    assert!(largest(&merged) < LOGIT_TOLERANCE, "off by {}", largest(&merged));
+    assert!(largest(&base()) > 100.0 * LOGIT_TOLERANCE, "the comparison can fail");
+}
+
+fn sft(output: &Path, further: &[&str]) {
+    let (model, data) = (base(), base().join("data.json"));
+    let recipe = "--max-length 256 --batch-size 4 --max-steps 8 --learning-rate 5e-3 --no-shuffle --lora-rank 4 --lora-alpha 8 \
+                  --lora-targets q_proj,v_proj,down_proj --device cpu";
+    let mut arguments: Vec<&dyn AsRef<OsStr>> =
+        vec![&"sft", &"--model", &model, &"--data", &data, &"--output", &output];
+    let words: Vec<&str> = recipe.split_whitespace().collect();
+    arguments.extend(words.iter().map(|word| word as &dyn AsRef<OsStr>));
+    arguments.extend(further.iter().map(|word| word as &dyn AsRef<OsStr>));
+    run(&arguments);
+}
+
+#[test]
+fn a_run_learns_goes_on_and_is_merged() {
+    let folder = TempDir::new().unwrap();
+    let (whole, parted) = (folder.path().join("whole"), folder.path().join("parted"));
+    sft(&whole, &["--save-steps", "3", "--keep", "2"]);
+    let text = fs::read_to_string(whole.join("metrics.jsonl")).unwrap();
+    let losses: Vec<f64> =
+        text.lines().map(|line| serde_json::from_str::<Value>(line).unwrap()["loss"].as_f64().unwrap()).collect();
+    assert_eq!(losses.len(), 8);
+    // The second half of the steps sees the same examples as the first.
+    assert!(losses[4..].iter().sum::<f64>() < losses[..4].iter().sum::<f64>() - 0.1, "{losses:?}");
+    assert!(!whole.join("model.safetensors").exists(), "an adapter's run writes no model");
+    // What a run that was killed in step 7 leaves.
+    sft(&parted, &["--save-steps", "3", "--keep", "2"]);
+    fs::remove_file(parted.join("adapter_model.safetensors")).unwrap();
+    sft(&parted, &["--save-steps", "3", "--keep", "2", "--resume"]);
+    assert_eq!(adapter(&whole), adapter(&parted));
+    let merged = folder.path().join("merged");
+    run(&[&"merge", &"--model", &base(), &"--adapter", &whole, &"--output", &merged, &"--dtype", &"bf16"]);
+    run(&[&"generate", &"--model", &merged, &"--prompt", &"Hello", &"--max-tokens", &"2", &"--device", &"cpu"]);
+}
+
+#[test]
+fn what_does_not_fit_is_named() {
+    let folder = TempDir::new().unwrap();
+    let output = folder.path().join("merged");
+    let merge = |adapter: &Path, words: &[&str]| {
+        refuses(&[&"merge", &"--model", &base(), &"--adapter", &adapter, &"--output", &output], words);
+        assert!(!output.exists());
+    };
+    merge(&base(), &["adapter_config.json", "folder of an adapter"]);
+    let damaged = folder.path().join("adapter");
+    fs::create_dir(&damaged).unwrap();
+    fs::copy(golden("final/adapter_model.safetensors"), damaged.join("adapter_model.safetensors")).unwrap();
+    let config = fs::read_to_string(golden("final/adapter_config.json")).unwrap();
+    for (from, to, words) in [
+        ("\"use_dora\": false", "\"use_dora\": true", &["use_dora", "PEFT"][..]),
+        ("\"r\": 4", "\"r\": 5", &["lora_A", "shape"]),
+        ("\"down_proj\"", "\"query\"", &["\"query\"", "q_proj"]),
+        ("\"up_proj\",", "", &["up_proj", "adapter_config.json"]),
+        ("\"LORA\"", "\"IA3\"", &["LORA", "IA3"]),
+    ] {
+        assert!(config.contains(from));
+        fs::write(damaged.join("adapter_config.json"), config.replace(from, to)).unwrap();
+        merge(&damaged, words);
+    }
+    fs::create_dir(&output).unwrap();
+    refuses(
+        &[&"merge", &"--model", &base(), &"--adapter", &golden("final"), &"--output", &output],
+        &["is there already"],
+    );
+    let (model, data, run) = (base(), base().join("data.json"), folder.path().join("run"));
+    refuses(
+        &[
+            &"sft",
+            &"--model",
+            &model,
+            &"--data",
+            &data,
+            &"--output",
+            &run,
+            &"--lora-rank",
+            &"2",
+            &"--lora-targets",
+            &"lm_head",
+        ],
+        &["\"lm_head\"", "q_proj"],
+    );
+}
+
+/// What PEFT makes of an adapter; `PADDOCK_PYTHON` names a Python that has it.
+#[test]
+fn peft_loads_what_was_trained() {
+    const SCRIPT: &str = "
+import json, sys, torch
+from peft import PeftModel
+from transformers import AutoModelForCausalLM
+base = AutoModelForCausalLM.from_pretrained(sys.argv[1], dtype=torch.float32)
+model = PeftModel.from_pretrained(base, sys.argv[2])
+print(json.dumps(model(input_ids=torch.tensor([json.loads(sys.argv[3])])).logits[0, -1].tolist()))
+";
+    let python = std::env::var_os("PADDOCK_PYTHON").unwrap_or_else(|| "python3".into());
+    let has = Command::new(&python).args(["-c", "import torch, transformers, peft"]).stderr(Stdio::null()).status();
+    if !has.is_ok_and(|status| status.success()) {
+        return skip("peft", "there is no Python with torch, transformers and peft (PADDOCK_PYTHON names one)");
+    }
+    let folder = TempDir::new().unwrap();
+    let (output, merged) = (folder.path().join("run"), folder.path().join("merged"));
+    sft(&output, &[]);
+    run(&[&"merge", &"--model", &base(), &"--adapter", &output, &"--output", &merged]);
+    let prompt = expected().prompt;
+    let theirs =
+        Command::new(&python).args(["-c", SCRIPT]).arg(base()).arg(&output).arg(format!("{prompt:?}")).output();
+    let theirs = theirs.unwrap();
+    assert!(theirs.status.success(), "{}", String::from_utf8_lossy(&theirs.stderr));
+    let theirs: Vec<f32> = serde_json::from_slice(&theirs.stdout).unwrap();
+    let largest = logits(&merged, &prompt).iter().zip(&theirs).map(|(a, b)| (a - b).abs()).fold(0.0, f32::max);
+    assert!(largest < LOGIT_TOLERANCE, "off by {largest}");
+}
