@@ -7,17 +7,30 @@ use safetensors::SafeTensors;
 
 /// The folder of fixtures: what `PADDOCK_FIXTURES` names, else the copy in this package.
 pub fn fixtures() -> PathBuf {
-    std::env::var_os("PADDOCK_FIXTURES")
-        .map_or_else(|| Path::new(env!("CARGO_MANIFEST_DIR")).join("fixtures"), PathBuf::from)
+    std::env::var_os("PADDOCK_FIXTURES").map_or_else(|| package_fixture(""), PathBuf::from)
 }
 
-/// The folders in [`fixtures`], in order.
-pub fn fixture_folders() -> Vec<PathBuf> {
-    let entries = std::fs::read_dir(fixtures()).unwrap_or_else(|error| panic!("{}: {error}", fixtures().display()));
+/// The folders in `root`, in order.
+pub fn fixture_folders(root: &Path) -> Vec<PathBuf> {
+    let entries = std::fs::read_dir(root).unwrap_or_else(|error| panic!("{}: {error}", root.display()));
     let paths = entries.map(|entry| entry.expect("a readable folder").path());
     let mut folders: Vec<PathBuf> = paths.filter(|path| path.is_dir()).collect();
     folders.sort();
     folders
+}
+
+/// The fixture `name` of this package, for tests that are about it alone.
+pub fn package_fixture(name: &str) -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("fixtures").join(name)
+}
+
+/// The folders in [`fixtures`] that hold all of `files`, this package's where the named one has none.
+pub fn fixtures_with(files: &[&str]) -> Vec<PathBuf> {
+    let holding = |root: &Path| -> Vec<PathBuf> {
+        fixture_folders(root).into_iter().filter(|path| files.iter().all(|file| path.join(file).is_file())).collect()
+    };
+    let found = holding(&fixtures());
+    if found.is_empty() { holding(&package_fixture("")) } else { found }
 }
 
 /// The tensor `name` of a fixture's `expected.safetensors`, which is F32.
@@ -41,7 +54,7 @@ pub fn largest_difference(found: &[f32], expected: &[f32]) -> f32 {
 
 /// The files of the fixture `name` of this package, in memory.
 pub fn fixture_source(name: &str) -> MemorySource {
-    folder_source(&Path::new(env!("CARGO_MANIFEST_DIR")).join("fixtures").join(name))
+    folder_source(&package_fixture(name))
 }
 
 /// The files of a small folder, in memory.

@@ -1,13 +1,14 @@
 //! Gradients of a whole model against PyTorch's, and what must not change them.
 
 use std::collections::HashMap;
+use std::path::Path;
 
 use paddock::autograd::{Adjoint, Tape, TapeOptions, Var};
 use paddock::train::named;
 use paddock_engine::backend::{Backend, Cpu, Segments};
 use paddock_engine::model::CausalLm;
 use paddock_engine::weights::Checkpoint;
-use paddock_tests::{block_on, fixtures, folder_source};
+use paddock_tests::{block_on, fixtures_with, folder_source, package_fixture};
 use safetensors::SafeTensors;
 use serde::Deserialize;
 
@@ -30,8 +31,8 @@ struct Example {
     labels: Vec<i64>,
 }
 
-fn expected() -> Expected {
-    serde_json::from_slice(&std::fs::read(fixtures().join("sft/expected.json")).unwrap()).unwrap()
+fn expected(folder: &Path) -> Expected {
+    serde_json::from_slice(&std::fs::read(folder.join("expected.json")).unwrap()).unwrap()
 }
 
 struct Model {
@@ -41,13 +42,13 @@ struct Model {
 
 impl Model {
     fn load(checkpointing: bool) -> Self {
-        Self::load_fixture("sft", checkpointing)
+        Self::load_folder(&package_fixture("sft"), checkpointing)
     }
 
-    fn load_fixture(name: &str, checkpointing: bool) -> Self {
+    fn load_folder(folder: &Path, checkpointing: bool) -> Self {
         let tape = Tape::new(Cpu::with_threads(2), TapeOptions { checkpointing, ..TapeOptions::default() });
         let model = block_on(async {
-            let mut checkpoint = Checkpoint::open(folder_source(&fixtures().join(name))).await.unwrap();
+            let mut checkpoint = Checkpoint::open(folder_source(folder)).await.unwrap();
             CausalLm::load(&tape, &mut checkpoint, &mut |_| {}).await.unwrap()
         });
         Self { tape, model }
@@ -102,14 +103,20 @@ fn distance(got: &[f32], expected: &[f32]) -> f64 {
 
 #[test]
 fn the_first_step_has_pytorchs_loss_and_gradients() {
-    let expected = expected();
+    for folder in fixtures_with(&["data.json", "expected.json", "expected.safetensors"]) {
+        the_first_step_is_pytorchs(&folder);
+    }
+}
+
+fn the_first_step_is_pytorchs(folder: &Path) {
+    let expected = expected(folder);
     let examples = &expected.encoded[..expected.batch_size];
-    let model = Model::load(true);
+    let model = Model::load_folder(folder, true);
     let count = targets(examples);
     let loss = model.accumulate(examples, count) / count as f64;
     assert!((loss / expected.loss[0] - 1.0).abs() < 1e-4, "loss {loss}, expected {}", expected.loss[0]);
 
-    let bytes = std::fs::read(fixtures().join("sft/expected.safetensors")).unwrap();
+    let bytes = std::fs::read(folder.join("expected.safetensors")).unwrap();
     let golden = SafeTensors::deserialize(&bytes).unwrap();
     let gradients = model.gradients();
     let mut squares = 0.0;
@@ -135,14 +142,14 @@ fn every_architecture_has_pytorchs_gradients() {
     let examples =
         documents.map(|ids| Example { input_ids: ids.to_vec(), labels: ids.iter().map(|id| i64::from(*id)).collect() });
     for name in ["opt", "llama-odd", "llama-gqa-tied-sharded"] {
-        let path = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("fixtures").join(name);
+        let path = package_fixture(name);
         let bytes = std::fs::read(path.join("gradients.safetensors")).unwrap();
         let golden = SafeTensors::deserialize(&bytes).unwrap();
         let floats = |name: &str| -> Vec<f32> {
             let tensor = golden.tensor(name).unwrap();
             tensor.data().as_chunks().0.iter().map(|v| f32::from_le_bytes(*v)).collect()
         };
-        let model = Model::load_fixture(name, true);
+        let model = Model::load_folder(&path, true);
         let (loss, expected) = (model.accumulate(&examples, 1), f64::from(floats("loss")[0]));
         assert!((loss / expected - 1.0).abs() < LOSS_TOLERANCE, "{name}: loss {loss}, expected {expected}");
         let gradients = model.gradients();
@@ -162,7 +169,7 @@ fn every_architecture_has_pytorchs_gradients() {
 
 #[test]
 fn checkpointing_does_not_change_a_bit() {
-    let examples = &expected().encoded[..3];
+    let examples = &expected(&package_fixture("sft")).encoded[..3];
     let [with, without] = [true, false].map(|checkpointing| {
         let model = Model::load(checkpointing);
         let loss = model.accumulate(examples, 1);
@@ -173,7 +180,7 @@ fn checkpointing_does_not_change_a_bit() {
 
 #[test]
 fn micro_batches_add_up_to_the_batch() {
-    let examples = &expected().encoded[..6];
+    let examples = &expected(&package_fixture("sft")).encoded[..6];
     let count = targets(examples);
     let whole = Model::load(true);
     let loss = whole.accumulate(examples, count);
@@ -204,7 +211,7 @@ fn what_cannot_be_trained_through_is_refused_in_words() {
 
 #[test]
 fn frozen_parameters_do_not_change_the_others() {
-    let examples = &expected().encoded[..2];
+    let examples = &expected(&package_fixture("sft")).encoded[..2];
     let all = Model::load(true);
     all.accumulate(examples, 1);
     let some = Model::load(true);

@@ -13,7 +13,7 @@ use paddock_engine::backend::{Backend, Cpu, Segments};
 use paddock_engine::model::CausalLm;
 use paddock_engine::weights::Checkpoint;
 use paddock_tests::program::{refuses, run};
-use paddock_tests::{block_on, fixtures, folder_source, skip};
+use paddock_tests::{block_on, folder_source, package_fixture, skip};
 use safetensors::SafeTensors;
 use serde::Deserialize;
 use serde_json::Value;
@@ -41,11 +41,11 @@ struct Encoded {
 }
 
 fn base() -> PathBuf {
-    fixtures().join("sft")
+    package_fixture("sft")
 }
 
 fn golden(name: &str) -> PathBuf {
-    fixtures().join("lora").join(name)
+    package_fixture("lora").join(name)
 }
 
 fn expected() -> Expected {

@@ -76,7 +76,7 @@ async fn check_all<B: Backend>(backend: &B, tolerance: f32) {
 /// The causal models among the fixtures. What else lies there is named.
 fn golden_models() -> Vec<Golden> {
     let mut models = Vec::new();
-    for folder in fixture_folders() {
+    for folder in fixture_folders(&fixtures()) {
         match golden_model(&folder) {
             Ok(model) => models.push(model),
             Err(what) => eprintln!("no causal model: {}: {what}", folder.display()),

@@ -1,6 +1,7 @@
 //! Reward and cost losses of a score model, and the gradients of the reward loss, against PyTorch's.
 
 use std::fs;
+use std::path::{Path, PathBuf};
 
 use paddock::autograd::{Adjoint, Tape, TapeOptions, Var};
 use paddock::loss::{cost_loss, reward_loss};
@@ -10,9 +11,10 @@ use paddock_engine::model::ScoreModel;
 use paddock_engine::prompt::{Message, Role, Template, TemplateKind};
 use paddock_engine::tokenizer::Tokenizer;
 use paddock_engine::weights::Checkpoint;
-use paddock_tests::{block_on, fixtures, folder_source};
+use paddock_tests::{block_on, fixtures_with, folder_source};
 use safetensors::SafeTensors;
 use serde::Deserialize;
+use serde_json::Value;
 
 /// Largest difference of scores and losses.
 const TOLERANCE: f64 = 1e-3;
@@ -58,9 +60,9 @@ struct Model {
 }
 
 impl Model {
-    async fn load(name: &str) -> Self {
+    async fn load(folder: &Path) -> Self {
         let tape = Tape::new(Cpu::with_threads(2), TapeOptions { checkpointing: true, ..TapeOptions::default() });
-        let mut checkpoint = Checkpoint::open(folder_source(&fixtures().join(name))).await.unwrap();
+        let mut checkpoint = Checkpoint::open(folder_source(folder)).await.unwrap();
         let tokenizer = Tokenizer::from_files(&checkpoint.tokenizer_files().await.unwrap()).unwrap();
         let model = ScoreModel::load(&tape, &mut checkpoint, &mut |_| {}).await.unwrap();
         Self { tape, model, tokenizer }
@@ -83,8 +85,17 @@ impl Model {
     }
 }
 
-fn expected() -> Expected {
-    serde_json::from_slice(&fs::read(fixtures().join("preference/expected.json")).unwrap()).unwrap()
+/// Every fixture of this kind, with the folder of its model.
+fn preferences() -> Vec<(PathBuf, PathBuf, Expected)> {
+    let mut all = Vec::new();
+    for folder in fixtures_with(&["expected.json", "expected.safetensors"]) {
+        let json: Value = serde_json::from_slice(&fs::read(folder.join("expected.json")).unwrap()).unwrap();
+        if json.get("reward_loss").is_some() {
+            let expected: Expected = serde_json::from_value(json).unwrap();
+            all.push((folder.clone(), folder.with_file_name(&expected.model), expected));
+        }
+    }
+    all
 }
 
 fn assert_near(got: &[f32], expected: &[f64]) {
@@ -96,72 +107,78 @@ fn assert_near(got: &[f32], expected: &[f64]) {
 
 #[test]
 fn end_scores_losses_and_reward_gradients_are_pytorchs() {
-    block_on(async {
-        let expected = expected();
-        let model = Model::load(&expected.model).await;
-        let better = expected.pairs.iter().map(|pair| (pair.prompt.as_str(), pair.response(pair.better_response_id)));
-        let worse =
-            expected.pairs.iter().map(|pair| (pair.prompt.as_str(), pair.response(1 - pair.better_response_id)));
-        // Better and worse in one batch, as Safe-RLHF runs them.
-        let conversations: Vec<_> = better.chain(worse).collect();
-        let scores = model.end_scores(&conversations);
-        let values = model.tape.read(&scores).await.unwrap();
-        let (better, worse) = values.split_at(expected.pairs.len());
-        assert_near(better, &expected.better_end_scores);
-        assert_near(worse, &expected.worse_end_scores);
-        let loss = reward_loss(better, worse, expected.regularization);
-        assert!((loss.loss - expected.reward_loss).abs() < TOLERANCE, "reward loss {}", loss.loss);
-        assert!((reward_loss(worse, better, expected.regularization).loss - expected.reward_loss).abs() > TOLERANCE);
-        model.tape.backward(&[(&scores, [loss.first, loss.second].concat())]).unwrap();
+    let preferences = preferences();
+    assert!(!preferences.is_empty());
+    for (folder, model, expected) in preferences {
+        block_on(rewards_are_pytorchs(&folder, &model, &expected));
+    }
+}
 
-        let bytes = fs::read(fixtures().join("preference/expected.safetensors")).unwrap();
-        let golden = SafeTensors::deserialize(&bytes).unwrap();
-        let mut params = model.model.trunk().config().params();
-        // Statistics of the normaliser, which are no parameters.
-        params.retain(|param| !param.name.starts_with("normalizer."));
-        let named = named(params, &model.tape).unwrap();
-        let mut gradients = Vec::new();
-        let visited = model.tape.visit(|_, parameter| {
-            gradients.push(model.tape.inner().read_param(parameter.grad.as_ref().unwrap()).unwrap());
-            Ok(())
-        });
-        visited.unwrap();
-        assert_eq!(named.len(), golden.len());
-        for tensor in named {
-            let name = tensor.param.name.trim_start_matches("model.");
-            let expected = golden.tensor(&format!("reward_grad.{name}")).unwrap();
-            let (mut difference, mut size) = (0.0, 0.0);
-            for (got, expected) in tensor.values(&gradients[tensor.parameter]).iter().zip(expected.data().as_chunks().0)
-            {
-                let expected = f64::from(f32::from_le_bytes(*expected));
-                difference += (f64::from(*got) - expected).powi(2);
-                size += expected.powi(2);
-            }
-            let distance = (difference / size).sqrt();
-            assert!(distance < GRADIENT_TOLERANCE, "{name}: off by {distance}");
-        }
+async fn rewards_are_pytorchs(folder: &Path, model: &Path, expected: &Expected) {
+    let model = Model::load(model).await;
+    let better = expected.pairs.iter().map(|pair| (pair.prompt.as_str(), pair.response(pair.better_response_id)));
+    let worse = expected.pairs.iter().map(|pair| (pair.prompt.as_str(), pair.response(1 - pair.better_response_id)));
+    // Better and worse in one batch, as Safe-RLHF runs them.
+    let conversations: Vec<_> = better.chain(worse).collect();
+    let scores = model.end_scores(&conversations);
+    let values = model.tape.read(&scores).await.unwrap();
+    let (better, worse) = values.split_at(expected.pairs.len());
+    assert_near(better, &expected.better_end_scores);
+    assert_near(worse, &expected.worse_end_scores);
+    let loss = reward_loss(better, worse, expected.regularization);
+    assert!((loss.loss - expected.reward_loss).abs() < TOLERANCE, "reward loss {}", loss.loss);
+    assert!((reward_loss(worse, better, expected.regularization).loss - expected.reward_loss).abs() > TOLERANCE);
+    model.tape.backward(&[(&scores, [loss.first, loss.second].concat())]).unwrap();
+
+    let bytes = fs::read(folder.join("expected.safetensors")).unwrap();
+    let golden = SafeTensors::deserialize(&bytes).unwrap();
+    let mut params = model.model.trunk().config().params();
+    // Statistics of the normaliser, which are no parameters.
+    params.retain(|param| !param.name.starts_with("normalizer."));
+    let named = named(params, &model.tape).unwrap();
+    let mut gradients = Vec::new();
+    let visited = model.tape.visit(|_, parameter| {
+        gradients.push(model.tape.inner().read_param(parameter.grad.as_ref().unwrap()).unwrap());
+        Ok(())
     });
+    visited.unwrap();
+    assert_eq!(named.len(), golden.len());
+    for tensor in named {
+        let name = tensor.param.name.trim_start_matches("model.");
+        let expected = golden.tensor(&format!("reward_grad.{name}")).unwrap();
+        let (mut difference, mut size) = (0.0, 0.0);
+        for (got, expected) in tensor.values(&gradients[tensor.parameter]).iter().zip(expected.data().as_chunks().0) {
+            let expected = f64::from(f32::from_le_bytes(*expected));
+            difference += (f64::from(*got) - expected).powi(2);
+            size += expected.powi(2);
+        }
+        let distance = (difference / size).sqrt();
+        assert!(distance < GRADIENT_TOLERANCE, "{name}: off by {distance}");
+    }
 }
 
 #[test]
 fn the_cost_loss_is_pytorchs() {
-    block_on(async {
-        let expected = expected();
-        let model = Model::load(&expected.model).await;
-        let side = |safer: bool| -> Vec<(&str, &str)> {
-            let id = |pair: &Pair| if safer { pair.safer_response_id } else { 1 - pair.safer_response_id };
-            expected.pairs.iter().map(|pair| (pair.prompt.as_str(), pair.response(id(pair)))).collect()
-        };
-        let safe: Vec<[bool; 2]> = expected
-            .pairs
-            .iter()
-            .map(|pair| [pair.is_safe(pair.safer_response_id), pair.is_safe(1 - pair.safer_response_id)])
-            .collect();
-        let safer = model.tape.read(&model.end_scores(&side(true))).await.unwrap();
-        let unsafer = model.tape.read(&model.end_scores(&side(false))).await.unwrap();
-        let loss = cost_loss(&safer, &unsafer, &safe, expected.regularization).loss;
-        assert!((loss - expected.cost_loss).abs() < TOLERANCE, "cost loss {loss}, expected {}", expected.cost_loss);
-        let swapped = cost_loss(&unsafer, &safer, &safe, expected.regularization).loss;
-        assert!((swapped - expected.cost_loss).abs() > TOLERANCE);
-    });
+    for (_, model, expected) in preferences() {
+        block_on(costs_are_pytorchs(&model, &expected));
+    }
+}
+
+async fn costs_are_pytorchs(model: &Path, expected: &Expected) {
+    let model = Model::load(model).await;
+    let side = |safer: bool| -> Vec<(&str, &str)> {
+        let id = |pair: &Pair| if safer { pair.safer_response_id } else { 1 - pair.safer_response_id };
+        expected.pairs.iter().map(|pair| (pair.prompt.as_str(), pair.response(id(pair)))).collect()
+    };
+    let safe: Vec<[bool; 2]> = expected
+        .pairs
+        .iter()
+        .map(|pair| [pair.is_safe(pair.safer_response_id), pair.is_safe(1 - pair.safer_response_id)])
+        .collect();
+    let safer = model.tape.read(&model.end_scores(&side(true))).await.unwrap();
+    let unsafer = model.tape.read(&model.end_scores(&side(false))).await.unwrap();
+    let loss = cost_loss(&safer, &unsafer, &safe, expected.regularization).loss;
+    assert!((loss - expected.cost_loss).abs() < TOLERANCE, "cost loss {loss}, expected {}", expected.cost_loss);
+    let swapped = cost_loss(&unsafer, &safer, &safe, expected.regularization).loss;
+    assert!((swapped - expected.cost_loss).abs() > TOLERANCE);
 }

@@ -301,7 +301,7 @@ fn score_folders() -> Vec<PathBuf> {
         let named = config.is_some_and(|config| config["architectures"].to_string().contains("ForScore"));
         named && folder.join("expected.json").is_file()
     };
-    fixture_folders().into_iter().filter(is_score).collect()
+    fixture_folders(&fixtures()).into_iter().filter(is_score).collect()
 }
 
 fn fixtures_here(name: &str) -> PathBuf {

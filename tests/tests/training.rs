@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use paddock::train::Metrics;
 use paddock_tests::program::{paddock, refuses, run};
-use paddock_tests::{fixtures, skip};
+use paddock_tests::{fixtures_with, package_fixture, skip};
 use safetensors::SafeTensors;
 use serde::Deserialize;
 use tempfile::TempDir;
@@ -32,19 +32,20 @@ struct Expected {
 }
 
 fn fixture() -> PathBuf {
-    fixtures().join("sft")
-}
-
-fn expected() -> Expected {
-    serde_json::from_slice(&fs::read(fixture().join("expected.json")).unwrap()).unwrap()
+    package_fixture("sft")
 }
 
 /// The fixture's run.
 fn arguments(output: &Path) -> Vec<OsString> {
+    arguments_for(&fixture(), output)
+}
+
+/// The run of a fixture of this kind.
+fn arguments_for(fixture: &Path, output: &Path) -> Vec<OsString> {
     let recipe = "--max-length 256 --batch-size 4 --max-steps 20 --learning-rate 1e-3 --warmup-ratio 0.1 --no-shuffle \
                   --dtype f32 --device cpu";
-    let mut arguments: Vec<OsString> = vec!["sft".into(), "--model".into(), fixture().into()];
-    arguments.extend(["--data".into(), fixture().join("data.json").into(), "--output".into(), output.into()]);
+    let mut arguments: Vec<OsString> = vec!["sft".into(), "--model".into(), fixture.into()];
+    arguments.extend(["--data".into(), fixture.join("data.json").into(), "--output".into(), output.into()]);
     arguments.extend(recipe.split_whitespace().map(OsString::from));
     arguments
 }
@@ -82,10 +83,17 @@ fn distance(got: &[f32], expected: &[f32]) -> f64 {
 
 #[test]
 fn twenty_steps_are_pytorchs() {
+    for fixture in fixtures_with(&["data.json", "expected.json", "expected.safetensors"]) {
+        a_run_is_pytorchs(&fixture);
+    }
+}
+
+fn a_run_is_pytorchs(fixture: &Path) {
     let folder = TempDir::new().unwrap();
     let output = folder.path().join("run");
-    sft(&output, &[]);
-    let expected = expected();
+    let arguments = arguments_for(fixture, &output);
+    run(&arguments.iter().map(|argument| argument as &dyn AsRef<OsStr>).collect::<Vec<_>>());
+    let expected: Expected = serde_json::from_slice(&fs::read(fixture.join("expected.json")).unwrap()).unwrap();
     let metrics = metrics(&output);
     assert_eq!(metrics.len(), 20);
     for (index, metrics) in metrics.iter().enumerate() {
@@ -99,9 +107,9 @@ fn twenty_steps_are_pytorchs() {
     }
     let bytes = fs::read(output.join("model.safetensors")).unwrap();
     let got = SafeTensors::deserialize(&bytes).unwrap();
-    let bytes = fs::read(fixture().join("expected.safetensors")).unwrap();
+    let bytes = fs::read(fixture.join("expected.safetensors")).unwrap();
     let golden = SafeTensors::deserialize(&bytes).unwrap();
-    let bytes = fs::read(fixture().join("model.safetensors")).unwrap();
+    let bytes = fs::read(fixture.join("model.safetensors")).unwrap();
     let start = SafeTensors::deserialize(&bytes).unwrap();
     let mut compared = 0;
     for (name, expected) in golden.iter() {

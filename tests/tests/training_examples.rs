@@ -1,20 +1,16 @@
 //! Records as tokens, and which of them are learned: stanford_alpaca's labels, and transformers' for conversations.
 
 use std::fs;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use paddock::data::{Encoder, read_records};
 use paddock_engine::prompt::{Template, TemplateKind};
 use paddock_engine::tokenizer::Tokenizer;
 use paddock_engine::weights::Checkpoint;
-use paddock_tests::{block_on, fixtures, folder_source};
+use paddock_tests::{block_on, fixtures_with, folder_source, package_fixture};
 use serde::Deserialize;
 use serde_json::Value;
 use tempfile::TempDir;
-
-fn fixture() -> PathBuf {
-    fixtures().join("sft")
-}
 
 fn tokenizer(model: &Path) -> Tokenizer {
     block_on(async {
@@ -37,18 +33,20 @@ struct Encoded {
 
 #[test]
 fn examples_are_encoded_as_alpaca_does() {
-    let expected: Expected = serde_json::from_slice(&fs::read(fixture().join("expected.json")).unwrap()).unwrap();
-    let tokenizer = tokenizer(&fixture());
-    let template = Template::new(TemplateKind::Auto, &tokenizer).unwrap();
-    let encoder = Encoder::new(&tokenizer, template, expected.max_length).unwrap();
-    let records = read_records(&fixture().join("data.json")).unwrap();
-    assert_eq!(records.len(), expected.encoded.len());
-    for (record, expected) in records.iter().zip(&expected.encoded) {
-        let example = encoder.encode(record).unwrap();
-        assert_eq!(example.ids, expected.input_ids);
-        let targets: Vec<usize> =
-            (1..expected.labels.len()).filter(|position| expected.labels[*position] >= 0).collect();
-        assert_eq!(example.targets, targets);
+    for folder in fixtures_with(&["data.json", "expected.json"]) {
+        let expected: Expected = serde_json::from_slice(&fs::read(folder.join("expected.json")).unwrap()).unwrap();
+        let tokenizer = tokenizer(&folder);
+        let template = Template::new(TemplateKind::Auto, &tokenizer).unwrap();
+        let encoder = Encoder::new(&tokenizer, template, expected.max_length).unwrap();
+        let records = read_records(&folder.join("data.json")).unwrap();
+        assert_eq!(records.len(), expected.encoded.len());
+        for (record, expected) in records.iter().zip(&expected.encoded) {
+            let example = encoder.encode(record).unwrap();
+            assert_eq!(example.ids, expected.input_ids);
+            let targets: Vec<usize> =
+                (1..expected.labels.len()).filter(|position| expected.labels[*position] >= 0).collect();
+            assert_eq!(example.targets, targets);
+        }
     }
 }
 
@@ -68,12 +66,12 @@ struct LabelledChat {
 /// Only the assistant's turns are learned, as transformers' mask of the assistant's tokens has it.
 #[test]
 fn conversations_are_labelled_as_transformers_does() {
-    let expected: ChatLabels = serde_json::from_slice(&fs::read(fixtures().join("chat-labels.json")).unwrap()).unwrap();
+    let expected: ChatLabels = serde_json::from_slice(&fs::read(package_fixture("chat-labels.json")).unwrap()).unwrap();
     let folder = TempDir::new().unwrap();
     let model = folder.path().join("model");
     fs::create_dir(&model).unwrap();
     for name in ["config.json", "model.safetensors", "tokenizer.json", "tokenizer_config.json"] {
-        fs::copy(fixture().join(name), model.join(name)).unwrap();
+        fs::copy(package_fixture("sft").join(name), model.join(name)).unwrap();
     }
     let path = model.join("tokenizer_config.json");
     let mut config: Value = serde_json::from_slice(&fs::read(&path).unwrap()).unwrap();

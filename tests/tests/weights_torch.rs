@@ -23,7 +23,7 @@ fn open(path: &Path) -> Result<Checkpoint<ModelSource>> {
 /// The fixtures that begin with `prefix`.
 fn folders(prefix: &str) -> Vec<PathBuf> {
     let starts = |path: &PathBuf| path.file_name().is_some_and(|name| name.to_string_lossy().starts_with(prefix));
-    fixture_folders().into_iter().filter(starts).collect()
+    fixture_folders(&fixtures()).into_iter().filter(starts).collect()
 }
 
 /// Every tensor of the model at `path`, as it is stored.
