@@ -18,5 +18,5 @@ mod source;
 pub use checkpoint::{Checkpoint, Format, TensorInfo, half_split};
 pub use encoding::Encoding;
 pub use folder::Index;
-pub use quant::{dequantize, quantize};
+pub use quant::{dequantize, quantize, recode};
 pub use source::{MemorySource, Source};

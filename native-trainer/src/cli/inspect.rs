@@ -13,7 +13,7 @@ use paddock_engine::weights::{Checkpoint, Format, TensorInfo};
 
 use super::console::{bytes, grouped};
 use super::plan;
-use crate::weights::FolderSource;
+use crate::weights::ModelSource;
 use crate::{Error, Result};
 
 /// Tokens of context to reckon with when none are named, as in [`paddock_engine::generate::Chat`].
@@ -46,7 +46,7 @@ impl Inspect {
     }
 
     async fn describe(&self) -> Result<()> {
-        let mut checkpoint = Checkpoint::open(FolderSource::open(&self.model)?).await?;
+        let mut checkpoint = Checkpoint::open(ModelSource::open(&self.model)?).await?;
         let tokenizer = Tokenizer::from_files(&checkpoint.tokenizer_files().await?)?;
         let config = checkpoint.config();
         let context = context_or_default(self.context, config)?;

@@ -8,7 +8,7 @@ use paddock_engine::weights::Checkpoint;
 use super::console::{self, bytes};
 use super::weight_options::WeightOptions;
 use crate::train::memory::{MemoryEstimate, Recipe, advice};
-use crate::weights::FolderSource;
+use crate::weights::ModelSource;
 use crate::{Error, Result};
 
 /// Show the memory that fine-tuning a model takes, and what would make it fit
@@ -32,7 +32,7 @@ pub(super) struct Memory {
 
 impl Memory {
     pub fn run(&self) -> Result<()> {
-        let checkpoint = pollster::block_on(Checkpoint::open(FolderSource::open(&self.model)?))?;
+        let checkpoint = pollster::block_on(Checkpoint::open(ModelSource::open(&self.model)?))?;
         let config = checkpoint.config();
         let recipe = Recipe {
             micro_batch_tokens: self.micro_batch_tokens,

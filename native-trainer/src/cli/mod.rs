@@ -2,6 +2,7 @@
 
 mod chat;
 mod console;
+mod convert;
 mod device;
 mod generate;
 mod inspect;
@@ -43,6 +44,7 @@ enum Command {
     Score(Box<score::Score>),
     Rank(Box<rank::Rank>),
     RewardHead(Box<reward_head::RewardHeadCommand>),
+    Convert(convert::Convert),
     Pack(pack::Pack),
     Tokenize(tokenize::Tokenize),
     Sft(Box<sft::Sft>),
@@ -71,6 +73,7 @@ fn run(command: Command) -> Result<()> {
         Command::Score(score) => score.run(),
         Command::Rank(rank) => rank.run(),
         Command::RewardHead(reward_head) => reward_head.run(),
+        Command::Convert(convert) => convert.run(),
         Command::Pack(pack) => pack.run(),
         Command::Tokenize(tokenize) => tokenize.run(),
         Command::Sft(sft) => sft.run(),

@@ -11,7 +11,7 @@ use paddock_engine::prompt::{Message, Role, Template, TemplateKind};
 use super::console;
 use super::device::DeviceOptions;
 use super::progress::ProgressLine;
-use crate::weights::FolderSource;
+use crate::weights::ModelSource;
 use crate::{Error, Result};
 
 /// Which model, and where it runs.
@@ -35,7 +35,7 @@ impl ModelOptions {
 
     /// Loads the model at `path` in the same way.
     pub async fn load_from<B: Backend>(&self, path: &Path, backend: &B) -> Result<Chat<B>> {
-        let source = FolderSource::open(path)?;
+        let source = ModelSource::open(path)?;
         let mut progress = ProgressLine::new("loading");
         Ok(Chat::load(backend, source, self.context, &mut |at| progress.update(at)).await?)
     }

@@ -11,7 +11,7 @@ use serde::Serialize;
 
 use super::console;
 use crate::Result;
-use crate::weights::FolderSource;
+use crate::weights::ModelSource;
 
 /// Turn text into token ids, or ids into text
 #[derive(Debug, Args)]
@@ -58,7 +58,7 @@ struct Report {
 impl Tokenize {
     pub fn run(&self) -> Result<()> {
         let tokenizer = pollster::block_on(async {
-            let mut checkpoint = Checkpoint::open(FolderSource::open(&self.model)?).await?;
+            let mut checkpoint = Checkpoint::open(ModelSource::open(&self.model)?).await?;
             Tokenizer::from_files(&checkpoint.tokenizer_files().await?)
         })?;
         let (ids, text) = match &self.decode {

@@ -153,7 +153,7 @@ fn temporary_name(target: &Path) -> Result<PathBuf> {
 }
 
 /// Brings the rename itself to the disk.
-fn sync_parent(target: &Path) -> Result<()> {
+pub(super) fn sync_parent(target: &Path) -> Result<()> {
     // Elsewhere a folder cannot be opened as a file, and the rename is durable without it.
     if cfg!(unix) {
         let parent = target.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));

@@ -159,13 +159,13 @@ fn shards(entries: &[Entry], most: usize) -> Vec<Range<usize>> {
 }
 
 /// PyTorch's dimensions: gains and biases have one.
-fn dimensions(param: &Param) -> Vec<usize> {
+pub(super) fn dimensions(param: &Param) -> Vec<usize> {
     let owner = param.name.rsplit('.').nth(1).unwrap_or_default();
     if param.name.ends_with(".bias") || owner.contains("norm") { vec![param.shape[1]] } else { param.shape.to_vec() }
 }
 
 /// A `config.json` for a model that came without one.
-fn described(config: &ModelConfig) -> Result<Value> {
+pub(super) fn described(config: &ModelConfig) -> Result<Value> {
     let unsupported = |what: &str| {
         Err(Error::Request(format!("a model with {what} cannot be written as a Hugging Face folder; train from one")))
     };

@@ -1,7 +1,9 @@
 //! Model files on disk: read by range, written whole or not at all.
 
 mod atomic;
+mod convert;
 mod digest;
+mod export;
 mod folder;
 mod hugging_face;
 mod merge;
@@ -11,7 +13,9 @@ mod safetensors;
 mod torch;
 
 pub use atomic::{AtomicFile, AtomicFolder, remove_partial};
+pub use convert::{Written, convert};
 pub use digest::file_sha256;
+pub use export::{Beside, DtypeChoice, Export, Exported, Rows, Stored, beside};
 pub use folder::FolderSource;
 pub(crate) use hugging_face::write_file;
 pub use hugging_face::{Description, write_weights};

@@ -11,7 +11,7 @@ use paddock_engine::weights::Checkpoint;
 use paddock_engine::weights::manifest::{MANIFEST, Manifest};
 use paddock_engine::weights::pack::{self, PackOptions, PackPlan, PackSink, Quantize};
 
-use super::{AtomicFolder, FolderSource};
+use super::{AtomicFolder, ModelSource};
 use crate::{Error, Result};
 
 /// A pack that was written.
@@ -38,7 +38,7 @@ pub fn pack(
 ) -> Result<Packed> {
     check_output(output)?;
     pollster::block_on(async {
-        let mut checkpoint = Checkpoint::open(FolderSource::open(model)?).await?;
+        let mut checkpoint = Checkpoint::open(ModelSource::open(model)?).await?;
         let tokenizer = match checkpoint.config().is_head_alone() {
             true => None,
             false => Some(Tokenizer::from_files(&checkpoint.tokenizer_files().await?)?),

@@ -8,7 +8,7 @@ use sha2::{Digest as _, Sha256};
 
 use super::digest::{hexadecimal, sha256};
 use super::manifest::{FileRecord, MANIFEST, Manifest, TensorRecord, TokenizerRecord, VERSION, shard_name};
-use super::{Checkpoint, Source, dequantize, quantize};
+use super::{Checkpoint, Source, recode};
 use crate::prompt::TemplateKind;
 use crate::tokenizer::Tokenizer;
 use crate::{Error, Result};
@@ -169,15 +169,7 @@ async fn encode_rows<S: Source>(
     tensor: &TensorRecord,
     rows: Range<usize>,
 ) -> Result<Vec<u8>> {
-    let stored = checkpoint.tensor(&tensor.name).map(|info| info.encoding);
-    let count = rows.len() * tensor.shape[1];
+    let stored = checkpoint.tensor(&tensor.name).map_or(tensor.encoding, |info| info.encoding);
     let bytes = checkpoint.read_rows(&tensor.name, rows).await?;
-    match stored {
-        Some(stored) if stored != tensor.encoding => {
-            let mut values = vec![0.0; count];
-            dequantize(stored, &bytes, &mut values)?;
-            quantize(tensor.encoding, &values).map_err(|error| Error::Unsupported(format!("{}: {error}", tensor.name)))
-        }
-        _ => Ok(bytes),
-    }
+    recode(bytes, stored, tensor.encoding).map_err(|error| Error::Unsupported(format!("{}: {error}", tensor.name)))
 }

@@ -41,6 +41,19 @@ pub fn dequantize(encoding: Encoding, bytes: &[u8], out: &mut [f32]) -> Result<(
     Ok(())
 }
 
+/// The values of whole rows in another encoding; untouched when it is the same.
+///
+/// # Errors
+/// As [`dequantize`] and [`quantize`].
+pub fn recode(bytes: Vec<u8>, from: Encoding, to: Encoding) -> Result<Vec<u8>> {
+    if from == to {
+        return Ok(bytes);
+    }
+    let mut values = vec![0.0; bytes.len() / from.block_bytes() * from.block_values()];
+    dequantize(from, &bytes, &mut values)?;
+    quantize(to, &values)
+}
+
 /// Applies `decode` to each block of `BYTES` bytes and `VALUES` values.
 fn each<const BYTES: usize, const VALUES: usize>(
     bytes: &[u8],

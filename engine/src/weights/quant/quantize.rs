@@ -1,11 +1,11 @@
 //! `f32` to the encodings that Paddock writes.
 
-use half::f16;
+use half::{bf16, f16};
 
 use super::Encoding;
 use crate::{Error, Result};
 
-/// Encodes `values` as F32, F16, Q8_0 or Q4_1.
+/// Encodes `values` as F32, F16, BF16, Q8_0 or Q4_1.
 ///
 /// # Errors
 /// For another encoding, values that are not whole blocks, and values that the encoding cannot hold (not finite, or
@@ -24,6 +24,7 @@ pub fn quantize(encoding: Encoding, values: &[f32]) -> Result<Vec<u8>> {
                 out.extend(finite_half(value)?.to_le_bytes());
             }
         }
+        Encoding::BF16 => values.iter().for_each(|value| out.extend(bf16::from_f32(*value).to_le_bytes())),
         Encoding::Q8_0 => {
             for block in values.as_chunks().0 {
                 q8_0(block, &mut out)?;
@@ -35,7 +36,9 @@ pub fn quantize(encoding: Encoding, values: &[f32]) -> Result<Vec<u8>> {
             }
         }
         other => {
-            return Err(Error::Unsupported(format!("{other:?} can be read but not written; choose Q4_1, Q8_0 or F16")));
+            return Err(Error::Unsupported(format!(
+                "{other:?} can be read but not written; choose Q4_1, Q8_0, F16, BF16 or F32"
+            )));
         }
     }
     Ok(out)

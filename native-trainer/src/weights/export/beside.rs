@@ -1,0 +1,80 @@
+//! What lies beside the weights of an exported folder: its configuration and its tokenizer.
+
+use paddock_engine::Error as EngineError;
+use paddock_engine::tokenizer::Tokenizer;
+use paddock_engine::weights::{Checkpoint, Encoding, Source};
+use serde_json::Value;
+
+use super::super::{ModelSource, hugging_face::described};
+use crate::{Error, Result};
+
+/// More than any published file of these kinds has.
+const LIMIT: u64 = 128 << 20;
+const TOKENIZER: &str = "tokenizer.json";
+const TOKENIZER_CONFIG: &str = "tokenizer_config.json";
+
+/// Files that are taken over as they are.
+const KEPT: [&str; 6] = [
+    "generation_config.json",
+    "special_tokens_map.json",
+    "added_tokens.json",
+    "chat_template.jinja",
+    "tokenizer.model",
+    TOKENIZER_CONFIG,
+];
+
+/// The files of a folder that are no weights.
+#[derive(Debug)]
+pub struct Beside {
+    /// By name; `config.json` comes last.
+    pub files: Vec<(String, Vec<u8>)>,
+    /// What could not be had, for people.
+    pub note: Option<String>,
+}
+
+/// The files that go beside weights stored mostly as `encoding`; the configuration and the tokenizer are those of the
+/// model in `source`, which `checkpoint` opened.
+///
+/// # Errors
+/// When the model cannot be described in Hugging Face's terms, or its tokenizer is damaged.
+pub fn beside(source: &ModelSource, checkpoint: &mut Checkpoint<ModelSource>, encoding: Encoding) -> Result<Beside> {
+    let read = |name: &str| pollster::block_on(source.read_all(name, LIMIT));
+    let mut config: Value = match read("config.json")? {
+        Some(bytes) => serde_json::from_slice(&bytes)
+            .map_err(|error| EngineError::format("config.json", format!("it is not valid JSON: {error}")))?,
+        None => described(checkpoint.config())?,
+    };
+    let dtype = match encoding {
+        Encoding::F16 => "float16",
+        Encoding::BF16 => "bfloat16",
+        _ => "float32",
+    };
+    config["vocab_size"] = checkpoint.config().vocab_size.into();
+    // Transformers 5 and 4 read one each.
+    config["dtype"] = dtype.into();
+    config["torch_dtype"] = dtype.into();
+
+    let mut files = Vec::new();
+    for name in KEPT {
+        files.extend(read(name)?.map(|bytes| (name.to_string(), bytes)));
+    }
+    let mut note = None;
+    match read(TOKENIZER)? {
+        Some(bytes) => files.push((TOKENIZER.to_string(), bytes)),
+        None => match pollster::block_on(checkpoint.tokenizer_files()) {
+            Ok(found) => {
+                let tokenizer = Tokenizer::from_files(&found)?;
+                files.retain(|(name, _)| name != TOKENIZER_CONFIG);
+                files.push((TOKENIZER.to_string(), tokenizer.to_json()?.into_bytes()));
+                files.push((TOKENIZER_CONFIG.to_string(), format!("{:#}\n", tokenizer.to_config()).into_bytes()));
+            }
+            Err(EngineError::Missing { .. }) => {
+                note =
+                    Some("the model comes without a tokenizer; copy its tokenizer.model beside it to chat".to_string());
+            }
+            Err(error) => return Err(Error::Engine(error)),
+        },
+    }
+    files.push(("config.json".to_string(), format!("{config:#}\n").into_bytes()));
+    Ok(Beside { files, note })
+}

@@ -1,0 +1,51 @@
+//! What numbers a folder is to be written in.
+
+use std::fmt;
+use std::str::FromStr;
+
+use paddock_engine::weights::Encoding;
+
+use super::super::Dtype;
+
+/// The type of a folder's numbers.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum DtypeChoice {
+    /// As they are stored; block encodings of GGUF, which safetensors does not have, become f32.
+    #[default]
+    Keep,
+    /// Rounded to this.
+    To(Dtype),
+}
+
+impl DtypeChoice {
+    /// How a tensor that is stored as `stored` is written.
+    pub fn encoding(self, stored: Encoding) -> Encoding {
+        match self {
+            Self::Keep if stored.is_quantized() => Encoding::F32,
+            Self::Keep => stored,
+            Self::To(Dtype::F32) => Encoding::F32,
+            Self::To(Dtype::F16) => Encoding::F16,
+            Self::To(Dtype::Bf16) => Encoding::BF16,
+        }
+    }
+}
+
+impl FromStr for DtypeChoice {
+    type Err = String;
+
+    fn from_str(name: &str) -> Result<Self, String> {
+        match name {
+            "keep" => Ok(Self::Keep),
+            _ => name.parse().map(Self::To).map_err(|_| "expected keep, f32, f16 or bf16".to_string()),
+        }
+    }
+}
+
+impl fmt::Display for DtypeChoice {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Keep => formatter.write_str("keep"),
+            Self::To(dtype) => dtype.fmt(formatter),
+        }
+    }
+}

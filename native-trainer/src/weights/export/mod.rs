@@ -1,0 +1,303 @@
+//! Models written as Hugging Face folders, tensor by tensor: a few megabytes in memory, several threads, files of at most
+//! 5 GB, and a run that was interrupted goes on where it was. The folder appears whole or not at all.
+
+mod beside;
+mod dtype;
+mod layout;
+mod partial;
+
+use std::collections::HashMap;
+use std::fs::{self, File, OpenOptions};
+use std::io::{Read, Seek, SeekFrom, Write};
+use std::ops::Range;
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::mpsc::{self, Receiver, Sender};
+use std::thread;
+
+use paddock_engine::model::LoadProgress;
+use serde_json::Value;
+use sha2::{Digest, Sha256};
+
+pub use beside::{Beside, beside};
+pub use dtype::DtypeChoice;
+pub use layout::Stored;
+use layout::{Layout, SHARD_BYTES};
+use partial::{Done, PartialFolder};
+
+use crate::{Error, Result};
+
+/// Most bytes of a tensor, as it is stored, that a thread has in memory at a time.
+const CHUNK_BYTES: usize = 2 << 20;
+
+/// Where the rows of an export come from. Each thread has one of its own.
+pub trait Rows {
+    /// Some rows of tensor `tensor`, as they are to be stored. The rows of a tensor are asked for in order, all of them.
+    ///
+    /// # Errors
+    /// What their source reports.
+    fn rows(&mut self, tensor: usize, rows: Range<usize>) -> Result<Vec<u8>>;
+
+    /// All rows of `tensor` have been read, and `sha256` is the digest of what [`Rows::rows`] gave. Says what is to be
+    /// told of it by [`Exported::records`].
+    ///
+    /// # Errors
+    /// When they are not what they must be; what was written is then removed.
+    fn finish(&mut self, tensor: usize, sha256: &str) -> Result<Value>;
+}
+
+/// A folder to be written.
+#[derive(Debug)]
+pub struct Export {
+    /// The folder; nothing may be there.
+    pub output: PathBuf,
+    /// Its tensors, in order.
+    pub tensors: Vec<Stored>,
+    /// Names everything that the content depends on, in one line: a run with the same key takes up what another left.
+    pub key: String,
+    /// How many threads to use.
+    pub threads: usize,
+}
+
+/// All tensors are written; [`Exported::commit`] is to follow.
+#[derive(Debug)]
+pub struct Exported {
+    folder: PartialFolder,
+    index: Option<Value>,
+    /// What [`Rows::finish`] said of each tensor, in order.
+    pub records: Vec<Value>,
+}
+
+/// From a thread to the one that keeps the journal.
+enum Message {
+    Bytes(u64),
+    Done(usize, Done),
+    Failed(usize, Error),
+}
+
+impl Export {
+    /// Writes all tensors. `open` is called once in each thread; `progress` hears of bytes written and of all bytes.
+    ///
+    /// # Errors
+    /// The error of the first tensor that could not be made. After one of reading or writing, what is done is kept for
+    /// the next run; after any other it is removed.
+    pub fn run<R: Rows>(
+        &self,
+        open: &(impl Fn() -> Result<R> + Sync),
+        progress: &mut dyn FnMut(LoadProgress),
+    ) -> Result<Exported> {
+        let layout = Layout::new(&self.tensors, SHARD_BYTES)?;
+        let (mut folder, done) = PartialFolder::open(&self.output, &self.key)?;
+        match self.write(&layout, &mut folder, &done, open, progress) {
+            Ok(records) => Ok(Exported { folder, index: layout.index, records }),
+            Err(error) => {
+                if !matches!(error, Error::Path { .. } | Error::Engine(paddock_engine::Error::Read { .. })) {
+                    folder.abandon();
+                }
+                Err(error)
+            }
+        }
+    }
+
+    fn write<R: Rows>(
+        &self,
+        layout: &Layout,
+        folder: &mut PartialFolder,
+        done: &HashMap<String, Done>,
+        open: &(impl Fn() -> Result<R> + Sync),
+        progress: &mut dyn FnMut(LoadProgress),
+    ) -> Result<Vec<Value>> {
+        for file in &layout.files {
+            let path = folder.path().join(&file.name);
+            let mut opened = open_file(&path)?;
+            opened
+                .set_len(file.bytes)
+                .and_then(|()| opened.write_all(&file.header))
+                .map_err(Error::path("write", &path))?;
+        }
+        let (next, failed) = (AtomicUsize::new(0), AtomicUsize::new(usize::MAX));
+        let mut records: Vec<Option<Value>> = vec![None; self.tensors.len()];
+        let path = folder.path().to_path_buf();
+        let result = thread::scope(|scope| {
+            let (sender, receiver) = mpsc::channel();
+            for _ in 0..self.threads.clamp(1, self.tensors.len().max(1)) {
+                let shared = Shared { export: self, layout, folder: &path, done, next: &next, failed: &failed };
+                let sender = sender.clone();
+                scope.spawn(move || shared.work(open, &sender));
+            }
+            drop(sender);
+            self.listen(&receiver, folder, &failed, &mut records, progress)
+        });
+        result.and_then(|()| {
+            let missing = || Error::Request("a thread ended before its work; run the command again".to_string());
+            records.into_iter().collect::<Option<Vec<_>>>().ok_or_else(missing)
+        })
+    }
+
+    /// Keeps the journal until all threads have ended.
+    fn listen(
+        &self,
+        receiver: &Receiver<Message>,
+        folder: &mut PartialFolder,
+        failed: &AtomicUsize,
+        records: &mut [Option<Value>],
+        progress: &mut dyn FnMut(LoadProgress),
+    ) -> Result<()> {
+        let mut state = LoadProgress { bytes: 0, total: self.tensors.iter().map(Stored::bytes).sum() };
+        let mut first: Option<(usize, Error)> = None;
+        let mut note = |tensor: usize, error| {
+            failed.fetch_min(tensor, Ordering::SeqCst);
+            if first.as_ref().is_none_or(|(other, _)| tensor < *other) {
+                first = Some((tensor, error));
+            }
+        };
+        for message in receiver {
+            match message {
+                Message::Bytes(bytes) => {
+                    state.bytes += bytes;
+                    progress(state);
+                }
+                Message::Done(tensor, done) => {
+                    if let Err(error) = folder.note(&done) {
+                        note(tensor, error);
+                    }
+                    if let Some(record) = records.get_mut(tensor) {
+                        *record = Some(done.record);
+                    }
+                }
+                Message::Failed(tensor, error) => note(tensor, error),
+            }
+        }
+        first.map_or(Ok(()), |(_, error)| Err(error))
+    }
+}
+
+impl Exported {
+    /// Adds the files that are no weights and puts the folder in its place.
+    ///
+    /// # Errors
+    /// When the disk refuses.
+    pub fn commit(self, files: &[(String, Vec<u8>)]) -> Result<()> {
+        let index =
+            self.index.iter().map(|index| ("model.safetensors.index.json", format!("{index:#}\n").into_bytes()));
+        for (name, bytes) in index.chain(files.iter().map(|(name, bytes)| (name.as_str(), bytes.clone()))) {
+            let path = self.folder.path().join(name);
+            fs::write(&path, bytes).map_err(Error::path("write", &path))?;
+        }
+        self.folder.commit()
+    }
+
+    /// Removes what was written: it is not what was wanted.
+    pub fn abandon(self) {
+        self.folder.abandon();
+    }
+}
+
+/// What the threads share.
+struct Shared<'a> {
+    export: &'a Export,
+    layout: &'a Layout,
+    folder: &'a Path,
+    done: &'a HashMap<String, Done>,
+    /// The first tensor that no thread has taken.
+    next: &'a AtomicUsize,
+    /// The first tensor that failed.
+    failed: &'a AtomicUsize,
+}
+
+impl Shared<'_> {
+    /// Makes tensors until there are no more. Those before one that failed are still made, so that the error is always
+    /// that of the first.
+    fn work<R: Rows>(&self, open: &impl Fn() -> Result<R>, sender: &Sender<Message>) {
+        let mut rows = None;
+        loop {
+            let tensor = self.next.fetch_add(1, Ordering::SeqCst);
+            if tensor >= self.export.tensors.len() || tensor > self.failed.load(Ordering::SeqCst) {
+                return;
+            }
+            let made = self.verify(tensor, sender).and_then(|done| match (done, &mut rows) {
+                (Some(done), _) => Ok(Some(done)),
+                (None, Some(rows)) => self.make(tensor, rows, sender),
+                (None, none) => self.make(tensor, none.insert(open()?), sender),
+            });
+            let message = match made {
+                Ok(Some(done)) => Message::Done(tensor, done),
+                Ok(None) => return,
+                Err(error) => Message::Failed(tensor, error),
+            };
+            if sender.send(message).is_err() {
+                return;
+            }
+        }
+    }
+
+    /// Whether `tensor` lies in its file as the journal says.
+    fn verify(&self, tensor: usize, sender: &Sender<Message>) -> Result<Option<Done>> {
+        let Some(done) = self.export.tensors.get(tensor).and_then(|stored| self.done.get(&stored.param.name)) else {
+            return Ok(None);
+        };
+        let (path, mut file, stored) = self.open(tensor)?;
+        let mut digest = Sha256::new();
+        let mut buffer = vec![0; CHUNK_BYTES];
+        let mut left = stored.bytes();
+        while left > 0 {
+            let part = buffer.split_at_mut(left.min(CHUNK_BYTES as u64) as usize).0;
+            file.read_exact(part).map_err(Error::path("read", &path))?;
+            digest.update(&*part);
+            left -= part.len() as u64;
+        }
+        if hexadecimal(digest) != done.sha256 {
+            return Ok(None);
+        }
+        let _ = sender.send(Message::Bytes(stored.bytes()));
+        Ok(Some(done.clone()))
+    }
+
+    /// Writes `tensor`; `None` when an earlier one has failed meanwhile.
+    fn make<R: Rows>(&self, tensor: usize, source: &mut R, sender: &Sender<Message>) -> Result<Option<Done>> {
+        let (path, mut file, stored) = self.open(tensor)?;
+        let per_chunk = (CHUNK_BYTES / stored.row_bytes().max(1)).max(1);
+        let (mut row, all) = (0, stored.param.shape[0]);
+        let mut digest = Sha256::new();
+        while row < all {
+            if tensor > self.failed.load(Ordering::SeqCst) {
+                return Ok(None);
+            }
+            let end = all.min(row + per_chunk);
+            let bytes = source.rows(tensor, row..end)?;
+            if bytes.len() != (end - row) * stored.row_bytes() {
+                return Err(Error::Request(format!("{}: its rows have the wrong length", stored.param.name)));
+            }
+            digest.update(&bytes);
+            file.write_all(&bytes).map_err(Error::path("write", &path))?;
+            let _ = sender.send(Message::Bytes(bytes.len() as u64));
+            row = end;
+        }
+        let sha256 = hexadecimal(digest);
+        let record = source.finish(tensor, &sha256)?;
+        Ok(Some(Done { tensor: stored.param.name.clone(), sha256, record }))
+    }
+
+    /// The file of `tensor`, at its first byte.
+    fn open(&self, tensor: usize) -> Result<(PathBuf, File, &Stored)> {
+        let parts = self.layout.places.get(tensor).zip(self.export.tensors.get(tensor));
+        let found = parts.and_then(|(place, stored)| Some((place, self.layout.files.get(place.file)?, stored)));
+        let (place, file, stored) = found.ok_or_else(|| Error::Request(format!("there is no tensor {tensor}")))?;
+        let path = self.folder.join(&file.name);
+        let mut opened = open_file(&path)?;
+        opened.seek(SeekFrom::Start(place.offset)).map_err(Error::path("write", &path))?;
+        Ok((path, opened, stored))
+    }
+}
+
+/// Opens a file as it stands, or makes it.
+fn open_file(path: &Path) -> Result<File> {
+    OpenOptions::new().read(true).write(true).create(true).truncate(false).open(path).map_err(Error::path("open", path))
+}
+
+fn hexadecimal(digest: Sha256) -> String {
+    digest.finalize().iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
+#[cfg(test)]
+mod tests;

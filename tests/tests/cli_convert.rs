@@ -1,0 +1,273 @@
+//! `paddock convert`: every format becomes the same Hugging Face folder, and bad input none.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+
+use half::{bf16, f16};
+use paddock_engine::tokenizer::{Tokenizer, TokenizerFiles};
+use paddock_engine::weights::{Encoding, dequantize};
+use paddock_tests::gguf::GgufFile;
+use paddock_tests::program::{pack, refuses, run};
+use paddock_tests::{fixture_folders, fixtures, skip};
+use safetensors::{Dtype, SafeTensors};
+use serde_json::Value;
+use tempfile::TempDir;
+
+/// Scripts, runs of whitespace, emoji, control characters and bytes beyond most vocabularies.
+const TEXTS: [&str; 12] = [
+    "Below is an instruction that describes a task.\n\n### Instruction:\nList three technologies.\n\n### Response:",
+    "Ünïcödé, façade, Ærøskøbing, Łódź, İstanbul, ẞ, ﬁ",
+    "Ελληνικά Кириллица עברית العربية हिन्दी বাংলা ไทย ქართული Հայերեն አማርኛ",
+    "日本語の文章、中文的句子，한국어 문장. ｶﾀｶﾅ ﾊﾝｶｸ ＡＢＣ１２３",
+    "  two  three   four    and\ttabs\t\tand\n\n\nnew lines \r\n carriage\r",
+    "🦙🐑👩‍👩‍👧‍👦🏳️‍🌈 🇨🇭 e\u{301} \u{200b}zero\u{200d}width \u{feff}mark",
+    "∑∫√∞≠ 𝔘𝔫𝔦𝔠𝔬𝔡𝔢 ☃ ¯\\_(ツ)_/¯ \u{1}\u{7f}",
+    "fn main() { println!(\"{:?}\", [1, 22, 333].iter()); } // 0x1F",
+    "▁ is the sign for a space ▁▁",
+    " ",
+    "",
+    "1234567890 3.14159 1e-5 １２３",
+];
+
+fn folders(prefix: &str) -> Vec<PathBuf> {
+    let starts = |path: &PathBuf| path.file_name().is_some_and(|name| name.to_string_lossy().starts_with(prefix));
+    fixture_folders().into_iter().filter(starts).collect()
+}
+
+/// Converts the model at `from` and gives its folder.
+fn convert(from: &Path, arguments: &[&str]) -> TempDir {
+    let folder = TempDir::new().unwrap();
+    let output = folder.path().join("model");
+    let mut all: Vec<&dyn AsRef<std::ffi::OsStr>> = vec![&"convert", &"--from", &from, &"--output", &output];
+    all.extend(arguments.iter().map(|argument| argument as &dyn AsRef<std::ffi::OsStr>));
+    run(&all);
+    assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 1, "something was left beside the folder");
+    folder
+}
+
+/// The tensors of `folder`, which must be those of the model at `expected`, each through `change`.
+fn assert_tensors(folder: &Path, expected: &Path, dtype: Dtype, change: impl Fn(&[f32]) -> Vec<u8>) {
+    let found = fs::read(folder.join("model.safetensors")).unwrap();
+    let found = SafeTensors::deserialize(&found).unwrap();
+    let expected = fs::read(expected.join("model.safetensors")).unwrap();
+    let expected = SafeTensors::deserialize(&expected).unwrap();
+    assert_eq!(found.len(), expected.len());
+    for (name, tensor) in expected.tensors() {
+        let view = found.tensor(&name).unwrap();
+        assert_eq!((view.dtype(), view.shape()), (dtype, tensor.shape()), "{name}");
+        let values: Vec<f32> = tensor.data().as_chunks().0.iter().map(|bytes| f32::from_le_bytes(*bytes)).collect();
+        assert!(view.data() == change(&values), "{name} differs");
+    }
+}
+
+fn f32_bytes(values: &[f32]) -> Vec<u8> {
+    values.iter().flat_map(|value| value.to_le_bytes()).collect()
+}
+
+#[test]
+fn every_format_becomes_the_same_folder() {
+    let expected = fixtures().join("llama-mha");
+    let scratch = TempDir::new().unwrap();
+    let gguf = scratch.path().join("model.gguf");
+    fs::write(&gguf, GgufFile::from_fixture("llama-mha", |_| Encoding::F32).bytes()).unwrap();
+    let packed = scratch.path().join("pack");
+    pack(&expected, &packed, &[]);
+    let all = [folders("meta-"), folders("pytorch-bin"), vec![expected.clone(), gguf, packed]].concat();
+    assert!(all.len() >= 7);
+    for from in all {
+        let folder = convert(&from, &["--threads", "3"]);
+        let model = folder.path().join("model");
+        assert_tensors(&model, &expected, Dtype::F32, f32_bytes);
+        let config: Value = serde_json::from_slice(&fs::read(model.join("config.json")).unwrap()).unwrap();
+        assert_eq!((&config["dtype"], &config["intermediate_size"]), (&"float32".into(), &176.into()));
+    }
+}
+
+#[test]
+fn numbers_are_rounded_as_asked() {
+    let meta = fixtures().join("meta-2");
+    let expected = fixtures().join("llama-mha");
+    let half = |values: &[f32]| values.iter().flat_map(|value| f16::from_f32(*value).to_le_bytes()).collect();
+    let brain = |values: &[f32]| values.iter().flat_map(|value| bf16::from_f32(*value).to_le_bytes()).collect();
+    assert_tensors(&convert(&meta, &["--dtype", "f16"]).path().join("model"), &expected, Dtype::F16, half);
+    assert_tensors(&convert(&meta, &["--dtype", "bf16"]).path().join("model"), &expected, Dtype::BF16, brain);
+}
+
+#[test]
+fn block_encodings_become_f32() {
+    let scratch = TempDir::new().unwrap();
+    let path = scratch.path().join("model.gguf");
+    let matrices = |info: &paddock_engine::weights::TensorInfo| match info.shape {
+        [1, _] => Encoding::F32,
+        [_, columns] if columns.is_multiple_of(32) => Encoding::Q8_0,
+        _ => Encoding::F16,
+    };
+    let mut file = GgufFile::from_fixture("llama-mha", matrices);
+    fs::write(&path, file.bytes()).unwrap();
+    let folder = convert(&path, &[]);
+    let bytes = fs::read(folder.path().join("model/model.safetensors")).unwrap();
+    let tensors = SafeTensors::deserialize(&bytes).unwrap();
+    let mut values = vec![0.0; 176 * 64];
+    dequantize(Encoding::Q8_0, &file.tensor_mut("blk.1.ffn_up.weight").bytes, &mut values).unwrap();
+    assert!(tensors.tensor("model.layers.1.mlp.up_proj.weight").unwrap().data() == f32_bytes(&values));
+    let down = tensors.tensor("model.layers.1.mlp.down_proj.weight").unwrap();
+    assert!(down.data() == file.tensor_mut("blk.1.ffn_down.weight").bytes);
+}
+
+/// A Meta folder with this `tokenizer.model` in the folder above, where Meta keeps it.
+fn meta_with(tokenizer: &Path) -> (TempDir, PathBuf) {
+    let scratch = TempDir::new().unwrap();
+    let model = scratch.path().join("7B");
+    fs::create_dir(&model).unwrap();
+    for name in ["consolidated.00.pth", "params.json"] {
+        fs::copy(fixtures().join("meta-1").join(name), model.join(name)).unwrap();
+    }
+    fs::copy(tokenizer, scratch.path().join("tokenizer.model")).unwrap();
+    (scratch, model)
+}
+
+/// The tokenizer of a converted folder; "</s>" in a text is text, as for the SentencePiece library.
+fn tokenizer(folder: &Path) -> Tokenizer {
+    let tokenizer = fs::read(folder.join("tokenizer.json")).unwrap();
+    let config = serde_json::from_slice(&fs::read(folder.join("tokenizer_config.json")).unwrap()).unwrap();
+    let files = TokenizerFiles::Json { tokenizer, config: Some(config), chat_template: None };
+    let mut tokenizer = Tokenizer::from_files(&files).unwrap();
+    tokenizer.read_special_as_text(true);
+    tokenizer
+}
+
+#[test]
+fn a_sentencepiece_model_becomes_a_tokenizer_json_of_equal_ids() {
+    let fixture = fixtures().join("sentencepiece");
+    let (_scratch, model) = meta_with(&fixture.join("tokenizer.model"));
+    let folder = convert(&model, &[]);
+    let tokenizer = tokenizer(&folder.path().join("model"));
+    let expected: Value = serde_json::from_slice(&fs::read(fixture.join("expected.json")).unwrap()).unwrap();
+    for case in expected["cases"].as_array().unwrap() {
+        let ids: Vec<u32> = serde_json::from_value(case["ids"].clone()).unwrap();
+        let text = case["text"].as_str().unwrap();
+        assert_eq!(tokenizer.encode(text, false).unwrap(), ids, "{text:?}");
+    }
+}
+
+/// Runs a Python script that prints JSON; `None`, aloud, where there is no Python with `modules`.
+fn python(modules: &str, script: &str, arguments: &[&dyn AsRef<std::ffi::OsStr>]) -> Option<Value> {
+    let python = std::env::var_os("PADDOCK_PYTHON").unwrap_or_else(|| "python3".into());
+    let has = Command::new(&python).args(["-c", &format!("import {modules}")]).stderr(Stdio::null()).status();
+    if !has.is_ok_and(|status| status.success()) {
+        skip("transformers", &format!("there is no Python with {modules} (PADDOCK_PYTHON names one)"));
+        return None;
+    }
+    let output = Command::new(&python).args(["-c", script]).args(arguments.iter().map(AsRef::as_ref)).output().unwrap();
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    Some(serde_json::from_slice(&output.stdout).unwrap())
+}
+
+/// Against the library itself; `PADDOCK_TOKENIZER_MODEL` names another model than the fixture's, such as LLaMA's own.
+#[test]
+fn converted_tokenizers_equal_the_sentencepiece_library() {
+    const SCRIPT: &str = "
+import json, sys, sentencepiece
+model = sentencepiece.SentencePieceProcessor(model_file=sys.argv[1])
+print(json.dumps([model.encode(text) for text in json.loads(sys.argv[2])]))
+";
+    let path = std::env::var_os("PADDOCK_TOKENIZER_MODEL")
+        .map_or_else(|| fixtures().join("sentencepiece/tokenizer.model"), PathBuf::from);
+    let texts = serde_json::to_string(&TEXTS).unwrap();
+    let Some(expected) = python("sentencepiece", SCRIPT, &[&path, &texts]) else { return };
+    let expected: Vec<Vec<u32>> = serde_json::from_value(expected).unwrap();
+    let (_scratch, model) = meta_with(&path);
+    let folder = convert(&model, &[]);
+    let tokenizer = tokenizer(&folder.path().join("model"));
+    for (text, ids) in TEXTS.iter().zip(expected) {
+        assert_eq!(tokenizer.encode(text, false).unwrap(), ids, "{text:?}");
+    }
+}
+
+/// What transformers makes of converted folders: the logits and the ids that Paddock has.
+#[test]
+fn transformers_loads_what_was_converted() {
+    const SCRIPT: &str = "
+import json, sys, torch
+from transformers import AutoModelForCausalLM, AutoTokenizer
+model, info = AutoModelForCausalLM.from_pretrained(sys.argv[1], output_loading_info=True)
+assert not any(info.values()), info
+ids = AutoTokenizer.from_pretrained(sys.argv[1])(sys.argv[2]).input_ids
+golden = json.load(open(sys.argv[3]))['cases'][0]
+logits = model(torch.tensor([golden['prompt_ids']])).logits[0].flatten()
+print(json.dumps({ 'ids': ids, 'logits': logits.tolist(), 'dtype': str(model.dtype) }))
+";
+    const TEXT: &str = "Hello world, naïve  café 🦙";
+    let golden = fixtures().join("llama-mha");
+    let scratch = TempDir::new().unwrap();
+    let gguf = scratch.path().join("model.gguf");
+    fs::write(&gguf, GgufFile::from_fixture("llama-mha", |_| Encoding::F32).bytes()).unwrap();
+    let (_meta_scratch, meta) = meta_with(&fixtures().join("sentencepiece/tokenizer.model"));
+    let expected = paddock_tests::expected_tensor(&golden, "logits.0");
+    for from in [meta, fixtures().join("pytorch-bin"), gguf] {
+        let folder = convert(&from, &[]);
+        let model = folder.path().join("model");
+        let Some(theirs) = python("torch, transformers", SCRIPT, &[&model, &TEXT, &golden.join("expected.json")])
+        else {
+            return;
+        };
+        let logits: Vec<f32> = serde_json::from_value(theirs["logits"].clone()).unwrap();
+        assert!(paddock_tests::largest_difference(&logits, &expected) < 1e-4, "{}", from.display());
+        assert_eq!(theirs["dtype"], "torch.float32");
+        let ids: Vec<u32> = serde_json::from_value(theirs["ids"].clone()).unwrap();
+        assert_eq!(tokenizer(&model).encode(TEXT, true).unwrap(), ids, "{}", from.display());
+    }
+}
+
+/// What is done to a model's folder, and the words of the refusal.
+type Case<'a> = (&'a dyn Fn(&Path), &'a [&'a str]);
+
+#[test]
+fn bad_input_is_refused_by_name_and_leaves_nothing() {
+    let meta = |change: &dyn Fn(&Path)| {
+        let scratch = TempDir::new().unwrap();
+        for entry in fs::read_dir(fixtures().join("meta-4")).unwrap() {
+            let path = entry.unwrap().path();
+            fs::copy(&path, scratch.path().join(path.file_name().unwrap())).unwrap();
+        }
+        change(scratch.path());
+        scratch
+    };
+    let shard = |number: usize| format!("consolidated.0{number}.pth");
+    let cut = |folder: &Path| {
+        let bytes = fs::read(folder.join(shard(1))).unwrap();
+        fs::write(folder.join(shard(1)), &bytes[..bytes.len() / 2]).unwrap();
+    };
+    let other = |folder: &Path| {
+        fs::copy(fixtures().join("meta-2").join(shard(1)), folder.join(shard(3))).unwrap();
+    };
+    let hostile = |folder: &Path| {
+        fs::copy(fixtures().join("pytorch-bin/hostile.pt"), folder.join(shard(2))).unwrap();
+    };
+    let params = |folder: &Path| {
+        fs::write(folder.join("params.json"), r#"{"dim":96,"n_heads":4,"n_layers":2,"norm_eps":1e-6}"#).unwrap();
+    };
+    let cases: [Case; 6] = [
+        (&|folder| fs::remove_file(folder.join(shard(2))).unwrap(), &["consolidated.02.pth", "missing"]),
+        (&|folder| fs::remove_file(folder.join("params.json")).unwrap(), &["params.json"]),
+        (&cut, &["consolidated.01.pth", "truncated"]),
+        (&other, &["consolidated.03.pth", "different models"]),
+        (&hostile, &["consolidated.02.pth", "nothing was run"]),
+        (&params, &["tok_embeddings.weight", "96 wide"]),
+    ];
+    for (change, words) in cases {
+        let folder = meta(change);
+        let target = TempDir::new().unwrap();
+        let output = target.path().join("model");
+        refuses(&[&"convert", &"--from", &folder.path(), &"--output", &output], words);
+        assert_eq!(fs::read_dir(target.path()).unwrap().count(), 0);
+    }
+    // An output that is there stays as it is.
+    let target = TempDir::new().unwrap();
+    fs::write(target.path().join("diary.txt"), "dear").unwrap();
+    let arguments: [&dyn AsRef<std::ffi::OsStr>; 5] =
+        [&"convert", &"--from", &fixtures().join("meta-1"), &"--output", &target.path()];
+    refuses(&arguments, &["name another output"]);
+    assert_eq!(fs::read_dir(target.path()).unwrap().count(), 1);
+}
