@@ -7,6 +7,7 @@ pub mod align;
 pub mod autograd;
 pub mod cli;
 pub mod data;
+pub mod distributed;
 mod error;
 pub mod loss;
 pub mod optim;

@@ -5,16 +5,17 @@ mod settings;
 
 use std::fs;
 use std::path::PathBuf;
+use std::rc::Rc;
 use std::time::Instant;
 
 use paddock_engine::ModelConfig;
-use paddock_engine::backend::Cpu;
 use paddock_engine::model::LoadProgress;
 use paddock_engine::tokenizer::Tokenizer;
 use paddock_engine::weights::Checkpoint;
 
 use crate::autograd::Adjoint;
 use crate::data::{Order, add_missing_tokens};
+use crate::distributed::{Collective, Sharding};
 use crate::optim::AdamW;
 use crate::train::checkpoint::{self, State};
 use crate::train::memory::{MemoryEstimate, Recipe, advice, available_memory};
@@ -48,12 +49,24 @@ pub enum Outcome {
     Stopped(u64),
 }
 
-/// Runs `settings` on the CPU, from the newest checkpoint of the folder with `resume`.
+/// Runs `settings` on `backend`, from the newest checkpoint of the folder with `resume`; alone, or as one of `ranks`,
+/// of which the first writes the run's files.
 ///
 /// # Errors
-/// When the model or the data cannot be read, the folder holds another run, or the disk refuses.
-pub async fn run(cpu: Cpu, settings: &Settings, resume: bool, observer: &mut dyn Observer) -> Result<Outcome> {
-    let resumed = prepare(settings, resume)?;
+/// When the model or the data cannot be read, the folder holds another run, the disk refuses, or a rank has ended.
+pub async fn run<B: Adjoint>(
+    backend: B,
+    ranks: Option<Rc<dyn Collective<B>>>,
+    settings: &Settings,
+    resume: bool,
+    observer: &mut dyn Observer,
+) -> Result<Outcome> {
+    let sharding = ranks.map(|ranks| Sharding { ranks, stage: settings.zero });
+    let sharding = sharding.as_ref();
+    let resumed = first_rank_first(sharding, |leads| match leads {
+        true => prepare(settings, resume),
+        false => Ok(checkpoint::latest(&settings.output)?.filter(|_| resume)),
+    })?;
     if settings.lora.is_some() && settings.add_missing_tokens {
         let problem = "adapters have no rows for new tokens; leave out --add-missing-tokens, or train the whole model";
         return Err(Error::Request(problem.to_string()));
@@ -79,9 +92,11 @@ pub async fn run(cpu: Cpu, settings: &Settings, resume: bool, observer: &mut dyn
         observer.note(&format!("examples are cut after {context} tokens, which is the model's context"));
     }
     let mut read = |path| Examples::read(path, settings, &tokenizer, vocab_size, context, observer);
-    let examples = read(&settings.data)?;
-    let eval = settings.eval_data.as_deref().map(read).transpose()?;
-    check_memory(settings, checkpoint.config())?;
+    // The first rank encodes; the others find its tokens in the cache.
+    let (examples, eval) = first_rank_first(sharding, |_| {
+        Ok((read(&settings.data)?, settings.eval_data.as_deref().map(&mut read).transpose()?))
+    })?;
+    check_memory(settings, sharding.map(|sharding| sharding.ranks.world_size()), checkpoint.config())?;
     let mut progress = |at| observer.loading(at);
     let options = TrainerOptions {
         vocab_size,
@@ -90,7 +105,7 @@ pub async fn run(cpu: Cpu, settings: &Settings, resume: bool, observer: &mut dyn
         lora: settings.lora.clone(),
         seed: settings.seed,
     };
-    let trainer = Trainer::load(cpu, &mut checkpoint, options, &mut progress).await?;
+    let trainer = Trainer::load(backend, sharding.cloned(), &mut checkpoint, options, &mut progress).await?;
     let mut run = Run { settings, trainer, description, examples, eval };
     let state = match resumed {
         Some((path, state)) => {
@@ -103,13 +118,31 @@ pub async fn run(cpu: Cpu, settings: &Settings, resume: bool, observer: &mut dyn
     run.go(state, observer).await
 }
 
+/// Runs `action` on the first rank, and then on the others, which find what it made. It hears whether it is the first.
+fn first_rank_first<B: Adjoint, R>(
+    sharding: Option<&Sharding<B>>,
+    action: impl FnOnce(bool) -> Result<R>,
+) -> Result<R> {
+    let Some(Sharding { ranks, .. }) = sharding else { return action(true) };
+    let leads = ranks.rank() == 0;
+    if !leads {
+        ranks.sum(&mut [])?;
+    }
+    let result = action(leads)?;
+    if leads {
+        ranks.sum(&mut [])?;
+    }
+    Ok(result)
+}
+
 /// Refuses a run that the machine has no room for.
-fn check_memory(settings: &Settings, config: &ModelConfig) -> Result<()> {
+fn check_memory(settings: &Settings, world_size: Option<usize>, config: &ModelConfig) -> Result<()> {
     let recipe = Recipe {
         micro_batch_tokens: settings.micro_batch_tokens,
         gradient_checkpointing: settings.gradient_checkpointing,
         precision: settings.precision(),
         lora: settings.lora.clone(),
+        shared: world_size.map(|world_size| (settings.zero, world_size)),
     };
     let Some(available) = available_memory() else { return Ok(()) };
     let Some(advice) = advice(config, &recipe, available)? else { return Ok(()) };
@@ -159,10 +192,11 @@ impl<B: Adjoint> Run<'_, B> {
         };
         let total = settings.max_steps.unwrap_or(order.steps_per_epoch() * settings.epochs);
         let warmup = (settings.warmup_ratio * total as f64).ceil() as u64;
-        let mut file = MetricsFile::open(&settings.output, state.step)?;
+        let leads = self.trainer.leads();
+        let mut file = leads.then(|| MetricsFile::open(&settings.output, state.step)).transpose()?;
         while state.step < total {
             let began = Instant::now();
-            let batch = self.examples.micro_batches(&order.batch(state.step), settings.micro_batch_tokens);
+            let batch = self.examples.share(&order.batch(state.step), self.place(), settings.micro_batch_tokens);
             let learning_rate = settings.learning_rate * settings.schedule.factor(state.step, warmup, total);
             let optimizer = OptimizerStep {
                 number: state.step + 1,
@@ -184,7 +218,9 @@ impl<B: Adjoint> Run<'_, B> {
                 memory: resident_memory(),
                 eval_loss: None,
             };
-            file.push(&metrics)?;
+            if let Some(file) = &mut file {
+                file.push(&metrics)?;
+            }
             observer.step(&metrics, total);
             if !(report.loss.is_finite() && report.grad_norm.is_finite()) {
                 return Err(Error::Request(format!(
@@ -193,9 +229,9 @@ impl<B: Adjoint> Run<'_, B> {
                 )));
             }
             if settings.eval_steps.is_some_and(|steps| state.step.is_multiple_of(steps.max(1))) || state.step == total {
-                self.evaluate(state.step, &mut file, observer).await?;
+                self.evaluate(state.step, file.as_mut(), observer).await?;
             }
-            let stop = observer.stop() && state.step < total;
+            let stop = self.agree(observer.stop())? && state.step < total;
             if stop || state.step.is_multiple_of(settings.save_steps.max(1)) {
                 checkpoint::save(&settings.output, &mut self.trainer, &self.description, state, settings.keep)?;
             }
@@ -207,11 +243,27 @@ impl<B: Adjoint> Run<'_, B> {
         Ok(Outcome::Finished)
     }
 
-    async fn evaluate(&self, step: u64, file: &mut MetricsFile, observer: &mut dyn Observer) -> Result<()> {
+    /// This rank's number, and how many there are.
+    fn place(&self) -> [usize; 2] {
+        self.trainer.tape().sharding().map_or([0, 1], |sharding| [sharding.ranks.rank(), sharding.ranks.world_size()])
+    }
+
+    /// Whether any rank says yes.
+    fn agree(&self, yes: bool) -> Result<bool> {
+        let mut votes = [f64::from(u8::from(yes))];
+        if let Some(sharding) = self.trainer.tape().sharding() {
+            sharding.ranks.sum(&mut votes)?;
+        }
+        Ok(votes[0] > 0.0)
+    }
+
+    async fn evaluate(&self, step: u64, file: Option<&mut MetricsFile>, observer: &mut dyn Observer) -> Result<()> {
         let Some(eval) = &self.eval else { return Ok(()) };
         let all: Vec<usize> = (0..eval.len()).collect();
-        let loss = self.trainer.evaluate(&eval.micro_batches(&all, self.settings.micro_batch_tokens)).await?;
-        file.push(&Metrics { step, eval_loss: Some(loss), ..Metrics::default() })?;
+        let loss = self.trainer.evaluate(&eval.share(&all, self.place(), self.settings.micro_batch_tokens)).await?;
+        if let Some(file) = file {
+            file.push(&Metrics { step, eval_loss: Some(loss), ..Metrics::default() })?;
+        }
         observer.note(&format!("step {step}: evaluation loss {loss:.4}"));
         Ok(())
     }

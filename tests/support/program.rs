@@ -52,3 +52,12 @@ pub fn pack(source: &Path, output: &Path, arguments: &[&str]) {
 fn output(arguments: &[&dyn AsRef<OsStr>]) -> Output {
     paddock().args(arguments.iter().map(AsRef::as_ref)).output().expect("paddock runs")
 }
+
+/// Sends the signal of that name to a process, by the shell's own `kill`.
+///
+/// # Panics
+/// When there is no such process.
+pub fn signal(name: &str, process: &str) {
+    let sent = Command::new("sh").args(["-c", &format!("kill -{name} {process}")]).status();
+    assert!(sent.is_ok_and(|status| status.success()), "cannot send {name} to {process}");
+}

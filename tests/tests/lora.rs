@@ -5,7 +5,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
-use paddock::data::{Example, MicroBatch};
+use paddock::data::{Example, Share};
 use paddock::optim::AdamW;
 use paddock::train::lora::{Lora, read_adapters};
 use paddock::train::{LossNormalization, OptimizerStep, StepSettings, Trainer, TrainerOptions};
@@ -85,7 +85,7 @@ fn ten_steps_are_pefts() {
     let options = TrainerOptions { lora: Some(lora.clone()), checkpointing: true, ..TrainerOptions::default() };
     let mut trainer = block_on(async {
         let mut checkpoint = Checkpoint::open(folder_source(&base())).await.unwrap();
-        Trainer::load(Cpu::with_threads(2), &mut checkpoint, options, &mut |_| {}).await.unwrap()
+        Trainer::load(Cpu::with_threads(2), None, &mut checkpoint, options, &mut |_| {}).await.unwrap()
     });
     block_on(read_adapters(trainer.tape(), &golden("start"))).unwrap();
     let (expected, examples) = (expected(), examples());
@@ -99,7 +99,7 @@ fn ten_steps_are_pefts() {
             seed: 0,
         };
         let settings = StepSettings { optimizer, normalization: LossNormalization::Global };
-        let report = block_on(trainer.step(&[MicroBatch::new(&batch)], &settings)).unwrap();
+        let report = block_on(trainer.step(&Share::whole(&batch, usize::MAX), &settings)).unwrap();
         for (got, expected) in [(report.loss, expected.loss[step]), (report.grad_norm, expected.grad_norm[step])] {
             assert!((got / expected - 1.0).abs() < CURVE_TOLERANCE, "step {step}: {got}, expected {expected}");
         }

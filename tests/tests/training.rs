@@ -7,7 +7,7 @@ use std::process::{Command, Stdio};
 use std::time::Duration;
 
 use paddock::train::Metrics;
-use paddock_tests::program::{paddock, refuses, run};
+use paddock_tests::program::{paddock, refuses, run, signal};
 use paddock_tests::{fixtures_with, package_fixture, skip};
 use safetensors::SafeTensors;
 use serde::Deserialize;
@@ -329,8 +329,7 @@ fn an_interrupted_run_is_saved_and_goes_on() {
     while !fs::read_to_string(parted.join("metrics.jsonl")).is_ok_and(|text| text.lines().count() >= 2) {
         std::thread::sleep(Duration::from_millis(2));
     }
-    let interrupted = Command::new("kill").args(["-INT", &child.id().to_string()]).status().unwrap();
-    assert!(interrupted.success());
+    signal("INT", &child.id().to_string());
     let output = child.wait_with_output().unwrap();
     let stderr = String::from_utf8(output.stderr).unwrap();
     assert!(output.status.success(), "{stderr}");

@@ -7,7 +7,8 @@ use paddock_engine::{Error, Result};
 
 use super::Adjoint;
 use super::op::Op;
-use super::tape::Parameters;
+use super::parameter::Parameters;
+use crate::distributed::Sharding;
 
 /// An activation that a tape knows.
 pub struct Var<B: Backend> {
@@ -99,7 +100,13 @@ impl<B: Adjoint> Graph<B> {
     }
 
     /// Walks back from `seeds`, gradients of nodes, and adds to the gradients of the parameters.
-    pub fn backward(mut self, inner: &B, parameters: &mut Parameters<B>, seeds: Vec<(usize, B::Tensor)>) -> Result<()> {
+    pub fn backward(
+        mut self,
+        inner: &B,
+        sharding: Option<&Sharding<B>>,
+        parameters: &mut Parameters<B>,
+        seeds: Vec<(usize, B::Tensor)>,
+    ) -> Result<()> {
         let mut grads: Vec<Option<B::Tensor>> = (0..self.nodes.len()).map(|_| None).collect();
         for (node, seed) in seeds {
             add(inner, &mut grads, node, seed)?;
@@ -108,6 +115,10 @@ impl<B: Adjoint> Graph<B> {
         let mut marks = std::mem::take(&mut self.marks);
         while end > 0 {
             let start = marks.pop().unwrap_or(0);
+            if let Some(sharding) = sharding {
+                let weights = self.nodes[start..end].iter().flat_map(|node| node.op.weights());
+                parameters.fetch(inner, sharding, weights, true)?;
+            }
             self.recompute(inner, parameters, start..end)?;
             for index in (start..end).rev() {
                 let Some(grad) = grads[index].take() else { continue };
@@ -120,6 +131,9 @@ impl<B: Adjoint> Graph<B> {
                     grad,
                     |node, grad| if nodes[node].wanted { add(inner, &mut grads, node, grad) } else { Ok(()) },
                 )?;
+            }
+            if let Some(sharding) = sharding {
+                parameters.end_block(inner, sharding)?;
             }
             self.nodes.truncate(start);
             end = start;

@@ -8,8 +8,10 @@ mod adjoint;
 pub mod cpu;
 mod graph;
 mod op;
+mod parameter;
 mod tape;
 
 pub use adjoint::Adjoint;
 pub use graph::Var;
-pub use tape::{Adapter, Parameter, Tape, TapeOptions, Weight};
+pub use parameter::{Adapter, Parameter, Weight};
+pub use tape::{Tape, TapeOptions};

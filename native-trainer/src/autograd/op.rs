@@ -6,7 +6,7 @@ use paddock_engine::Result;
 use paddock_engine::backend::{Backend, HeadLayout, Segments};
 
 use super::Adjoint;
-use super::tape::{Parameters, Weight};
+use super::parameter::{Parameters, Weight};
 
 /// An operation, its operands being nodes of the graph and parameters of the tape.
 pub(super) enum Op<B: Backend> {

@@ -10,6 +10,8 @@ use paddock_engine::{Error, Result};
 use super::Adjoint;
 use super::graph::{Graph, Var};
 use super::op::Op;
+use super::parameter::{Adapter, Layout, Parameter, Parameters, Weight, foreign};
+use crate::distributed::Sharding;
 use crate::optim::Precision;
 
 /// Trains the models of the engine on the backend `B`: `Llama<Tape<B>>` is a `Llama<B>` whose weights have gradients.
@@ -19,6 +21,7 @@ pub struct Tape<B: Adjoint>(Rc<Inner<B>>);
 
 struct Inner<B: Adjoint> {
     backend: B,
+    sharding: Option<Sharding<B>>,
     parameters: RefCell<Parameters<B>>,
     graph: RefCell<Graph<B>>,
     settings: RefCell<Settings>,
@@ -42,72 +45,23 @@ struct Settings {
     options: TapeOptions,
 }
 
-/// A low-rank addition to some outputs of a linear operation: `scale · b · a` on its weight (LoRA, arXiv 2106.09685).
-#[derive(Debug, Clone, PartialEq)]
-pub struct Adapter {
-    /// First output.
-    pub first: usize,
-    /// Number of outputs.
-    pub outputs: usize,
-    /// Rows of `a`, columns of `b`.
-    pub rank: usize,
-    /// Factor of the product.
-    pub scale: f32,
-    /// Names of `a` and `b`.
-    pub labels: [String; 2],
-}
-
 impl<B: Adjoint> Clone for Tape<B> {
     fn clone(&self) -> Self {
         Self(self.0.clone())
     }
 }
 
-/// A parameter of a tape.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Weight(usize);
-
-/// A trainable matrix.
-pub struct Parameter<B: Adjoint> {
-    /// The name of the checkpoint's tensor, or of the first of those fused in it.
-    pub label: String,
-    /// The values.
-    pub value: B::Param,
-    /// The gradient; `None` while the parameter is frozen.
-    pub grad: Option<B::Param>,
-    parts: Vec<WeightPart>,
-    cols: usize,
-    adapters: Vec<(Adapter, [Weight; 2])>,
-}
-
-/// All parameters of a tape.
-pub(super) struct Parameters<B: Adjoint>(Vec<Parameter<B>>);
-
-impl<B: Adjoint> Parameters<B> {
-    pub fn value(&self, weight: Weight) -> Result<&B::Param> {
-        self.0.get(weight.0).map(|parameter| &parameter.value).ok_or_else(foreign)
-    }
-
-    /// A parameter's values and gradient.
-    pub fn get_mut(&mut self, weight: Weight) -> Result<(&B::Param, Option<&mut B::Param>)> {
-        let parameter = self.0.get_mut(weight.0).ok_or_else(foreign)?;
-        Ok((&parameter.value, parameter.grad.as_mut()))
-    }
-
-    fn is_trained(&self, weight: Weight) -> bool {
-        self.0.get(weight.0).is_some_and(|parameter| parameter.grad.is_some())
-    }
-}
-
-fn foreign() -> Error {
-    Error::Shape { op: "tape", expected: "a weight of this tape".to_string(), got: "another's".to_string() }
-}
-
 impl<B: Adjoint> Tape<B> {
     /// A tape that records on `backend`.
     pub fn new(backend: B, options: TapeOptions) -> Self {
+        Self::shared(backend, options, None)
+    }
+
+    /// A tape whose parameters several ranks share. All of them record and walk back through the same operations.
+    pub fn shared(backend: B, options: TapeOptions, sharding: Option<Sharding<B>>) -> Self {
         Self(Rc::new(Inner {
             backend,
+            sharding,
             parameters: RefCell::new(Parameters(Vec::new())),
             graph: RefCell::default(),
             settings: RefCell::new(Settings { recording: true, options }),
@@ -117,6 +71,66 @@ impl<B: Adjoint> Tape<B> {
     /// The backend that computes.
     pub fn inner(&self) -> &B {
         &self.0.backend
+    }
+
+    /// How ranks share the parameters.
+    pub fn sharding(&self) -> Option<&Sharding<B>> {
+        self.0.sharding.as_ref()
+    }
+
+    /// Sums up what gradients are not yet summed up over the ranks.
+    ///
+    /// # Errors
+    /// When a rank has ended, or the device fails.
+    pub fn reduce_gradients(&self) -> Result<()> {
+        let Some(sharding) = self.sharding() else { return Ok(()) };
+        self.0.parameters.borrow_mut().reduce(self.inner(), sharding)
+    }
+
+    /// After a step, which changed this rank's parts: brings what is kept whole up to date.
+    ///
+    /// # Errors
+    /// When a rank has ended, or the device fails.
+    pub fn refresh_weights(&self) -> Result<()> {
+        let Some(sharding) = self.sharding() else { return Ok(()) };
+        self.0.parameters.borrow_mut().refresh(self.inner(), sharding)
+    }
+
+    /// The values of all ranks of something of `size` values that each rank holds a part of.
+    ///
+    /// # Errors
+    /// When a rank has ended, or the device fails.
+    pub fn read_whole(&self, held: &B::Param, size: usize) -> Result<Vec<f32>> {
+        self.whole(self.inner().read_param(held)?, size)
+    }
+
+    /// As [`Tape::read_whole`], of values that were read already.
+    ///
+    /// # Errors
+    /// When a rank has ended.
+    pub fn whole(&self, values: Vec<f32>, size: usize) -> Result<Vec<f32>> {
+        let Some(sharding) = self.sharding() else { return Ok(values) };
+        let mut values = sharding.ranks.gather(values)?;
+        values.truncate(size);
+        Ok(values)
+    }
+
+    /// Puts this rank's part of `values`, which lie from place `first` on in something of `size` values, where the rank
+    /// holds it.
+    ///
+    /// # Errors
+    /// When they do not fit.
+    pub fn write_part(&self, held: &mut B::Param, size: usize, first: usize, values: &[f32]) -> Result<()> {
+        if first.checked_add(values.len()).is_none_or(|end| end > size) {
+            let got = format!("{} from {first} on", values.len());
+            return Err(Error::Shape { op: "write_part", expected: format!("at most {size} values"), got });
+        }
+        let part = self.sharding().map_or(0..size, |sharding| sharding.part(size));
+        let range = first.max(part.start)..(first + values.len()).min(part.end);
+        match values.get(range.start.saturating_sub(first)..range.end.saturating_sub(first)) {
+            Some(own) if !own.is_empty() => self.inner().write_param(held, range.start - part.start, own),
+            _ => Ok(()),
+        }
     }
 
     /// Runs `action` without recording: for evaluation.
@@ -140,7 +154,7 @@ impl<B: Adjoint> Tape<B> {
             Some(backend.tensor(backend.shape(&var.value), grad).map(|grad| (node, grad)))
         });
         let seeds = seeds.collect::<Result<Vec<_>>>()?;
-        graph.backward(backend, &mut self.0.parameters.borrow_mut(), seeds)
+        graph.backward(backend, self.sharding(), &mut self.0.parameters.borrow_mut(), seeds)
     }
 
     /// Forgets what was recorded.
@@ -163,25 +177,24 @@ impl<B: Adjoint> Tape<B> {
     /// When there is no room.
     pub fn grow_rows(&self, label: &str, rows: usize) -> crate::Result<()> {
         let backend = self.inner();
+        let precision = self.0.settings.borrow().options.precision;
         self.visit(|_, parameter| {
-            let [before, cols] = backend.param_shape(&parameter.value);
+            let [before, cols] = parameter.shape;
             if parameter.label != label || rows <= before {
                 return Ok(());
             }
-            let values = backend.read_param(&parameter.value)?;
+            let values = self.read_whole(&parameter.value, parameter.len())?;
             let mut mean = vec![0.0f64; cols];
             for row in values.chunks_exact(cols.max(1)) {
                 mean.iter_mut().zip(row).for_each(|(mean, value)| *mean += f64::from(*value));
             }
             let mean: Vec<f32> = mean.iter().map(|sum| (sum / before.max(1) as f64) as f32).collect();
-            let precision = self.0.settings.borrow().options.precision;
-            let mut grown = backend.param(label, [rows, cols], precision)?;
-            backend.write_param(&mut grown, 0, &values)?;
-            (before..rows).try_for_each(|row| backend.write_param(&mut grown, row * cols, &mean))?;
-            parameter.value = grown;
-            if parameter.grad.is_some() {
-                parameter.grad = Some(backend.param(label, [rows, cols], Precision::F32)?);
-            }
+            let layout = Layout { label, shape: [rows, cols], precision, trained: parameter.grad.is_some() };
+            let mut grown = Parameter::new(backend, self.sharding(), &layout)?;
+            let size = grown.len();
+            self.write_part(&mut grown.value, size, 0, &values)?;
+            (before..rows).try_for_each(|row| self.write_part(&mut grown.value, size, row * cols, &mean))?;
+            *parameter = grown;
             Ok(())
         })
     }
@@ -193,7 +206,7 @@ impl<B: Adjoint> Tape<B> {
     /// When there is no such parameter, or no room.
     pub fn adapt(&self, index: usize, adapter: Adapter) -> crate::Result<()> {
         let adapted = Weight(index);
-        let cols = self.with(&adapted, |parameter| parameter.cols)?;
+        let [_, cols] = self.with(&adapted, |parameter| parameter.shape)?;
         let [a, b] = &adapter.labels;
         let a = self.new_parameter(a, [adapter.rank, cols], Precision::F32, true)?;
         let b = self.new_parameter(b, [adapter.outputs, adapter.rank], Precision::F32, true)?;
@@ -201,11 +214,10 @@ impl<B: Adjoint> Tape<B> {
     }
 
     fn new_parameter(&self, label: &str, shape: [usize; 2], precision: Precision, trained: bool) -> Result<Weight> {
-        let value = self.inner().param(label, shape, precision)?;
-        let grad = trained.then(|| self.inner().param(label, shape, Precision::F32)).transpose()?;
-        let (parts, adapters) = (Vec::new(), Vec::new());
+        let layout = Layout { label, shape, precision, trained };
+        let parameter = Parameter::new(self.inner(), self.sharding(), &layout)?;
         let parameters = &mut self.0.parameters.borrow_mut().0;
-        parameters.push(Parameter { label: label.to_string(), value, grad, parts, cols: shape[1], adapters });
+        parameters.push(parameter);
         Ok(Weight(parameters.len() - 1))
     }
 
@@ -236,7 +248,10 @@ impl<B: Adjoint> Tape<B> {
         let mut graph = self.0.graph.borrow_mut();
         let before = graph.len();
         let op = op(operands.map(|var| graph.node(var)));
-        let parameters = self.0.parameters.borrow();
+        let mut parameters = self.0.parameters.borrow_mut();
+        if let Some(sharding) = self.sharding() {
+            parameters.fetch(self.inner(), sharding, op.weights(), false)?;
+        }
         let settings = *self.0.settings.borrow();
         let wanted =
             settings.recording && (graph.wants(&op) || op.weights().any(|weight| parameters.is_trained(weight)));
@@ -289,7 +304,7 @@ impl<B: Adjoint> Backend for Tape<B> {
             end += part.rows;
             first_row < end
         });
-        let row_bytes = part.and_then(|part| part.encoding.row_bytes(parameter.cols)).filter(|bytes| *bytes > 0);
+        let row_bytes = part.and_then(|part| part.encoding.row_bytes(parameter.shape[1])).filter(|bytes| *bytes > 0);
         let (Some(part), Some(row_bytes)) = (part, row_bytes) else {
             return Err(Error::Shape {
                 op: "write_rows",
@@ -297,9 +312,10 @@ impl<B: Adjoint> Backend for Tape<B> {
                 got: format!("row {first_row}"),
             });
         };
-        let mut values = vec![0.0; bytes.len() / row_bytes * parameter.cols];
+        let mut values = vec![0.0; bytes.len() / row_bytes * parameter.shape[1]];
         dequantize(part.encoding, bytes, &mut values)?;
-        self.inner().write_param(&mut parameter.value, first_row * parameter.cols, &values)
+        let (size, first) = (parameter.len(), first_row * parameter.shape[1]);
+        self.write_part(&mut parameter.value, size, first, &values)
     }
 
     fn tensor(&self, shape: [usize; 2], values: &[f32]) -> Result<Var<B>> {
@@ -326,6 +342,9 @@ impl<B: Adjoint> Backend for Tape<B> {
         let settings = *self.0.settings.borrow();
         if settings.recording {
             self.0.graph.borrow_mut().mark(settings.options.checkpointing);
+        }
+        if let Some(sharding) = self.sharding() {
+            self.0.parameters.borrow_mut().release(sharding);
         }
         self.inner().enter_block(index)
     }

@@ -7,6 +7,7 @@ use paddock_engine::weights::Checkpoint;
 
 use super::console::{self, bytes};
 use super::weight_options::WeightOptions;
+use crate::distributed::Stage;
 use crate::train::memory::{MemoryEstimate, Recipe, advice};
 use crate::weights::ModelSource;
 use crate::{Error, Result};
@@ -25,6 +26,12 @@ pub(super) struct Memory {
     gradient_checkpointing: bool,
     #[command(flatten)]
     weights: WeightOptions,
+    /// Processes that train together
+    #[arg(long, default_value_t = 1, value_name = "N", value_parser = clap::value_parser!(u16).range(1..))]
+    ranks: u16,
+    /// What they hold in parts: 1, the optimiser's state; 2, gradients too; 3, weights too
+    #[arg(long, default_value_t = Stage::Two, value_name = "N")]
+    zero: Stage,
     /// Memory that there is, as 80GB or 24GiB
     #[arg(long, value_name = "SIZE", value_parser = size)]
     device_memory: Option<u64>,
@@ -39,6 +46,7 @@ impl Memory {
             gradient_checkpointing: self.gradient_checkpointing,
             precision: self.weights.precision(),
             lora: self.weights.lora(),
+            shared: (self.ranks > 1).then_some((self.zero, self.ranks.into())),
         };
         console::note(table(&MemoryEstimate::new(config, &recipe)?));
         let Some(available) = self.device_memory else { return Ok(()) };

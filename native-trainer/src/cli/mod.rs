@@ -7,6 +7,7 @@ mod device;
 mod generate;
 mod inspect;
 mod interrupt;
+mod launch;
 mod memory;
 mod merge;
 mod options;
@@ -50,6 +51,7 @@ enum Command {
     Sft(Box<sft::Sft>),
     Memory(memory::Memory),
     Merge(merge::Merge),
+    Launch(launch::Launch),
 }
 
 /// Runs the command line of this process. An error is one sentence on stderr and exit code 1; 2 is wrong usage.
@@ -79,6 +81,7 @@ fn run(command: Command) -> Result<()> {
         Command::Sft(sft) => sft.run(),
         Command::Memory(memory) => memory.run(),
         Command::Merge(merge) => merge.run(),
+        Command::Launch(launch) => launch.run(),
     }
 }
 

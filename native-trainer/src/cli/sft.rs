@@ -1,6 +1,7 @@
 //! `paddock sft`: supervised fine-tuning by Alpaca's recipe.
 
 use std::path::PathBuf;
+use std::rc::Rc;
 
 use clap::{Args, ValueEnum};
 use paddock_engine::backend::Cpu;
@@ -11,12 +12,13 @@ use super::console::{self, grouped};
 use super::interrupt::Interrupt;
 use super::progress::{ProgressLine, Steps};
 use super::weight_options::WeightOptions;
+use crate::distributed::{Collective, Place, Stage, Tcp};
 use crate::sft::{self, Observer, Outcome, Settings};
 use crate::train::{LossNormalization, Metrics, Schedule};
 use crate::{Error, Result};
 
 /// The flags that a file of settings takes the place of.
-const SETTINGS: [&str; 28] = [
+const SETTINGS: [&str; 29] = [
     "model",
     "data",
     "output",
@@ -40,6 +42,7 @@ const SETTINGS: [&str; 28] = [
     "keep",
     "eval_data",
     "eval_steps",
+    "zero",
     WeightOptions::NAMES[0],
     WeightOptions::NAMES[1],
     WeightOptions::NAMES[2],
@@ -113,6 +116,9 @@ pub(super) struct Sft {
     /// Keep one tensor a block in memory and compute the others anew: less memory, a third more work
     #[arg(long)]
     gradient_checkpointing: bool,
+    /// What processes that train together hold in parts: 1, the optimiser's state; 2, gradients too; 3, weights too
+    #[arg(long, default_value_t = Stage::Two, value_name = "N")]
+    zero: Stage,
     /// Steps between checkpoints
     #[arg(long, default_value_t = 2000, value_name = "N", value_parser = clap::value_parser!(u64).range(1..))]
     save_steps: u64,
@@ -158,19 +164,16 @@ impl Sft {
             .map_err(|error| Error::Request(format!("cannot start threads: {error}")))?;
         let interrupt = Interrupt::listen()?;
         interrupt.begin_answer();
-        let mut bar = Bar::new(interrupt);
         let settings = self.config.as_deref().map_or_else(|| Ok(self.settings()), Settings::read)?;
-        let outcome = pollster::block_on(sft::run(cpu, &settings, self.resume, &mut bar))?;
+        let place = Place::from_environment()?;
+        let mut bar = Bar::new(interrupt, place.as_ref().is_none_or(|place| place.rank == 0));
+        let ranks =
+            place.map(|place| Tcp::join(&place)).transpose()?.map(|ranks| Rc::new(ranks) as Rc<dyn Collective<Cpu>>);
+        let outcome = pollster::block_on(sft::run(cpu, ranks, &settings, self.resume, &mut bar))?;
+        let leads = bar.shown;
         drop(bar);
-        let output = settings.output.display();
-        match outcome {
-            Outcome::Finished if settings.lora.is_some() => {
-                console::note(format_args!("{output}: the adapter; paddock merge adds it to the model"));
-            }
-            Outcome::Finished => console::note(format_args!("{output}: the tuned model")),
-            Outcome::Stopped(step) => {
-                console::note(format_args!("stopped after step {step}; go on with --resume"));
-            }
+        if leads {
+            report(&settings, outcome);
         }
         Ok(())
     }
@@ -201,6 +204,7 @@ impl Sft {
             dtype: self.weights.dtype(),
             bf16_update: self.weights.bf16_update(),
             lora: self.weights.lora(),
+            zero: self.zero,
             gradient_checkpointing: self.gradient_checkpointing,
             save_steps: self.save_steps,
             keep: self.keep,
@@ -210,16 +214,29 @@ impl Sft {
     }
 }
 
-/// The run on one line of stderr.
+/// Says how a run ended.
+fn report(settings: &Settings, outcome: Outcome) {
+    let output = settings.output.display();
+    match outcome {
+        Outcome::Finished if settings.lora.is_some() => {
+            console::note(format_args!("{output}: the adapter; paddock merge adds it to the model"));
+        }
+        Outcome::Finished => console::note(format_args!("{output}: the tuned model")),
+        Outcome::Stopped(step) => console::note(format_args!("stopped after step {step}; go on with --resume")),
+    }
+}
+
+/// The run on one line of stderr; of several ranks the first shows it.
 struct Bar {
+    shown: bool,
     interrupt: Interrupt,
     loading: Option<ProgressLine>,
     steps: Option<Steps>,
 }
 
 impl Bar {
-    fn new(interrupt: Interrupt) -> Self {
-        Self { interrupt, loading: Some(ProgressLine::new("loading")), steps: None }
+    fn new(interrupt: Interrupt, shown: bool) -> Self {
+        Self { shown, interrupt, loading: shown.then(|| ProgressLine::new("loading")), steps: None }
     }
 }
 
@@ -233,12 +250,16 @@ impl Observer for Bar {
     fn note(&mut self, text: &str) {
         match &self.steps {
             Some(steps) => steps.above(|| console::note(text)),
-            None => console::note(text),
+            None if self.shown => console::note(text),
+            None => {}
         }
     }
 
     fn step(&mut self, metrics: &Metrics, total: u64) {
         self.loading = None;
+        if !self.shown {
+            return;
+        }
         let rate = grouped(metrics.tokens_per_s.unwrap_or_default() as u64);
         let message = format!("loss {:.4}, {rate} tokens/s", metrics.loss.unwrap_or_default());
         self.steps.get_or_insert_with(Steps::new).update(metrics.step, total, message);

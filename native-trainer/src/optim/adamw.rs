@@ -33,6 +33,7 @@ impl AdamW {
             step_size: (learning_rate / correction(self.beta1)) as f32,
             root_correction: correction(self.beta2).sqrt() as f32,
             noise: 0,
+            first: 0,
         }
     }
 }
@@ -49,6 +50,8 @@ pub struct AdamWStep {
     root_correction: f32,
     /// Seed of the rounding of bf16 weights: the step's and the parameter's own.
     pub noise: u32,
+    /// Number of the first value within the parameter, where a rank holds a part of it.
+    pub first: u32,
 }
 
 impl AdamWStep {

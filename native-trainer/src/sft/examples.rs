@@ -7,7 +7,7 @@ use paddock_engine::tokenizer::Tokenizer;
 use rayon::prelude::*;
 
 use super::{Observer, Settings};
-use crate::data::{Encoder, Example, MicroBatch, TokenCache, micro_batches, read_records};
+use crate::data::{Encoder, Example, Share, TokenCache, read_records};
 use crate::weights::file_sha256;
 use crate::{Error, Result};
 
@@ -80,9 +80,9 @@ impl Examples {
         self.0.len()
     }
 
-    /// Some of the examples, packed.
-    pub fn micro_batches(&self, indices: &[usize], tokens: usize) -> Vec<MicroBatch> {
+    /// The share of `rank` of `world_size` in some of the examples, packed.
+    pub fn share(&self, indices: &[usize], [rank, world_size]: [usize; 2], tokens: usize) -> Share {
         let batch: Vec<&Example> = indices.iter().filter_map(|&index| self.0.get(index)).collect();
-        micro_batches(&batch, tokens)
+        Share::new(&batch, rank, world_size, tokens)
     }
 }

@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 use paddock_engine::prompt::TemplateKind;
 use serde::{Deserialize, Serialize};
 
+use crate::distributed::Stage;
 use crate::optim::{Bf16Update, Precision};
 use crate::train::lora::Lora;
 use crate::train::{LossNormalization, Schedule};
@@ -58,6 +59,8 @@ pub struct Settings {
     pub bf16_update: Bf16Update,
     /// Adapters that are trained instead of the model.
     pub lora: Option<Lora>,
+    /// What ranks that train together hold in parts: 1, the optimiser's state; 2, gradients too; 3, weights too.
+    pub zero: Stage,
     /// Keep one tensor a block and compute the others anew: less memory, a third more work.
     pub gradient_checkpointing: bool,
     /// Steps between checkpoints.
@@ -94,6 +97,7 @@ impl Default for Settings {
             dtype: Dtype::F32,
             bf16_update: Bf16Update::SplitMaster,
             lora: None,
+            zero: Stage::Two,
             gradient_checkpointing: false,
             save_steps: 2000,
             keep: 1,

@@ -10,7 +10,7 @@ use serde::{Deserialize, Serialize};
 
 use super::lora::read_adapters;
 use super::{Named, Trainer, named};
-use crate::autograd::Adjoint;
+use crate::autograd::{Adjoint, Parameter, Tape};
 use crate::weights::{
     AtomicFolder, Description, Dtype, Entry, FolderSource, file_sha256, write_file, write_safetensors, write_weights,
 };
@@ -37,10 +37,11 @@ pub struct State {
 }
 
 /// Writes the model, the optimiser's moments and `state` as `output/checkpoint-<step>`, which appears whole or not at
-/// all, and removes all but the newest `keep` checkpoints.
+/// all, and removes all but the newest `keep` checkpoints. Of several ranks the first writes; a checkpoint does not tell
+/// how many they were.
 ///
 /// # Errors
-/// When the disk refuses.
+/// When the disk refuses, or a rank has ended.
 pub fn save<B: Adjoint>(
     output: &Path,
     trainer: &mut Trainer<B>,
@@ -48,6 +49,10 @@ pub fn save<B: Adjoint>(
     state: State,
     keep: usize,
 ) -> Result<()> {
+    if !trainer.leads() {
+        give_model(trainer)?;
+        return give_moments(trainer);
+    }
     let folder = AtomicFolder::create(&output.join(format!("checkpoint-{}", state.step)))?;
     let path = folder.path();
     save_model(path, trainer, description)?;
@@ -62,11 +67,14 @@ pub fn save<B: Adjoint>(
     Ok(())
 }
 
-/// Writes the model, or the adapters that were trained on it, into `folder`.
+/// Writes the model, or the adapters that were trained on it, into `folder`. Of several ranks the first writes.
 ///
 /// # Errors
-/// When the disk refuses.
+/// When the disk refuses, or a rank has ended.
 pub fn save_model<B: Adjoint>(folder: &Path, trainer: &Trainer<B>, description: &Description) -> Result<()> {
+    if !trainer.leads() {
+        return give_model(trainer);
+    }
     if let Some(lora) = trainer.lora() {
         lora.write(trainer.tape(), description.source(), folder)?;
         return description.write_tokenizer(folder);
@@ -108,77 +116,117 @@ pub async fn load_state<B: Adjoint>(path: &Path, trainer: &mut Trainer<B>) -> Re
     }
     let source = FolderSource::open(path)?;
     let entries = read_header(&source, OPTIMIZER).await?;
-    let backend = trainer.tape().inner().clone();
     let tape = trainer.tape().clone();
     let moments = trainer.optimizer().moments();
     tape.visit(|index, parameter| {
-        let label = parameter.label.clone();
+        let (label, size) = (parameter.label.clone(), parameter.len());
         let restore = |suffix: &str, place: &mut B::Param| -> Result<()> {
             let name = format!("{label}.{suffix}");
-            let [rows, cols] = backend.param_shape(place);
-            let entry = entries.iter().find(|entry| entry.name == name && entry.bytes == (4 * rows * cols) as u64);
+            let entry = entries.iter().find(|entry| entry.name == name && entry.bytes == 4 * size as u64);
             let entry = entry.ok_or_else(|| {
                 Error::Request(format!("{}: {name} is not of this model; resume another run", path.display()))
             })?;
-            let bytes = pollster::block_on(source.read(OPTIMIZER, entry.offset..entry.offset + entry.bytes))?;
-            let mut values = vec![0.0; rows * cols];
-            dequantize(Encoding::F32, &bytes, &mut values)?;
-            Ok(backend.write_param(place, 0, &values)?)
+            let part = tape.sharding().map_or(0..size, |sharding| sharding.part(size));
+            let range = entry.offset + 4 * part.start as u64..entry.offset + 4 * part.end as u64;
+            let mut values = vec![0.0; part.len()];
+            dequantize(Encoding::F32, &pollster::block_on(source.read(OPTIMIZER, range))?, &mut values)?;
+            Ok(tape.write_part(place, size, part.start, &values)?)
         };
         let Some(Some([first, second])) = moments.get_mut(index) else { return Ok(()) };
         restore(MOMENTS[0], first)?;
         restore(MOMENTS[1], second)?;
-        if backend.read_master(&parameter.value)?.is_some() {
+        if tape.inner().read_master(&parameter.value)?.is_some() {
             restore(MASTER, &mut parameter.value)?;
         }
         Ok(())
     })
 }
 
+/// The whole values of a parameter, of which every rank gives its part.
 fn read<B: Adjoint>(trainer: &Trainer<B>, wanted: usize) -> Result<Vec<f32>> {
     let mut values = Vec::new();
     trainer.tape().visit(|index, parameter| {
         if index == wanted {
-            values = trainer.tape().inner().read_param(&parameter.value)?;
+            values = trainer.tape().read_whole(&parameter.value, parameter.len())?;
         }
         Ok(())
     })?;
     Ok(values)
 }
 
+/// What a rank does while the first one writes the model: gives its parts, in the order in which they are written.
+fn give_model<B: Adjoint>(trainer: &Trainer<B>) -> Result<()> {
+    let named = named(trainer.config().params(), trainer.tape())?;
+    let last_of_model = named.last().map_or(0, |named| named.parameter);
+    trainer.tape().visit(|index, parameter| {
+        if (index <= last_of_model) == trainer.lora().is_none() {
+            trainer.tape().read_whole(&parameter.value, parameter.len())?;
+        }
+        Ok(())
+    })
+}
+
+/// What is written of the optimiser's state of parameter `index`: moments, and `None` for the parameter's master.
+fn states<B: Adjoint>(
+    tape: &Tape<B>,
+    moments: Option<&Option<[B::Param; 2]>>,
+    parameter: &Parameter<B>,
+) -> Result<Vec<Option<usize>>> {
+    let Some(Some(pair)) = moments else { return Ok(Vec::new()) };
+    let mut states: Vec<Option<usize>> = (0..pair.len()).map(Some).collect();
+    if tape.inner().read_master(&parameter.value)?.is_some() {
+        states.push(None);
+    }
+    Ok(states)
+}
+
+/// The whole values of one of [`states`], of which every rank gives its part.
+fn read_state<B: Adjoint>(
+    tape: &Tape<B>,
+    moments: Option<&Option<[B::Param; 2]>>,
+    parameter: &Parameter<B>,
+    state: Option<usize>,
+) -> Result<Vec<f32>> {
+    let size = parameter.len();
+    match (state, moments) {
+        (Some(moment), Some(Some(pair))) => Ok(tape.read_whole(&pair[moment], size)?),
+        _ => Ok(tape.whole(tape.inner().read_master(&parameter.value)?.unwrap_or_default(), size)?),
+    }
+}
+
+/// What a rank does while the first one writes the optimiser's state.
+fn give_moments<B: Adjoint>(trainer: &mut Trainer<B>) -> Result<()> {
+    let tape = trainer.tape().clone();
+    let moments = trainer.optimizer().moments();
+    tape.visit(|index, parameter| {
+        for state in states(&tape, moments.get(index), parameter)? {
+            read_state(&tape, moments.get(index), parameter, state)?;
+        }
+        Ok(())
+    })
+}
+
 fn write_moments<B: Adjoint>(file: &mut impl Write, trainer: &mut Trainer<B>) -> Result<()> {
     let tape = trainer.tape().clone();
-    let backend = tape.inner();
     let moments = trainer.optimizer().moments();
-    let mut entries = Vec::new();
-    // What is to be written, one after the other: parameter, and which of its moments; `None` is its master.
-    let mut places = Vec::new();
+    let (mut entries, mut places) = (Vec::new(), Vec::new());
     tape.visit(|index, parameter| {
-        let Some(Some(pair)) = moments.get(index) else { return Ok(()) };
-        let mut push = |suffix: &str, moment| {
-            let shape = backend.param_shape(&parameter.value).to_vec();
-            entries.push(Entry { name: format!("{}.{suffix}", parameter.label), shape, dtype: Dtype::F32 });
-            places.push((index, moment));
-        };
-        (0..pair.len()).for_each(|moment| push(MOMENTS[moment], Some(moment)));
-        if backend.read_master(&parameter.value)?.is_some() {
-            push(MASTER, None);
+        for state in states(&tape, moments.get(index), parameter)? {
+            let name = format!("{}.{}", parameter.label, state.map_or(MASTER, |moment| MOMENTS[moment]));
+            entries.push(Entry { name, shape: parameter.shape.to_vec(), dtype: Dtype::F32 });
+            places.push((index, state));
         }
         Ok(())
     })?;
     write_safetensors(file, &entries, |entry| {
-        let (wanted, moment) = places[entry];
+        let (wanted, state) = places[entry];
         let mut values = Vec::new();
-        if let (Some(moment), Some(pair)) = (moment, &moments[wanted]) {
-            values = backend.read_param(&pair[moment])?;
-        } else {
-            tape.visit(|index, parameter| {
-                if index == wanted {
-                    values = backend.read_master(&parameter.value)?.unwrap_or_default();
-                }
-                Ok(())
-            })?;
-        }
+        tape.visit(|index, parameter| {
+            if index == wanted {
+                values = read_state(&tape, moments.get(index), parameter, state)?;
+            }
+            Ok(())
+        })?;
         Ok(values)
     })
 }

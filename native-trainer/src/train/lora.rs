@@ -101,11 +101,12 @@ impl Lora {
         let mut adapter = 0;
         tape.visit(|_, parameter| {
             if parameter.label.ends_with(SUFFIXES[0]) {
-                let [rank, inputs] = tape.inner().param_shape(&parameter.value);
+                let [rank, inputs] = parameter.shape;
                 let bound = 1.0 / (inputs as f32).sqrt();
                 let noise = |at: usize| (2.0 * sampling_noise(seed as u32, adapter, at as u32) - 1.0) * bound;
                 let values: Vec<f32> = (0..rank * inputs).map(noise).collect();
-                tape.inner().write_param(&mut parameter.value, 0, &values)?;
+                let size = parameter.len();
+                tape.write_part(&mut parameter.value, size, 0, &values)?;
                 adapter += 1;
             }
             Ok(())
@@ -166,9 +167,9 @@ impl Lora {
     pub fn write<B: Adjoint>(&self, tape: &Tape<B>, base: &Path, folder: &Path) -> Result<()> {
         let (mut entries, mut values) = (Vec::new(), Vec::new());
         visit_adapters(tape, |parameter| {
-            let shape = tape.inner().param_shape(&parameter.value).to_vec();
+            let shape = parameter.shape.to_vec();
             entries.push(Entry { name: parameter.label.clone(), shape, dtype: Dtype::F32 });
-            values.push(tape.inner().read_param(&parameter.value)?);
+            values.push(tape.read_whole(&parameter.value, parameter.len())?);
             Ok(())
         })?;
         let path = folder.join(ADAPTER_WEIGHTS);
@@ -188,7 +189,7 @@ pub async fn read_adapters<B: Adjoint>(tape: &Tape<B>, folder: &Path) -> Result<
     let entries = read_header(&source, ADAPTER_WEIGHTS).await?;
     let mut wanted = Vec::new();
     visit_adapters(tape, |parameter| {
-        wanted.push((parameter.label.clone(), tape.inner().param_shape(&parameter.value)));
+        wanted.push((parameter.label.clone(), parameter.shape));
         Ok(())
     })?;
     let mut values = Vec::new();
@@ -198,7 +199,8 @@ pub async fn read_adapters<B: Adjoint>(tape: &Tape<B>, folder: &Path) -> Result<
     let mut values = values.into_iter();
     visit_adapters(tape, |parameter| {
         let matrix = values.next().unwrap_or_default();
-        Ok(tape.inner().write_param(&mut parameter.value, 0, &matrix)?)
+        let size = parameter.len();
+        Ok(tape.write_part(&mut parameter.value, size, 0, &matrix)?)
     })
 }
 

@@ -5,6 +5,7 @@ use paddock_engine::config::Architecture;
 
 use super::lora::Lora;
 use crate::Result;
+use crate::distributed::Stage;
 use crate::optim::Precision;
 
 /// Bytes of an f32.
@@ -23,6 +24,8 @@ pub struct Recipe {
     pub precision: Precision,
     /// Adapters, if they are trained instead of the model.
     pub lora: Option<Lora>,
+    /// What ranks hold in parts and how many there are, if there are several.
+    pub shared: Option<(Stage, usize)>,
 }
 
 /// Bytes by what they are for.
@@ -41,7 +44,7 @@ pub struct MemoryEstimate {
 }
 
 impl MemoryEstimate {
-    /// For training a model.
+    /// For training a model: of one rank, where several share it.
     ///
     /// # Errors
     /// When the recipe's adapters do not fit the model.
@@ -80,10 +83,23 @@ impl MemoryEstimate {
             Precision::F32 => 0,
             _ => params.iter().map(|param| values(param.shape)).max().unwrap_or_default(),
         };
+        let (mut weights, mut gradients, mut optimizer) =
+            (recipe.precision.bytes() * model + F32 * adapters, F32 * trained, 2 * F32 * trained);
+        if let Some((stage, world_size)) = recipe.shared {
+            // What the model computes with needs no master.
+            let whole = if recipe.precision == Precision::F32 { F32 } else { 2 };
+            let embedding = size(config.vocab_size) * hidden;
+            // What is whole at a time: a block, or the embedding.
+            let live = ((model - embedding.min(model)) / blocks.max(1)).max(embedding);
+            let part = |bytes: u64| bytes.div_ceil(size(world_size));
+            weights = part(weights) + whole * if stage == Stage::Three { live } else { model };
+            gradients = part(gradients) + F32 * if stage == Stage::One { trained } else { live.min(trained) };
+            optimizer = part(optimizer);
+        }
         Ok(Self {
-            weights: recipe.precision.bytes() * model + F32 * adapters,
-            gradients: F32 * trained,
-            optimizer: 2 * F32 * trained,
+            weights,
+            gradients,
+            optimizer,
             activations: F32 * (kept * size(recipe.micro_batch_tokens) + widened),
             logits: LOGITS,
         })
@@ -177,7 +193,13 @@ mod tests {
     }
 
     fn recipe() -> Recipe {
-        Recipe { micro_batch_tokens: 2048, gradient_checkpointing: true, precision: Precision::F32, lora: None }
+        Recipe {
+            micro_batch_tokens: 2048,
+            gradient_checkpointing: true,
+            precision: Precision::F32,
+            lora: None,
+            shared: None,
+        }
     }
 
     fn states(recipe: &Recipe) -> u64 {
@@ -191,6 +213,19 @@ mod tests {
         assert_eq!(states(&recipe()), 16 * VALUES);
         assert_eq!(states(&Recipe { precision: Precision::Bf16Stochastic, ..recipe() }), 14 * VALUES);
         assert_eq!(states(&Recipe { precision: Precision::Bf16Split, ..recipe() }), 16 * VALUES);
+    }
+
+    #[test]
+    fn ranks_divide_what_their_stage_says() {
+        let shared =
+            |stage, ranks| MemoryEstimate::new(&llama_7b(), &Recipe { shared: Some((stage, ranks)), ..recipe() });
+        let [one, two, three] = [Stage::One, Stage::Two, Stage::Three].map(|stage| shared(stage, 4).unwrap());
+        for estimate in [one, two, three] {
+            assert_eq!(estimate.optimizer, 2 * VALUES);
+        }
+        assert_eq!(one.gradients, 4 * VALUES + VALUES);
+        assert!(two.gradients < VALUES + (1 << 30) && three.weights < VALUES + (1 << 30));
+        assert!(one.total() > two.total() && two.total() > three.total());
     }
 
     #[test]

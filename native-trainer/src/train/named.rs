@@ -45,7 +45,7 @@ pub fn named<B: Adjoint>(params: Vec<Param>, tape: &Tape<B>) -> Result<Vec<Named
         if params.peek().is_none() {
             return Ok(());
         }
-        let [rows, cols] = tape.inner().param_shape(&held.value);
+        let [rows, cols] = held.shape;
         if params.peek().is_none_or(|param| param.name != held.label) {
             return Err(mismatch(&held.label));
         }

@@ -54,14 +54,18 @@ impl<B: Adjoint> Optimizer<B> {
     /// When the device fails.
     pub fn step(&mut self, tape: &Tape<B>, settings: &OptimizerStep) -> Result<f64> {
         let backend = tape.inner();
-        let mut squares = 0.0;
+        tape.reduce_gradients()?;
+        let mut squares = [0.0];
         tape.visit(|_, parameter| {
             if let Some(grad) = &parameter.grad {
-                squares += backend.squared_norm(grad)?;
+                squares[0] += backend.squared_norm(grad)?;
             }
             Ok(())
         })?;
-        let norm = squares.sqrt();
+        if let Some(sharding) = tape.sharding() {
+            sharding.ranks.sum(&mut squares)?;
+        }
+        let norm = squares[0].sqrt();
         // As PyTorch's `clip_grad_norm_`.
         let clip = match settings.max_grad_norm {
             0.0 => 1.0,
@@ -72,14 +76,17 @@ impl<B: Adjoint> Optimizer<B> {
         let plain = step(AdamW { weight_decay: 0.0, ..settings.adamw });
         let moments = &mut self.moments;
         tape.visit(|index, parameter| {
+            let first = tape.sharding().map_or(0, |sharding| sharding.part(parameter.len()).start);
             if let (Some(grad), Some(Some(moments))) = (&mut parameter.grad, moments.get_mut(index)) {
                 let mut step = if decays(&parameter.label) { decayed } else { plain };
                 step.noise = noise(settings.seed, settings.number, index);
+                step.first = first as u32;
                 backend.adamw(&mut parameter.value, grad, moments, &step)?;
                 backend.clear_param(grad)?;
             }
             Ok(())
         })?;
+        tape.refresh_weights()?;
         Ok(norm)
     }
 }

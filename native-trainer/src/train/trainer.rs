@@ -10,7 +10,8 @@ use super::lora::Lora;
 use super::{Optimizer, OptimizerStep};
 use crate::Result;
 use crate::autograd::{Adjoint, Tape, TapeOptions};
-use crate::data::MicroBatch;
+use crate::data::{MicroBatch, Share};
+use crate::distributed::Sharding;
 use crate::optim::Precision;
 
 /// What the loss of a step is the mean of.
@@ -72,18 +73,20 @@ pub struct TrainerOptions {
 }
 
 impl<B: Adjoint> Trainer<B> {
-    /// Loads a model to train all of it, or adapters on it.
+    /// Loads a model to train all of it, or adapters on it; alone, or with the ranks of `sharding`.
     ///
     /// # Errors
     /// What the checkpoint or the device report.
     pub async fn load<S: Source>(
         backend: B,
+        sharding: Option<Sharding<B>>,
         checkpoint: &mut Checkpoint<S>,
         options: TrainerOptions,
         progress: &mut dyn FnMut(LoadProgress),
     ) -> Result<Self> {
         let TrainerOptions { vocab_size, checkpointing, precision, lora, seed } = options;
-        let tape = Tape::new(backend, TapeOptions { checkpointing, precision, frozen: lora.is_some() });
+        let options = TapeOptions { checkpointing, precision, frozen: lora.is_some() };
+        let tape = Tape::shared(backend, options, sharding);
         let model = CausalLm::load(&tape, checkpoint, progress).await?;
         let mut config = model.config().clone();
         config.vocab_size = config.vocab_size.max(vocab_size);
@@ -100,6 +103,11 @@ impl<B: Adjoint> Trainer<B> {
     /// The tape that holds the parameters.
     pub fn tape(&self) -> &Tape<B> {
         &self.tape
+    }
+
+    /// Whether this rank is the one that writes.
+    pub fn leads(&self) -> bool {
+        self.tape.sharding().is_none_or(|sharding| sharding.ranks.rank() == 0)
     }
 
     /// The adapters that are trained instead of the model.
@@ -125,44 +133,54 @@ impl<B: Adjoint> Trainer<B> {
     /// One step on `batch`: gradients of its loss, their clip, AdamW.
     ///
     /// # Errors
-    /// When the device fails.
-    pub async fn step(&mut self, batch: &[MicroBatch], settings: &StepSettings) -> Result<StepReport> {
-        let targets: usize = batch.iter().map(|micro| micro.rows.len()).sum();
-        let learning = batch.iter().filter(|micro| !micro.rows.is_empty()).count();
-        let mut loss = 0.0;
-        for micro in batch.iter().filter(|micro| !micro.rows.is_empty()) {
+    /// When the device fails, or a rank has ended.
+    pub async fn step(&mut self, batch: &Share, settings: &StepSettings) -> Result<StepReport> {
+        let mut loss = [0.0];
+        for (micro, real) in &batch.passes {
             let count = match settings.normalization {
-                LossNormalization::Global => targets,
-                LossNormalization::MicroBatch => micro.rows.len() * learning,
+                LossNormalization::Global => batch.targets,
+                LossNormalization::MicroBatch => micro.rows.len() * batch.learning,
             };
-            loss += self.accumulate(micro, count).await?;
+            loss[0] += self.accumulate(micro, count, *real).await?;
+        }
+        if let Some(sharding) = self.tape.sharding() {
+            sharding.ranks.sum(&mut loss)?;
         }
         let grad_norm = self.optimizer.step(&self.tape, &settings.optimizer)?;
-        Ok(StepReport { loss, grad_norm, tokens: batch.iter().map(|micro| micro.ids.len()).sum(), targets })
+        Ok(StepReport { loss: loss[0], grad_norm, tokens: batch.tokens, targets: batch.targets })
     }
 
     /// The mean loss over the target tokens of `batch`; nothing is learned.
     ///
     /// # Errors
-    /// When the device fails.
-    pub async fn evaluate(&self, batch: &[MicroBatch]) -> Result<f64> {
-        let (mut sum, mut count) = (0.0, 0);
-        for micro in batch.iter().filter(|micro| !micro.rows.is_empty()) {
+    /// When the device fails, or a rank has ended.
+    pub async fn evaluate(&self, batch: &Share) -> Result<f64> {
+        let mut sum = [0.0];
+        for (micro, real) in &batch.passes {
             let (ids, targets) = (self.tape.tokens(&micro.ids)?, self.tape.tokens(&micro.targets)?);
             let logprobs = self
                 .tape
                 .without_recording(|| self.model.token_logprobs(&ids, &micro.segments, &micro.rows, &targets))?;
-            sum -= self.tape.read(&logprobs).await?.into_iter().map(f64::from).sum::<f64>();
-            count += micro.rows.len();
+            if *real {
+                sum[0] -= self.tape.read(&logprobs).await?.into_iter().map(f64::from).sum::<f64>();
+            }
         }
-        Ok(sum / count.max(1) as f64)
+        if let Some(sharding) = self.tape.sharding() {
+            sharding.ranks.sum(&mut sum)?;
+        }
+        Ok(sum[0] / batch.targets.max(1) as f64)
     }
 
-    /// Adds the gradients of a micro-batch's summed loss over `count`, and returns that loss.
-    async fn accumulate(&self, micro: &MicroBatch, count: usize) -> Result<f64> {
+    /// Adds the gradients of a micro-batch's summed loss over `count`, and returns that loss. One that is not `real`
+    /// takes the same way and adds nothing.
+    async fn accumulate(&self, micro: &MicroBatch, count: usize, real: bool) -> Result<f64> {
         let (ids, targets) = (self.tape.tokens(&micro.ids)?, self.tape.tokens(&micro.targets)?);
         let logprobs = self.model.token_logprobs(&ids, &micro.segments, &micro.rows, &targets)?;
-        self.tape.backward(&[(&logprobs, vec![-1.0 / count as f32; micro.rows.len()])])?;
+        let seed = if real { -1.0 / count as f32 } else { 0.0 };
+        self.tape.backward(&[(&logprobs, vec![seed; micro.rows.len()])])?;
+        if !real {
+            return Ok(0.0);
+        }
         let sum: f64 = self.tape.read(&logprobs).await?.into_iter().map(f64::from).sum();
         Ok(-sum / count as f64)
     }

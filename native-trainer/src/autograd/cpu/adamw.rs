@@ -29,7 +29,8 @@ pub(super) fn adamw(param: &mut Dense, grad: &Dense, moments: &mut [Dense; 2], s
                     for (index, (((high, grad), first), second)) in values {
                         let mut value = widen(*high);
                         step.update(&mut value, *grad, first, second);
-                        *high = round_stochastically(value, rounding_noise(step.noise, (piece * PIECE + index) as u32));
+                        let index = step.first.wrapping_add((piece * PIECE + index) as u32);
+                        *high = round_stochastically(value, rounding_noise(step.noise, index));
                     }
                 });
             });

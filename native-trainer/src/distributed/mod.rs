@@ -1,0 +1,153 @@
+//! Several ranks that train one model: each runs a share of the batch, and they hold the optimiser's state, the
+//! gradients and the weights in parts (ZeRO, arXiv 1910.02054).
+
+mod environment;
+mod tcp;
+mod threads;
+
+use std::fmt;
+use std::ops::Range;
+use std::rc::Rc;
+use std::str::FromStr;
+
+pub use environment::Place;
+use serde::{Deserialize, Serialize};
+pub use tcp::Tcp;
+pub use threads::{Threads, threads};
+
+use crate::autograd::Adjoint;
+use paddock_engine::Result;
+
+/// What ranks do together. All ranks call the same methods in the same order; a rank that ends makes the calls of the
+/// others fail.
+///
+/// What a device's own library does better overrides the methods on parameters, which by default go through the host.
+pub trait Collective<B: Adjoint> {
+    /// This rank's number, from 0 on.
+    fn rank(&self) -> usize;
+
+    /// Number of ranks.
+    fn world_size(&self) -> usize;
+
+    /// The values of all ranks, one after the other. Every rank gives as many.
+    fn gather(&self, values: Vec<f32>) -> Result<Vec<f32>>;
+
+    /// Replaces every value by its sum over the ranks, the same bits on all.
+    fn sum(&self, values: &mut [f64]) -> Result<()>;
+
+    /// Puts together `whole` from the shards of all ranks; what they hold beyond it is padding.
+    fn all_gather(&self, backend: &B, shard: &B::Param, whole: &mut B::Param) -> Result<()> {
+        let mut values = self.gather(backend.read_param(shard)?)?;
+        let [rows, cols] = backend.param_shape(whole);
+        values.truncate(rows * cols);
+        backend.write_param(whole, 0, &values)
+    }
+
+    /// Adds to this rank's `shard` the sum over the ranks of its part of `whole`.
+    fn reduce_scatter(&self, backend: &B, whole: &B::Param, shard: &mut B::Param) -> Result<()> {
+        let values = backend.read_param(whole)?;
+        let part = part(values.len(), self.rank(), self.world_size());
+        let size = values.len();
+        let all = self.gather(values)?;
+        let mut sums = backend.read_param(shard)?;
+        for whole in all.chunks_exact(size.max(1)) {
+            sums.iter_mut().zip(&whole[part.clone()]).for_each(|(sum, value)| *sum += value);
+        }
+        backend.write_param(shard, 0, &sums)
+    }
+}
+
+/// Replaces `values` by the sums of the vectors that all ranks brought, in the order of the ranks.
+fn add_up<'a>(values: &mut [f64], all: impl Iterator<Item = &'a [u8]>) {
+    values.fill(0.0);
+    for bytes in all {
+        let brought: Vec<f64> = bytemuck::pod_collect_to_vec(bytes);
+        values.iter_mut().zip(brought).for_each(|(sum, value)| *sum += value);
+    }
+}
+
+/// Values of a shard of `size` values, padding included.
+pub fn shard_len(size: usize, world_size: usize) -> usize {
+    size.div_ceil(world_size.max(1))
+}
+
+/// Which of `size` values are in the shard of `rank`.
+pub fn part(size: usize, rank: usize, world_size: usize) -> Range<usize> {
+    let len = shard_len(size, world_size);
+    (rank * len).min(size)..((rank + 1) * len).min(size)
+}
+
+/// What is held in parts.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Default, Serialize, Deserialize)]
+pub enum Stage {
+    /// The optimiser's state.
+    #[serde(rename = "1")]
+    One,
+    /// Gradients as well: summed up after each block of the walk back.
+    #[default]
+    #[serde(rename = "2")]
+    Two,
+    /// Weights as well: put together for each block, and let go after it.
+    #[serde(rename = "3")]
+    Three,
+}
+
+impl fmt::Display for Stage {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::One => "1",
+            Self::Two => "2",
+            Self::Three => "3",
+        })
+    }
+}
+
+impl FromStr for Stage {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        let known = [Self::One, Self::Two, Self::Three].into_iter().find(|stage| stage.to_string() == text);
+        known.ok_or_else(|| format!("\"{text}\" is not known; expected 1, 2 or 3"))
+    }
+}
+
+/// How a model is shared among ranks.
+pub struct Sharding<B: Adjoint> {
+    /// The ranks.
+    pub ranks: Rc<dyn Collective<B>>,
+    /// What they hold in parts.
+    pub stage: Stage,
+}
+
+impl<B: Adjoint> Clone for Sharding<B> {
+    fn clone(&self) -> Self {
+        Self { ranks: self.ranks.clone(), stage: self.stage }
+    }
+}
+
+impl<B: Adjoint> Sharding<B> {
+    /// The part of `size` values that this rank holds.
+    pub fn part(&self, size: usize) -> Range<usize> {
+        part(size, self.ranks.rank(), self.ranks.world_size())
+    }
+
+    /// Shape of a shard of `size` values.
+    pub fn shard_shape(&self, size: usize) -> [usize; 2] {
+        [1, shard_len(size, self.ranks.world_size())]
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn parts_are_disjoint_and_complete() {
+        for (size, world_size) in [(0, 2), (1, 4), (10, 4), (12, 4), (7, 1)] {
+            let parts: Vec<_> = (0..world_size).map(|rank| part(size, rank, world_size)).collect();
+            let all: Vec<usize> = parts.iter().cloned().flatten().collect();
+            assert_eq!(all, (0..size).collect::<Vec<_>>());
+            assert!(parts.iter().all(|part| part.len() <= shard_len(size, world_size)));
+        }
+    }
+}

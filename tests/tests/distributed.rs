@@ -1,0 +1,245 @@
+//! Ranks that share a model train it as one alone does: threads of one process, and processes of `paddock launch`.
+
+use std::ffi::OsString;
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+use std::rc::Rc;
+use std::thread;
+use std::time::Duration;
+
+use paddock::Result;
+use paddock::distributed::{Collective, Stage, Threads, threads};
+use paddock::optim::Bf16Update;
+use paddock::sft::{self, Observer, Outcome, Settings};
+use paddock::train::Metrics;
+use paddock::train::lora::Lora;
+use paddock::weights::Dtype;
+use paddock_engine::backend::Cpu;
+use paddock_engine::model::LoadProgress;
+use paddock_tests::program::{paddock, run, signal};
+use paddock_tests::{block_on, package_fixture};
+use safetensors::SafeTensors;
+use tempfile::TempDir;
+
+/// Losses and weights of f32 whose sums are made in another order, relative.
+const TOLERANCE: f64 = 1e-5;
+/// Of weights in bf16 in which a sum decides the rounding: some differ by a unit of their last place.
+const BF16_TOLERANCE: f64 = 2e-3;
+
+fn settings(output: &Path) -> Settings {
+    let fixture = package_fixture("sft");
+    Settings {
+        data: fixture.join("data.json"),
+        model: fixture,
+        output: output.to_path_buf(),
+        max_length: 256,
+        batch_size: 5,
+        // Two or three passes a step for one alone.
+        micro_batch_tokens: 400,
+        max_steps: Some(6),
+        learning_rate: 1e-3,
+        warmup_ratio: 0.1,
+        save_steps: 4,
+        keep: 2,
+        ..Settings::default()
+    }
+}
+
+struct Silent;
+
+impl Observer for Silent {
+    fn loading(&mut self, _: LoadProgress) {}
+    fn note(&mut self, _: &str) {}
+    fn step(&mut self, _: &Metrics, _: u64) {}
+    fn stop(&self) -> bool {
+        false
+    }
+}
+
+fn rank(rank: Option<Threads>, settings: &Settings, resume: bool) -> Result<Outcome> {
+    let ranks = rank.map(|rank| Rc::new(rank) as Rc<dyn Collective<Cpu>>);
+    block_on(sft::run(Cpu::with_threads(1), ranks, settings, resume, &mut Silent))
+}
+
+/// Runs `settings` on so many ranks.
+fn train(world_size: usize, settings: &Settings, resume: bool) {
+    if world_size == 1 {
+        rank(None, settings, resume).unwrap();
+        return;
+    }
+    thread::scope(|scope| {
+        let ranks: Vec<_> = threads(world_size)
+            .into_iter()
+            .map(|handle| scope.spawn(move || rank(Some(handle), settings, resume)))
+            .collect();
+        for rank in ranks {
+            assert_eq!(rank.join().unwrap().unwrap(), Outcome::Finished);
+        }
+    });
+}
+
+fn losses(output: &Path) -> Vec<f64> {
+    let text = fs::read_to_string(output.join("metrics.jsonl")).unwrap();
+    text.lines().filter_map(|line| serde_json::from_str::<Metrics>(line).unwrap().loss).collect()
+}
+
+/// All values of a safetensors file, by name.
+fn tensors(path: &Path) -> Vec<(String, Vec<f32>)> {
+    let bytes = fs::read(path).unwrap();
+    let tensors = SafeTensors::deserialize(&bytes).unwrap();
+    let mut all: Vec<_> = tensors
+        .iter()
+        .map(|(name, tensor)| {
+            let data = tensor.data();
+            let values = match tensor.dtype() {
+                safetensors::Dtype::F32 => data.as_chunks().0.iter().map(|v| f32::from_le_bytes(*v)).collect(),
+                _ => data.as_chunks().0.iter().map(|[a, b]| f32::from_le_bytes([0, 0, *a, *b])).collect(),
+            };
+            (name.to_string(), values)
+        })
+        .collect();
+    all.sort_by(|(a, _): &(String, Vec<f32>), (b, _)| a.cmp(b));
+    all
+}
+
+#[track_caller]
+fn assert_same(got: &Path, expected: &Path, file: &str, tolerance: f64) {
+    let (curve, golden) = (losses(got), losses(expected));
+    assert_eq!(curve.len(), golden.len());
+    for (step, (got, expected)) in curve.iter().zip(&golden).enumerate() {
+        assert!((got / expected - 1.0).abs() < tolerance, "step {step}: loss {got}, expected {expected}");
+    }
+    let (got, expected) = (tensors(&got.join(file)), tensors(&expected.join(file)));
+    assert_eq!(got.len(), expected.len());
+    for ((name, got), (_, expected)) in got.iter().zip(&expected) {
+        let length = |values: &mut dyn Iterator<Item = f32>| values.map(|v| f64::from(v).powi(2)).sum::<f64>().sqrt();
+        let distance =
+            length(&mut got.iter().zip(expected).map(|(a, b)| a - b)) / length(&mut expected.iter().copied());
+        assert!(distance < tolerance, "{name}: off by {distance}");
+    }
+}
+
+const MODEL: &str = "model.safetensors";
+
+#[test]
+fn every_number_of_ranks_and_every_stage_train_alike() {
+    let folder = TempDir::new().unwrap();
+    let alone = folder.path().join("alone");
+    train(1, &settings(&alone), false);
+    // The comparison can fail: another order of the examples is another curve.
+    let other = folder.path().join("other");
+    train(1, &Settings { seed: 7, ..settings(&other) }, false);
+    assert!(losses(&alone).iter().zip(losses(&other)).any(|(a, b)| (a / b - 1.0).abs() > 100.0 * TOLERANCE));
+    for world_size in [2, 4] {
+        for zero in [Stage::One, Stage::Two, Stage::Three] {
+            let output = folder.path().join(format!("{world_size}-{zero}"));
+            let gradient_checkpointing = zero == Stage::Three;
+            train(world_size, &Settings { zero, gradient_checkpointing, ..settings(&output) }, false);
+            assert_same(&output, &alone, MODEL, TOLERANCE);
+        }
+    }
+}
+
+#[test]
+fn adapters_and_bf16_are_shared_too() {
+    let folder = TempDir::new().unwrap();
+    let lora = Some(Lora { rank: 3, ..Lora::default() });
+    let bf16 = |bf16_update, output: &Path| Settings { dtype: Dtype::Bf16, bf16_update, ..settings(output) };
+    type Make<'a> = Box<dyn Fn(&Path) -> Settings + 'a>;
+    let kinds: [(&str, Make, &str, f64); 3] = [
+        (
+            "lora",
+            Box::new(|output| Settings { lora: lora.clone(), ..settings(output) }),
+            "adapter_model.safetensors",
+            1e-4,
+        ),
+        ("split", Box::new(|output| bf16(Bf16Update::SplitMaster, output)), MODEL, BF16_TOLERANCE),
+        ("stochastic", Box::new(|output| bf16(Bf16Update::StochasticRounding, output)), MODEL, BF16_TOLERANCE),
+    ];
+    for (name, settings, file, tolerance) in kinds {
+        let (alone, shared) = (folder.path().join(name), folder.path().join(format!("{name}-shared")));
+        train(1, &settings(&alone), false);
+        train(3, &Settings { zero: Stage::Three, ..settings(&shared) }, false);
+        assert_same(&shared, &alone, file, tolerance);
+    }
+}
+
+#[test]
+fn a_checkpoint_goes_on_with_another_number_of_ranks() {
+    let folder = TempDir::new().unwrap();
+    let alone = folder.path().join("alone");
+    train(1, &settings(&alone), false);
+    for (before, after) in [(4, 1), (1, 2), (2, 3)] {
+        let output = folder.path().join(format!("{before}-{after}"));
+        let settings = settings(&output);
+        train(before, &settings, false);
+        // What a run that was killed in step 6 leaves.
+        fs::remove_file(output.join(MODEL)).unwrap();
+        train(after, &settings, true);
+        assert_same(&output, &alone, MODEL, TOLERANCE);
+    }
+}
+
+#[test]
+fn a_rank_that_fails_ends_the_others() {
+    let folder = TempDir::new().unwrap();
+    let settings = settings(&folder.path().join("run"));
+    let [first, second] = <[Threads; 2]>::try_from(threads(2)).unwrap();
+    let error = thread::scope(|scope| {
+        let good = scope.spawn(|| rank(Some(first), &settings, false));
+        // Another model: it ends before the first step.
+        let bad = Settings { model: PathBuf::from("nothing"), ..settings.clone() };
+        assert!(rank(Some(second), &bad, false).is_err());
+        good.join().unwrap().unwrap_err().to_string()
+    });
+    assert!(error.contains("rank 1") && error.contains("ended"), "{error}");
+}
+
+fn arguments(output: &Path, further: &[&str]) -> Vec<OsString> {
+    let recipe = "sft --max-length 256 --batch-size 5 --micro-batch-tokens 400 --max-steps 20 --learning-rate 1e-3 \
+                  --warmup-ratio 0.1 --save-steps 1 --device cpu --threads 1 --zero 3";
+    let mut arguments: Vec<OsString> = recipe.split_whitespace().map(OsString::from).collect();
+    let fixture = package_fixture("sft");
+    arguments.extend(["--model".into(), fixture.clone().into(), "--data".into(), fixture.join("data.json").into()]);
+    arguments.extend(["--output".into(), output.into()]);
+    arguments.extend(further.iter().map(OsString::from));
+    arguments
+}
+
+fn launch(output: &Path, further: &[&str]) -> Command {
+    let mut command = paddock();
+    command.args(["launch", "--processes", "2"]).args(arguments(output, further)).stderr(Stdio::piped());
+    command
+}
+
+#[test]
+#[cfg(target_os = "linux")]
+fn processes_train_as_one_alone_and_survive_a_kill() {
+    let folder = TempDir::new().unwrap();
+    let (alone, shared, killed) =
+        (folder.path().join("alone"), folder.path().join("shared"), folder.path().join("killed"));
+    let own = arguments(&alone, &[]);
+    run(&own.iter().map(|argument| argument as &dyn AsRef<std::ffi::OsStr>).collect::<Vec<_>>());
+    let output = launch(&shared, &[]).output().unwrap();
+    let stderr = String::from_utf8(output.stderr).unwrap();
+    assert!(output.status.success(), "{stderr}");
+    assert_eq!(stderr.matches("the tuned model").count(), 1, "only the first rank speaks: {stderr}");
+    assert_same(&shared, &alone, MODEL, TOLERANCE);
+
+    // One of the ranks is killed once there is a checkpoint; which process it is, the system tells.
+    let job = launch(&killed, &[]).spawn().unwrap();
+    while !killed.join("checkpoint-1").exists() {
+        thread::sleep(Duration::from_millis(2));
+    }
+    let children = fs::read_to_string(format!("/proc/{0}/task/{0}/children", job.id())).unwrap();
+    let victim = children.split_whitespace().last().unwrap();
+    signal("KILL", victim);
+    let output = job.wait_with_output().unwrap();
+    let stderr = String::from_utf8(output.stderr).unwrap();
+    assert_eq!(output.status.code(), Some(1), "{stderr}");
+    assert!(stderr.contains("rank 1 ended with signal: 9") && stderr.contains("--resume"), "{stderr}");
+    let output = launch(&killed, &["--resume"]).output().unwrap();
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    assert_same(&killed, &alone, MODEL, TOLERANCE);
+}
