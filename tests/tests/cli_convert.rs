@@ -32,7 +32,7 @@ const TEXTS: [&str; 12] = [
 
 fn folders(prefix: &str) -> Vec<PathBuf> {
     let starts = |path: &PathBuf| path.file_name().is_some_and(|name| name.to_string_lossy().starts_with(prefix));
-    fixture_folders().into_iter().filter(starts).collect()
+    fixture_folders(&fixtures()).into_iter().filter(starts).collect()
 }
 
 /// Converts the model at `from` and gives its folder.
