@@ -1,10 +1,15 @@
-//! The page's view of training runs in a real browser.
+//! Training runs and trained models on the page, in a real browser.
 
+use std::ffi::OsStr;
 use std::fs::{self, OpenOptions};
 use std::io::Write;
 
+use paddock_tests::package_fixture;
 use paddock_tests::page::{PATIENCE, Page};
+use paddock_tests::program::run;
 use paddock_tests::site::TestSite;
+use serde_json::{Value, json};
+use tempfile::TempDir;
 
 /// Lines as the trainer writes them.
 fn lines(steps: std::ops::RangeInclusive<u32>, start: f64) -> String {
@@ -36,7 +41,7 @@ fn runs_are_drawn_compared_and_followed() {
         page.browser
             .evaluate("return [...document.querySelectorAll('[data-testid=run-step]')].map(cell => cell.textContent)")
     };
-    assert_eq!(steps(&page), serde_json::json!(["200", "150"]));
+    assert_eq!(steps(&page), json!(["200", "150"]));
     assert!(page.text("run-problem").is_some_and(|text| text.contains("1 line")), "{:?}", page.text("run-problem"));
     assert_eq!(page.text("chart-eval_loss"), None, "what no run tells is not drawn");
     page.take_screenshots("runs");
@@ -50,4 +55,59 @@ fn runs_are_drawn_compared_and_followed() {
     let problem =
         page.browser.wait("a problem", PATIENCE, |_| page.text("run-problem").filter(|text| text.contains("404")));
     assert!(problem.contains("models/missing.jsonl cannot be read"), "{problem}");
+}
+
+/// What `paddock sft` made, packed and opened: the page answers as the command line does.
+#[test]
+fn a_trained_model_answers_on_the_page() {
+    let folder = TempDir::new().unwrap();
+    let (model, tuned) = (package_fixture("sft"), folder.path().join("tuned"));
+    let data = model.join("data.json");
+    let program = |command: &[&dyn AsRef<OsStr>]| run(command);
+    program(&[
+        &"sft",
+        &"--model",
+        &model,
+        &"--data",
+        &data,
+        &"--output",
+        &tuned,
+        &"--batch-size",
+        &"4",
+        &"--max-steps",
+        &"6",
+        &"--learning-rate",
+        &"1e-3",
+        &"--dtype",
+        &"bf16",
+        &"--device",
+        &"cpu",
+    ]);
+    let prompt = "Name the three primary colours of light.";
+    let Some(site) = TestSite::start(&[("tuned", &tuned)], &[]) else { return };
+    // The same pack, as the command line reads it.
+    let pack = site.models().join("tuned");
+    let native = program(&[
+        &"generate",
+        &"--model",
+        &pack,
+        &"--prompt",
+        &prompt,
+        &"--template",
+        &"none",
+        &"--temperature",
+        &"0",
+        &"--max-tokens",
+        &"12",
+        &"--device",
+        &"cpu",
+        &"--json",
+    ]);
+    let native: Value = serde_json::from_str(&native).unwrap();
+    let Some(page) = Page::open(site, "model=tuned&device=cpu&autoload=1") else { return };
+    page.wait_for("ready");
+    page.set_greedy("none", 12);
+    let answer = page.ask(prompt);
+    assert!(!answer.token_ids.is_empty());
+    assert_eq!(json!(answer.token_ids), native["token_ids"]);
 }
