@@ -1,11 +1,15 @@
 //! The real `paddock` program, as a person runs it.
 
+use std::env;
 use std::ffi::OsStr;
 use std::path::Path;
-use std::process::{Command, Output};
+use std::process::{Command, Output, Stdio};
 use std::sync::OnceLock;
 
+use serde_json::Value;
 use xtask::workspace;
+
+use crate::skip;
 
 /// The program, ready for arguments. It is built on first use.
 pub fn paddock() -> Command {
@@ -47,6 +51,26 @@ pub fn pack(source: &Path, output: &Path, arguments: &[&str]) {
     let mut all: Vec<&dyn AsRef<OsStr>> = vec![&"pack", &"--model", &source, &"--output", &output];
     all.extend(arguments.iter().map(|argument| argument as &dyn AsRef<OsStr>));
     run(&all);
+}
+
+/// Runs a Python script that prints JSON; `None`, aloud, where there is no Python with `modules` (`PADDOCK_PYTHON` names one).
+///
+/// # Panics
+/// When the script fails.
+pub fn python(modules: &str, script: &str, arguments: &[&dyn AsRef<OsStr>]) -> Option<Value> {
+    let python = env::var_os("PADDOCK_PYTHON").unwrap_or_else(|| "python3".into());
+    let has = Command::new(&python).args(["-c", &format!("import {modules}")]).stderr(Stdio::null()).status();
+    if !has.is_ok_and(|status| status.success()) {
+        skip("transformers", &format!("there is no Python with {modules} (PADDOCK_PYTHON names one)"));
+        return None;
+    }
+    let output = Command::new(&python)
+        .args(["-c", script])
+        .args(arguments.iter().map(AsRef::as_ref))
+        .output()
+        .expect("Python runs");
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    Some(serde_json::from_slice(&output.stdout).expect("JSON"))
 }
 
 fn output(arguments: &[&dyn AsRef<OsStr>]) -> Output {

@@ -2,14 +2,13 @@
 
 use std::fs;
 use std::path::{Path, PathBuf};
-use std::process::{Command, Stdio};
 
 use half::{bf16, f16};
 use paddock_engine::tokenizer::{Tokenizer, TokenizerFiles};
 use paddock_engine::weights::{Encoding, dequantize};
 use paddock_tests::gguf::GgufFile;
-use paddock_tests::program::{pack, refuses, run};
-use paddock_tests::{fixture_folders, fixtures, skip};
+use paddock_tests::program::{pack, python, refuses, run};
+use paddock_tests::{fixture_folders, fixtures};
 use safetensors::{Dtype, SafeTensors};
 use serde_json::Value;
 use tempfile::TempDir;
@@ -149,19 +148,6 @@ fn a_sentencepiece_model_becomes_a_tokenizer_json_of_equal_ids() {
         let text = case["text"].as_str().unwrap();
         assert_eq!(tokenizer.encode(text, false).unwrap(), ids, "{text:?}");
     }
-}
-
-/// Runs a Python script that prints JSON; `None`, aloud, where there is no Python with `modules`.
-fn python(modules: &str, script: &str, arguments: &[&dyn AsRef<std::ffi::OsStr>]) -> Option<Value> {
-    let python = std::env::var_os("PADDOCK_PYTHON").unwrap_or_else(|| "python3".into());
-    let has = Command::new(&python).args(["-c", &format!("import {modules}")]).stderr(Stdio::null()).status();
-    if !has.is_ok_and(|status| status.success()) {
-        skip("transformers", &format!("there is no Python with {modules} (PADDOCK_PYTHON names one)"));
-        return None;
-    }
-    let output = Command::new(&python).args(["-c", script]).args(arguments.iter().map(AsRef::as_ref)).output().unwrap();
-    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
-    Some(serde_json::from_slice(&output.stdout).unwrap())
 }
 
 /// Against the library itself; `PADDOCK_TOKENIZER_MODEL` names another model than the fixture's, such as LLaMA's own.

@@ -24,6 +24,11 @@ impl<B: Backend> CausalLm<B> {
         checkpoint: &mut Checkpoint<S>,
         progress: &mut dyn FnMut(LoadProgress),
     ) -> Result<Self> {
+        if checkpoint.weight_diff().is_some() {
+            return Err(Error::Request(
+                "this is a weight diff and no model; recover the model from it and its base first".to_string(),
+            ));
+        }
         let tied = match checkpoint.config().head {
             Head::Tied => true,
             Head::Untied => false,

@@ -3,6 +3,7 @@
 use std::collections::HashMap;
 use std::ops::Range;
 
+use super::diff::WeightDiff;
 use super::manifest::{self, MANIFEST, Pack, shard_name};
 use super::{Encoding, Source, folder, gguf};
 use crate::config::Param;
@@ -82,6 +83,8 @@ pub(super) struct Opened {
     /// One for each of `config.params()`, in that order.
     pub entries: Vec<Entry>,
     pub contents: Contents,
+    /// Set when the tensors are a weight diff's.
+    pub weight_diff: Option<WeightDiff>,
 }
 
 /// What only one format has.
@@ -144,6 +147,11 @@ impl<S: Source> Checkpoint<S> {
             Contents::Folder | Contents::Gguf(_) => TemplateKind::Auto,
             Contents::Pack(pack) => pack.template,
         }
+    }
+
+    /// What the checkpoint says of itself when it is a weight diff and not a model.
+    pub fn weight_diff(&self) -> Option<&WeightDiff> {
+        self.opened.weight_diff.as_ref()
     }
 
     /// The tensor `name`, by Hugging Face's name; `None` when the model has no such parameter.

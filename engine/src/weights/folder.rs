@@ -6,6 +6,7 @@ use serde::Deserialize;
 use serde_json::Value;
 
 use super::checkpoint::{Contents, Entry, Opened, Piece, check_shape, mismatch};
+use super::diff::{WEIGHT_DIFF, WEIGHT_DIFF_LIMIT, WeightDiff};
 use super::{Source, safetensors};
 use crate::config::{Head, Param};
 use crate::tokenizer::TokenizerFiles;
@@ -50,7 +51,11 @@ pub(super) async fn open<S: Source>(source: &S) -> Result<Opened> {
     }
     config.detect(|name| found.contains_key(name));
     let entries = config.params().iter().map(|param| locate(&config, param, &found)).collect::<Result<_>>()?;
-    Ok(Opened { config, files, entries, contents: Contents::Folder })
+    let weight_diff = match source.read_all(WEIGHT_DIFF, WEIGHT_DIFF_LIMIT).await? {
+        Some(bytes) => Some(WeightDiff::parse(&bytes)?),
+        None => None,
+    };
+    Ok(Opened { config, files, entries, contents: Contents::Folder, weight_diff })
 }
 
 fn locate(config: &ModelConfig, param: &Param, found: &HashMap<String, (usize, safetensors::Entry)>) -> Result<Entry> {

@@ -11,6 +11,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use super::checkpoint::{Contents, Entry, Opened, Piece, check_shape, mismatch};
+use super::diff::WeightDiff;
 use super::digest::Digest;
 use super::folder::{TOKENIZER_LIMIT, is_plain_name};
 use super::{Encoding, Source};
@@ -47,6 +48,9 @@ pub struct Manifest {
     /// The prompt format that the model was made for.
     #[serde(default)]
     pub template: TemplateKind,
+    /// Set when the tensors are a weight diff's, which is no model until it is added to its base.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub weight_diff: Option<WeightDiff>,
     /// The tokenizer's files; a score head alone has none.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub tokenizer: Option<TokenizerRecord>,
@@ -119,6 +123,7 @@ impl Manifest {
         let manifest: Self = serde_json::from_value(value)
             .map_err(|error| Error::format(MANIFEST, format!("it is not a web pack's: {error}")))?;
         manifest.config.validate(MANIFEST)?;
+        manifest.weight_diff.as_ref().map_or(Ok(()), |diff| diff.check(MANIFEST))?;
         let tokenizer = manifest.tokenizer.iter().flat_map(|files| [&files.tokenizer, &files.config]);
         for record in manifest.shards.iter().chain(tokenizer) {
             if !is_plain_name(&record.file) {
@@ -188,7 +193,8 @@ pub(super) async fn open<S: Source>(source: &S) -> Result<Option<Opened>> {
     let files = manifest.shards.iter().map(|record| record.file.clone()).collect();
     let shards = manifest.shards.into_iter().map(Digest::new).collect();
     let pack = Pack { template: manifest.template, tokenizer: manifest.tokenizer, shards };
-    Ok(Some(Opened { config: manifest.config, files, entries, contents: Contents::Pack(pack) }))
+    let (config, contents) = (manifest.config, Contents::Pack(pack));
+    Ok(Some(Opened { config, files, entries, contents, weight_diff: manifest.weight_diff }))
 }
 
 impl Pack {

@@ -5,6 +5,7 @@
 //! of bytes. Weights are streamed: no more than one chunk of rows is in memory at a time.
 
 mod checkpoint;
+pub mod diff;
 mod digest;
 mod encoding;
 mod folder;

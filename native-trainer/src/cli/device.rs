@@ -1,6 +1,7 @@
 //! Which device runs the model.
 
 use std::sync::OnceLock;
+use std::thread::available_parallelism;
 use std::time::Instant;
 
 use clap::{Args, ValueEnum};
@@ -10,7 +11,7 @@ use super::console;
 use crate::Result;
 
 /// Where the model runs.
-#[derive(Debug, Args)]
+#[derive(Debug, Clone, Copy, Args)]
 pub(super) struct DeviceOptions {
     /// Where the model runs: auto is a graphics card if there is one, else the CPU
     #[arg(long, value_enum, default_value = "auto", value_name = "NAME")]
@@ -36,6 +37,11 @@ pub(super) enum Device {
 }
 
 impl DeviceOptions {
+    /// How many threads of the CPU work.
+    pub fn thread_count(&self) -> usize {
+        self.threads.map_or_else(|| available_parallelism().map_or(1, usize::from), usize::from)
+    }
+
     /// Opens the device. What `auto` decided is said on stderr.
     pub fn open(&self) -> Result<Device> {
         match self.device {

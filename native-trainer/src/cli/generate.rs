@@ -1,16 +1,17 @@
 //! `paddock generate`: one answer to one prompt.
 
 use std::io::{self, Write};
+use std::path::Path;
 use std::time::{Duration, Instant};
 
 use clap::Args;
 use paddock_engine::backend::Backend;
 use paddock_engine::generate::{Chat, FinishReason, Step};
-use paddock_engine::prompt::{Message, Role};
+use paddock_engine::prompt::{Message, Role, TemplateKind};
 use serde::Serialize;
 
 use super::console;
-use super::device::Device;
+use super::device::{Device, DeviceOptions};
 use super::options::{AnswerOptions, ModelOptions};
 use crate::Result;
 
@@ -49,6 +50,17 @@ struct Timings {
 }
 
 impl Generate {
+    /// The most probable answer to an instruction in Alpaca's format.
+    pub fn alpaca(model: &Path, instruction: &str, device: DeviceOptions) -> Self {
+        let model = ModelOptions { model: model.to_path_buf(), context: None, device };
+        Self {
+            model,
+            prompt: instruction.to_string(),
+            answer: AnswerOptions::greedy(TemplateKind::Alpaca),
+            json: false,
+        }
+    }
+
     pub fn run(&self) -> Result<()> {
         match self.model.device.open()? {
             Device::Cpu(cpu) => pollster::block_on(self.answer(&cpu)),

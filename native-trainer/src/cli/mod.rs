@@ -4,6 +4,7 @@ mod chat;
 mod console;
 mod convert;
 mod device;
+mod diff;
 mod generate;
 mod inspect;
 mod interrupt;
@@ -46,6 +47,7 @@ enum Command {
     Rank(Box<rank::Rank>),
     RewardHead(Box<reward_head::RewardHeadCommand>),
     Convert(convert::Convert),
+    Diff(diff::Diff),
     Pack(pack::Pack),
     Tokenize(tokenize::Tokenize),
     Sft(Box<sft::Sft>),
@@ -76,6 +78,7 @@ fn run(command: Command) -> Result<()> {
         Command::Rank(rank) => rank.run(),
         Command::RewardHead(reward_head) => reward_head.run(),
         Command::Convert(convert) => convert.run(),
+        Command::Diff(diff) => diff.run(),
         Command::Pack(pack) => pack.run(),
         Command::Tokenize(tokenize) => tokenize.run(),
         Command::Sft(sft) => sft.run(),

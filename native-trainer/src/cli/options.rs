@@ -88,6 +88,22 @@ pub(super) struct AnswerOptions {
 }
 
 impl AnswerOptions {
+    /// Always the most probable token, everything else by default.
+    pub fn greedy(template: TemplateKind) -> Self {
+        Self {
+            template,
+            system: None,
+            max_tokens: 512,
+            temperature: 0.0,
+            top_k: 0,
+            top_p: 1.0,
+            min_p: 0.0,
+            repetition_penalty: 1.0,
+            seed: Some(0),
+            stop: Vec::new(),
+        }
+    }
+
     /// The chosen format for the model of `chat`, in a conversation held now.
     pub fn template<B: Backend>(&self, chat: &Chat<B>) -> Result<Template> {
         let now = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs());

@@ -2,6 +2,7 @@
 
 mod atomic;
 mod convert;
+mod diff;
 mod digest;
 mod export;
 mod folder;
@@ -14,6 +15,7 @@ mod torch;
 
 pub use atomic::{AtomicFile, AtomicFolder, remove_partial};
 pub use convert::{Written, convert};
+pub use diff::{ALPACA_7B_SUM, ExpectedSum, Recovered, make_diff, recover};
 pub use digest::file_sha256;
 pub use export::{Beside, DtypeChoice, Export, Exported, Rows, Stored, beside};
 pub use folder::FolderSource;

@@ -30,7 +30,8 @@ pub(super) async fn open<S: Source>(source: &S, file: &str) -> Result<Opened> {
     config.rope_factors = rope_factors(source, file, &header, &config).await?;
     let entries = config.params().iter().map(|param| locate(&header, &config, param)).collect::<Result<_>>()?;
     let vocabulary = vocabulary::vocabulary(file, header.metadata)?;
-    Ok(Opened { config, files: vec![file.to_string()], entries, contents: Contents::Gguf(Box::new(vocabulary)) })
+    let contents = Contents::Gguf(Box::new(vocabulary));
+    Ok(Opened { config, files: vec![file.to_string()], entries, contents, weight_diff: None })
 }
 
 /// Reads as much from the start of `file` as the header takes.

@@ -6,12 +6,13 @@ use std::ops::Range;
 
 use sha2::{Digest as _, Sha256};
 
+use super::diff::WeightDiff;
 use super::digest::{hexadecimal, sha256};
 use super::manifest::{FileRecord, MANIFEST, Manifest, TensorRecord, TokenizerRecord, VERSION, shard_name};
-use super::{Checkpoint, Source, recode};
+use super::{Checkpoint, Encoding, Source, TensorInfo, recode};
 use crate::prompt::TemplateKind;
 use crate::tokenizer::Tokenizer;
-use crate::{Error, Result};
+use crate::{Error, ModelConfig, Result};
 
 pub use plan::{PackPlan, Quantize};
 
@@ -40,6 +41,55 @@ pub trait PackSink {
     fn finish(&mut self) -> Result<()>;
 }
 
+/// A model whose rows can be read: a checkpoint, or one that is being recovered from a weight diff.
+#[allow(async_fn_in_trait)] // as for Source
+pub trait Weights {
+    /// The model's configuration.
+    fn config(&self) -> &ModelConfig;
+    /// Its tensors, in the order of [`ModelConfig::params`].
+    fn tensors(&self) -> Vec<TensorInfo>;
+    /// The prompt format that it was made for, as far as it says.
+    fn template(&self) -> TemplateKind;
+    /// Set when it is a weight diff itself.
+    fn weight_diff(&self) -> Option<&WeightDiff>;
+    /// The bytes of some rows of tensor `name`.
+    ///
+    /// # Errors
+    /// As [`Checkpoint::read_rows`].
+    async fn read_rows(&mut self, name: &str, rows: Range<usize>) -> Result<Vec<u8>>;
+    /// To be called after the last tensor.
+    ///
+    /// # Errors
+    /// As [`Checkpoint::finish`].
+    async fn finish(&mut self) -> Result<()>;
+}
+
+impl<S: Source> Weights for Checkpoint<S> {
+    fn config(&self) -> &ModelConfig {
+        self.config()
+    }
+
+    fn tensors(&self) -> Vec<TensorInfo> {
+        self.tensors().cloned().collect()
+    }
+
+    fn template(&self) -> TemplateKind {
+        self.template()
+    }
+
+    fn weight_diff(&self) -> Option<&WeightDiff> {
+        self.weight_diff()
+    }
+
+    async fn read_rows(&mut self, name: &str, rows: Range<usize>) -> Result<Vec<u8>> {
+        self.read_rows(name, rows).await
+    }
+
+    async fn finish(&mut self) -> Result<()> {
+        self.finish().await
+    }
+}
+
 /// What the manifest tells people.
 #[derive(Debug, Clone)]
 pub struct PackOptions {
@@ -49,13 +99,13 @@ pub struct PackOptions {
     pub template: TemplateKind,
 }
 
-/// Writes the pack of `checkpoint` to `sink` and gives its manifest. `progress` is called with the bytes of weights
+/// Writes the pack of `weights` to `sink` and gives its manifest. `progress` is called with the bytes of weights
 /// written so far; [`PackPlan::bytes`] are all of them. A score head alone has no `tokenizer`: it uses its trunk's.
 ///
 /// # Errors
 /// What the checkpoint, the tokenizer and the sink report, and weights that the wanted encoding cannot hold.
-pub async fn pack<S: Source, K: PackSink>(
-    checkpoint: &mut Checkpoint<S>,
+pub async fn pack<W: Weights, K: PackSink>(
+    weights: &mut W,
     tokenizer: Option<&Tokenizer>,
     options: &PackOptions,
     plan: &PackPlan,
@@ -66,14 +116,15 @@ pub async fn pack<S: Source, K: PackSink>(
         Some(tokenizer) => Some(write_tokenizer(sink, tokenizer)?),
         None => None,
     };
-    let shards = write_shards(checkpoint, plan, sink, progress).await?;
-    checkpoint.finish().await?;
+    let shards = write_shards(weights, plan, sink, progress).await?;
+    weights.finish().await?;
     let manifest = Manifest {
         version: VERSION,
         name: options.name.clone(),
         quantization: plan.main_encoding().map_or_else(String::new, |encoding| format!("{encoding:?}")),
-        config: checkpoint.config().clone(),
-        template: options.template.or(checkpoint.template()),
+        config: weights.config().clone(),
+        template: options.template.or(weights.template()),
+        weight_diff: weights.weight_diff().cloned(),
         tokenizer,
         shards,
         tensors: plan.tensors.clone(),
@@ -121,8 +172,8 @@ impl Open {
 }
 
 /// Streams every tensor into its shards, in order.
-async fn write_shards<S: Source, K: PackSink>(
-    checkpoint: &mut Checkpoint<S>,
+async fn write_shards<W: Weights, K: PackSink>(
+    weights: &mut W,
     plan: &PackPlan,
     sink: &mut K,
     progress: &mut dyn FnMut(u64),
@@ -130,7 +181,7 @@ async fn write_shards<S: Source, K: PackSink>(
     let mut done = Vec::new();
     let mut open: Option<Open> = None;
     let mut written = 0;
-    for tensor in &plan.tensors {
+    for (tensor, TensorInfo { encoding: stored, .. }) in plan.tensors.iter().zip(weights.tensors()) {
         let mut row = 0;
         for piece in &tensor.pieces {
             if piece.shard >= done.len() + usize::from(open.is_some()) {
@@ -150,7 +201,7 @@ async fn write_shards<S: Source, K: PackSink>(
             while row < end {
                 let rows = row..end.min(row + rows_per_chunk);
                 row = rows.end;
-                let bytes = encode_rows(checkpoint, tensor, rows).await?;
+                let bytes = encode_rows(weights, tensor, stored, rows).await?;
                 open.write(sink, &bytes)?;
                 written += bytes.len() as u64;
                 progress(written);
@@ -164,12 +215,12 @@ async fn write_shards<S: Source, K: PackSink>(
 }
 
 /// Some rows of a tensor in its new encoding; untouched when that is the old one.
-async fn encode_rows<S: Source>(
-    checkpoint: &mut Checkpoint<S>,
+async fn encode_rows<W: Weights>(
+    weights: &mut W,
     tensor: &TensorRecord,
+    stored: Encoding,
     rows: Range<usize>,
 ) -> Result<Vec<u8>> {
-    let stored = checkpoint.tensor(&tensor.name).map_or(tensor.encoding, |info| info.encoding);
-    let bytes = checkpoint.read_rows(&tensor.name, rows).await?;
+    let bytes = weights.read_rows(&tensor.name, rows).await?;
     recode(bytes, stored, tensor.encoding).map_err(|error| Error::Unsupported(format!("{}: {error}", tensor.name)))
 }

@@ -7,7 +7,9 @@ use serde_json::{Map, json};
 
 use crate::config::Head;
 use crate::weights::manifest::{PieceRecord, SHARD_BYTES, TensorRecord};
-use crate::weights::{Checkpoint, Encoding, Source, TensorInfo};
+use crate::weights::{Encoding, TensorInfo};
+
+use super::Weights;
 use crate::{Error, ModelConfig, Result};
 
 /// What is left of a shard for its header: [`SHARD_TENSORS`] entries of at most 200 bytes.
@@ -88,12 +90,16 @@ impl PackPlan {
     /// Decides encodings and places; reads nothing.
     ///
     /// # Errors
-    /// Never for a checkpoint that opened.
-    pub fn new<S: Source>(checkpoint: &Checkpoint<S>, quantize: Quantize) -> Result<Self> {
+    /// For a weight diff that is to be stored otherwise than it is: it must keep its numbers.
+    pub fn new(weights: &impl Weights, quantize: Quantize) -> Result<Self> {
+        let is_diff = weights.weight_diff().is_some();
+        if is_diff && quantize != Quantize::Keep {
+            return Err(Error::Request("a weight diff must keep its numbers; pack it without --quantize".to_string()));
+        }
         let mut plan = Self { tensors: Vec::new(), notes: Vec::new(), headers: Vec::new() };
         let mut shards = vec![Shard::default()];
-        for info in checkpoint.tensors() {
-            let encoding = plan.encoding(info, checkpoint.config(), quantize);
+        for info in &weights.tensors() {
+            let encoding = if is_diff { info.encoding } else { plan.encoding(info, weights.config(), quantize) };
             let stored = TensorInfo { encoding, ..info.clone() };
             let pieces = place(&mut shards, &stored)?;
             plan.tensors.push(TensorRecord { name: stored.name, shape: stored.shape, encoding, pieces });
