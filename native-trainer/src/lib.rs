@@ -6,6 +6,7 @@
 pub mod align;
 pub mod autograd;
 pub mod cli;
+pub mod cuda;
 pub mod data;
 pub mod distributed;
 mod error;

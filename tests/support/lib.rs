@@ -1,5 +1,7 @@
 //! What the tests share.
 
+pub mod cuda;
+pub mod emulator;
 pub mod page;
 pub mod program;
 pub mod site;

@@ -43,7 +43,7 @@ fn files() -> Vec<File> {
             }
             if entry.path().is_dir() {
                 walk(&entry.path(), &format!("{path}/"), files);
-            } else if let Some((_, "rs" | "wgsl" | "toml" | "md" | "html" | "css" | "js" | "sh")) =
+            } else if let Some((_, "rs" | "wgsl" | "cu" | "cuh" | "h" | "toml" | "md" | "html" | "css" | "js" | "sh")) =
                 name.rsplit_once('.')
             {
                 let text = fs::read_to_string(entry.path()).expect("UTF-8");
@@ -221,8 +221,15 @@ fn an_op_has_one_name_everywhere() {
     let methods: BTreeSet<&str> =
         body.lines().filter_map(|line| line.trim().strip_prefix("fn ")?.split(['(', '<']).next()).collect();
     let (cpu, shaders) = (stems("engine/src/backend/cpu", "rs"), stems("shaders", "wgsl"));
+    let kernels = stems("native-trainer/src/cuda/kernels", "cu");
     let foreign = shaders.iter().filter(|shader| !methods.iter().any(|op| is_kin(shader, op)));
     assert_none("a shader is named after the method of Backend that it serves", foreign.cloned());
+    // Kernels serve the trainer too.
+    let trained = ["adamw", "add_columns", "bias", "elementwise", "squared_norm"];
+    let foreign = kernels
+        .iter()
+        .filter(|kernel| !methods.iter().any(|op| is_kin(kernel, op)) && !trained.contains(&kernel.as_str()));
+    assert_none("a kernel is named after the method of Backend or Adjoint that it serves", foreign.cloned());
     // The ops that have arithmetic to get wrong.
     let ops = ["embed", "rms_norm", "linear", "rope", "attention_cached", "silu_mul", "add", "select_rows", "sample"];
     let broken = ops.iter().filter(|op| {

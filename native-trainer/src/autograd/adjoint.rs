@@ -14,8 +14,18 @@ pub trait Adjoint: Backend {
     /// A trainable matrix, its gradient, or a moment of the optimiser.
     type Param;
 
-    /// A matrix of zeros; `label` names it in errors. Gradients and moments are f32.
+    /// A matrix of zeros; `label` names it in errors.
     fn param(&self, label: &str, shape: [usize; 2], precision: Precision) -> Result<Self::Param>;
+
+    /// A gradient of zeros for a parameter of this shape.
+    fn gradient(&self, label: &str, shape: [usize; 2]) -> Result<Self::Param> {
+        self.param(label, shape, Precision::F32)
+    }
+
+    /// A moment of the optimiser, of zeros, for a parameter of this shape.
+    fn moment(&self, label: &str, shape: [usize; 2]) -> Result<Self::Param> {
+        self.param(label, shape, Precision::F32)
+    }
 
     /// Rows and columns.
     fn param_shape(&self, param: &Self::Param) -> [usize; 2];

@@ -61,7 +61,7 @@ impl<B: Adjoint> Parameter<B> {
             label: label.to_string(),
             shape,
             value: backend.param(label, held, precision)?,
-            grad: trained.then(|| backend.param(label, held, Precision::F32)).transpose()?,
+            grad: trained.then(|| backend.gradient(label, held)).transpose()?,
             whole: None,
             whole_grad: None,
             precision,
@@ -127,7 +127,7 @@ impl<B: Adjoint> Parameters<B> {
                 parameter.whole = Some(whole);
             }
             if grads && parameter.grad.is_some() && parameter.whole_grad.is_none() {
-                parameter.whole_grad = Some(backend.param(&parameter.label, parameter.shape, Precision::F32)?);
+                parameter.whole_grad = Some(backend.gradient(&parameter.label, parameter.shape)?);
             }
         }
         Ok(())

@@ -236,7 +236,7 @@ impl<B: Adjoint> Tape<B> {
                 (true, true) => {}
                 (true, false) => {
                     let shape = self.inner().param_shape(&parameter.value);
-                    parameter.grad = Some(self.inner().param(&parameter.label, shape, Precision::F32)?);
+                    parameter.grad = Some(self.inner().gradient(&parameter.label, shape)?);
                 }
             }
             Ok(())

@@ -41,13 +41,13 @@ impl AdamW {
 /// The numbers of one step.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct AdamWStep {
-    beta1: f32,
-    beta2: f32,
-    eps: f32,
-    grad_scale: f32,
-    decay: f32,
-    step_size: f32,
-    root_correction: f32,
+    pub(crate) beta1: f32,
+    pub(crate) beta2: f32,
+    pub(crate) eps: f32,
+    pub(crate) grad_scale: f32,
+    pub(crate) decay: f32,
+    pub(crate) step_size: f32,
+    pub(crate) root_correction: f32,
     /// Seed of the rounding of bf16 weights: the step's and the parameter's own.
     pub noise: u32,
     /// Number of the first value within the parameter, where a rank holds a part of it.

@@ -4,7 +4,7 @@ use paddock_engine::backend::pcg_hash;
 
 use crate::Result;
 use crate::autograd::{Adjoint, Tape};
-use crate::optim::{AdamW, Precision};
+use crate::optim::AdamW;
 
 /// Settings of one step.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -35,7 +35,7 @@ impl<B: Adjoint> Optimizer<B> {
         let mut moments = Vec::new();
         tape.visit(|_, parameter| {
             let shape = tape.inner().param_shape(&parameter.value);
-            let zeros = || tape.inner().param(&parameter.label, shape, Precision::F32);
+            let zeros = || tape.inner().moment(&parameter.label, shape);
             moments.push(if parameter.grad.is_some() { Some([zeros()?, zeros()?]) } else { None });
             Ok(())
         })?;

@@ -1,0 +1,102 @@
+//! Number formats of a run: what a parameter costs, and what it can learn.
+
+use crate::optim::Precision;
+
+/// A number format on the device.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Dtype {
+    /// IEEE single.
+    F32,
+    /// Brain float.
+    Bf16,
+}
+
+impl Dtype {
+    /// Bytes of a value.
+    pub const fn bytes(self) -> usize {
+        match self {
+            Self::F32 => 4,
+            Self::Bf16 => 2,
+        }
+    }
+}
+
+/// The formats of a device: one program is compiled for them. Sums are always made in f32. How a parameter is held
+/// exactly is its [`crate::optim::Precision`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub struct Formats {
+    /// Activations, and parameters as products take them.
+    pub values: Dtype,
+    /// Gradients of parameters.
+    pub gradients: Dtype,
+    /// Moments of the optimiser.
+    pub moments: Dtype,
+}
+
+impl Formats {
+    /// f32 throughout.
+    pub const F32: Self = Self { values: Dtype::F32, gradients: Dtype::F32, moments: Dtype::F32 };
+    /// bf16 products; what adds up over steps is f32.
+    pub const BF16: Self = Self { values: Dtype::Bf16, gradients: Dtype::F32, moments: Dtype::F32 };
+    /// bf16 throughout: with stochastic rounding 8 bytes a parameter, so that 7 billion fit a card of 80 GB.
+    pub const LEAN: Self = Self { values: Dtype::Bf16, gradients: Dtype::Bf16, moments: Dtype::Bf16 };
+
+    /// Bytes of a trained parameter of `precision`, its gradient and its two moments.
+    pub fn bytes_per_parameter(&self, precision: Precision) -> u64 {
+        precision.bytes() + (self.gradients.bytes() + 2 * self.moments.bytes()) as u64
+    }
+
+    /// bf16 formats for `parameters` parameters and `device` bytes: exact if they leave a quarter of the device for
+    /// activations, else lean.
+    pub fn bf16_for(parameters: u64, precision: Precision, device: u64) -> Self {
+        let exact = parameters.saturating_mul(Self::BF16.bytes_per_parameter(precision));
+        if exact <= device / 4 * 3 { Self::BF16 } else { Self::LEAN }
+    }
+}
+
+/// The nearest bf16, ties to even.
+pub(super) fn to_bf16(value: f32) -> u16 {
+    half::bf16::from_f32(value).to_bits()
+}
+
+/// Values as bytes of `dtype`.
+pub(super) fn encode(values: &[f32], dtype: Dtype) -> Vec<u8> {
+    match dtype {
+        Dtype::F32 => values.iter().flat_map(|value| value.to_le_bytes()).collect(),
+        Dtype::Bf16 => values.iter().flat_map(|value| to_bf16(*value).to_le_bytes()).collect(),
+    }
+}
+
+/// Bytes of `dtype` as values.
+pub(super) fn decode(bytes: &[u8], dtype: Dtype) -> Vec<f32> {
+    match dtype {
+        Dtype::F32 => bytes.as_chunks().0.iter().map(|bytes| f32::from_le_bytes(*bytes)).collect(),
+        Dtype::Bf16 => {
+            let widen = |bytes: &[u8; 2]| f32::from_bits(u32::from(u16::from_le_bytes(*bytes)) << 16);
+            bytes.as_chunks().0.iter().map(widen).collect()
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn numbers_survive_their_format() {
+        let values = [0.0, -1.5, 3.0e38, f32::INFINITY];
+        assert_eq!(decode(&encode(&values, Dtype::F32), Dtype::F32), values);
+        assert_eq!(decode(&encode(&[1.0, -1.5, 1.0 + 1.0 / 256.0], Dtype::Bf16), Dtype::Bf16), [1.0, -1.5, 1.0]);
+    }
+
+    #[test]
+    fn seven_billion_parameters_fit_a_card_of_80_gb() {
+        const PARAMETERS: u64 = 6_738_423_808;
+        const CARD: u64 = 80 * 1_000_000_000;
+        let (split, stochastic) = (Precision::Bf16Split, Precision::Bf16Stochastic);
+        assert_eq!(Formats::BF16.bytes_per_parameter(split), 16);
+        assert_eq!(Formats::LEAN.bytes_per_parameter(stochastic), 8);
+        assert_eq!(Formats::bf16_for(PARAMETERS, stochastic, CARD), Formats::LEAN);
+        assert_eq!(Formats::bf16_for(1_100_000_000, split, CARD), Formats::BF16);
+    }
+}

@@ -1,0 +1,193 @@
+//! What goes over several calls: the optimiser, a cache, a choice of tokens.
+
+use half::bf16;
+use paddock::autograd::Adjoint;
+use paddock::cuda::{Cuda, Driver, Dtype, Formats};
+use paddock::optim::{AdamW, Precision};
+use paddock_engine::Result;
+use paddock_engine::backend::{Backend, Cpu, HeadLayout, Sampling, Segments, pcg_hash};
+
+use super::cases::layout;
+use super::{Comparison, Inputs};
+use crate::block_on;
+
+/// Some steps of AdamW: the exact parameter and both moments.
+fn adamw<B: Adjoint>(backend: &B, inputs: &mut Inputs, precision: Precision) -> Result<[Vec<f32>; 3]> {
+    const SHAPE: [usize; 2] = [7, 333];
+    let settings = AdamW { weight_decay: 0.1, ..AdamW::default() };
+    let mut param = backend.param("a parameter", SHAPE, precision)?;
+    backend.write_param(&mut param, 0, &inputs.numbers(SHAPE[0] * SHAPE[1], 1.0))?;
+    let mut moments = [backend.moment("m", SHAPE)?, backend.moment("v", SHAPE)?];
+    for number in 1..=5 {
+        let mut grad = inputs.gradient(backend, SHAPE)?;
+        let mut step = settings.step(number, 1e-2, 0.5);
+        step.noise = pcg_hash(number as u32);
+        backend.adamw(&mut param, &grad, &mut moments, &step)?;
+        backend.clear_param(&mut grad)?;
+        assert_eq!(backend.squared_norm(&grad)?, 0.0);
+    }
+    let [first, second] = &moments;
+    let exact = backend.read_master(&param)?.map_or_else(|| backend.read_param(&param), Ok)?;
+    Ok([exact, backend.read_param(first)?, backend.read_param(second)?])
+}
+
+/// How parameters may be held on a device of these formats.
+fn precisions(formats: Formats) -> &'static [Precision] {
+    match formats.values {
+        Dtype::F32 => &[Precision::F32],
+        Dtype::Bf16 => &[Precision::F32, Precision::Bf16Split, Precision::Bf16Stochastic],
+    }
+}
+
+/// The optimiser's steps; the norm of a gradient.
+///
+/// # Errors
+/// When the device fails.
+pub fn adamw_is_the_cpus<D: Driver>(cuda: &Cuda<D>, seed: u32) -> Result<Vec<Comparison>> {
+    let cpu = Cpu::with_threads(2);
+    let mut comparisons = Vec::new();
+    for &precision in precisions(cuda.formats()) {
+        let got = adamw(cuda, &mut Inputs::new(seed), precision)?;
+        let expected = adamw(&cpu, &mut Inputs::new(seed), precision)?;
+        for (index, what) in ["parameter", "first moment", "second moment"].into_iter().enumerate() {
+            let largest = expected[index].iter().fold(0.0f32, |largest, value| largest.max(value.abs()));
+            // What is rounded by chance is off by at most one place of bf16 a step, and what was off stays so. A
+            // parameter alone has the noise of the CPU's, but for a sum in another order that may tip it.
+            let stochastic = precision == Precision::Bf16Stochastic && index == 0;
+            let rounded = stochastic || cuda.formats().moments == Dtype::Bf16;
+            let plain = if rounded { 5.0 * largest * 2f32.powi(-7) } else { 0.0 };
+            let what = format!("adamw, {precision:?}: {what}");
+            comparisons.push(Comparison::new(what, &got[index], &expected[index], plain, 1.0));
+        }
+    }
+    let shape = [300, 301];
+    let (gpu_grad, cpu_grad) = (Inputs::new(seed).gradient(cuda, shape)?, Inputs::new(seed).gradient(&cpu, shape)?);
+    let (got, expected) = (cuda.squared_norm(&gpu_grad)? as f32, cpu.squared_norm(&cpu_grad)? as f32);
+    comparisons.push(Comparison::new("squared norm".into(), &[got], &[expected], 0.0, 1.0));
+    Ok(comparisons)
+}
+
+/// Steps too small for bf16's places must add up all the same, however the exact parameter is held.
+///
+/// # Errors
+/// When the device fails.
+pub fn small_updates_count_on_average<D: Driver>(cuda: &Cuda<D>) -> Result<Vec<Comparison>> {
+    const SHAPE: [usize; 2] = [64, 64];
+    const STEPS: u64 = 50;
+    const RATE: f64 = 1e-4;
+    let count = SHAPE[0] * SHAPE[1];
+    let mut comparisons = Vec::new();
+    for &precision in precisions(cuda.formats()) {
+        let mut param = cuda.param("a parameter", SHAPE, precision)?;
+        cuda.write_param(&mut param, 0, &vec![1.0; count])?;
+        let mut grad = cuda.gradient("its gradient", SHAPE)?;
+        cuda.write_param(&mut grad, 0, &vec![1.0; count])?;
+        let mut moments = [cuda.moment("m", SHAPE)?, cuda.moment("v", SHAPE)?];
+        for number in 1..=STEPS {
+            // With a steady gradient each step goes by the learning rate: a 40th of bf16's place at 1.
+            let mut step = AdamW::default().step(number, RATE, 1.0);
+            step.noise = pcg_hash(number as u32);
+            cuda.adamw(&mut param, &grad, &mut moments, &step)?;
+        }
+        let values = cuda.read_master(&param)?.map_or_else(|| cuda.read_param(&param), Ok)?;
+        let mean = values.iter().map(|value| f64::from(*value)).sum::<f64>() / count as f64;
+        let moved = (1.0 - mean) / (STEPS as f64 * RATE);
+        // The mean of 4096 values that are off by up to a place: 1.2 % of the way is three deviations.
+        let what = format!("updates too small for bf16, {precision:?}");
+        comparisons.push(Comparison::new(what, &[moved as f32], &[1.0], 0.03, 1.0));
+    }
+    Ok(comparisons)
+}
+
+/// What a conversation does to a cache: two prompts, steps of both and of one, a fork.
+fn decode<B: Backend>(backend: &B, heads: HeadLayout, inputs: &mut Inputs) -> Result<Vec<Vec<f32>>> {
+    let half = heads.head_dim / 2;
+    let frequencies: Vec<f32> = (0..half).map(|i| 1e4f32.powf(-(i as f32) / half as f32)).collect();
+    let frequencies = backend.tensor([1, half], &frequencies)?;
+    let mut cache = backend.kv_cache(2, heads, 3, 160)?;
+    let mut lengths = [0; 3];
+    let mut outputs = Vec::new();
+    for (step, added) in [[70, 33, 0], [1, 1, 0], [1, 0, 0], [2, 1, 0], [40, 0, 0], [0, 0, 5]].into_iter().enumerate() {
+        if step == 5 {
+            backend.cache_fork(&mut cache, 0, 2, 90)?;
+            lengths[2] = 90;
+        }
+        let mut segments = Segments::default();
+        for (sequence, len) in added.into_iter().enumerate() {
+            segments.push(len, lengths[sequence], sequence);
+            lengths[sequence] += len;
+        }
+        let qkv = inputs.tensor(backend, [segments.rows(), heads.qkv_dim()])?;
+        for layer in [0, 1] {
+            let out = backend.rope_attention_cached(&mut cache, layer, &qkv, heads, &segments, &frequencies)?;
+            outputs.push(block_on(backend.read(&out))?);
+        }
+    }
+    Ok(outputs)
+}
+
+/// Attention on a cache.
+///
+/// # Errors
+/// When the device fails.
+pub fn decoding_is_the_cpus<D: Driver>(cuda: &Cuda<D>, seed: u32) -> Result<Vec<Comparison>> {
+    let mut comparisons = Vec::new();
+    for sizes in [[4, 2, 64], [2, 1, 128], [6, 2, 24]] {
+        let heads = layout(sizes);
+        let got = decode(cuda, heads, &mut Inputs::new(seed))?;
+        let expected = decode(&Cpu::with_threads(2), heads, &mut Inputs::new(seed))?;
+        // Rotated queries, keys and their products are rounded on the way: three roundings of the largest.
+        let rounding = if cuda.formats().values == Dtype::Bf16 { 3.0 * 2f32.powi(-9) } else { 0.0 };
+        for (step, (got, expected)) in got.iter().zip(&expected).enumerate() {
+            let largest = expected.iter().fold(0.0f32, |largest, value| largest.max(value.abs()));
+            let what = format!("decoding {sizes:?}: step {step}");
+            comparisons.push(Comparison::new(what, got, expected, rounding * largest, 2.0));
+        }
+    }
+    Ok(comparisons)
+}
+
+fn choose<B: Backend>(backend: &B, logits: &[f32], sampling: &Sampling) -> Result<Vec<u32>> {
+    let mut sampler = backend.sampler(logits.len())?;
+    backend.mark_seen(&mut sampler, &[3, 17, logits.len() as u32 - 1])?;
+    let logits = backend.tensor([1, logits.len()], logits)?;
+    let tokens = (0..12)
+        .map(|position| backend.sample(&logits, &mut sampler, sampling, position))
+        .collect::<Result<Vec<_>>>()?;
+    block_on(backend.read_tokens(&tokens))
+}
+
+/// The choice of tokens, which must be the very same; that damaged logits are noticed.
+///
+/// # Errors
+/// When the device fails.
+///
+/// # Panics
+/// When a choice differs.
+pub fn choices_are_the_cpus<D: Driver>(cuda: &Cuda<D>, seed: u32) -> Result<()> {
+    let plain = Sampling { temperature: 0.7, seed, ..Sampling::default() };
+    for vocab in [29, 2003] {
+        // Each a place of bf16 apart, so that rounding does not make ties.
+        let mut logits: Vec<f32> =
+            Inputs::new(seed).numbers(vocab, 12.0).iter().map(|value| bf16::from_f32(*value).to_f32()).collect();
+        logits[vocab / 2] = f32::NEG_INFINITY;
+        for sampling in [
+            Sampling { repetition_penalty: 2.0, ..Sampling::default() },
+            plain,
+            Sampling { top_k: 20, ..plain },
+            Sampling { top_p: 0.9, ..plain },
+            Sampling { min_p: 0.05, ..plain },
+            Sampling { top_k: 25, top_p: 0.8, min_p: 0.02, repetition_penalty: 1.3, temperature: 1.5, seed: 5 },
+            Sampling { top_k: 1, ..plain },
+        ] {
+            let expected = choose(&Cpu::with_threads(1), &logits, &sampling)?;
+            assert_eq!(choose(cuda, &logits, &sampling)?, expected, "{vocab} tokens, {sampling:?}");
+        }
+        logits[3] = f32::NAN;
+        for temperature in [0.0, 1.0] {
+            let error = choose(cuda, &logits, &Sampling { temperature, ..plain }).expect_err("NaN is no token");
+            assert!(error.to_string().contains("not a number"), "{error}");
+        }
+    }
+    Ok(())
+}
