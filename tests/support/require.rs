@@ -6,7 +6,7 @@ use std::path::PathBuf;
 
 use paddock_engine::backend::Wgpu;
 
-/// Says on standard error that the running test is skipped, and why. `what` is `gpu`, `browser`, `model`, `transformers` or
+/// Says on standard error that the running test is skipped, and why. `what` is `gpu`, `browser`, `model`, `nvrtc`, `compiler`, `transformers` or
 /// `llama-tokenizer`.
 ///
 /// # Panics

@@ -2,9 +2,10 @@
 
 use std::fmt;
 use std::io::{BufRead, BufReader};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::Stdio;
 
+use xtask::nvrtc::{LIBRARY_PATH, library_path};
 use xtask::{Result, workspace};
 
 /// How many tests passed, failed and were ignored.
@@ -15,14 +16,24 @@ pub struct Counts {
     pub ignored: u64,
 }
 
+/// Whether `PADDOCK_REQUIRE` asks for `what` from outside.
+pub fn is_required(what: &str) -> bool {
+    std::env::var("PADDOCK_REQUIRE").is_ok_and(|list| list.split(',').any(|name| name.trim() == what))
+}
+
 /// Runs the tests, with these `arguments` for the harness. Nothing may be skipped: GPU, browser and the default `model`
-/// must be there.
-pub fn run(arguments: &[&str], model: Option<&Path>, counts: &mut Counts) -> Result<()> {
+/// must be there; the CUDA kernels are compiled where the folder of `nvrtc` is given.
+pub fn run(arguments: &[&str], model: Option<&Path>, nvrtc: Option<PathBuf>, counts: &mut Counts) -> Result<()> {
     let mut cargo = workspace::cargo();
+    let mut required = "gpu,browser,model".to_string();
+    if let Some(folder) = nvrtc {
+        required += ",nvrtc";
+        cargo.env(LIBRARY_PATH, library_path(folder));
+    }
     cargo
         .args(["test", "--workspace", "--no-fail-fast", "--"])
         .args(arguments)
-        .env("PADDOCK_REQUIRE", "gpu,browser,model")
+        .env("PADDOCK_REQUIRE", required)
         // Mesa's layer that lets a desktop choose among GPUs complains aloud where there is no desktop.
         .env("NODEVICE_SELECT", "1");
     if let Some(model) = model {

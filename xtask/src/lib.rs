@@ -5,10 +5,12 @@
 pub mod browser;
 pub mod default_model;
 pub mod models;
+pub mod nvrtc;
 pub mod page;
 pub mod process;
 pub mod server;
 pub mod tools;
+pub mod wheel;
 pub mod workspace;
 
 /// Result whose error is a sentence for the person at the terminal.

@@ -21,7 +21,7 @@ pub fn run(options: &Options) -> Result<()> {
     let model = default_model::ensure()?;
     page::build()?;
     let mut counts = Counts::default();
-    let result = cargo_test::run(&["--ignored", "--nocapture"], Some(&model), &mut counts);
+    let result = cargo_test::run(&["--ignored", "--nocapture"], Some(&model), None, &mut counts);
     println!("{counts}");
     result
 }

@@ -3,7 +3,7 @@
 use std::time::Instant;
 
 use crate::cargo_test;
-use xtask::{Result, default_model, page, process, tools, workspace};
+use xtask::{Result, default_model, nvrtc, page, process, tools, workspace};
 
 mod system;
 
@@ -24,8 +24,20 @@ pub fn run() -> Result<()> {
     });
     report.step("page", page::build);
     report.step("size of the page", size);
+    let mut nvrtc = None;
+    report.step("CUDA compiler", || match (nvrtc::ensure(), cargo_test::is_required("nvrtc")) {
+        (Ok(folder), _) => {
+            nvrtc = Some(folder);
+            Ok(())
+        }
+        (Err(problem), true) => Err(problem),
+        (Err(problem), false) => {
+            println!("SKIPPED: the CUDA kernels are not compiled: {problem}");
+            Ok(())
+        }
+    });
     let mut counts = cargo_test::Counts::default();
-    report.step("tests", || cargo_test::run(&[], model.as_deref(), &mut counts));
+    report.step("tests", || cargo_test::run(&[], model.as_deref(), nvrtc.clone(), &mut counts));
 
     report.print();
     println!("{counts}, and {} of {} steps succeeded", report.succeeded(), report.steps.len());

@@ -9,6 +9,9 @@
 mod adjoint;
 mod attention;
 mod backend;
+mod blas;
+mod compile;
+mod device;
 mod driver;
 mod formats;
 mod kv_cache;
@@ -25,6 +28,8 @@ use std::rc::Rc;
 
 use paddock_engine::{Error, Result};
 
+pub use compile::{Compiled, compile, is_present as has_nvrtc};
+pub use device::{Device, DeviceOptions, is_present as has_driver};
 pub use driver::{Driver, Layout, Operands, Product, Slice};
 pub use formats::{Dtype, Formats};
 pub use kv_cache::KvCache;
