@@ -102,6 +102,7 @@ pub async fn run<B: Adjoint>(
         vocab_size,
         checkpointing: settings.gradient_checkpointing,
         precision: settings.precision(),
+        moments: settings.moments,
         lora: settings.lora.clone(),
         seed: settings.seed,
     };
@@ -141,6 +142,7 @@ fn check_memory(settings: &Settings, world_size: Option<usize>, config: &ModelCo
         micro_batch_tokens: settings.micro_batch_tokens,
         gradient_checkpointing: settings.gradient_checkpointing,
         precision: settings.precision(),
+        moments: settings.moments,
         lora: settings.lora.clone(),
         shared: world_size.map(|world_size| (settings.zero, world_size)),
     };

@@ -78,8 +78,11 @@ fn model(source: &Path, change: impl Fn(&str, Dtype, &[usize], Vec<f32>) -> (Dty
     folder
 }
 
+/// How a tensor is written: type, shape, values.
+type Changed = (Dtype, Vec<usize>, Vec<f32>);
+
 /// A change as fine-tuning makes it: about a thousandth, and a new row of the vocabulary when `grows`.
-fn tune(dtype: Dtype, grows: bool) -> impl Fn(&str, Dtype, &[usize], Vec<f32>) -> (Dtype, Vec<usize>, Vec<f32>) {
+fn tune(dtype: Dtype, grows: bool) -> impl Fn(&str, Dtype, &[usize], Vec<f32>) -> Changed {
     move |name, _, shape, mut numbers| {
         let mut state = 1_u64;
         for (index, number) in numbers.iter_mut().enumerate() {
@@ -95,7 +98,7 @@ fn tune(dtype: Dtype, grows: bool) -> impl Fn(&str, Dtype, &[usize], Vec<f32>) -
     }
 }
 
-fn keep(dtype: Dtype) -> impl Fn(&str, Dtype, &[usize], Vec<f32>) -> (Dtype, Vec<usize>, Vec<f32>) {
+fn keep(dtype: Dtype) -> impl Fn(&str, Dtype, &[usize], Vec<f32>) -> Changed {
     move |_, _, shape, numbers| (dtype, shape.to_vec(), numbers)
 }
 

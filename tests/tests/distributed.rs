@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use paddock::Result;
 use paddock::distributed::{Collective, Stage, Threads, threads};
-use paddock::optim::Bf16Update;
+use paddock::optim::{Bf16Update, Moments};
 use paddock::sft::{self, Observer, Outcome, Settings};
 use paddock::train::Metrics;
 use paddock::train::lora::Lora;
@@ -147,7 +147,7 @@ fn adapters_and_bf16_are_shared_too() {
     let lora = Some(Lora { rank: 3, ..Lora::default() });
     let bf16 = |bf16_update, output: &Path| Settings { dtype: Dtype::Bf16, bf16_update, ..settings(output) };
     type Make<'a> = Box<dyn Fn(&Path) -> Settings + 'a>;
-    let kinds: [(&str, Make, &str, f64); 3] = [
+    let kinds: [(&str, Make, &str, f64); 4] = [
         (
             "lora",
             Box::new(|output| Settings { lora: lora.clone(), ..settings(output) }),
@@ -155,6 +155,7 @@ fn adapters_and_bf16_are_shared_too() {
             1e-4,
         ),
         ("split", Box::new(|output| bf16(Bf16Update::SplitMaster, output)), MODEL, BF16_TOLERANCE),
+        ("8bit", Box::new(|output| Settings { moments: Moments::Dynamic8, ..settings(output) }), MODEL, 1e-4),
         ("stochastic", Box::new(|output| bf16(Bf16Update::StochasticRounding, output)), MODEL, BF16_TOLERANCE),
     ];
     for (name, settings, file, tolerance) in kinds {

@@ -261,20 +261,23 @@ fn weights_in_bf16_learn_and_resume() {
     let folder = TempDir::new().unwrap();
     let exact = folder.path().join("f32");
     sft(&exact, &[]);
-    for update in ["split-master", "stochastic-rounding"] {
-        let (whole, parted) = (folder.path().join(update), folder.path().join(format!("{update}-parted")));
-        let recipe = ["--dtype", "bf16", "--bf16-update", update, "--save-steps", "8", "--keep", "3"];
+    for (update, moments) in [("split-master", "f32"), ("stochastic-rounding", "bf16"), ("stochastic-rounding", "8bit")]
+    {
+        let name = format!("{update}-{moments}");
+        let (whole, parted) = (folder.path().join(&name), folder.path().join(format!("{name}-parted")));
+        let recipe =
+            ["--dtype", "bf16", "--bf16-update", update, "--moments", moments, "--save-steps", "8", "--keep", "3"];
         sft(&whole, &recipe);
         for (step, (got, expected)) in losses(&whole).iter().zip(losses(&exact)).enumerate() {
             // Weights of 8 bits move the logits in their third digit.
-            assert!((got / expected - 1.0).abs() < BF16_TOLERANCE, "{update}, step {step}: {got}, expected {expected}");
+            assert!((got / expected - 1.0).abs() < BF16_TOLERANCE, "{name}, step {step}: {got}, expected {expected}");
         }
         sft(&parted, &recipe);
         fs::remove_dir_all(parted.join("checkpoint-20")).unwrap_or_default();
         fs::remove_file(parted.join("model.safetensors")).unwrap();
         sft(&parted, &[&recipe[..], &["--resume"]].concat());
         let bytes = fs::read(whole.join("model.safetensors")).unwrap();
-        assert!(bytes == fs::read(parted.join("model.safetensors")).unwrap(), "{update}: the resumed weights differ");
+        assert!(bytes == fs::read(parted.join("model.safetensors")).unwrap(), "{name}: the resumed weights differ");
         let model = SafeTensors::deserialize(&bytes).unwrap();
         assert!(model.iter().all(|(_, tensor)| tensor.dtype() == safetensors::Dtype::BF16));
         let config: serde_json::Value = serde_json::from_slice(&fs::read(whole.join("config.json")).unwrap()).unwrap();

@@ -23,8 +23,8 @@ pub trait Adjoint: Backend {
     }
 
     /// A moment of the optimiser, of zeros, for a parameter of this shape.
-    fn moment(&self, label: &str, shape: [usize; 2]) -> Result<Self::Param> {
-        self.param(label, shape, Precision::F32)
+    fn moment(&self, label: &str, shape: [usize; 2], precision: Precision) -> Result<Self::Param> {
+        self.param(label, shape, precision)
     }
 
     /// Rows and columns.

@@ -83,8 +83,8 @@ impl<B: Adjoint> Parameter<B> {
     /// The precision of the whole that is put together from shards: no rank needs the others' masters.
     fn whole_precision(&self) -> Precision {
         match self.precision {
-            Precision::F32 => Precision::F32,
-            Precision::Bf16Stochastic | Precision::Bf16Split => Precision::Bf16Stochastic,
+            Precision::Bf16Split => Precision::Bf16Stochastic,
+            other => other,
         }
     }
 }

@@ -45,6 +45,7 @@ impl Memory {
             micro_batch_tokens: self.micro_batch_tokens,
             gradient_checkpointing: self.gradient_checkpointing,
             precision: self.weights.precision(),
+            moments: self.weights.moments(),
             lora: self.weights.lora(),
             shared: (self.ranks > 1).then_some((self.zero, self.ranks.into())),
         };

@@ -18,7 +18,7 @@ use crate::train::{LossNormalization, Metrics, Schedule};
 use crate::{Error, Result};
 
 /// The flags that a file of settings takes the place of.
-const SETTINGS: [&str; 29] = [
+const SETTINGS: [&str; 30] = [
     "model",
     "data",
     "output",
@@ -48,6 +48,7 @@ const SETTINGS: [&str; 29] = [
     WeightOptions::NAMES[2],
     WeightOptions::NAMES[3],
     WeightOptions::NAMES[4],
+    WeightOptions::NAMES[5],
 ];
 
 /// Fine-tune a model on examples; the defaults are Stanford Alpaca's
@@ -203,6 +204,7 @@ impl Sft {
             add_missing_tokens: self.add_missing_tokens,
             dtype: self.weights.dtype(),
             bf16_update: self.weights.bf16_update(),
+            moments: self.weights.moments(),
             lora: self.weights.lora(),
             zero: self.zero,
             gradient_checkpointing: self.gradient_checkpointing,

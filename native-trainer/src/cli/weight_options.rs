@@ -2,7 +2,7 @@
 
 use clap::Args;
 
-use crate::optim::{Bf16Update, Precision};
+use crate::optim::{Bf16Update, Moments, Precision};
 use crate::train::lora::Lora;
 use crate::weights::Dtype;
 
@@ -12,9 +12,12 @@ pub(super) struct WeightOptions {
     /// Number format of the weights: f32, bf16
     #[arg(long, default_value_t = Dtype::F32, value_name = "NAME", value_parser = trained_dtype)]
     dtype: Dtype,
-    /// How steps reach weights in bf16: split-master (as exact as f32) or stochastic-rounding (half of the memory)
-    #[arg(long, default_value_t = Bf16Update::SplitMaster, value_name = "NAME")]
+    /// How steps reach weights in bf16: stochastic-rounding, or split-master (f32 beside them, twice the memory)
+    #[arg(long, default_value_t = Bf16Update::StochasticRounding, value_name = "NAME")]
     bf16_update: Bf16Update,
+    /// Number format of the optimiser's moments: f32, bf16, 8bit
+    #[arg(long, default_value_t = Moments::F32, value_name = "NAME")]
+    moments: Moments,
     /// Train low-rank adapters of this rank (LoRA) and leave the model as it is
     #[arg(long, value_name = "R", value_parser = clap::value_parser!(u16).range(1..))]
     lora_rank: Option<u16>,
@@ -28,7 +31,7 @@ pub(super) struct WeightOptions {
 
 impl WeightOptions {
     /// The names of the flags.
-    pub const NAMES: [&str; 5] = ["dtype", "bf16_update", "lora_rank", "lora_alpha", "lora_targets"];
+    pub const NAMES: [&str; 6] = ["dtype", "bf16_update", "moments", "lora_rank", "lora_alpha", "lora_targets"];
 
     pub fn dtype(&self) -> Dtype {
         self.dtype
@@ -36,6 +39,10 @@ impl WeightOptions {
 
     pub fn bf16_update(&self) -> Bf16Update {
         self.bf16_update
+    }
+
+    pub fn moments(&self) -> Moments {
+        self.moments
     }
 
     /// How weights are held. Those below adapters do not change and need no master.

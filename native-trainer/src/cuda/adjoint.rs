@@ -2,10 +2,11 @@
 
 use std::collections::BTreeMap;
 
-use paddock_engine::Result;
 use paddock_engine::backend::{HeadLayout, Segments};
+use paddock_engine::{Error, Result};
 
 use super::driver::{Driver, Operands, Product, Slice};
+use super::formats::Dtype;
 use super::launch::{self, Gather};
 use super::weight::{Param, Role};
 use super::{Cuda, Tensor, Tokens, expect, sizes};
@@ -81,8 +82,14 @@ impl<D: Driver> Adjoint for Cuda<D> {
         self.new_param(label, shape, Role::Gradient)
     }
 
-    fn moment(&self, label: &str, shape: [usize; 2]) -> Result<Self::Param> {
-        self.new_param(label, shape, Role::Moment)
+    fn moment(&self, label: &str, shape: [usize; 2], precision: Precision) -> Result<Self::Param> {
+        match (self.formats().moments, precision) {
+            // Small weights ask for f32 in any case; the format is the program's.
+            (_, Precision::F32) | (Dtype::Bf16, Precision::Bf16Stochastic) => {
+                self.new_param(label, shape, Role::Moment)
+            }
+            _ => Err(Error::Unsupported(format!("{label}: moments in this format need another program"))),
+        }
     }
 
     fn param_shape(&self, param: &Self::Param) -> [usize; 2] {
@@ -172,9 +179,7 @@ impl<D: Driver> Adjoint for Cuda<D> {
         let ids = ids.ids(OP)?;
         if let Some(id) = ids.iter().find(|id| **id as usize >= table.shape()[0]) {
             let vocab = table.shape()[0];
-            return Err(paddock_engine::Error::Request(format!(
-                "token {id} is not in the vocabulary of {vocab} tokens"
-            )));
+            return Err(Error::Request(format!("token {id} is not in the vocabulary of {vocab} tokens")));
         }
         let grad = self.narrowed(grad)?;
         let lists = self.lists(ids.iter().copied())?;

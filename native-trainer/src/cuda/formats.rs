@@ -43,7 +43,7 @@ impl Formats {
 
     /// Bytes of a trained parameter of `precision`, its gradient and its two moments.
     pub fn bytes_per_parameter(&self, precision: Precision) -> u64 {
-        precision.bytes() + (self.gradients.bytes() + 2 * self.moments.bytes()) as u64
+        precision.bytes(1) + (self.gradients.bytes() + 2 * self.moments.bytes()) as u64
     }
 
     /// bf16 formats for `parameters` parameters and `device` bytes: exact if they leave a quarter of the device for

@@ -134,7 +134,7 @@ impl<D: Driver> Cuda<D> {
         let is_split = match (self.values(), precision) {
             (Dtype::F32, Precision::F32) | (Dtype::Bf16, Precision::Bf16Stochastic) => false,
             (Dtype::Bf16, Precision::F32 | Precision::Bf16Split) => true,
-            (Dtype::F32, Precision::Bf16Stochastic | Precision::Bf16Split) => {
+            (Dtype::F32, Precision::Bf16Stochastic | Precision::Bf16Split) | (_, Precision::Dynamic8 { .. }) => {
                 return Err(Error::Unsupported(format!("{label}: bf16 weights need a device that computes in bf16")));
             }
         };

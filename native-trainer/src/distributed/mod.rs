@@ -16,6 +16,7 @@ pub use tcp::Tcp;
 pub use threads::{Threads, threads};
 
 use crate::autograd::Adjoint;
+use crate::optim::MOMENT_BLOCK;
 use paddock_engine::Result;
 
 /// What ranks do together. All ranks call the same methods in the same order; a rank that ends makes the calls of the
@@ -66,9 +67,10 @@ fn add_up<'a>(values: &mut [f64], all: impl Iterator<Item = &'a [u8]>) {
     }
 }
 
-/// Values of a shard of `size` values, padding included.
+/// Values of a shard of `size` values, padding included: whole blocks of the moments' scales, so that these do not
+/// depend on the number of ranks.
 pub fn shard_len(size: usize, world_size: usize) -> usize {
-    size.div_ceil(world_size.max(1))
+    size.div_ceil(world_size.max(1)).next_multiple_of(MOMENT_BLOCK)
 }
 
 /// Which of `size` values are in the shard of `rank`.
@@ -143,7 +145,7 @@ mod tests {
 
     #[test]
     fn parts_are_disjoint_and_complete() {
-        for (size, world_size) in [(0, 2), (1, 4), (10, 4), (12, 4), (7, 1)] {
+        for (size, world_size) in [(0, 2), (1, 4), (1000, 4), (1024, 4), (7, 1), (5000, 3)] {
             let parts: Vec<_> = (0..world_size).map(|rank| part(size, rank, world_size)).collect();
             let all: Vec<usize> = parts.iter().cloned().flatten().collect();
             assert_eq!(all, (0..size).collect::<Vec<_>>());

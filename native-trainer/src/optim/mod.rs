@@ -1,7 +1,9 @@
 //! How gradients become steps.
 
 mod adamw;
+mod dynamic8;
 mod precision;
 
 pub use adamw::{AdamW, AdamWStep};
-pub use precision::{Bf16Update, Precision, join, round_stochastically, rounding_noise, split};
+pub use dynamic8::{BLOCK as MOMENT_BLOCK, DynamicMap};
+pub use precision::{Bf16Update, Moments, Precision, join, round_stochastically, rounding_noise, split};

@@ -7,11 +7,11 @@ use half::bf16;
 use paddock_engine::backend::pcg_hash;
 use serde::{Deserialize, Serialize};
 
+use super::dynamic8::BLOCK;
 use crate::weights::Dtype;
 
-/// How the values of a trained weight are held. Gradients and moments are f32.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
-#[serde(rename_all = "kebab-case")]
+/// How the values of a weight or a moment are held. Gradients are f32.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum Precision {
     /// f32, 4 bytes.
     #[default]
@@ -22,6 +22,11 @@ pub enum Precision {
     /// bf16 for the model, and in the optimiser the 16 bits by which an f32 differs from it: 4 bytes, and the steps of
     /// f32.
     Bf16Split,
+    /// Eight bits, and an f32 scale for each [`BLOCK`] values: see [`DynamicMap`](super::DynamicMap). For moments.
+    Dynamic8 {
+        /// Whether values can be below 0.
+        signed: bool,
+    },
 }
 
 impl Precision {
@@ -34,11 +39,12 @@ impl Precision {
         }
     }
 
-    /// Bytes of a trained value.
-    pub fn bytes(self) -> u64 {
+    /// Bytes of `count` values.
+    pub fn bytes(self, count: u64) -> u64 {
         match self {
-            Self::F32 | Self::Bf16Split => 4,
-            Self::Bf16Stochastic => 2,
+            Self::F32 | Self::Bf16Split => 4 * count,
+            Self::Bf16Stochastic => 2 * count,
+            Self::Dynamic8 { .. } => count + 4 * count.div_ceil(BLOCK as u64),
         }
     }
 }
@@ -47,11 +53,12 @@ impl Precision {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Bf16Update {
-    /// [`Precision::Bf16Split`].
+    /// [`Precision::Bf16Stochastic`]: the default, as it follows the curve of f32 from the first step on, where weights
+    /// that are rounded to nearest do not move until steps have added up to half of their last bit (docs/benchmarks.md).
     #[default]
-    SplitMaster,
-    /// [`Precision::Bf16Stochastic`].
     StochasticRounding,
+    /// [`Precision::Bf16Split`].
+    SplitMaster,
 }
 
 impl fmt::Display for Bf16Update {
@@ -69,6 +76,54 @@ impl FromStr for Bf16Update {
     fn from_str(text: &str) -> Result<Self, String> {
         let known = [Self::SplitMaster, Self::StochasticRounding].into_iter().find(|known| known.to_string() == text);
         known.ok_or_else(|| format!("\"{text}\" is not known; expected split-master or stochastic-rounding"))
+    }
+}
+
+/// How the optimiser's two moments are held.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Moments {
+    /// f32, 8 bytes a weight for both.
+    #[default]
+    F32,
+    /// bf16, rounded stochastically: 4 bytes.
+    Bf16,
+    /// Eight bits on a dynamic map: 2 bytes.
+    #[serde(rename = "8bit")]
+    Dynamic8,
+}
+
+impl Moments {
+    /// Weights with fewer values keep moments in f32: they cost little, and norms are sensitive.
+    const SMALL: usize = 4096;
+
+    /// Those of the first and the second moment of a weight of `size` values.
+    pub fn precisions(self, size: usize) -> [Precision; 2] {
+        match self {
+            _ if size < Self::SMALL => [Precision::F32; 2],
+            Self::F32 => [Precision::F32; 2],
+            Self::Bf16 => [Precision::Bf16Stochastic; 2],
+            Self::Dynamic8 => [Precision::Dynamic8 { signed: true }, Precision::Dynamic8 { signed: false }],
+        }
+    }
+}
+
+impl fmt::Display for Moments {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::F32 => "f32",
+            Self::Bf16 => "bf16",
+            Self::Dynamic8 => "8bit",
+        })
+    }
+}
+
+impl FromStr for Moments {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        let known = [Self::F32, Self::Bf16, Self::Dynamic8].into_iter().find(|known| known.to_string() == text);
+        known.ok_or_else(|| format!("\"{text}\" is not known; expected f32, bf16 or 8bit"))
     }
 }
 

@@ -7,7 +7,7 @@ use paddock_engine::prompt::TemplateKind;
 use serde::{Deserialize, Serialize};
 
 use crate::distributed::Stage;
-use crate::optim::{Bf16Update, Precision};
+use crate::optim::{Bf16Update, Moments, Precision};
 use crate::train::lora::Lora;
 use crate::train::{LossNormalization, Schedule};
 use crate::weights::Dtype;
@@ -57,6 +57,8 @@ pub struct Settings {
     pub dtype: Dtype,
     /// How steps reach weights in bf16.
     pub bf16_update: Bf16Update,
+    /// How the optimiser's moments are held.
+    pub moments: Moments,
     /// Adapters that are trained instead of the model.
     pub lora: Option<Lora>,
     /// What ranks that train together hold in parts: 1, the optimiser's state; 2, gradients too; 3, weights too.
@@ -95,7 +97,8 @@ impl Default for Settings {
             shuffle: true,
             add_missing_tokens: false,
             dtype: Dtype::F32,
-            bf16_update: Bf16Update::SplitMaster,
+            bf16_update: Bf16Update::StochasticRounding,
+            moments: Moments::F32,
             lora: None,
             zero: Stage::Two,
             gradient_checkpointing: false,

@@ -6,7 +6,7 @@ use paddock_engine::config::Architecture;
 use super::lora::Lora;
 use crate::Result;
 use crate::distributed::Stage;
-use crate::optim::Precision;
+use crate::optim::{Moments, Precision};
 
 /// Bytes of an f32.
 const F32: u64 = 4;
@@ -22,6 +22,8 @@ pub struct Recipe {
     pub gradient_checkpointing: bool,
     /// How weights are held.
     pub precision: Precision,
+    /// How the optimiser's moments are held.
+    pub moments: Moments,
     /// Adapters, if they are trained instead of the model.
     pub lora: Option<Lora>,
     /// What ranks hold in parts and how many there are, if there are several.
@@ -83,8 +85,12 @@ impl MemoryEstimate {
             Precision::F32 => 0,
             _ => params.iter().map(|param| values(param.shape)).max().unwrap_or_default(),
         };
-        let (mut weights, mut gradients, mut optimizer) =
-            (recipe.precision.bytes() * model + F32 * adapters, F32 * trained, 2 * F32 * trained);
+        let (mut weights, mut gradients, mut optimizer) = (
+            recipe.precision.bytes(model) + F32 * adapters,
+            F32 * trained,
+            // As if all were one large weight: those of small ones, in f32, are few.
+            recipe.moments.precisions(usize::MAX).iter().map(|moment| moment.bytes(trained)).sum::<u64>(),
+        );
         if let Some((stage, world_size)) = recipe.shared {
             // What the model computes with needs no master.
             let whole = if recipe.precision == Precision::F32 { F32 } else { 2 };
@@ -134,8 +140,9 @@ pub fn advice(config: &ModelConfig, recipe: &Recipe, available: u64) -> Result<O
     }
     let checkpointed = Recipe { gradient_checkpointing: true, ..recipe.clone() };
     let rounded = Recipe { precision: Precision::Bf16Stochastic, ..checkpointed.clone() };
-    let adapted = Recipe { lora: Some(recipe.lora.clone().unwrap_or_default()), ..rounded.clone() };
-    for base in [recipe, &checkpointed, &rounded, &adapted] {
+    let small = Recipe { moments: Moments::Dynamic8, ..rounded.clone() };
+    let adapted = Recipe { lora: Some(recipe.lora.clone().unwrap_or_default()), ..small.clone() };
+    for base in [recipe, &checkpointed, &rounded, &small, &adapted] {
         let halves = std::iter::successors(Some(base.micro_batch_tokens), |tokens| Some(tokens / 2));
         for micro_batch_tokens in halves.take_while(|tokens| *tokens >= 128 || *tokens == recipe.micro_batch_tokens) {
             let candidate = Recipe { micro_batch_tokens, ..base.clone() };
@@ -157,7 +164,13 @@ fn changes(from: &Recipe, to: &Recipe) -> String {
         flags.push(format!("--micro-batch-tokens {}", to.micro_batch_tokens));
     }
     if from.precision != to.precision {
-        flags.push("--dtype bf16 --bf16-update stochastic-rounding".to_string());
+        flags.push(match from.precision {
+            Precision::Bf16Split => "--bf16-update stochastic-rounding".to_string(),
+            _ => "--dtype bf16".to_string(),
+        });
+    }
+    if from.moments != to.moments {
+        flags.push(format!("--moments {}", to.moments));
     }
     if let (None, Some(lora)) = (&from.lora, &to.lora) {
         flags.push(format!("--lora-rank {}", lora.rank));
@@ -197,6 +210,7 @@ mod tests {
             micro_batch_tokens: 2048,
             gradient_checkpointing: true,
             precision: Precision::F32,
+            moments: Moments::F32,
             lora: None,
             shared: None,
         }
@@ -213,6 +227,9 @@ mod tests {
         assert_eq!(states(&recipe()), 16 * VALUES);
         assert_eq!(states(&Recipe { precision: Precision::Bf16Stochastic, ..recipe() }), 14 * VALUES);
         assert_eq!(states(&Recipe { precision: Precision::Bf16Split, ..recipe() }), 16 * VALUES);
+        // bf16 weights, f32 gradients, moments of a byte and a 64th each.
+        let small = Recipe { precision: Precision::Bf16Stochastic, moments: Moments::Dynamic8, ..recipe() };
+        assert_eq!(states(&small), 8 * VALUES + VALUES / 32);
     }
 
     #[test]
@@ -251,8 +268,10 @@ mod tests {
         };
         says(&recipe(), &Recipe { micro_batch_tokens: 1024, ..recipe() }, "--micro-batch-tokens 1024 makes");
         let rounded = Recipe { precision: Precision::Bf16Stochastic, ..recipe() };
-        says(&recipe(), &rounded, "--dtype bf16 --bf16-update stochastic-rounding make");
-        says(&recipe(), &Recipe { lora: Some(Lora::default()), ..rounded.clone() }, "--lora-rank 8 make");
+        says(&recipe(), &rounded, "--dtype bf16 makes");
+        let small = Recipe { moments: Moments::Dynamic8, ..rounded.clone() };
+        says(&recipe(), &small, "--moments 8bit make");
+        says(&recipe(), &Recipe { lora: Some(Lora::default()), ..small.clone() }, "--lora-rank 8 make");
         assert!(advice(&rounded, VALUES).unwrap().contains("smaller model"));
         // Checkpointing before anything that costs more time, where it is enough.
         let small = Recipe { micro_batch_tokens: 128, ..plain };

@@ -4,7 +4,7 @@ use paddock_engine::backend::pcg_hash;
 
 use crate::Result;
 use crate::autograd::{Adjoint, Tape};
-use crate::optim::AdamW;
+use crate::optim::{AdamW, Moments};
 
 /// Settings of one step.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -31,12 +31,13 @@ impl<B: Adjoint> Optimizer<B> {
     ///
     /// # Errors
     /// When there is no room for the moments.
-    pub fn new(tape: &Tape<B>) -> Result<Self> {
+    pub fn new(tape: &Tape<B>, precision: Moments) -> Result<Self> {
         let mut moments = Vec::new();
         tape.visit(|_, parameter| {
             let shape = tape.inner().param_shape(&parameter.value);
-            let zeros = || tape.inner().moment(&parameter.label, shape);
-            moments.push(if parameter.grad.is_some() { Some([zeros()?, zeros()?]) } else { None });
+            let [first, second] = precision.precisions(parameter.len());
+            let zeros = |precision| tape.inner().moment(&parameter.label, shape, precision);
+            moments.push(if parameter.grad.is_some() { Some([zeros(first)?, zeros(second)?]) } else { None });
             Ok(())
         })?;
         Ok(Self { moments })

@@ -12,7 +12,7 @@ use crate::Result;
 use crate::autograd::{Adjoint, Tape, TapeOptions};
 use crate::data::{MicroBatch, Share};
 use crate::distributed::Sharding;
-use crate::optim::Precision;
+use crate::optim::{Moments, Precision};
 
 /// What the loss of a step is the mean of.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
@@ -66,6 +66,8 @@ pub struct TrainerOptions {
     pub checkpointing: bool,
     /// How weights are held.
     pub precision: Precision,
+    /// How the optimiser's moments are held.
+    pub moments: Moments,
     /// Train adapters instead of the model.
     pub lora: Option<Lora>,
     /// Seed of the adapters' first values.
@@ -84,7 +86,7 @@ impl<B: Adjoint> Trainer<B> {
         options: TrainerOptions,
         progress: &mut dyn FnMut(LoadProgress),
     ) -> Result<Self> {
-        let TrainerOptions { vocab_size, checkpointing, precision, lora, seed } = options;
+        let TrainerOptions { vocab_size, checkpointing, precision, moments, lora, seed } = options;
         let options = TapeOptions { checkpointing, precision, frozen: lora.is_some() };
         let tape = Tape::shared(backend, options, sharding);
         let model = CausalLm::load(&tape, checkpoint, progress).await?;
@@ -96,7 +98,7 @@ impl<B: Adjoint> Trainer<B> {
         if let Some(lora) = &lora {
             lora.attach(&config, &tape, seed)?;
         }
-        let optimizer = Optimizer::new(&tape)?;
+        let optimizer = Optimizer::new(&tape, moments)?;
         Ok(Self { tape, model, config, optimizer, lora })
     }
 

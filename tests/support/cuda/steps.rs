@@ -17,7 +17,7 @@ fn adamw<B: Adjoint>(backend: &B, inputs: &mut Inputs, precision: Precision) -> 
     let settings = AdamW { weight_decay: 0.1, ..AdamW::default() };
     let mut param = backend.param("a parameter", SHAPE, precision)?;
     backend.write_param(&mut param, 0, &inputs.numbers(SHAPE[0] * SHAPE[1], 1.0))?;
-    let mut moments = [backend.moment("m", SHAPE)?, backend.moment("v", SHAPE)?];
+    let mut moments = [backend.moment("m", SHAPE, Precision::F32)?, backend.moment("v", SHAPE, Precision::F32)?];
     for number in 1..=5 {
         let mut grad = inputs.gradient(backend, SHAPE)?;
         let mut step = settings.step(number, 1e-2, 0.5);
@@ -82,7 +82,7 @@ pub fn small_updates_count_on_average<D: Driver>(cuda: &Cuda<D>) -> Result<Vec<C
         cuda.write_param(&mut param, 0, &vec![1.0; count])?;
         let mut grad = cuda.gradient("its gradient", SHAPE)?;
         cuda.write_param(&mut grad, 0, &vec![1.0; count])?;
-        let mut moments = [cuda.moment("m", SHAPE)?, cuda.moment("v", SHAPE)?];
+        let mut moments = [cuda.moment("m", SHAPE, Precision::F32)?, cuda.moment("v", SHAPE, Precision::F32)?];
         for number in 1..=STEPS {
             // With a steady gradient each step goes by the learning rate: a 40th of bf16's place at 1.
             let mut step = AdamW::default().step(number, RATE, 1.0);

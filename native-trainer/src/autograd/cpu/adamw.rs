@@ -1,72 +1,73 @@
-//! AdamW, fused: gradient, moments and parameter are read and written once.
+//! AdamW, fused: gradient, moments and parameter are read and written once, a block at a time.
 
 use paddock_engine::Result;
 use rayon::prelude::*;
 
-use super::dense::{Bf16, widen};
+use super::storage::PieceMut;
 use super::{Dense, PIECE, expect, vectorised};
-use crate::optim::{AdamWStep, join, round_stochastically, rounding_noise, split};
+use crate::optim::{AdamWStep, MOMENT_BLOCK, rounding_noise};
 
 pub(super) fn adamw(param: &mut Dense, grad: &Dense, moments: &mut [Dense; 2], step: &AdamWStep) -> Result<()> {
     for other in [grad.shape, moments[0].shape, moments[1].shape] {
         expect("adamw", "a gradient and moments", other, param.shape)?;
     }
     let [first, second] = moments;
-    let moments = first.values.par_chunks_mut(PIECE).zip(second.values.par_chunks_mut(PIECE));
-    let pieces = grad.values.par_chunks(PIECE).zip(moments).enumerate();
-    match &mut param.bf16 {
-        None => pieces.zip(param.values.par_chunks_mut(PIECE)).for_each(|((_, (grad, (first, second))), param)| {
-            vectorised(|| {
-                for (((param, grad), first), second) in param.iter_mut().zip(grad).zip(first).zip(second) {
-                    step.update(param, *grad, first, second);
-                }
-            });
-        }),
-        Some(Bf16 { high, low: None }) => {
-            pieces.zip(high.par_chunks_mut(PIECE)).for_each(|((piece, (grad, (first, second))), high)| {
-                vectorised(|| {
-                    let values = high.iter_mut().zip(grad).zip(first).zip(second).enumerate();
-                    for (index, (((high, grad), first), second)) in values {
-                        let mut value = widen(*high);
-                        step.update(&mut value, *grad, first, second);
-                        let index = step.first.wrapping_add((piece * PIECE + index) as u32);
-                        *high = round_stochastically(value, rounding_noise(step.noise, index));
-                    }
-                });
-            });
-        }
-        Some(Bf16 { high, low: Some(low) }) => {
-            let halves = high.par_chunks_mut(PIECE).zip(low.par_chunks_mut(PIECE));
-            pieces.zip(halves).for_each(|((_, (grad, (first, second))), (high, low))| {
-                vectorised(|| {
-                    let values = high.iter_mut().zip(low).zip(grad).zip(first).zip(second);
-                    for ((((high, low), grad), first), second) in values {
-                        let mut value = join(*high, *low);
-                        step.update(&mut value, *grad, first, second);
-                        (*high, *low) = split(value);
-                    }
-                });
-            });
-        }
-    }
+    let moments = first.pieces_mut().into_par_iter().zip(second.pieces_mut());
+    let pieces = param.pieces_mut().into_par_iter().zip(grad.values.par_chunks(PIECE)).zip(moments);
+    pieces.enumerate().for_each(|(piece, ((param, grad), (first, second)))| {
+        vectorised(|| update(param, grad, first, second, step, piece * PIECE));
+    });
     Ok(())
+}
+
+/// One piece, whose first value is the parameter's number `start`.
+#[inline(always)]
+fn update(
+    mut param: PieceMut,
+    grad: &[f32],
+    mut first: PieceMut,
+    mut second: PieceMut,
+    step: &AdamWStep,
+    start: usize,
+) {
+    let (mut params, mut firsts, mut seconds) = ([0.0; MOMENT_BLOCK], [0.0; MOMENT_BLOCK], [0.0; MOMENT_BLOCK]);
+    for (block, grad) in grad.chunks(MOMENT_BLOCK).enumerate() {
+        let places = block * MOMENT_BLOCK..block * MOMENT_BLOCK + grad.len();
+        let (params, firsts, seconds) =
+            (&mut params[..grad.len()], &mut firsts[..grad.len()], &mut seconds[..grad.len()]);
+        param.load(places.clone(), params);
+        first.load(places.clone(), firsts);
+        second.load(places.clone(), seconds);
+        for (((param, grad), first), second) in params.iter_mut().zip(grad).zip(&mut *firsts).zip(&mut *seconds) {
+            step.update(param, *grad, first, second);
+        }
+        // Each of the three has noise of its own.
+        let noise = |stream: u32| {
+            move |place: usize| {
+                rounding_noise(step.noise.wrapping_add(stream), step.first.wrapping_add((start + place) as u32))
+            }
+        };
+        param.store(places.clone(), params, noise(0));
+        first.store(places.clone(), firsts, noise(0x9e37_79b9));
+        second.store(places, seconds, noise(0x3c6e_f372));
+    }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
     use crate::autograd::cpu::testing::{dense, numbers};
-    use crate::optim::{AdamW, Precision};
+    use crate::optim::{AdamW, Moments, Precision, split};
 
     const SHAPE: [usize; 2] = [3, 2 * PIECE / 3 + 5];
 
     /// The weights after ten small steps from the same bf16 values.
-    fn trained(precision: Precision, noise: u32) -> Dense {
+    fn trained(precision: Precision, moments: Moments, noise: u32) -> Dense {
         let size = SHAPE[0] * SHAPE[1];
         let start: Vec<f32> = numbers(size, 1).into_iter().map(|v| half::bf16::from_f32(v).to_f32()).collect();
         let mut param = Dense::zeros("w", SHAPE, precision).unwrap();
         param.write(0, &start).unwrap();
-        let mut moments = [dense(SHAPE, &vec![0.0; size]), dense(SHAPE, &vec![0.0; size])];
+        let mut moments = moments.precisions(size).map(|precision| Dense::zeros("m", SHAPE, precision).unwrap());
         for number in 1..=10 {
             let grad = dense(SHAPE, &numbers(size, 10 + number as u32));
             let mut step = AdamW::default().step(number, 1e-4, 1.0);
@@ -78,15 +79,17 @@ mod tests {
 
     #[test]
     fn a_split_master_takes_the_steps_of_f32() {
-        let (whole, halves) = (trained(Precision::F32, 0), trained(Precision::Bf16Split, 0));
+        let (whole, halves) =
+            (trained(Precision::F32, Moments::F32, 0), trained(Precision::Bf16Split, Moments::F32, 0));
         assert_eq!(halves.master().unwrap(), whole.values);
-        let rounded: Vec<f32> = whole.values.iter().map(|value| widen(split(*value).0)).collect();
+        let rounded: Vec<f32> = whole.values.iter().map(|value| split(*value).0.to_f32()).collect();
         assert_eq!(*halves.floats(), rounded);
     }
 
     #[test]
     fn stochastic_rounding_keeps_small_steps_on_average() {
-        let (whole, rounded) = (trained(Precision::F32, 0), trained(Precision::Bf16Stochastic, 7));
+        let whole = trained(Precision::F32, Moments::F32, 0);
+        let rounded = trained(Precision::Bf16Stochastic, Moments::F32, 7);
         let size = whole.values.len() as f64;
         let moved = |values: &[f32]| -> f64 {
             values.iter().zip(&whole.values).map(|(a, b)| f64::from(a - b)).sum::<f64>() / size
@@ -95,7 +98,25 @@ mod tests {
         assert!(moved(&rounded.floats()).abs() < 4.0 * 0.004 / size.sqrt(), "{}", moved(&rounded.floats()));
         let nearest: Vec<f32> = whole.values.iter().map(|value| half::bf16::from_f32(*value).to_f32()).collect();
         assert_ne!(*rounded.floats(), nearest);
-        assert_ne!(trained(Precision::Bf16Stochastic, 8), rounded, "the noise is the seed's");
-        assert_eq!(trained(Precision::Bf16Stochastic, 7), rounded);
+        assert_ne!(trained(Precision::Bf16Stochastic, Moments::F32, 8), rounded, "the noise is the seed's");
+        assert_eq!(trained(Precision::Bf16Stochastic, Moments::F32, 7), rounded);
+    }
+
+    /// Moments in fewer bits: every step is of about the size of an exact one, and none is wild.
+    #[test]
+    fn moments_in_fewer_bits_change_steps_a_little() {
+        let whole = trained(Precision::F32, Moments::F32, 0);
+        let start: Vec<f32> =
+            numbers(whole.values.len(), 1).into_iter().map(|v| half::bf16::from_f32(v).to_f32()).collect();
+        let length = |values: &mut dyn Iterator<Item = f32>| values.map(|v| f64::from(v).powi(2)).sum::<f64>().sqrt();
+        let way = length(&mut whole.values.iter().zip(&start).map(|(a, b)| a - b));
+        for (moments, tolerance) in [(Moments::Bf16, 0.02), (Moments::Dynamic8, 0.05)] {
+            let rounded = trained(Precision::F32, moments, 7);
+            let off = length(&mut rounded.values.iter().zip(&whole.values).map(|(a, b)| a - b)) / way;
+            assert!(off < tolerance, "{moments}: off by {off} of the way");
+            assert!(off > 1e-4, "{moments}: the comparison can fail");
+            let furthest = rounded.values.iter().zip(&whole.values).map(|(a, b)| (a - b).abs()).fold(0.0, f32::max);
+            assert!(furthest < 3e-4, "{moments}: a value is off by {furthest}, three whole steps");
+        }
     }
 }

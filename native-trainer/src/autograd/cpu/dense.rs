@@ -4,28 +4,20 @@ use std::borrow::Cow;
 
 use faer::linalg::matmul::matmul;
 use faer::{Accum, MatMut, MatRef, Par};
-use half::bf16;
 use paddock_engine::{Error, Result};
 use rayon::prelude::*;
 
+use super::storage::{Packed, PieceMut};
 use super::{PIECE, expect, vectorised};
-use crate::optim::{Precision, join, split};
+use crate::optim::Precision;
 
-/// A matrix, row by row: a weight in any precision; a gradient or a moment in f32.
+/// A matrix, row by row: a weight or a moment in any precision; a gradient in f32.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Dense {
     pub(super) shape: [usize; 2],
-    /// Empty when the values are in bf16.
+    /// Empty when the values are packed.
     pub(super) values: Vec<f32>,
-    pub(super) bf16: Option<Bf16>,
-}
-
-/// The values of a weight in bf16.
-#[derive(Debug, Clone, PartialEq)]
-pub(super) struct Bf16 {
-    pub high: Vec<bf16>,
-    /// What [`split`] cut off, where a step is to have the precision of f32.
-    pub low: Option<Vec<i16>>,
+    packed: Option<Packed>,
 }
 
 impl Dense {
@@ -36,21 +28,20 @@ impl Dense {
             problem: format!("not enough memory to train {label}; choose a smaller model"),
         };
         let size = shape[0].checked_mul(shape[1]).ok_or_else(no_room)?;
-        let (mut values, mut high, mut low) = (Vec::new(), Vec::new(), Vec::new());
-        let reserved = match precision {
-            Precision::F32 => values.try_reserve_exact(size),
-            Precision::Bf16Stochastic => high.try_reserve_exact(size),
-            Precision::Bf16Split => high.try_reserve_exact(size).and_then(|()| low.try_reserve_exact(size)),
-        };
-        reserved.map_err(|_| no_room())?;
-        if precision == Precision::F32 {
+        let packed = Packed::zeros(precision, size).map_err(|_| no_room())?;
+        let mut values = Vec::new();
+        if packed.is_none() {
+            values.try_reserve_exact(size).map_err(|_| no_room())?;
             values.resize(size, 0.0);
-            return Ok(Self { shape, values, bf16: None });
         }
-        high.resize(size, bf16::ZERO);
-        low.resize(if precision == Precision::Bf16Split { size } else { 0 }, 0);
-        let low = (precision == Precision::Bf16Split).then_some(low);
-        Ok(Self { shape, values, bf16: Some(Bf16 { high, low }) })
+        Ok(Self { shape, values, packed })
+    }
+
+    /// A matrix of f32.
+    #[cfg(test)]
+    pub(super) fn from_values(shape: [usize; 2], values: Vec<f32>) -> Self {
+        assert_eq!(shape[0] * shape[1], values.len());
+        Self { shape, values, packed: None }
     }
 
     pub(super) fn write(&mut self, first: usize, values: &[f32]) -> Result<()> {
@@ -59,33 +50,21 @@ impl Dense {
             let (shape, got) = (self.shape, format!("{} values from {first} on", values.len()));
             return Err(Error::Shape { op: "write_param", expected: format!("values within {shape:?}"), got });
         };
-        match &mut self.bf16 {
+        match &mut self.packed {
             None => self.values[first..end].copy_from_slice(values),
-            Some(Bf16 { high, low: None }) => {
-                high[first..end].iter_mut().zip(values).for_each(|(high, value)| *high = bf16::from_f32(*value));
-            }
-            Some(Bf16 { high, low: Some(low) }) => {
-                let places = high[first..end].iter_mut().zip(&mut low[first..end]);
-                places.zip(values).for_each(|((high, low), value)| (*high, *low) = split(*value));
-            }
+            Some(packed) => packed.write(first, values),
         }
         Ok(())
     }
 
     /// The values that a model computes with.
     pub(super) fn floats(&self) -> Cow<'_, [f32]> {
-        let Some(Bf16 { high, .. }) = &self.bf16 else { return Cow::Borrowed(&self.values) };
-        let mut values = vec![0.0; high.len()];
-        values.par_chunks_mut(PIECE).zip(high.par_chunks(PIECE)).for_each(|(values, high)| {
-            vectorised(|| values.iter_mut().zip(high).for_each(|(value, high)| *value = widen(*high)));
-        });
-        Cow::Owned(values)
+        self.packed.as_ref().map_or(Cow::Borrowed(&self.values), |packed| Cow::Owned(packed.floats()))
     }
 
     /// The values that steps are added to, where the model computes with rounded ones.
     pub(super) fn master(&self) -> Option<Vec<f32>> {
-        let Some(Bf16 { high, low: Some(low) }) = &self.bf16 else { return None };
-        Some(high.iter().zip(low).map(|(high, low)| join(*high, *low)).collect())
+        self.packed.as_ref()?.master()
     }
 
     /// Appends the values of a row; false when there is no such row.
@@ -94,12 +73,20 @@ impl Dense {
         if row >= rows {
             return false;
         }
-        let place = row * cols..(row + 1) * cols;
-        match &self.bf16 {
-            None => out.extend_from_slice(&self.values[place]),
-            Some(Bf16 { high, .. }) => out.extend(high[place].iter().map(|high| widen(*high))),
+        let places = row * cols..(row + 1) * cols;
+        match &self.packed {
+            None => out.extend_from_slice(&self.values[places]),
+            Some(packed) => packed.copy(places, out),
         }
         true
+    }
+
+    /// The values in pieces of [`PIECE`], to be changed.
+    pub(super) fn pieces_mut(&mut self) -> Vec<PieceMut<'_>> {
+        match &mut self.packed {
+            None => self.values.chunks_mut(PIECE).map(PieceMut::F32).collect(),
+            Some(packed) => packed.pieces_mut(),
+        }
     }
 
     /// The only row of a vector.
@@ -129,12 +116,6 @@ impl Dense {
     pub(super) fn view_mut(&mut self) -> MatMut<'_, f32> {
         MatMut::from_row_major_slice_mut(&mut self.values, self.shape[0], self.shape[1])
     }
-}
-
-/// A bf16's value; a shift, where `half`'s own conversion minds the bits of NaNs.
-#[inline(always)]
-pub(super) fn widen(value: bf16) -> f32 {
-    f32::from_bits(u32::from(value.to_bits()) << 16)
 }
 
 /// A matrix whose rows lie one after the other.

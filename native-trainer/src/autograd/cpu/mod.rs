@@ -15,6 +15,7 @@ mod rms_norm;
 mod rope;
 mod select_rows;
 mod silu_mul;
+mod storage;
 #[cfg(test)]
 mod testing;
 mod token_logprobs;

@@ -30,8 +30,7 @@ pub(in crate::autograd) fn tensor(shape: [usize; 2], values: &[f32]) -> Tensor {
 }
 
 pub(in crate::autograd) fn dense(shape: [usize; 2], values: &[f32]) -> Dense {
-    assert_eq!(shape[0] * shape[1], values.len());
-    Dense { shape, values: values.to_vec(), bf16: None }
+    Dense::from_values(shape, values.to_vec())
 }
 
 /// An operation in f64, its value, and the gradients of `Σ seed · value` by differences.
