@@ -196,7 +196,7 @@ fn keep_freed_memory(device: sys::CUdevice) -> Result<(), DriverError> {
     }
 }
 
-fn address(slice: Slice<'_, Buffer>) -> sys::CUdeviceptr {
+pub(super) fn address(slice: Slice<'_, Buffer>) -> sys::CUdeviceptr {
     slice.buffer.address + slice.offset as u64
 }
 
