@@ -9,6 +9,7 @@ use std::rc::Rc;
 use std::time::Instant;
 
 use paddock_engine::ModelConfig;
+use paddock_engine::backend::DeviceKind;
 use paddock_engine::model::LoadProgress;
 use paddock_engine::tokenizer::Tokenizer;
 use paddock_engine::weights::Checkpoint;
@@ -96,7 +97,9 @@ pub async fn run<B: Adjoint>(
     let (examples, eval) = first_rank_first(sharding, |_| {
         Ok((read(&settings.data)?, settings.eval_data.as_deref().map(&mut read).transpose()?))
     })?;
-    check_memory(settings, sharding.map(|sharding| sharding.ranks.world_size()), checkpoint.config())?;
+    if backend.device().kind == DeviceKind::Cpu {
+        check_memory(settings, sharding.map(|sharding| sharding.ranks.world_size()), checkpoint.config())?;
+    }
     let mut progress = |at| observer.loading(at);
     let options = TrainerOptions {
         vocab_size,

@@ -25,7 +25,8 @@ pub fn is_required(what: &str) -> bool {
 /// must be there; the CUDA kernels are compiled where the folder of `nvrtc` is given.
 pub fn run(arguments: &[&str], model: Option<&Path>, nvrtc: Option<PathBuf>, counts: &mut Counts) -> Result<()> {
     let mut cargo = workspace::cargo();
-    let mut required = "gpu,browser,model".to_string();
+    let outer = std::env::var("PADDOCK_REQUIRE").unwrap_or_default();
+    let mut required = format!("gpu,browser,model,{outer}");
     if let Some(folder) = nvrtc {
         required += ",nvrtc";
         cargo.env(LIBRARY_PATH, library_path(folder));

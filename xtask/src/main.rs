@@ -4,6 +4,7 @@
 mod bench;
 mod cargo_test;
 mod demo_head;
+mod gpu_check;
 mod serve;
 mod soak;
 mod test;
@@ -30,6 +31,8 @@ enum Command {
     Soak(soak::Options),
     /// Speed against llama.cpp and wllama, written to docs/benchmarks.md; needs Node and a quiet machine.
     Bench,
+    /// The CUDA backend on this machine's NVIDIA GPU: what it computes and how fast; or a folder to carry to one.
+    GpuCheck(gpu_check::Options),
     /// Train the demo's reward head from Self-Instruct's seed tasks, pack it, and report how well it does.
     DemoHead(demo_head::Options),
 }
@@ -40,6 +43,7 @@ fn main() -> ExitCode {
         Command::Test => test::run(),
         Command::Soak(options) => soak::run(&options),
         Command::Bench => bench::run(),
+        Command::GpuCheck(options) => gpu_check::run(&options),
         Command::DemoHead(options) => demo_head::run(&options),
     };
     match result {

@@ -27,6 +27,7 @@ impl Chat {
         match self.model.device.open()? {
             Device::Cpu(cpu) => pollster::block_on(self.converse(&cpu)),
             Device::Wgpu(gpu) => pollster::block_on(self.converse(&gpu)),
+            Device::Cuda(cuda) => pollster::block_on(self.converse(&cuda)),
         }
     }
 

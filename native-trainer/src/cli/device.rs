@@ -5,15 +5,16 @@ use std::thread::available_parallelism;
 use std::time::Instant;
 
 use clap::{Args, ValueEnum};
-use paddock_engine::backend::{Cpu, DeviceKind, Wgpu, wgpu};
+use paddock_engine::backend::{Backend, Cpu, DeviceKind, Wgpu, wgpu};
 
 use super::console;
 use crate::Result;
+use crate::cuda::{self, Cuda, Formats};
 
 /// Where the model runs.
 #[derive(Debug, Clone, Copy, Args)]
 pub(super) struct DeviceOptions {
-    /// Where the model runs: auto is a graphics card if there is one, else the CPU
+    /// Where the model runs: auto is a graphics card if there is one (an NVIDIA card by CUDA), else the CPU
     #[arg(long, value_enum, default_value = "auto", value_name = "NAME")]
     device: DeviceChoice,
     /// Threads of the CPU [default: one for each core]
@@ -26,6 +27,7 @@ enum DeviceChoice {
     Auto,
     Cpu,
     Wgpu,
+    Cuda,
 }
 
 /// An opened device.
@@ -34,6 +36,8 @@ pub(super) enum Device {
     Cpu(Cpu),
     /// A graphics card, or a software one if it was asked for.
     Wgpu(Wgpu),
+    /// An NVIDIA card by its own driver.
+    Cuda(Cuda<cuda::Device>),
 }
 
 impl DeviceOptions {
@@ -47,25 +51,55 @@ impl DeviceOptions {
         match self.device {
             DeviceChoice::Cpu => Ok(self.cpu()),
             DeviceChoice::Wgpu => gpu(),
-            DeviceChoice::Auto => match pollster::block_on(wgpu::probe()) {
-                Ok(info) if info.kind == DeviceKind::Gpu => {
-                    console::note(format_args!("device: {}", info.name));
-                    gpu()
-                }
-                Ok(info) => {
-                    console::note(format_args!("device: the CPU, which is faster than {}", info.name));
-                    Ok(self.cpu())
-                }
-                Err(error) => {
-                    console::note(format_args!("device: the CPU ({error})"));
-                    Ok(self.cpu())
-                }
+            DeviceChoice::Cuda => Ok(Device::Cuda(open_cuda(0, Formats::BF16)?)),
+            DeviceChoice::Auto => match cuda_if_any(0, Formats::BF16) {
+                Some(cuda) => Ok(Device::Cuda(cuda)),
+                None => self.wgpu_or_cpu(),
             },
+        }
+    }
+
+    fn wgpu_or_cpu(&self) -> Result<Device> {
+        match pollster::block_on(wgpu::probe()) {
+            Ok(info) if info.kind == DeviceKind::Gpu => {
+                console::note(format_args!("device: {}", info.name));
+                gpu()
+            }
+            Ok(info) => {
+                console::note(format_args!("device: the CPU, which is faster than {}", info.name));
+                Ok(self.cpu())
+            }
+            Err(error) => {
+                console::note(format_args!("device: the CPU ({error})"));
+                Ok(self.cpu())
+            }
         }
     }
 
     fn cpu(&self) -> Device {
         Device::Cpu(self.threads.map_or_else(Cpu::new, |threads| Cpu::with_threads(threads.into())))
+    }
+}
+
+/// Opens NVIDIA GPU number `ordinal`.
+pub(super) fn open_cuda(ordinal: usize, formats: Formats) -> Result<Cuda<cuda::Device>> {
+    Ok(Cuda::new(cuda::Device::open(cuda::DeviceOptions { ordinal, formats, poison: false })?))
+}
+
+/// The same where there is one; says which, or why it is not used.
+pub(super) fn cuda_if_any(ordinal: usize, formats: Formats) -> Option<Cuda<cuda::Device>> {
+    if !cuda::has_driver() {
+        return None;
+    }
+    match open_cuda(ordinal, formats) {
+        Ok(cuda) => {
+            console::note(format_args!("device: {}", cuda.device().name));
+            Some(cuda)
+        }
+        Err(error) => {
+            console::note(format_args!("CUDA is not used: {error}"));
+            None
+        }
     }
 }
 

@@ -65,6 +65,7 @@ impl Generate {
         match self.model.device.open()? {
             Device::Cpu(cpu) => pollster::block_on(self.answer(&cpu)),
             Device::Wgpu(gpu) => pollster::block_on(self.answer(&gpu)),
+            Device::Cuda(cuda) => pollster::block_on(self.answer(&cuda)),
         }
     }
 

@@ -70,6 +70,7 @@ impl Rank {
         match self.model.device.open()? {
             Device::Cpu(cpu) => pollster::block_on(self.rank(&cpu)),
             Device::Wgpu(gpu) => pollster::block_on(self.rank(&gpu)),
+            Device::Cuda(cuda) => pollster::block_on(self.rank(&cuda)),
         }
     }
 

@@ -64,6 +64,7 @@ impl RewardHeadCommand {
         match self.model.device.open()? {
             Device::Cpu(cpu) => pollster::block_on(self.train(&cpu)),
             Device::Wgpu(gpu) => pollster::block_on(self.train(&gpu)),
+            Device::Cuda(cuda) => pollster::block_on(self.train(&cuda)),
         }
     }
 

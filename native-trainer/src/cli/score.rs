@@ -56,6 +56,7 @@ impl Score {
         match self.model.device.open()? {
             Device::Cpu(cpu) => pollster::block_on(self.score(&cpu)),
             Device::Wgpu(gpu) => pollster::block_on(self.score(&gpu)),
+            Device::Cuda(cuda) => pollster::block_on(self.score(&cuda)),
         }
     }
 

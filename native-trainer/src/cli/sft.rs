@@ -7,14 +7,20 @@ use clap::{Args, ValueEnum};
 use paddock_engine::backend::Cpu;
 use paddock_engine::model::LoadProgress;
 use paddock_engine::prompt::TemplateKind;
+use paddock_engine::weights::Checkpoint;
 
 use super::console::{self, grouped};
+use super::device::{cuda_if_any, open_cuda};
 use super::interrupt::Interrupt;
 use super::progress::{ProgressLine, Steps};
 use super::weight_options::WeightOptions;
+use crate::autograd::Adjoint;
+use crate::cuda::{self, Formats, Nccl, has_driver, total_memory};
 use crate::distributed::{Collective, Place, Stage, Tcp};
+use crate::optim::Moments;
 use crate::sft::{self, Observer, Outcome, Settings};
 use crate::train::{LossNormalization, Metrics, Schedule};
+use crate::weights::{Dtype, FolderSource};
 use crate::{Error, Result};
 
 /// The flags that a file of settings takes the place of.
@@ -153,28 +159,53 @@ enum Normalization {
 enum DeviceChoice {
     Auto,
     Cpu,
+    Cuda,
 }
 
 impl Sft {
     pub fn run(&self) -> Result<()> {
-        let (DeviceChoice::Auto | DeviceChoice::Cpu) = self.device;
-        let cpu = self.threads.map_or_else(Cpu::new, |threads| Cpu::with_threads(threads.into()));
+        let settings = self.config.as_deref().map_or_else(|| Ok(self.settings()), Settings::read)?;
+        let place = Place::from_environment()?;
+        let ordinal = place.as_ref().map_or(0, |place| place.local_rank);
+        let device = match self.device {
+            DeviceChoice::Cpu => None,
+            DeviceChoice::Cuda => Some(open_cuda(ordinal, formats(&settings)?)?),
+            DeviceChoice::Auto if has_driver() => formats(&settings).ok().and_then(|it| cuda_if_any(ordinal, it)),
+            DeviceChoice::Auto => None,
+        };
         rayon::ThreadPoolBuilder::new()
             .num_threads(self.threads.map_or(0, usize::from))
             .build_global()
             .map_err(|error| Error::Request(format!("cannot start threads: {error}")))?;
+        let shown = place.as_ref().is_none_or(|place| place.rank == 0);
+        match device {
+            Some(cuda) => {
+                let ranks = place.map(|place| Nccl::join(&place, cuda.driver())).transpose()?;
+                self.train(cuda, ranks.map(|ranks| Rc::new(ranks) as _), &settings, shown)
+            }
+            None => {
+                let cpu = self.threads.map_or_else(Cpu::new, |threads| Cpu::with_threads(threads.into()));
+                let ranks = place.map(|place| Tcp::join(&place)).transpose()?;
+                self.train(cpu, ranks.map(|ranks| Rc::new(ranks) as _), &settings, shown)
+            }
+        }
+    }
+
+    /// Trains on `backend`, alone or as one of `ranks`; one of them is `shown`.
+    fn train<B: Adjoint>(
+        &self,
+        backend: B,
+        ranks: Option<Rc<dyn Collective<B>>>,
+        settings: &Settings,
+        shown: bool,
+    ) -> Result<()> {
         let interrupt = Interrupt::listen()?;
         interrupt.begin_answer();
-        let settings = self.config.as_deref().map_or_else(|| Ok(self.settings()), Settings::read)?;
-        let place = Place::from_environment()?;
-        let mut bar = Bar::new(interrupt, place.as_ref().is_none_or(|place| place.rank == 0));
-        let ranks =
-            place.map(|place| Tcp::join(&place)).transpose()?.map(|ranks| Rc::new(ranks) as Rc<dyn Collective<Cpu>>);
-        let outcome = pollster::block_on(sft::run(cpu, ranks, &settings, self.resume, &mut bar))?;
-        let leads = bar.shown;
+        let mut bar = Bar::new(interrupt, shown);
+        let outcome = pollster::block_on(sft::run(backend, ranks, settings, self.resume, &mut bar))?;
         drop(bar);
-        if leads {
-            report(&settings, outcome);
+        if shown {
+            report(settings, outcome);
         }
         Ok(())
     }
@@ -214,6 +245,28 @@ impl Sft {
             eval_steps: self.eval_steps,
         }
     }
+}
+
+/// The formats in which a run computes on a GPU; those of gradients depend on what fits.
+fn formats(settings: &Settings) -> Result<Formats> {
+    let moments = match settings.moments {
+        Moments::F32 => cuda::Dtype::F32,
+        Moments::Bf16 => cuda::Dtype::Bf16,
+        Moments::Dynamic8 => {
+            let problem = "moments of eight bits are the CPU's; on CUDA choose --moments bf16 or f32";
+            return Err(Error::Request(problem.to_string()));
+        }
+    };
+    if settings.dtype != Dtype::Bf16 {
+        return Ok(Formats { moments, ..Formats::F32 });
+    }
+    let checkpoint = pollster::block_on(Checkpoint::open(FolderSource::open(&settings.model)?))?;
+    let trained = match settings.lora {
+        // Adapters are small beside the model.
+        Some(_) => 0,
+        None => checkpoint.config().params().iter().map(|param| param.shape.iter().product::<usize>() as u64).sum(),
+    };
+    Ok(Formats { moments, ..Formats::BF16 }.fitting(trained, settings.precision(), total_memory()?))
 }
 
 /// Says how a run ended.

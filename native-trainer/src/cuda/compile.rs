@@ -1,7 +1,6 @@
 //! The program's way to machine code: NVRTC, loaded when it is needed, and a cache on disk.
 #![allow(unsafe_code, reason = "NVRTC is a C library")]
 
-use std::env;
 use std::ffi::{CStr, CString};
 use std::fs;
 use std::io::Write;
@@ -14,6 +13,7 @@ use sha2::{Digest, Sha256};
 
 use super::formats::Formats;
 use super::source::{Dialect, program};
+use crate::data::user_cache;
 use crate::weights::AtomicFile;
 
 /// A program in machine code.
@@ -124,12 +124,10 @@ fn keep(path: &std::path::Path, cubin: &[u8]) -> crate::Result<()> {
 /// Where the machine code is kept: named by what it was made of.
 fn cached(formats: Formats, architecture: &str) -> Result<Option<PathBuf>> {
     let (major, minor) = version()?;
-    let folder = env::var_os("XDG_CACHE_HOME").map(PathBuf::from);
-    let folder = folder.or_else(|| env::var_os("HOME").map(|home| PathBuf::from(home).join(".cache")));
-    let Some(folder) = folder.filter(|folder| folder.is_absolute()) else { return Ok(None) };
+    let Some(folder) = user_cache() else { return Ok(None) };
     let mut hash = Sha256::new();
     hash.update(program(formats, Dialect::Device));
     hash.update(format!("{architecture} {major}.{minor}"));
     let name: String = hash.finalize().iter().map(|byte| format!("{byte:02x}")).collect();
-    Ok(Some(folder.join("paddock/kernels").join(format!("{name}.cubin"))))
+    Ok(Some(folder.join("kernels").join(format!("{name}.cubin"))))
 }

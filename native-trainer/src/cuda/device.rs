@@ -95,6 +95,25 @@ fn words(error: DriverError) -> String {
     format!("{:?}", error.0).trim_start_matches("CUDA_ERROR_").to_lowercase().replace('_', " ")
 }
 
+/// All memory of the first GPU, bytes.
+///
+/// # Errors
+/// When there is no driver or no GPU.
+pub fn total_memory() -> Result<u64> {
+    if !is_present() {
+        return Err(no_driver());
+    }
+    let failed = |error| no_device(format!("the NVIDIA driver refuses ({}); use --device cpu", words(error)));
+    result::init().map_err(failed)?;
+    let device = result::device::get(0).map_err(failed)?;
+    // SAFETY: `device` was got from the driver.
+    Ok(unsafe { result::device::total_mem(device) }.map_err(failed)? as u64)
+}
+
+fn no_driver() -> Error {
+    no_device("no NVIDIA driver found: libcuda.so cannot be loaded; use --device cpu")
+}
+
 impl Device {
     /// Opens a GPU and loads the kernels for its formats, which are compiled the first time.
     ///
@@ -102,7 +121,7 @@ impl Device {
     /// When there is no driver, no such GPU, or an older one than kernels need; when NVRTC or cuBLASLt are missing.
     pub fn open(options: DeviceOptions) -> Result<Self> {
         if !is_present() {
-            return Err(no_device("no NVIDIA driver found: libcuda.so cannot be loaded; use --device cpu"));
+            return Err(no_driver());
         }
         let failed = |error| no_device(format!("the NVIDIA driver refuses ({}); use --device cpu", words(error)));
         result::init().map_err(failed)?;

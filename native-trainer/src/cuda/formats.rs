@@ -46,11 +46,11 @@ impl Formats {
         precision.bytes(1) + (self.gradients.bytes() + 2 * self.moments.bytes()) as u64
     }
 
-    /// bf16 formats for `parameters` parameters and `device` bytes: exact if they leave a quarter of the device for
-    /// activations, else lean.
-    pub fn bf16_for(parameters: u64, precision: Precision, device: u64) -> Self {
-        let exact = parameters.saturating_mul(Self::BF16.bytes_per_parameter(precision));
-        if exact <= device / 4 * 3 { Self::BF16 } else { Self::LEAN }
+    /// The same with gradients in bf16, if with these `parameters` parameters would leave less than a quarter of
+    /// `device` bytes for activations.
+    pub fn fitting(self, parameters: u64, precision: Precision, device: u64) -> Self {
+        let taken = parameters.saturating_mul(self.bytes_per_parameter(precision));
+        if taken <= device / 4 * 3 { self } else { Self { gradients: Dtype::Bf16, ..self } }
     }
 }
 
@@ -96,7 +96,8 @@ mod tests {
         let (split, stochastic) = (Precision::Bf16Split, Precision::Bf16Stochastic);
         assert_eq!(Formats::BF16.bytes_per_parameter(split), 16);
         assert_eq!(Formats::LEAN.bytes_per_parameter(stochastic), 8);
-        assert_eq!(Formats::bf16_for(PARAMETERS, stochastic, CARD), Formats::LEAN);
-        assert_eq!(Formats::bf16_for(1_100_000_000, split, CARD), Formats::BF16);
+        let lean = Formats { gradients: Dtype::F32, ..Formats::LEAN };
+        assert_eq!(lean.fitting(PARAMETERS, stochastic, CARD), Formats::LEAN);
+        assert_eq!(Formats::BF16.fitting(1_100_000_000, split, CARD), Formats::BF16);
     }
 }

@@ -30,7 +30,7 @@ use std::rc::Rc;
 use paddock_engine::{Error, Result};
 
 pub use compile::{Compiled, compile, is_present as has_nvrtc};
-pub use device::{Device, DeviceOptions, is_present as has_driver};
+pub use device::{Device, DeviceOptions, is_present as has_driver, total_memory};
 pub use driver::{Driver, Layout, Operands, Product, Slice};
 pub use formats::{Dtype, Formats};
 pub use kv_cache::KvCache;

@@ -14,19 +14,23 @@ use crate::{Error, Result};
 /// Stands before everything that a key is made of; changes with the format of the file and the ways of the encoder.
 const VERSION: &str = "paddock tokens 1";
 
+/// Where this user's programs keep what can be made again: `PADDOCK_CACHE`, else the `paddock` folder in
+/// `XDG_CACHE_HOME` or in `~/.cache`.
+pub(crate) fn user_cache() -> Option<PathBuf> {
+    let set = |name: &str| std::env::var_os(name).filter(|value: &OsString| !value.is_empty()).map(PathBuf::from);
+    set("PADDOCK_CACHE")
+        .or_else(|| Some(set("XDG_CACHE_HOME")?.join("paddock")))
+        .or_else(|| Some(set("HOME")?.join(".cache/paddock")))
+}
+
 /// A folder of encoded examples.
 #[derive(Debug, Clone)]
 pub struct TokenCache(PathBuf);
 
 impl TokenCache {
-    /// The user's: `PADDOCK_CACHE`, else the `paddock` folder in `XDG_CACHE_HOME` or in `~/.cache`. `None` where the
-    /// system has no such place.
+    /// The user's, in [`user_cache`]. `None` where the system has no such place.
     pub fn of_user() -> Option<Self> {
-        let set = |name: &str| std::env::var_os(name).filter(|value: &OsString| !value.is_empty()).map(PathBuf::from);
-        let base = set("PADDOCK_CACHE")
-            .or_else(|| Some(set("XDG_CACHE_HOME")?.join("paddock")))
-            .or_else(|| Some(set("HOME")?.join(".cache/paddock")))?;
-        Some(Self(base.join("tokens")))
+        Some(Self(user_cache()?.join("tokens")))
     }
 
     /// A key for what `parts` together determine.

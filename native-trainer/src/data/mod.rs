@@ -9,6 +9,7 @@ mod share;
 mod special_tokens;
 
 pub use cache::TokenCache;
+pub(crate) use cache::user_cache;
 pub use encode::{Encoder, Example};
 pub use micro_batch::{MicroBatch, micro_batches};
 pub use order::Order;

@@ -1,0 +1,90 @@
+//! `cargo xtask gpu-check`: what the CUDA backend computes and how fast, on this machine's NVIDIA GPU.
+//!
+//! It writes one report and exits with 1 when anything is wrong, or when there is no GPU.
+#![allow(clippy::print_stdout, reason = "a command talks to the person who typed it")]
+
+mod benchmarks;
+mod correctness;
+mod synthetic;
+
+use std::path::PathBuf;
+use std::process::{Command, ExitCode};
+use std::time::{Instant, SystemTime, UNIX_EPOCH};
+
+use paddock::cuda::{Cuda, Device, DeviceOptions, Formats};
+use paddock_engine::backend::Backend;
+
+/// Seconds after which no further benchmark is begun.
+const BENCHMARK_SECONDS: u64 = 420;
+
+fn main() -> ExitCode {
+    let report = std::env::args_os().nth(1).map(PathBuf::from);
+    match run() {
+        Ok((text, holds)) => {
+            println!("{text}");
+            if let Some(path) = report
+                && let Err(error) = std::fs::write(&path, &text)
+            {
+                eprintln!("cannot write {}: {error}", path.display());
+                return ExitCode::FAILURE;
+            }
+            if holds { ExitCode::SUCCESS } else { ExitCode::FAILURE }
+        }
+        Err(error) => {
+            eprintln!("{error}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+/// A device for `formats`; poisoned, it shows what a kernel leaves unwritten.
+fn open(formats: Formats, poison: bool) -> paddock::Result<Cuda<Device>> {
+    Ok(Cuda::new(Device::open(DeviceOptions { ordinal: 0, formats, poison })?))
+}
+
+/// The report, and whether everything is as it should be.
+fn run() -> paddock::Result<(String, bool)> {
+    let began = Instant::now();
+    let device = open(Formats::F32, true)?;
+    let seed = SystemTime::now().duration_since(UNIX_EPOCH).map_or(1, |time| time.as_secs() as u32);
+    let (_, total) = device.driver().memory()?;
+    let mut text = format!(
+        "# The CUDA backend on a GPU\n\nWritten by `cargo xtask gpu-check`.\n\n- Date: {}\n- Device: {}, {:.1} GiB\n- \
+         Driver: {}\n- Seed of the inputs: {seed}\n\n## Correctness\n\nErrors against the CPU backend in f32, by \
+         FlashAttention's rule: at most twice (values) or three times (gradients) that of a plain implementation in \
+         the same format. New memory is filled with NaN.\n\n",
+        command("date", &["-u", "+%Y-%m-%d %H:%M UTC"]),
+        device.device().name,
+        total as f64 / f64::from(1 << 30),
+        command("nvidia-smi", &["--query-gpu=driver_version", "--format=csv,noheader"]),
+    );
+    drop(device);
+    let mut holds = true;
+    for (name, formats) in [("f32", Formats::F32), ("bf16", Formats::BF16), ("bf16 throughout", Formats::LEAN)] {
+        eprintln!("checking {name} …");
+        let (lines, good) = correctness::check(&open(formats, true)?, name, seed)?;
+        text += &lines;
+        holds &= good;
+    }
+    text += "\n## Speed\n\nMedians of several runs.\n\n| | |\n|---|---:|\n";
+    for (name, benchmark) in benchmarks::ALL {
+        if began.elapsed().as_secs() > BENCHMARK_SECONDS {
+            text += &format!("| {name} | not run: no time was left |\n");
+            continue;
+        }
+        eprintln!("measuring: {name} …");
+        // A device of its own, so that the memory of the last one is free.
+        text += &match open(Formats::LEAN, false).and_then(|cuda| benchmark(&cuda)) {
+            Ok(found) => format!("| {name} | {found} |\n"),
+            Err(error) => format!("| {name} | failed: {error} |\n"),
+        };
+    }
+    text += &format!("\nTogether {:.0} s.\n", began.elapsed().as_secs_f64());
+    Ok((text, holds))
+}
+
+/// What a command prints, or that it is not there.
+fn command(program: &str, arguments: &[&str]) -> String {
+    let output = Command::new(program).args(arguments).output();
+    output.map_or("unknown".into(), |output| String::from_utf8_lossy(&output.stdout).trim().to_string())
+}
