@@ -18,13 +18,15 @@ use tempfile::TempDir;
 /// Name, type, shape and bytes of every tensor.
 type Tensors = BTreeMap<String, (Dtype, Vec<usize>, Vec<u8>)>;
 
+/// Type, shape and values of a tensor.
+type Numbers = (Dtype, Vec<usize>, Vec<f32>);
+
 fn read(folder: &Path) -> Tensors {
     let mut tensors = Tensors::new();
     for entry in fs::read_dir(folder).unwrap() {
         let path = entry.unwrap().path();
-        if path.file_name().is_some_and(|name| {
-            name.to_string_lossy().starts_with("model") && path.extension() == Some(OsStr::new("safetensors"))
-        }) {
+        let name = path.file_name().unwrap().to_string_lossy();
+        if name.starts_with("model") && name.ends_with(".safetensors") {
             let bytes = fs::read(&path).unwrap();
             for (name, tensor) in SafeTensors::deserialize(&bytes).unwrap().tensors() {
                 tensors.insert(name, (tensor.dtype(), tensor.shape().to_vec(), tensor.data().to_vec()));
@@ -54,7 +56,7 @@ fn encode(dtype: Dtype, values: &[f32]) -> Vec<u8> {
 }
 
 /// A model in a folder of its own, like the one at `source`, with the tensors that `change` gives.
-fn model(source: &Path, change: impl Fn(&str, Dtype, &[usize], Vec<f32>) -> (Dtype, Vec<usize>, Vec<f32>)) -> TempDir {
+fn model(source: &Path, change: impl Fn(&str, Numbers) -> Numbers) -> TempDir {
     let folder = TempDir::new().unwrap();
     for name in ["config.json", "tokenizer.json", "tokenizer_config.json"] {
         fs::copy(source.join(name), folder.path().join(name)).unwrap();
@@ -62,7 +64,7 @@ fn model(source: &Path, change: impl Fn(&str, Dtype, &[usize], Vec<f32>) -> (Dty
     let mut vocabulary = 0;
     let mut all = Vec::new();
     for (name, tensor) in read(source) {
-        let (dtype, shape, numbers) = change(&name, tensor.0, &tensor.1, values(&tensor));
+        let (dtype, shape, numbers) = change(&name, (tensor.0, tensor.1.clone(), values(&tensor)));
         if name.ends_with("embed_tokens.weight") {
             vocabulary = shape[0];
         }
@@ -78,18 +80,14 @@ fn model(source: &Path, change: impl Fn(&str, Dtype, &[usize], Vec<f32>) -> (Dty
     folder
 }
 
-/// How a tensor is written: type, shape, values.
-type Changed = (Dtype, Vec<usize>, Vec<f32>);
-
 /// A change as fine-tuning makes it: about a thousandth, and a new row of the vocabulary when `grows`.
-fn tune(dtype: Dtype, grows: bool) -> impl Fn(&str, Dtype, &[usize], Vec<f32>) -> Changed {
-    move |name, _, shape, mut numbers| {
+fn tune(dtype: Dtype, grows: bool) -> impl Fn(&str, Numbers) -> Numbers {
+    move |name, (_, mut shape, mut numbers)| {
         let mut state = 1_u64;
         for (index, number) in numbers.iter_mut().enumerate() {
             state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(index as u64 | 1);
             *number += (state >> 40) as f32 / (1 << 24) as f32 * 2e-3 - 1e-3;
         }
-        let mut shape = shape.to_vec();
         if grows && (name.ends_with("embed_tokens.weight") || name == "lm_head.weight") {
             shape[0] += 1;
             numbers.extend((0..shape[1]).map(|column| column as f32 * 1e-3));
@@ -98,8 +96,8 @@ fn tune(dtype: Dtype, grows: bool) -> impl Fn(&str, Dtype, &[usize], Vec<f32>) -
     }
 }
 
-fn keep(dtype: Dtype) -> impl Fn(&str, Dtype, &[usize], Vec<f32>) -> Changed {
-    move |_, _, shape, numbers| (dtype, shape.to_vec(), numbers)
+fn keep(dtype: Dtype) -> impl Fn(&str, Numbers) -> Numbers {
+    move |_, (_, shape, numbers)| (dtype, shape, numbers)
 }
 
 fn make(raw: &Path, tuned: &Path, output: &Path, arguments: &[&str]) {
@@ -316,7 +314,7 @@ fn damaged(source: &Path, file: &str, change: impl FnOnce(&mut Vec<u8>)) -> Temp
 
 /// A folder whose q and k rows lie as Meta has them.
 fn interleaved(source: &Path) -> TempDir {
-    model(source, |name, dtype, shape, numbers| {
+    model(source, |name, (dtype, shape, numbers)| {
         let mut out = numbers.clone();
         if name.contains("q_proj") || name.contains("k_proj") {
             let columns = shape[1];
@@ -326,7 +324,7 @@ fn interleaved(source: &Path) -> TempDir {
                 out[row * columns..][..columns].copy_from_slice(&numbers[from * columns..][..columns]);
             }
         }
-        (dtype, shape.to_vec(), out)
+        (dtype, shape, out)
     })
 }
 
