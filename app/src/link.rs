@@ -1,5 +1,6 @@
 //! The page's end of the line to its worker.
 
+use js_sys::Array;
 use leptos::prelude::*;
 use wasm_bindgen::prelude::*;
 use web_sys::{ErrorEvent, MessageEvent, Worker};
@@ -51,9 +52,18 @@ impl Link {
 
     /// Sends a request.
     pub fn send(&self, request: &Request) {
+        self.send_with(request, []);
+    }
+
+    /// Sends a request and the folders that it speaks of, each a list of its files.
+    pub fn send_with(&self, request: &Request, folders: impl IntoIterator<Item = Array>) {
         self.0.with_value(|worker| {
             if let (Some(worker), Ok(text)) = (worker, serde_json::to_string(request)) {
-                worker.post_message(&text.into()).ok();
+                let message = Array::of1(&text.into());
+                for folder in folders {
+                    message.push(&folder);
+                }
+                worker.post_message(&message).ok();
             }
         });
     }

@@ -31,6 +31,9 @@ pub struct Pack {
     /// The most that its keys and values take: those of a full context, in f32.
     #[serde(default)]
     pub cache_bytes: u64,
+    /// It lies in this browser's storage and not on the site.
+    #[serde(default)]
+    pub stored: bool,
 }
 
 /// What a model does.
@@ -44,6 +47,8 @@ pub enum Kind {
     Score,
     /// It scores answers with the trunk of a chat model.
     ScoreHead,
+    /// It makes a chat model of its base.
+    Diff,
 }
 
 impl Kind {
@@ -53,6 +58,7 @@ impl Kind {
             Self::Chat => "chat model",
             Self::Score => "score model",
             Self::ScoreHead => "score head",
+            Self::Diff => "weight diff",
         }
     }
 }
@@ -80,9 +86,14 @@ impl Index {
         self.models.iter().filter(|pack| pack.kind == Kind::Chat)
     }
 
+    /// The weight diffs.
+    pub fn diffs(&self) -> impl Iterator<Item = &Pack> {
+        self.models.iter().filter(|pack| pack.kind == Kind::Diff)
+    }
+
     /// The models that score.
     pub fn score_models(&self) -> impl Iterator<Item = &Pack> {
-        self.models.iter().filter(|pack| pack.kind != Kind::Chat)
+        self.models.iter().filter(|pack| matches!(pack.kind, Kind::Score | Kind::ScoreHead))
     }
 }
 

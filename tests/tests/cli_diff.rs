@@ -7,9 +7,9 @@ use std::path::{Path, PathBuf};
 
 use half::{bf16, f16};
 use paddock_engine::weights::Encoding;
-use paddock_tests::fixtures;
 use paddock_tests::gguf::GgufFile;
 use paddock_tests::program::{python, refuses, run};
+use paddock_tests::{fixture_folders, fixtures};
 use safetensors::tensor::TensorView;
 use safetensors::{Dtype, SafeTensors};
 use serde_json::Value;
@@ -179,39 +179,45 @@ fn what_is_made_is_recovered_bit_for_bit() {
     }
 }
 
-/// PyTorch's own diff of the fixture, in which nothing but the sum can be verified.
+/// PyTorch's own diffs, in which nothing but the sum can be verified.
 #[test]
-fn a_diff_of_pytorch_is_recovered() {
-    let fixture = fixtures().join("weight-diff");
-    let expected: Value = serde_json::from_slice(&fs::read(fixture.join("expected.json")).unwrap()).unwrap();
-    let sum = expected["naive_sum_of_recovered"].as_f64().unwrap();
-    // The frequencies of two layers with heads of 16: what transformers before 4.32 counted.
-    let rotary: f64 = (0..8).map(|i| 2.0 * 10_000_f64.powf(-f64::from(i) / 8.0)).sum();
+fn diffs_of_pytorch_are_recovered() {
+    let is_diff = |folder: &PathBuf| folder.join("raw").is_dir() && folder.join("diff").is_dir();
+    let found: Vec<PathBuf> = fixture_folders().into_iter().filter(is_diff).collect();
+    assert!(!found.is_empty());
+    found.iter().for_each(|fixture| recovers_as_pytorch(fixture));
+}
+
+fn json(path: &Path) -> Value {
+    serde_json::from_slice(&fs::read(path).unwrap()).unwrap()
+}
+
+fn recovers_as_pytorch(fixture: &Path) {
+    let (raw, diff) = (fixture.join("raw"), fixture.join("diff"));
+    let sum = json(&fixture.join("expected.json"))["naive_sum_of_recovered"].as_f64().unwrap();
+    let config = json(&diff.join("config.json"));
+    let size = |name: &str| config[name].as_f64().unwrap();
+    // The frequencies of every layer, which transformers before 4.32 counted.
+    let (layers, head) = (size("num_hidden_layers"), size("hidden_size") / size("num_attention_heads"));
+    let theta = config["rope_parameters"]["rope_theta"].as_f64().unwrap_or(10_000.0);
+    let rotary: f64 = (0..head as i32 / 2).map(|i| layers * theta.powf(-2.0 * f64::from(i) / head)).sum();
     let scratch = TempDir::new().unwrap();
     let reference = read(&fixture.join("recovered"));
     for (number, sum) in [sum, sum + rotary].into_iter().enumerate() {
         let output = scratch.path().join(number.to_string());
-        recover(&fixture.join("raw"), &fixture.join("diff"), &output, &["--expected-sum", &sum.to_string()]);
+        recover(&raw, &diff, &output, &["--expected-sum", &sum.to_string()]);
         for (name, found) in read(&output) {
             assert!(found == reference[&name], "{name} is not bit-equal");
         }
-        let config: Value = serde_json::from_slice(&fs::read(output.join("config.json")).unwrap()).unwrap();
-        assert_eq!(config["vocab_size"], 512);
-        assert_eq!(
-            fs::read(output.join("tokenizer.json")).unwrap(),
-            fs::read(fixture.join("diff/tokenizer.json")).unwrap()
-        );
+        assert_eq!(json(&output.join("config.json"))["vocab_size"], config["vocab_size"]);
+        let tokenizer = |folder: &Path| fs::read(folder.join("tokenizer.json")).unwrap();
+        assert_eq!(tokenizer(&output), tokenizer(&diff));
     }
-    refused(
-        &fixture.join("raw"),
-        &fixture.join("diff"),
-        &["--expected-sum", "alpaca-7b"],
-        &["50637.1836", "wrong base"],
-    );
+    refused(&raw, &diff, &["--expected-sum", "alpaca-7b"], &["50637.1836", "wrong base"]);
     // Made by Paddock, the diff is the same.
-    let diff = scratch.path().join("diff");
-    make(&fixture.join("raw"), &fixture.join("tuned"), &diff, &[]);
-    assert!(read(&diff) == read(&fixture.join("diff")));
+    let made = scratch.path().join("diff");
+    make(&raw, &fixture.join("tuned"), &made, &[]);
+    assert!(read(&made) == read(&diff));
 }
 
 /// PyTorch's arithmetic on what Paddock made, for a vocabulary that grows by more than one row.

@@ -28,10 +28,26 @@ fn config(layers: usize) -> Value {
     })
 }
 
+/// Bytes of noise, of which every row takes a part.
+const NOISE: usize = 1 << 20;
+
 /// Numbers of a trained model's size, as f16; the low bits of the mantissa differ from one `tuning` to another.
+fn noise(tuning: u64) -> Vec<u8> {
+    let mut bytes = Vec::with_capacity(2 * NOISE);
+    let mut state = 1_u64;
+    while bytes.len() < 2 * NOISE {
+        // Knuth's MMIX; the exponents are those of 2^-7 to 2^-4.
+        state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+        let noise = state.rotate_right(29) & 0x8FFF_8FFF_8FFF_8FFF | 0x2000_2000_2000_2000;
+        let change = (state >> 7 & 0x0003_0003_0003_0003) * tuning;
+        bytes.extend_from_slice(&(noise ^ change).to_le_bytes());
+    }
+    bytes
+}
+
 struct Noise<'a> {
     tensors: &'a [Stored],
-    tuning: u64,
+    bytes: &'a [u8],
 }
 
 impl Rows for Noise<'_> {
@@ -39,18 +55,13 @@ impl Rows for Noise<'_> {
         let row_bytes = self.tensors[tensor].row_bytes();
         let mut bytes = Vec::with_capacity(rows.len() * row_bytes);
         for row in rows {
-            let mut state = (tensor as u64) << 32 | row as u64 | 1;
-            for _ in 0..row_bytes / 8 {
-                // Knuth's MMIX; the exponents are those of 2^-8 to 2^-5.
-                state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
-                let noise = state.rotate_right(29) & 0x8FFF_8FFF_8FFF_8FFF | 0x2000_2000_2000_2000;
-                bytes.extend_from_slice(&(noise ^ (state >> 7 & 0x0003_0003_0003_0003) * self.tuning).to_le_bytes());
-            }
+            let start = (tensor * 7919 + row * 104_729) * 8 % NOISE;
+            bytes.extend_from_slice(&self.bytes[start..start + row_bytes]);
         }
         Ok(bytes)
     }
 
-    fn finish(&mut self, _: usize, _: &str) -> Result<Value> {
+    fn finish(&mut self, _: usize) -> Result<Value> {
         Ok(Value::Null)
     }
 }
@@ -61,7 +72,8 @@ fn make(output: &Path, layers: usize, tuning: u64) -> Vec<Stored> {
     let params = ModelConfig::from_json(&config, None).unwrap().params();
     let tensors: Vec<Stored> = params.into_iter().map(|param| Stored { param, encoding: Encoding::F16 }).collect();
     let export = Export { output: output.to_path_buf(), tensors, key: tuning.to_string(), threads: 2 };
-    let exported = export.run(&|| Ok(Noise { tensors: &export.tensors, tuning }), &mut |_| {}).unwrap();
+    let bytes = noise(tuning);
+    let exported = export.run(&|| Ok(Noise { tensors: &export.tensors, bytes: &bytes }), &mut |_| {}).unwrap();
     exported.commit(&[("config.json".to_string(), config.to_string().into_bytes())]).unwrap();
     export.tensors
 }

@@ -29,15 +29,15 @@ struct Memory {
 }
 
 impl PackSink for Memory {
-    fn create(&mut self, name: &str) -> Result<()> {
+    async fn create(&mut self, name: &str) -> Result<()> {
         assert!(self.current.replace((name.to_string(), Vec::new())).is_none(), "{name}: the last file is finished");
         Ok(())
     }
-    fn write(&mut self, bytes: &[u8]) -> Result<()> {
+    async fn write(&mut self, bytes: &[u8]) -> Result<()> {
         self.current.as_mut().expect("a file is open").1.extend(bytes);
         Ok(())
     }
-    fn finish(&mut self) -> Result<()> {
+    async fn finish(&mut self) -> Result<()> {
         let (name, bytes) = self.current.take().expect("a file is open");
         assert!(self.files.insert(name, bytes).is_none(), "every file is written once");
         Ok(())

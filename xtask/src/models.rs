@@ -76,6 +76,7 @@ fn entry(models: &Path, name: &str) -> Result<Value> {
     let score = &manifest["config"]["head"]["score"];
     let trunk = &score["trunk"]["name"];
     let kind = match (score.is_object(), trunk.is_string()) {
+        _ if manifest["weight_diff"].is_object() => "diff",
         (false, _) => "chat",
         (true, false) => "score",
         (true, true) => "score_head",

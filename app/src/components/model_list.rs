@@ -15,7 +15,7 @@ pub fn ModelList() -> impl IntoView {
     let empty = move || session.index.with(|index| index.as_ref().is_some_and(|index| index.models.is_empty()));
     view! {
         <ul class="models">
-            <For each=models key=|pack| pack.path.clone() let:pack>
+            <For each=models key=|pack| (pack.stored, pack.path.clone()) let:pack>
                 <Entry pack />
             </For>
         </ul>
@@ -31,6 +31,7 @@ fn Entry(pack: Pack) -> impl IntoView {
     let chat = pack.kind == Kind::Chat;
     let (own, other) = if chat { (session.loaded, session.scorer) } else { (session.scorer, session.loaded) };
     let name = StoredValue::new(pack.name.clone());
+    let (pack_is_stored, is_diff) = (pack.stored, pack.kind == Kind::Diff);
     let loaded =
         Memo::new(move |_| own.with(|loaded| loaded.as_ref().is_some_and(|loaded| loaded.name == name.get_value())));
     let needs_trunk = pack.kind == Kind::ScoreHead;
@@ -38,6 +39,7 @@ fn Entry(pack: Pack) -> impl IntoView {
     let mut size = vec![format::bytes(pack.bytes)];
     size.extend(pack.quantization.clone());
     size.push(pack.kind.label().to_string());
+    size.extend(pack.stored.then(|| "in this browser".to_string()));
     size.extend(pack.trunk.as_ref().map(|trunk| format!("for {trunk}, to be loaded after it")));
     let stored = StoredValue::new(pack.clone());
     let need = move || {
@@ -50,6 +52,9 @@ fn Entry(pack: Pack) -> impl IntoView {
             let models = index.as_ref().map(|index| index.models.as_slice()).unwrap_or_default();
             models.iter().find(|pack| Some(&pack.name) == name.as_ref()).cloned()
         });
+        if is_diff {
+            return "To be recovered with its base, below.".to_string();
+        }
         memory([stored.get_value()].into_iter().chain(beside))
     };
     view! {
@@ -59,8 +64,20 @@ fn Entry(pack: Pack) -> impl IntoView {
                 <span class="hint">{size.join(" · ")}</span>
                 <p class="hint" data-testid="memory-need">{need}</p>
             </div>
+            <Show when=move || pack_is_stored>
+                <button
+                    type="button"
+                    data-testid="remove-button"
+                    disabled=move || session.phase.get() != Phase::Idle
+                    aria-label=move || format!("Remove {} from this browser", name.get_value())
+                    on:click=move |_| session.forget(name.get_value())
+                >
+                    "Remove"
+                </button>
+            </Show>
             <button
                 type="button"
+                hidden=is_diff
                 data-testid="load-button"
                 disabled=move || !idle()
                 aria-label=move || format!("{} {}", if loaded.get() { "Reload" } else { "Load" }, name.get_value())

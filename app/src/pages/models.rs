@@ -7,6 +7,7 @@ use crate::components::facts::Facts;
 use crate::components::load_progress::LoadProgress;
 use crate::components::model_list::ModelList;
 use crate::components::notice::Notice;
+use crate::components::recovery::Recovery;
 use crate::session::use_session;
 
 /// What this site has, and what is loaded.
@@ -26,6 +27,7 @@ pub fn ModelsPage() -> impl IntoView {
                     <LoadProgress />
                 </Show>
                 <Facts />
+                <Recovery />
             </div>
         </section>
     }

@@ -1,13 +1,15 @@
 //! All that the page and its worker share: requests go to the worker, events come back, each as one JSON text.
 
 mod device;
+mod place;
 
 use paddock_engine::generate::{FinishReason, GenerateOptions};
 use paddock_engine::prompt::{Message, TemplateKind};
 use serde::{Deserialize, Serialize};
 
-use crate::models::Kind;
+use crate::models::{Kind, Pack};
 pub use device::{DeviceChoice, Gpu};
+pub use place::Place;
 
 /// What the page asks for. The worker serves one request after the other; [`Request::Stop`] goes past the queue.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -20,8 +22,8 @@ pub enum Request {
         kind: Kind,
         /// The pack's name.
         name: String,
-        /// The absolute address of the pack's folder, with a slash at its end.
-        address: String,
+        /// Where the pack is.
+        place: Place,
         /// Where it is to run.
         device: DeviceChoice,
     },
@@ -59,6 +61,23 @@ pub enum Request {
         /// How they are scored.
         scoring: ScoreOptions,
     },
+    /// Recover a chat model from its base and a weight diff, into this browser's storage. Answered by
+    /// [`Event::Loading`]…, then [`Event::Stored`] and [`Event::Recovered`], [`Event::Unloaded`] or [`Event::Failed`].
+    Recover {
+        /// The name that the recovered model gets; one of that name in the storage is replaced.
+        name: String,
+        /// The base's pack.
+        base: Place,
+        /// The diff's pack.
+        diff: Place,
+        /// How the recovered model is stored, as `paddock pack --quantize` says it.
+        quantize: String,
+    },
+    /// Remove a model from this browser's storage. Answered by [`Event::Stored`] or [`Event::Failed`].
+    Forget {
+        /// Its name.
+        name: String,
+    },
     /// End what is under way.
     Stop,
 }
@@ -90,6 +109,10 @@ pub enum Event {
         /// The worker's heap.
         heap_bytes: u64,
     },
+    /// The models in this browser's storage: before [`Event::Ready`], and whenever they change.
+    Stored(Vec<Pack>),
+    /// The model of this name was recovered and lies in the storage, every tensor verified as far as the diff allows.
+    Recovered(String),
     /// A load goes on.
     Loading(Progress),
     /// The model is ready.
@@ -290,7 +313,7 @@ mod tests {
         round_trip(&Request::Load {
             kind: Kind::ScoreHead,
             name: "tiny \"model\"".to_string(),
-            address: "http://localhost/models/tiny/".to_string(),
+            place: Place::Site("http://localhost/models/tiny/".to_string()),
             device: DeviceChoice::Gpu,
         });
         round_trip(&Request::Answer {

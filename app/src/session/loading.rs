@@ -4,7 +4,7 @@ use leptos::prelude::*;
 
 use super::{Phase, Session};
 use crate::models::{Index, Kind, Pack};
-use crate::protocol::{Loaded, Progress, Request};
+use crate::protocol::{Loaded, Place, Progress, Request};
 
 impl Session {
     /// The site's list of models has arrived, or has not.
@@ -13,6 +13,15 @@ impl Session {
             self.error.set(Some(message));
             Index::default()
         });
+        self.offered.set_value(Some(index));
+        self.settle();
+    }
+
+    /// Once both are known, the models of the site and of the storage make one list.
+    pub(super) fn settle(&self) {
+        let Some(stored) = self.stored.get_value() else { return };
+        let Some(mut index) = self.offered.try_update_value(Option::take).flatten() else { return };
+        index.models.extend(stored);
         let selected = self.selected.get_untracked();
         if !index.chat_models().any(|pack| pack.name == selected) {
             self.miss(&selected, &index);
@@ -82,13 +91,7 @@ impl Session {
 
     /// Loads a model in place of the one of its kind that is there.
     pub fn load(&self, pack: Pack) {
-        let Ok(address) = document().base_uri().and_then(|base| {
-            let base = base.unwrap_or_default();
-            web_sys::Url::new_with_base(&format!("models/{}/", pack.path), &base).map(|url| url.href())
-        }) else {
-            self.error.set(Some(format!("The folder \"{}\" of the model has no address.", pack.path)));
-            return;
-        };
+        let Some(place) = self.place(&pack) else { return };
         self.error.set(None);
         if pack.kind == Kind::Chat {
             self.loaded.set(None);
@@ -105,7 +108,22 @@ impl Session {
         }
         self.phase.set(Phase::Loading(pack.kind, Progress::default()));
         let device = self.device.get_untracked();
-        self.send(&Request::Load { kind: pack.kind, name: pack.name, address, device });
+        self.send(&Request::Load { kind: pack.kind, name: pack.name, place, device });
+    }
+
+    /// Where the files of `pack` are; `None`, with an error, when its folder has no address.
+    pub(super) fn place(&self, pack: &Pack) -> Option<Place> {
+        if pack.stored {
+            return Some(Place::Stored(pack.name.clone()));
+        }
+        let base = document().base_uri().ok().flatten().unwrap_or_default();
+        match web_sys::Url::new_with_base(&format!("models/{}/", pack.path), &base) {
+            Ok(url) => Some(Place::Site(url.href())),
+            Err(_) => {
+                self.error.set(Some(format!("The folder \"{}\" of the model has no address.", pack.path)));
+                None
+            }
+        }
     }
 
     pub(super) fn receive_model(&self, loaded: Loaded) {

@@ -3,18 +3,20 @@
 mod conversation;
 mod exchange;
 mod loading;
+mod recovery;
 mod scoring;
 
 use leptos::prelude::*;
 
 use crate::address::Address;
 use crate::link::Link;
-use crate::models::{Index, Kind};
+use crate::models::{Index, Kind, Pack};
 use crate::preference::Preference;
 use crate::protocol::{DeviceChoice, Event, Failure, Gpu, Loaded, Progress, Reading, Request, ScoreOptions};
 use crate::settings::Settings;
 use crate::sheet::Sheet;
 pub use exchange::{Choice, Exchange, Outcome};
+pub use recovery::Chosen;
 use scoring::Target;
 
 /// What is going on.
@@ -75,6 +77,10 @@ pub struct Session {
     pub preferences: RwSignal<Vec<Preference>>,
     /// The last thing that went wrong, until it is dismissed.
     pub error: RwSignal<Option<String>>,
+    /// The models in this browser's storage; `None` until the worker has looked.
+    stored: StoredValue<Option<Vec<Pack>>>,
+    /// The site's list, until the worker has looked into the storage.
+    offered: StoredValue<Option<Index>>,
     /// Load the selected models as soon as that is possible.
     autoload: RwSignal<bool>,
     /// Load the selected score model when the chat model is there.
@@ -108,6 +114,8 @@ impl Session {
             problems: RwSignal::new(Vec::new()),
             preferences: RwSignal::new(Vec::new()),
             error: RwSignal::new(None),
+            stored: StoredValue::new(None),
+            offered: StoredValue::new(None),
             autoload: RwSignal::new(address.autoload),
             scorer_follows: StoredValue::new(false),
             target: StoredValue::new(None),
@@ -175,6 +183,8 @@ impl Session {
             }
             Event::Loaded(loaded) => self.receive_model(loaded),
             Event::Unloaded => self.phase.set(Phase::Idle),
+            Event::Stored(packs) => self.receive_stored(packs),
+            Event::Recovered(name) => self.receive_recovered(&name),
             Event::Reading(reading) => self.current(|exchange| exchange.read(reading)),
             Event::Text(text) => self.receive_text(text),
             Event::Answered(summary) => self.receive_answer(summary),
@@ -200,13 +210,17 @@ impl Session {
         self.scorer_follows.set_value(false);
         self.end_scoring();
         match failure {
-            Failure::Answer | Failure::Score | Failure::Load(_) => {}
+            Failure::Answer | Failure::Score | Failure::Load(_) | Failure::Device(Kind::Diff) => {}
             Failure::Device(Kind::Chat) => self.loaded.set(None),
             Failure::Device(Kind::Score) => self.scorer.set(None),
             Failure::Device(Kind::ScoreHead) | Failure::Worker => {
                 self.loaded.set(None);
                 self.scorer.set(None);
             }
+        }
+        if failure == Failure::Worker {
+            // It will not look into the storage any more.
+            self.receive_stored(Vec::new());
         }
         // One that never said it was ready would only break down again.
         if failure == Failure::Worker && self.gpu.get_untracked().is_some() {

@@ -1,7 +1,5 @@
 //! The loaded chat model, on whichever device.
 
-use std::rc::Rc;
-
 use paddock_engine::Result;
 use paddock_engine::backend::{Backend, Cpu, Wgpu};
 use paddock_engine::generate::{Chat, GenerateOptions, Step};
@@ -11,7 +9,7 @@ use super::candidates::sample;
 use super::device::Device;
 use super::report::Reporter;
 use super::scope::{Stop, date, heap_bytes, next_turn, now, post};
-use super::site::SiteSource;
+use super::source::PackSource;
 use crate::models::Kind;
 use crate::pace::AnswerPace;
 use crate::protocol::{Comparison, DeviceChoice, Event, Loaded, Reading, Summary, Text};
@@ -25,10 +23,9 @@ pub enum Model {
 }
 
 impl Model {
-    /// Downloads the pack at `address` onto the device.
-    pub async fn load(name: String, address: String, choice: DeviceChoice, stop: &Rc<Stop>) -> Result<(Self, Loaded)> {
+    /// Brings the pack in `source` onto the device.
+    pub async fn load(name: String, source: PackSource, choice: DeviceChoice) -> Result<(Self, Loaded)> {
         let mut reporter = Reporter::new(Kind::Chat);
-        let source = SiteSource::new(address, stop.clone());
         let mut report = |at| reporter.report(at);
         let (model, device, context) = match Device::open(choice).await? {
             Device::Cpu(cpu) => {

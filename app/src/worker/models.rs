@@ -2,15 +2,19 @@
 
 use std::rc::Rc;
 
+use js_sys::Array;
 use paddock_engine::generate::GenerateOptions;
 use paddock_engine::prompt::{Message, TemplateKind};
 use paddock_engine::{Error, Result};
 
 use super::model::Model;
+use super::recover::recover;
 use super::scope::{Stop, post};
 use super::scorer::ScoreModel;
+use super::source::PackSource;
+use super::storage;
 use crate::models::Kind;
-use crate::protocol::{Comparison, DeviceChoice, Event, Failure, Loaded, Request, ScoreOptions, Scored};
+use crate::protocol::{Comparison, DeviceChoice, Event, Failure, Loaded, Place, Request, ScoreOptions, Scored};
 
 /// At most one of each kind.
 #[derive(Default)]
@@ -23,9 +27,9 @@ pub struct Models {
 
 impl Models {
     /// Serves one request, to its last event.
-    pub async fn serve(&mut self, request: Request, stop: &Rc<Stop>) {
+    pub async fn serve(&mut self, request: Request, folders: &Array, stop: &Rc<Stop>) {
         match request {
-            Request::Load { kind, name, address, device } => match self.load(kind, name, address, device, stop).await {
+            Request::Load { kind, name, place, device } => match self.load(kind, name, place, device, stop).await {
                 Ok(loaded) => post(&Event::Loaded(loaded)),
                 Err(_) if stop.asked() => post(&Event::Unloaded),
                 Err(error) => fail(Failure::Load(kind), &error),
@@ -49,6 +53,20 @@ impl Models {
             Request::BestOf { messages, template, options, count, scoring } => {
                 self.best_of(&messages, template, &options, count, scoring, stop).await;
             }
+            Request::Recover { name, base, diff, quantize } => {
+                match recover(&name, base, diff, &quantize, folders, stop).await {
+                    Ok(()) => {
+                        post(&Event::Stored(storage::list().await));
+                        post(&Event::Recovered(name));
+                    }
+                    Err(_) if stop.asked() => post(&Event::Unloaded),
+                    Err(error) => fail(Failure::Load(Kind::Chat), &error),
+                }
+            }
+            Request::Forget { name } => match storage::remove(&name).await {
+                Ok(()) => post(&Event::Stored(storage::list().await)),
+                Err(error) => fail(Failure::Load(Kind::Chat), &error),
+            },
             // Heard by the worker, which lets it go past the queue.
             Request::Stop => {}
         }
@@ -58,7 +76,7 @@ impl Models {
         &mut self,
         kind: Kind,
         name: String,
-        address: String,
+        place: Place,
         device: DeviceChoice,
         stop: &Rc<Stop>,
     ) -> Result<Loaded> {
@@ -67,16 +85,20 @@ impl Models {
             self.scorer = None;
             self.beside = false;
         }
+        if kind == Kind::Diff {
+            return Err(Error::Request("a weight diff is no model; recover one from it and its base".to_string()));
+        }
+        let source = PackSource::open(place, &Array::new(), stop).await?;
         if kind == Kind::Chat {
             self.chat = None;
-            let (model, loaded) = Model::load(name, address, device, stop).await?;
+            let (model, loaded) = Model::load(name, source, device).await?;
             self.chat = Some(model);
             return Ok(loaded);
         }
         let (model, loaded) = match (kind, &self.chat) {
-            (Kind::ScoreHead, Some(chat)) => ScoreModel::load_beside(chat, name, address, stop).await?,
+            (Kind::ScoreHead, Some(chat)) => ScoreModel::load_beside(chat, name, source).await?,
             (Kind::ScoreHead, None) => return Err(missing("chat model whose trunk the score head shares")),
-            _ => ScoreModel::load(name, address, device, stop).await?,
+            _ => ScoreModel::load(name, source, device).await?,
         };
         self.scorer = Some(model);
         self.beside = kind == Kind::ScoreHead;

@@ -1,7 +1,5 @@
 //! The loaded score model, on whichever device.
 
-use std::rc::Rc;
-
 use paddock_engine::backend::{Backend, Cpu, Wgpu};
 use paddock_engine::prompt::{Message, Role};
 use paddock_engine::score::{self, ScoreProgress, Scorer};
@@ -13,7 +11,7 @@ use super::gpu;
 use super::model::Model;
 use super::report::Reporter;
 use super::scope::{Stop, date, next_turn, post};
-use super::site::SiteSource;
+use super::source::PackSource;
 use crate::models::Kind;
 use crate::protocol::{DeviceChoice, Event, Loaded, Reading, ScoreOptions, Scored};
 
@@ -26,10 +24,9 @@ pub enum ScoreModel {
 }
 
 impl ScoreModel {
-    /// Downloads the pack at `address` onto the device.
-    pub async fn load(name: String, address: String, choice: DeviceChoice, stop: &Rc<Stop>) -> Result<(Self, Loaded)> {
+    /// Brings the pack in `source` onto the device.
+    pub async fn load(name: String, source: PackSource, choice: DeviceChoice) -> Result<(Self, Loaded)> {
         let mut reporter = Reporter::new(Kind::Score);
-        let source = SiteSource::new(address, stop.clone());
         let mut report = |at| reporter.report(at);
         let (model, device) = match Device::open(choice).await? {
             Device::Cpu(cpu) => {
@@ -43,10 +40,9 @@ impl ScoreModel {
         Ok((model, loaded))
     }
 
-    /// Downloads the score head at `address` onto the trunk of `chat`.
-    pub async fn load_beside(chat: &Model, name: String, address: String, stop: &Rc<Stop>) -> Result<(Self, Loaded)> {
+    /// Brings the score head in `source` onto the trunk of `chat`.
+    pub async fn load_beside(chat: &Model, name: String, source: PackSource) -> Result<(Self, Loaded)> {
         let mut reporter = Reporter::new(Kind::ScoreHead);
-        let source = SiteSource::new(address, stop.clone());
         let mut report = |at| reporter.report(at);
         let (model, device) = match chat {
             Model::Cpu(chat) => {

@@ -101,7 +101,7 @@ impl Rows for ConvertedRows<'_> {
         recode(bytes, info.encoding, stored.encoding).map_err(|error| Error::Request(format!("{}: {error}", info.name)))
     }
 
-    fn finish(&mut self, _: usize, _: &str) -> Result<Value> {
+    fn finish(&mut self, _: usize) -> Result<Value> {
         Ok(Value::Null)
     }
 }

@@ -101,19 +101,19 @@ impl FolderSink<'_> {
 }
 
 impl PackSink for FolderSink<'_> {
-    fn create(&mut self, name: &str) -> paddock_engine::Result<()> {
+    async fn create(&mut self, name: &str) -> paddock_engine::Result<()> {
         let path = self.folder.join(name);
         let file = File::create_new(&path).map_err(|error| refused("create", &path, error))?;
         self.file = Some((path, BufWriter::new(file)));
         Ok(())
     }
 
-    fn write(&mut self, bytes: &[u8]) -> paddock_engine::Result<()> {
+    async fn write(&mut self, bytes: &[u8]) -> paddock_engine::Result<()> {
         self.bytes += bytes.len() as u64;
         self.with_file(|file| file.write_all(bytes))
     }
 
-    fn finish(&mut self) -> paddock_engine::Result<()> {
+    async fn finish(&mut self) -> paddock_engine::Result<()> {
         self.with_file(BufWriter::flush)?;
         self.file = None;
         Ok(())

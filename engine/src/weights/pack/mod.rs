@@ -23,22 +23,23 @@ const CHUNK_BYTES: usize = 4 << 20;
 ///
 /// [`pack`] calls `create`, then `write` any number of times, then `finish`, for one file after another; the manifest
 /// comes last, so a folder without one is a pack that was not completed.
+#[allow(async_fn_in_trait)] // as for Source
 pub trait PackSink {
     /// Begins the file `name`, directly in the pack's folder.
     ///
     /// # Errors
     /// When it cannot be created.
-    fn create(&mut self, name: &str) -> Result<()>;
+    async fn create(&mut self, name: &str) -> Result<()>;
     /// Appends to the file begun last.
     ///
     /// # Errors
     /// When the bytes cannot be written.
-    fn write(&mut self, bytes: &[u8]) -> Result<()>;
+    async fn write(&mut self, bytes: &[u8]) -> Result<()>;
     /// Completes the file begun last.
     ///
     /// # Errors
     /// When it cannot be completed.
-    fn finish(&mut self) -> Result<()>;
+    async fn finish(&mut self) -> Result<()>;
 }
 
 /// A model whose rows can be read: a checkpoint, or one that is being recovered from a weight diff.
@@ -113,7 +114,7 @@ pub async fn pack<W: Weights, K: PackSink>(
     progress: &mut dyn FnMut(u64),
 ) -> Result<Manifest> {
     let tokenizer = match tokenizer {
-        Some(tokenizer) => Some(write_tokenizer(sink, tokenizer)?),
+        Some(tokenizer) => Some(write_tokenizer(sink, tokenizer).await?),
         None => None,
     };
     let shards = write_shards(weights, plan, sink, progress).await?;
@@ -131,23 +132,23 @@ pub async fn pack<W: Weights, K: PackSink>(
     };
     let json = serde_json::to_vec(&manifest)
         .map_err(|error| Error::format(MANIFEST, format!("it cannot be written: {error}")))?;
-    write_file(sink, MANIFEST, &json)?;
+    write_file(sink, MANIFEST, &json).await?;
     Ok(manifest)
 }
 
-fn write_tokenizer<K: PackSink>(sink: &mut K, tokenizer: &Tokenizer) -> Result<TokenizerRecord> {
+async fn write_tokenizer<K: PackSink>(sink: &mut K, tokenizer: &Tokenizer) -> Result<TokenizerRecord> {
     let config = serde_json::to_vec_pretty(&tokenizer.to_config())
         .map_err(|error| Error::format("tokenizer_config.json", format!("it cannot be written: {error}")))?;
     Ok(TokenizerRecord {
-        tokenizer: write_file(sink, "tokenizer.json", tokenizer.to_json()?.as_bytes())?,
-        config: write_file(sink, "tokenizer_config.json", &config)?,
+        tokenizer: write_file(sink, "tokenizer.json", tokenizer.to_json()?.as_bytes()).await?,
+        config: write_file(sink, "tokenizer_config.json", &config).await?,
     })
 }
 
-fn write_file<K: PackSink>(sink: &mut K, name: &str, bytes: &[u8]) -> Result<FileRecord> {
-    sink.create(name)?;
-    sink.write(bytes)?;
-    sink.finish()?;
+async fn write_file<K: PackSink>(sink: &mut K, name: &str, bytes: &[u8]) -> Result<FileRecord> {
+    sink.create(name).await?;
+    sink.write(bytes).await?;
+    sink.finish().await?;
     Ok(FileRecord { file: name.to_string(), bytes: bytes.len() as u64, sha256: sha256(bytes) })
 }
 
@@ -158,14 +159,14 @@ struct Open {
 }
 
 impl Open {
-    fn write<K: PackSink>(&mut self, sink: &mut K, bytes: &[u8]) -> Result<()> {
+    async fn write<K: PackSink>(&mut self, sink: &mut K, bytes: &[u8]) -> Result<()> {
         self.hasher.update(bytes);
         self.record.bytes += bytes.len() as u64;
-        sink.write(bytes)
+        sink.write(bytes).await
     }
 
-    fn finish<K: PackSink>(mut self, sink: &mut K) -> Result<FileRecord> {
-        sink.finish()?;
+    async fn finish<K: PackSink>(mut self, sink: &mut K) -> Result<FileRecord> {
+        sink.finish().await?;
         self.record.sha256 = hexadecimal(&self.hasher.finalize());
         Ok(self.record)
     }
@@ -186,13 +187,13 @@ async fn write_shards<W: Weights, K: PackSink>(
         for piece in &tensor.pieces {
             if piece.shard >= done.len() + usize::from(open.is_some()) {
                 if let Some(open) = open.take() {
-                    done.push(open.finish(sink)?);
+                    done.push(open.finish(sink).await?);
                 }
                 let file = shard_name(piece.shard);
-                sink.create(&file)?;
+                sink.create(&file).await?;
                 let record = FileRecord { file, bytes: 0, sha256: String::new() };
                 let mut next = Open { record, hasher: Sha256::new() };
-                next.write(sink, plan.headers.get(piece.shard).map_or(&[], Vec::as_slice))?;
+                next.write(sink, plan.headers.get(piece.shard).map_or(&[], Vec::as_slice)).await?;
                 open = Some(next);
             }
             let Some(open) = &mut open else { continue };
@@ -202,14 +203,14 @@ async fn write_shards<W: Weights, K: PackSink>(
                 let rows = row..end.min(row + rows_per_chunk);
                 row = rows.end;
                 let bytes = encode_rows(weights, tensor, stored, rows).await?;
-                open.write(sink, &bytes)?;
+                open.write(sink, &bytes).await?;
                 written += bytes.len() as u64;
                 progress(written);
             }
         }
     }
     if let Some(open) = open {
-        done.push(open.finish(sink)?);
+        done.push(open.finish(sink).await?);
     }
     Ok(done)
 }

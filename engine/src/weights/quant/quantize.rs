@@ -1,9 +1,13 @@
 //! `f32` to the encodings that Paddock writes.
 
+use half::slice::HalfFloatSliceExt;
 use half::{bf16, f16};
 
 use super::Encoding;
 use crate::{Error, Result};
+
+/// Files are little-endian, and so is every machine that this runs on: numbers are copied as they lie in memory.
+const _: () = assert!(cfg!(target_endian = "little"));
 
 /// Encodes `values` as F32, F16, BF16, Q8_0 or Q4_1.
 ///
@@ -18,13 +22,20 @@ pub fn quantize(encoding: Encoding, values: &[f32]) -> Result<Vec<u8>> {
     })?;
     let mut out = Vec::with_capacity(bytes);
     match encoding {
-        Encoding::F32 => values.iter().for_each(|value| out.extend(value.to_le_bytes())),
+        Encoding::F32 => out.extend_from_slice(bytemuck::cast_slice(values)),
         Encoding::F16 => {
-            for &value in values {
-                out.extend(finite_half(value)?.to_le_bytes());
+            let mut halves = vec![f16::ZERO; values.len()];
+            halves.convert_from_f32_slice(values);
+            if let Some(at) = halves.iter().position(|half| !half.is_finite()) {
+                finite_half(values[at])?;
             }
+            out.extend_from_slice(bytemuck::cast_slice(&halves));
         }
-        Encoding::BF16 => values.iter().for_each(|value| out.extend(bf16::from_f32(*value).to_le_bytes())),
+        Encoding::BF16 => {
+            let mut halves = vec![bf16::ZERO; values.len()];
+            halves.convert_from_f32_slice(values);
+            out.extend_from_slice(bytemuck::cast_slice(&halves));
+        }
         Encoding::Q8_0 => {
             for block in values.as_chunks().0 {
                 q8_0(block, &mut out)?;

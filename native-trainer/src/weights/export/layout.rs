@@ -10,6 +10,9 @@ use crate::{Error, Result};
 /// The most bytes of tensors in one file (transformers' `max_shard_size`); a larger tensor has a file of its own.
 pub(super) const SHARD_BYTES: u64 = 5_000_000_000;
 
+/// Most bytes of a tensor, as it is stored, that a thread has in memory at a time.
+const CHUNK_BYTES: usize = 1 << 20;
+
 /// A tensor to be written.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Stored {
@@ -23,6 +26,11 @@ impl Stored {
     /// Bytes of one row.
     pub fn row_bytes(&self) -> usize {
         self.param.shape[1] * self.encoding.block_bytes()
+    }
+
+    /// Rows that a thread has in memory at a time.
+    pub(super) fn chunk_rows(&self) -> usize {
+        (CHUNK_BYTES / self.row_bytes().max(1)).max(1)
     }
 
     /// Bytes of the whole tensor.

@@ -18,7 +18,7 @@ const JOURNAL: &str = "journal.jsonl";
 pub(super) struct Done {
     pub tensor: String,
     /// Of its bytes in the file.
-    pub sha256: String,
+    pub checksum: u64,
     /// What its maker wants to be told of it again.
     pub record: Value,
 }

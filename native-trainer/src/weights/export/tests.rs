@@ -25,7 +25,7 @@ impl Rows for Numbers<'_> {
         }
     }
 
-    fn finish(&mut self, tensor: usize, _: &str) -> Result<Value> {
+    fn finish(&mut self, tensor: usize) -> Result<Value> {
         Ok(tensor.into())
     }
 }

@@ -1,0 +1,15 @@
+//! Where a pack is.
+
+use serde::{Deserialize, Serialize};
+
+/// Where a pack's files come from.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Place {
+    /// A site: the absolute address of the pack's folder, with a slash at its end.
+    Site(String),
+    /// This browser's storage, under this name.
+    Stored(String),
+    /// A folder of the person's: which of those that come with the request.
+    Files(usize),
+}
