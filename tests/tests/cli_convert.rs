@@ -8,7 +8,7 @@ use paddock_engine::tokenizer::{Tokenizer, TokenizerFiles};
 use paddock_engine::weights::{Encoding, dequantize};
 use paddock_tests::gguf::GgufFile;
 use paddock_tests::program::{pack, python, refuses, run};
-use paddock_tests::{fixture_folders, fixtures};
+use paddock_tests::{fixtures_with, package_fixture};
 use safetensors::{Dtype, SafeTensors};
 use serde_json::Value;
 use tempfile::TempDir;
@@ -29,9 +29,10 @@ const TEXTS: [&str; 12] = [
     "1234567890 3.14159 1e-5 １２３",
 ];
 
-fn folders(prefix: &str) -> Vec<PathBuf> {
-    let starts = |path: &PathBuf| path.file_name().is_some_and(|name| name.to_string_lossy().starts_with(prefix));
-    fixture_folders(&fixtures()).into_iter().filter(starts).collect()
+/// The folders of Meta's and of PyTorch's files, each with the model that it is.
+fn torch_folders() -> Vec<(PathBuf, PathBuf)> {
+    let found = [fixtures_with(&["params.json"]), fixtures_with(&["pytorch_model.bin.index.json"])].concat();
+    found.into_iter().map(|folder| (folder.clone(), folder.with_file_name("llama-mha"))).collect()
 }
 
 /// Converts the model at `from` and gives its folder.
@@ -66,15 +67,16 @@ fn f32_bytes(values: &[f32]) -> Vec<u8> {
 
 #[test]
 fn every_format_becomes_the_same_folder() {
-    let expected = fixtures().join("llama-mha");
+    let expected = package_fixture("llama-mha");
     let scratch = TempDir::new().unwrap();
     let gguf = scratch.path().join("model.gguf");
     fs::write(&gguf, GgufFile::from_fixture("llama-mha", |_| Encoding::F32).bytes()).unwrap();
     let packed = scratch.path().join("pack");
     pack(&expected, &packed, &[]);
-    let all = [folders("meta-"), folders("pytorch-bin"), vec![expected.clone(), gguf, packed]].concat();
-    assert!(all.len() >= 7);
-    for from in all {
+    let own = [expected.clone(), gguf, packed].map(|from| (from, expected.clone()));
+    let all = [torch_folders(), own.to_vec()].concat();
+    assert!(all.len() >= 5);
+    for (from, expected) in all {
         let folder = convert(&from, &["--threads", "3"]);
         let model = folder.path().join("model");
         assert_tensors(&model, &expected, Dtype::F32, f32_bytes);
@@ -85,8 +87,8 @@ fn every_format_becomes_the_same_folder() {
 
 #[test]
 fn numbers_are_rounded_as_asked() {
-    let meta = fixtures().join("meta-2");
-    let expected = fixtures().join("llama-mha");
+    let meta = package_fixture("meta-2");
+    let expected = package_fixture("llama-mha");
     let half = |values: &[f32]| values.iter().flat_map(|value| f16::from_f32(*value).to_le_bytes()).collect();
     let brain = |values: &[f32]| values.iter().flat_map(|value| bf16::from_f32(*value).to_le_bytes()).collect();
     assert_tensors(&convert(&meta, &["--dtype", "f16"]).path().join("model"), &expected, Dtype::F16, half);
@@ -120,7 +122,7 @@ fn meta_with(tokenizer: &Path) -> (TempDir, PathBuf) {
     let model = scratch.path().join("7B");
     fs::create_dir(&model).unwrap();
     for name in ["consolidated.00.pth", "params.json"] {
-        fs::copy(fixtures().join("meta-1").join(name), model.join(name)).unwrap();
+        fs::copy(package_fixture("meta-1").join(name), model.join(name)).unwrap();
     }
     fs::copy(tokenizer, scratch.path().join("tokenizer.model")).unwrap();
     (scratch, model)
@@ -138,7 +140,7 @@ fn tokenizer(folder: &Path) -> Tokenizer {
 
 #[test]
 fn a_sentencepiece_model_becomes_a_tokenizer_json_of_equal_ids() {
-    let found = folders("sentencepiece");
+    let found = fixtures_with(&["tokenizer.model", "expected.json"]);
     assert!(!found.is_empty());
     for fixture in found {
         let (_scratch, model) = meta_with(&fixture.join("tokenizer.model"));
@@ -162,7 +164,7 @@ model = sentencepiece.SentencePieceProcessor(model_file=sys.argv[1])
 print(json.dumps([model.encode(text) for text in json.loads(sys.argv[2])]))
 ";
     let path = std::env::var_os("PADDOCK_TOKENIZER_MODEL")
-        .map_or_else(|| fixtures().join("sentencepiece/tokenizer.model"), PathBuf::from);
+        .map_or_else(|| package_fixture("sentencepiece/tokenizer.model"), PathBuf::from);
     let texts = serde_json::to_string(&TEXTS).unwrap();
     let Some(expected) = python("sentencepiece", SCRIPT, &[&path, &texts]) else { return };
     let expected: Vec<Vec<u32>> = serde_json::from_value(expected).unwrap();
@@ -188,13 +190,13 @@ logits = model(torch.tensor([golden['prompt_ids']])).logits[0].flatten()
 print(json.dumps({ 'ids': ids, 'logits': logits.tolist(), 'dtype': str(model.dtype) }))
 ";
     const TEXT: &str = "Hello world, naïve  café 🦙";
-    let golden = fixtures().join("llama-mha");
+    let golden = package_fixture("llama-mha");
     let scratch = TempDir::new().unwrap();
     let gguf = scratch.path().join("model.gguf");
     fs::write(&gguf, GgufFile::from_fixture("llama-mha", |_| Encoding::F32).bytes()).unwrap();
-    let (_meta_scratch, meta) = meta_with(&fixtures().join("sentencepiece/tokenizer.model"));
+    let (_meta_scratch, meta) = meta_with(&package_fixture("sentencepiece/tokenizer.model"));
     let expected = paddock_tests::expected_tensor(&golden, "logits.0");
-    for from in [meta, fixtures().join("pytorch-bin"), gguf] {
+    for from in [meta, package_fixture("pytorch-bin"), gguf] {
         let folder = convert(&from, &[]);
         let model = folder.path().join("model");
         let Some(theirs) = python("torch, transformers", SCRIPT, &[&model, &TEXT, &golden.join("expected.json")])
@@ -216,7 +218,7 @@ type Case<'a> = (&'a dyn Fn(&Path), &'a [&'a str]);
 fn bad_input_is_refused_by_name_and_leaves_nothing() {
     let meta = |change: &dyn Fn(&Path)| {
         let scratch = TempDir::new().unwrap();
-        for entry in fs::read_dir(fixtures().join("meta-4")).unwrap() {
+        for entry in fs::read_dir(package_fixture("meta-4")).unwrap() {
             let path = entry.unwrap().path();
             fs::copy(&path, scratch.path().join(path.file_name().unwrap())).unwrap();
         }
@@ -229,10 +231,10 @@ fn bad_input_is_refused_by_name_and_leaves_nothing() {
         fs::write(folder.join(shard(1)), &bytes[..bytes.len() / 2]).unwrap();
     };
     let other = |folder: &Path| {
-        fs::copy(fixtures().join("meta-2").join(shard(1)), folder.join(shard(3))).unwrap();
+        fs::copy(package_fixture("meta-2").join(shard(1)), folder.join(shard(3))).unwrap();
     };
     let hostile = |folder: &Path| {
-        fs::copy(fixtures().join("pytorch-bin/hostile.pt"), folder.join(shard(2))).unwrap();
+        fs::copy(package_fixture("pytorch-bin/hostile.pt"), folder.join(shard(2))).unwrap();
     };
     let params = |folder: &Path| {
         fs::write(folder.join("params.json"), r#"{"dim":96,"n_heads":4,"n_layers":2,"norm_eps":1e-6}"#).unwrap();
@@ -256,7 +258,7 @@ fn bad_input_is_refused_by_name_and_leaves_nothing() {
     let target = TempDir::new().unwrap();
     fs::write(target.path().join("diary.txt"), "dear").unwrap();
     let arguments: [&dyn AsRef<std::ffi::OsStr>; 5] =
-        [&"convert", &"--from", &fixtures().join("meta-1"), &"--output", &target.path()];
+        [&"convert", &"--from", &package_fixture("meta-1"), &"--output", &target.path()];
     refuses(&arguments, &["name another output"]);
     assert_eq!(fs::read_dir(target.path()).unwrap().count(), 1);
 }

@@ -9,7 +9,7 @@ use half::{bf16, f16};
 use paddock_engine::weights::Encoding;
 use paddock_tests::gguf::GgufFile;
 use paddock_tests::program::{python, refuses, run};
-use paddock_tests::{fixture_folders, fixtures};
+use paddock_tests::{fixtures_with, package_fixture};
 use safetensors::tensor::TensorView;
 use safetensors::{Dtype, SafeTensors};
 use serde_json::Value;
@@ -136,8 +136,8 @@ fn what_is_made_is_recovered_bit_for_bit() {
         for (raw_type, tuned_type) in types {
             for grows in [false, true] {
                 case += 1;
-                let raw = model(&fixtures().join(name), keep(raw_type));
-                let tuned = model(&fixtures().join(name), tune(tuned_type, grows));
+                let raw = model(&package_fixture(name), keep(raw_type));
+                let tuned = model(&package_fixture(name), tune(tuned_type, grows));
                 let (diff, exact) = (path(&format!("diff-{case}")), path(&format!("exact-{case}")));
                 make(raw.path(), tuned.path(), &diff, &[]);
                 make(raw.path(), tuned.path(), &exact, &["--exact"]);
@@ -182,8 +182,7 @@ fn what_is_made_is_recovered_bit_for_bit() {
 /// PyTorch's own diffs, in which nothing but the sum can be verified.
 #[test]
 fn diffs_of_pytorch_are_recovered() {
-    let is_diff = |folder: &PathBuf| folder.join("raw").is_dir() && folder.join("diff").is_dir();
-    let found: Vec<PathBuf> = fixture_folders().into_iter().filter(is_diff).collect();
+    let found = fixtures_with(&["raw/config.json", "tuned/config.json", "diff/config.json"]);
     assert!(!found.is_empty());
     found.iter().for_each(|fixture| recovers_as_pytorch(fixture));
 }
@@ -237,8 +236,8 @@ for name, x in tuned.items():
 print(json.dumps(wrong))
 ";
     let scratch = TempDir::new().unwrap();
-    let raw = model(&fixtures().join("llama-mha"), keep(Dtype::BF16));
-    let once = model(&fixtures().join("llama-mha"), tune(Dtype::F32, true));
+    let raw = model(&package_fixture("llama-mha"), keep(Dtype::BF16));
+    let once = model(&package_fixture("llama-mha"), tune(Dtype::F32, true));
     let tuned = model(once.path(), tune(Dtype::F16, true));
     let (diff, recovered) = (scratch.path().join("diff"), scratch.path().join("recovered"));
     make(raw.path(), tuned.path(), &diff, &[]);
@@ -254,11 +253,11 @@ fn formats_mix() {
     let scratch = TempDir::new().unwrap();
     let path = |name: &str| scratch.path().join(name);
     fs::write(path("tuned.gguf"), GgufFile::from_fixture("llama-mha", |_| Encoding::F16).bytes()).unwrap();
-    let meta = fixtures().join("meta-2");
+    let meta = package_fixture("meta-2");
     make(&meta, &path("tuned.gguf"), &path("diff"), &["--dtype", "bf16"]);
     run(&[&"pack", &"--model", &path("diff"), &"--output", &path("pack")]);
-    recover(&fixtures().join("pytorch-bin"), &path("diff"), &path("one"), &[]);
-    recover(&fixtures().join("llama-mha"), &path("pack"), &path("two"), &[]);
+    recover(&package_fixture("pytorch-bin"), &path("diff"), &path("one"), &[]);
+    recover(&package_fixture("llama-mha"), &path("pack"), &path("two"), &[]);
     assert!(read(&path("one")) == read(&path("two")));
     assert!(read(&path("one")).values().all(|tensor| tensor.0 == Dtype::F16));
     for arguments in [["--quantize", "q8"], ["--quantize", "f16"]] {
@@ -271,7 +270,7 @@ fn formats_mix() {
 
 #[test]
 fn a_recovered_model_answers() {
-    let fixture = fixtures().join("weight-diff");
+    let fixture = package_fixture("weight-diff");
     let scratch = TempDir::new().unwrap();
     let output = scratch.path().join("model");
     let instruction = "List three technologies that make life easier.";
@@ -337,13 +336,13 @@ fn interleaved(source: &Path) -> TempDir {
 #[test]
 fn the_first_wrong_tensor_and_its_likely_cause_are_named() {
     let scratch = TempDir::new().unwrap();
-    let half = model(&fixtures().join("llama-mha"), keep(Dtype::F16));
-    let tuned = model(&fixtures().join("llama-mha"), tune(Dtype::F32, false));
+    let half = model(&package_fixture("llama-mha"), keep(Dtype::F16));
+    let tuned = model(&package_fixture("llama-mha"), tune(Dtype::F32, false));
     let (diff, exact) = (scratch.path().join("diff"), scratch.path().join("exact"));
     make(half.path(), tuned.path(), &diff, &[]);
     make(half.path(), tuned.path(), &exact, &["--exact"]);
     for diff in [&diff, &exact] {
-        let other = model(&fixtures().join("llama-mha"), tune(Dtype::F16, false));
+        let other = model(&package_fixture("llama-mha"), tune(Dtype::F16, false));
         refused(other.path(), diff, &[], &["model.embed_tokens.weight", "wrong base"]);
         refused(
             interleaved(half.path()).path(),
@@ -352,16 +351,16 @@ fn the_first_wrong_tensor_and_its_likely_cause_are_named() {
             &["model.layers.0.self_attn.q_proj.weight", "rotary layout"],
         );
     }
-    refused(&fixtures().join("llama-mha"), &diff, &[], &["model.embed_tokens.weight", "wrong dtype", "--dtype f16"]);
-    let brain = model(&fixtures().join("llama-mha"), keep(Dtype::BF16));
+    refused(&package_fixture("llama-mha"), &diff, &[], &["model.embed_tokens.weight", "wrong dtype", "--dtype f16"]);
+    let brain = model(&package_fixture("llama-mha"), keep(Dtype::BF16));
     refused(brain.path(), &diff, &[], &["model.embed_tokens.weight", "wrong dtype", "F16", "BF16"]);
 }
 
 #[test]
 fn bad_input_is_refused_by_name_and_leaves_nothing() {
     let scratch = TempDir::new().unwrap();
-    let raw = fixtures().join("weight-diff/raw");
-    let tuned = fixtures().join("weight-diff/tuned");
+    let raw = package_fixture("weight-diff/raw");
+    let tuned = package_fixture("weight-diff/tuned");
     let diff: PathBuf = scratch.path().join("diff");
     make(&raw, &tuned, &diff, &[]);
     let weights = "model.safetensors";
@@ -383,12 +382,12 @@ fn bad_input_is_refused_by_name_and_leaves_nothing() {
     refused(missing.path(), &diff, &[], &["config.json"]);
     refused(&scratch.path().join("nowhere"), &diff, &[], &["nowhere"]);
     // Of another shape.
-    refused(&fixtures().join("llama-gqa-tied-sharded"), &diff, &[], &["expected shape"]);
+    refused(&package_fixture("llama-gqa-tied-sharded"), &diff, &[], &["expected shape"]);
     let described = damaged(&diff, "weight_diff.json", |bytes| *bytes = b"{}".to_vec());
     refused(&raw, described.path(), &[], &["weight_diff.json"]);
     let hostile = TempDir::new().unwrap();
     fs::copy(raw.join("config.json"), hostile.path().join("config.json")).unwrap();
-    fs::copy(fixtures().join("pytorch-bin/hostile.pt"), hostile.path().join("pytorch_model.bin")).unwrap();
+    fs::copy(package_fixture("pytorch-bin/hostile.pt"), hostile.path().join("pytorch_model.bin")).unwrap();
     refused(hostile.path(), &diff, &[], &["pytorch_model.bin", "nothing was run"]);
     // An output that is there stays as it is.
     let target = TempDir::new().unwrap();

@@ -9,7 +9,7 @@ use paddock_engine::Result;
 use paddock_engine::backend::{Backend, Cpu, Segments};
 use paddock_engine::model::CausalLm;
 use paddock_engine::weights::{Checkpoint, MemorySource, Source, TensorInfo};
-use paddock_tests::{block_on, expected_tensor, fixture_folders, fixtures, folder_source, largest_difference};
+use paddock_tests::{block_on, expected_tensor, fixtures_with, folder_source, largest_difference, package_fixture};
 use safetensors::SafeTensors;
 use serde_json::Value;
 
@@ -20,10 +20,19 @@ fn open(path: &Path) -> Result<Checkpoint<ModelSource>> {
     block_on(Checkpoint::open(ModelSource::open(path)?))
 }
 
-/// The fixtures that begin with `prefix`.
-fn folders(prefix: &str) -> Vec<PathBuf> {
-    let starts = |path: &PathBuf| path.file_name().is_some_and(|name| name.to_string_lossy().starts_with(prefix));
-    fixture_folders(&fixtures()).into_iter().filter(starts).collect()
+/// Meta's folders among the fixtures.
+fn meta_folders() -> Vec<PathBuf> {
+    fixtures_with(&["params.json"])
+}
+
+/// Those of Hugging Face's older files.
+fn bin_folders() -> Vec<PathBuf> {
+    fixtures_with(&["pytorch_model.bin.index.json"])
+}
+
+/// The model that the fixture at `folder` was made from.
+fn original(folder: &Path) -> PathBuf {
+    folder.with_file_name("llama-mha")
 }
 
 /// Every tensor of the model at `path`, as it is stored.
@@ -41,10 +50,10 @@ fn tensors(path: &Path) -> BTreeMap<String, (String, Vec<u8>)> {
 
 #[test]
 fn meta_and_pytorch_folders_are_llama_mha_bit_for_bit() {
-    let expected = tensors(&fixtures().join("llama-mha"));
-    let found = [folders("meta-"), folders("pytorch-bin")].concat();
-    assert!(found.len() >= 4, "{found:?}");
+    let found = [meta_folders(), bin_folders()].concat();
+    assert!(found.len() >= 2, "{found:?}");
     for folder in found {
+        let expected = tensors(&original(&folder));
         let tensors = tensors(&folder);
         assert_eq!(tensors.len(), expected.len(), "{}", folder.display());
         for (name, expected) in &expected {
@@ -56,7 +65,7 @@ fn meta_and_pytorch_folders_are_llama_mha_bit_for_bit() {
 /// Rows, and bytes that begin and end anywhere, come out as those of the whole file.
 #[test]
 fn meta_tensors_are_read_at_any_place() {
-    for folder in folders("meta-") {
+    for folder in meta_folders() {
         let source = ModelSource::open(&folder).expect("a model");
         let size = block_on(source.size("model.safetensors")).unwrap().expect("weights");
         let whole = block_on(source.read("model.safetensors", 0..size)).unwrap();
@@ -73,11 +82,11 @@ fn meta_tensors_are_read_at_any_place() {
 /// The rotary permutation, by what it is for: PyTorch's logits of the same model in Hugging Face's layout.
 #[test]
 fn meta_models_give_the_reference_logits() {
-    let golden = fixtures().join("llama-mha");
-    let json: Value = serde_json::from_slice(&fs::read(golden.join("expected.json")).unwrap()).unwrap();
-    let ids: Vec<u32> = serde_json::from_value(json["cases"][0]["prompt_ids"].clone()).unwrap();
-    let expected = expected_tensor(&golden, "logits.0");
-    for folder in [folders("meta-"), folders("pytorch-bin")].concat() {
+    for folder in [meta_folders(), bin_folders()].concat() {
+        let golden = original(&folder);
+        let json: Value = serde_json::from_slice(&fs::read(golden.join("expected.json")).unwrap()).unwrap();
+        let ids: Vec<u32> = serde_json::from_value(json["cases"][0]["prompt_ids"].clone()).unwrap();
+        let expected = expected_tensor(&golden, "logits.0");
         let mut checkpoint = open(&folder).unwrap();
         let model = block_on(CausalLm::load(&Cpu::with_threads(2), &mut checkpoint, &mut |_| {})).unwrap();
         let backend = model.backend();
@@ -97,7 +106,7 @@ fn read(source: &MemorySource, file: &str) -> Result<Vec<(TorchTensor, Vec<u8>)>
 
 #[test]
 fn views_of_shared_storages_are_read_as_pytorch_reads_them() {
-    for folder in folders("pytorch-bin") {
+    for folder in bin_folders() {
         let source = folder_source(&folder);
         let bytes = &source.files["views.expected.safetensors"];
         let expected = SafeTensors::deserialize(bytes).unwrap();
@@ -122,7 +131,7 @@ fn views_of_shared_storages_are_read_as_pytorch_reads_them() {
 
 #[test]
 fn a_hostile_pickle_is_refused_by_name_and_nothing_runs() {
-    for folder in folders("pytorch-bin") {
+    for folder in bin_folders() {
         let error = read(&folder_source(&folder), "hostile.pt").unwrap_err().to_string();
         assert!(error.contains("hostile.pt") && error.contains("nothing was run"), "{error}");
     }
@@ -130,7 +139,7 @@ fn a_hostile_pickle_is_refused_by_name_and_nothing_runs() {
 
 #[test]
 fn every_truncation_and_many_damages_are_errors_or_other_numbers() {
-    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("fixtures/pytorch-bin");
+    let folder = package_fixture("pytorch-bin");
     let source = folder_source(&folder);
     for file in ["views.pt", "views-legacy.pt", "hostile.pt"] {
         let whole = source.files[file].clone();
