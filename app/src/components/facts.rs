@@ -18,7 +18,7 @@ pub fn Facts() -> impl IntoView {
                 let (title, id) = match loaded.kind {
                     Kind::Chat => ("Chat model", "facts"),
                     Kind::Score => ("Score model", "score-facts"),
-                    Kind::Diff => ("Weight diff", "diff-facts"),
+                    Kind::Diff => ("Difference from a base", "diff-facts"),
                     Kind::ScoreHead => ("Score head on the chat model's trunk", "score-facts"),
                 };
                 let rows = [

@@ -18,7 +18,7 @@ pub fn Recovery() -> impl IntoView {
     let diffs = list(|index| index.diffs().cloned().collect());
     let base =
         Part::new("recover-base", "Base", "The pack of the original model, packed without quantising it.", bases);
-    let diff = Part::new("recover-diff", "Weight diff", "The pack of what fine-tuning changed.", diffs);
+    let diff = Part::new("recover-diff", "Difference", "The pack of what fine-tuning changed.", diffs);
     let name = RwSignal::new("recovered".to_string());
     let quantize = RwSignal::new("keep".to_string());
     let ready = move || session.phase.get() == Phase::Idle && !name.with(|name| name.trim().is_empty());
