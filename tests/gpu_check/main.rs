@@ -17,8 +17,22 @@ use paddock_engine::backend::Backend;
 /// Seconds after which no further benchmark is begun.
 const BENCHMARK_SECONDS: u64 = 420;
 
+/// Asks for small checks alone: what compute-sanitizer, which is slow, is given to watch.
+const SMALL: &str = "--small";
+
 fn main() -> ExitCode {
-    let report = std::env::args_os().nth(1).map(PathBuf::from);
+    let argument = std::env::args_os().nth(1);
+    if argument.as_deref().is_some_and(|argument| argument == SMALL) {
+        return match small() {
+            Ok(true) => ExitCode::SUCCESS,
+            Ok(false) => ExitCode::FAILURE,
+            Err(error) => {
+                eprintln!("{error}");
+                ExitCode::FAILURE
+            }
+        };
+    }
+    let report = argument.map(PathBuf::from);
     match run() {
         Ok((text, holds)) => {
             println!("{text}");
@@ -62,7 +76,7 @@ fn run() -> paddock::Result<(String, bool)> {
     let mut holds = true;
     for (name, formats) in [("f32", Formats::F32), ("bf16", Formats::BF16), ("bf16 throughout", Formats::LEAN)] {
         eprintln!("checking {name} …");
-        let (lines, good) = correctness::check(&open(formats, true)?, name, seed)?;
+        let (lines, good) = correctness::check(&open(formats, true)?, name, seed, correctness::FULL)?;
         text += &lines;
         holds &= good;
     }
@@ -79,8 +93,33 @@ fn run() -> paddock::Result<(String, bool)> {
             Err(error) => format!("| {name} | failed: {error} |\n"),
         };
     }
+    let (sentence, good) = sanitizer(began.elapsed().as_secs());
+    text += &format!("\n## Memory\n\n{sentence}\n");
+    holds &= good;
     text += &format!("\nTogether {:.0} s.\n", began.elapsed().as_secs_f64());
     Ok((text, holds))
+}
+
+/// The small checks, in the formats that have all kernels.
+fn small() -> paddock::Result<bool> {
+    let (lines, holds) = correctness::check(&open(Formats::BF16, false)?, "bf16", 1, correctness::SMALL)?;
+    println!("{lines}");
+    Ok(holds)
+}
+
+/// Has compute-sanitizer watch the small checks, where it is installed and time is left.
+fn sanitizer(elapsed: u64) -> (String, bool) {
+    const ENOUGH: u64 = 480;
+    let program = std::env::current_exe().ok();
+    let (Some(program), true) = (program, elapsed < ENOUGH) else {
+        return ("compute-sanitizer was not run: no time was left.".into(), true);
+    };
+    eprintln!("watching memory …");
+    match Command::new("compute-sanitizer").args(["--error-exitcode", "9"]).arg(program).arg(SMALL).status() {
+        Ok(status) if status.success() => ("compute-sanitizer finds nothing in the small checks.".into(), true),
+        Ok(status) => (format!("compute-sanitizer ended with {status} in the small checks: it FAILS."), false),
+        Err(error) => (format!("compute-sanitizer was not run ({error})."), true),
+    }
 }
 
 /// What a command prints, or that it is not there.

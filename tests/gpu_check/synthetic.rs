@@ -95,3 +95,34 @@ impl Source for Synthetic {
         Ok(bytes)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use paddock_engine::backend::{Backend, Cpu, Segments};
+    use paddock_engine::model::CausalLm;
+    use paddock_engine::weights::Checkpoint;
+    use paddock_tests::block_on;
+
+    use super::*;
+
+    #[test]
+    fn a_synthetic_model_loads_and_runs() {
+        let source = Synthetic::new(&llama([64, 176, 2, 4, 2], 97)).unwrap();
+        let cpu = Cpu::with_threads(1);
+        let logits = block_on(async {
+            let mut checkpoint = Checkpoint::open(source).await.unwrap();
+            let model = CausalLm::load(&cpu, &mut checkpoint, &mut |_| {}).await.unwrap();
+            let logits = model.forward(&cpu.tokens(&[3, 96, 4]).unwrap(), &Segments::documents(&[3])).unwrap();
+            cpu.read(&logits).await.unwrap()
+        });
+        assert_eq!(logits.len(), 3 * 97);
+        assert!(logits.iter().all(|logit| logit.is_finite()) && logits.iter().any(|logit| *logit != logits[0]));
+    }
+
+    #[test]
+    fn the_shapes_have_their_sizes() {
+        let size = |config| Synthetic::new(&config).unwrap().size;
+        assert_eq!(size(llama_7b()) / 1_000_000, 13_476);
+        assert_eq!(size(smollm2_135m()) / 1_000_000, 325);
+    }
+}

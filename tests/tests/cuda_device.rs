@@ -1,5 +1,7 @@
 //! What people without an NVIDIA GPU are told.
 
+use std::process::Command;
+
 use paddock::cuda::has_driver;
 use paddock_tests::program::refuses;
 use paddock_tests::{fixtures, skip};
@@ -32,4 +34,16 @@ fn without_a_driver_cuda_is_refused_in_one_sentence() {
         );
     }
     assert!(!output.exists(), "nothing was begun");
+}
+
+#[test]
+fn without_a_gpu_the_check_says_so() {
+    if has_driver() {
+        return skip("no NVIDIA driver", "there is one");
+    }
+    let output = Command::new(env!("CARGO_BIN_EXE_gpu-check")).output().expect("the check starts");
+    assert_eq!(output.status.code(), Some(1));
+    let sentence = String::from_utf8_lossy(&output.stderr);
+    assert_eq!(sentence.lines().count(), 1, "{sentence}");
+    assert!(sentence.contains("no NVIDIA driver found"), "{sentence}");
 }

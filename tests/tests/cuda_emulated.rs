@@ -4,14 +4,14 @@
 use paddock::cuda::{Cuda, Formats};
 use paddock_tests::cuda::{
     Comparison, adamw_is_the_cpus, cases, choices_are_the_cpus, compare, decoding_is_the_cpus, fine_tuning_is_the_cpus,
-    small_updates_count_on_average, training_is_deterministic,
+    reward_gradients_are_the_cpus, small_updates_count_on_average, training_is_deterministic,
 };
 use paddock_tests::emulator::{Emulator, compiler};
 use paddock_tests::skip;
 
 const SEED: u32 = 20_261_124;
 /// Tokens of an example: attention goes by their square.
-const LENGTH: usize = 20;
+const LENGTH: usize = 16;
 
 /// Runs `test` for every set of formats, with the threads of a block in both orders.
 fn on_devices(test: impl Fn(&Cuda<Emulator>)) {
@@ -59,9 +59,14 @@ fn tokens_are_those_that_the_cpu_chooses() {
 #[test]
 fn fine_tuning_is_the_cpus_and_always_the_same() {
     on_devices(|cuda| {
-        all_hold(cuda.formats(), fine_tuning_is_the_cpus(cuda, 3, LENGTH).unwrap());
-        training_is_deterministic(cuda, 2, LENGTH).unwrap();
+        all_hold(cuda.formats(), fine_tuning_is_the_cpus(cuda, 2, LENGTH).unwrap());
+        training_is_deterministic(cuda, 1, LENGTH).unwrap();
     });
+}
+
+#[test]
+fn gradients_of_a_reward_model_are_the_cpus() {
+    on_devices(|cuda| all_hold(cuda.formats(), reward_gradients_are_the_cpus(cuda, LENGTH, SEED).unwrap()));
 }
 
 #[test]

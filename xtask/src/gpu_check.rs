@@ -17,7 +17,7 @@ pub struct Options {
 const RUN: &str = "#!/bin/sh\n# Checks the CUDA backend on this machine's GPU and writes REPORT.md beside this file.\n\
                    cd \"$(dirname \"$0\")\" && PADDOCK_FIXTURES=fixtures exec ./gpu-check REPORT.md\n";
 /// The fixtures that the check reads.
-const FIXTURES: [&str; 1] = ["sft"];
+const FIXTURES: [&str; 2] = ["sft", "score"];
 
 /// Builds the check and runs it, or packs it.
 pub fn run(options: &Options) -> Result<()> {

@@ -43,8 +43,8 @@ pub trait Adjoint: Backend {
     /// Sets every value to 0.
     fn clear_param(&self, param: &mut Self::Param) -> Result<()>;
 
-    /// The sum of all squares, in f64 and in an order that does not depend on threads.
-    fn squared_norm(&self, param: &Self::Param) -> Result<f64>;
+    /// The sum of all squares of these gradients, in f64 and in an order that does not depend on threads. One wait.
+    fn squared_norm(&self, grads: &[&Self::Param]) -> Result<f64>;
 
     /// One step of AdamW in place: parameter, first and second moment.
     fn adamw(

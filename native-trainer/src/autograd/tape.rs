@@ -162,6 +162,16 @@ impl<B: Adjoint> Tape<B> {
         self.0.graph.take();
     }
 
+    /// The sum of the squares of all gradients.
+    ///
+    /// # Errors
+    /// When the device fails.
+    pub fn squared_norm(&self) -> Result<f64> {
+        let parameters = self.0.parameters.borrow();
+        let grads: Vec<&B::Param> = parameters.0.iter().filter_map(|parameter| parameter.grad.as_ref()).collect();
+        self.inner().squared_norm(&grads)
+    }
+
     /// Calls `visit` for every parameter, in the order in which the model loaded them.
     ///
     /// # Errors

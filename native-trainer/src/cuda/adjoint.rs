@@ -112,17 +112,22 @@ impl<D: Driver> Adjoint for Cuda<D> {
         self.clear_values(param)
     }
 
-    fn squared_norm(&self, param: &Self::Param) -> Result<f64> {
-        if param.role != Role::Gradient {
-            // Only gradients have a kernel: nothing else is asked for in a run.
-            return Ok(self.read_values(param)?.into_iter().map(|value| f64::from(value).powi(2)).sum());
+    fn squared_norm(&self, grads: &[&Self::Param]) -> Result<f64> {
+        if grads.iter().any(|grad| grad.role != Role::Gradient) {
+            let (expected, got) = ("gradients".to_string(), "weights or moments".to_string());
+            return Err(Error::Shape { op: "squared_norm", expected, got });
         }
-        const PARTS: usize = launch::NORM_PARTS as usize;
-        let sums = self.driver().alloc(8 * (PARTS + 1))?;
+        let counts = grads.iter().map(|grad| launch::squared_norm_parts(grad.count() as u64));
+        let all: u32 = counts.clone().sum();
+        let sums = self.driver().alloc(8 * (1 + all as usize))?;
         let (total, parts) = (Slice::from(&sums), Slice::from(&sums).after(8));
         self.driver().clear(total, 8)?;
-        self.launch(launch::squared_norm(parts, param.at(), param.count() as u64))?;
-        self.launch(launch::squared_norm_total(total, parts, launch::NORM_PARTS))?;
+        let mut first = 0;
+        for (grad, count) in grads.iter().zip(counts) {
+            self.launch(launch::squared_norm(parts.after(8 * first), grad.at(), grad.count() as u64))?;
+            first += count as usize;
+        }
+        self.launch(launch::squared_norm_total(total, parts, all))?;
         let mut bytes = [0; 8];
         self.driver().read(total, &mut bytes)?;
         Ok(f64::from_le_bytes(bytes))

@@ -56,13 +56,7 @@ impl<B: Adjoint> Optimizer<B> {
     pub fn step(&mut self, tape: &Tape<B>, settings: &OptimizerStep) -> Result<f64> {
         let backend = tape.inner();
         tape.reduce_gradients()?;
-        let mut squares = [0.0];
-        tape.visit(|_, parameter| {
-            if let Some(grad) = &parameter.grad {
-                squares[0] += backend.squared_norm(grad)?;
-            }
-            Ok(())
-        })?;
+        let mut squares = [tape.squared_norm()?];
         if let Some(sharding) = tape.sharding() {
             sharding.ranks.sum(&mut squares)?;
         }

@@ -7,6 +7,7 @@
 mod cases;
 mod inputs;
 mod plain;
+mod preference;
 mod steps;
 mod training;
 
@@ -16,6 +17,7 @@ use paddock_engine::backend::Cpu;
 
 pub use cases::{Case, cases};
 pub use inputs::Inputs;
+pub use preference::reward_gradients_are_the_cpus;
 pub use steps::{adamw_is_the_cpus, choices_are_the_cpus, decoding_is_the_cpus, small_updates_count_on_average};
 pub use training::{fine_tuning_is_the_cpus, training_is_deterministic};
 

@@ -24,7 +24,7 @@ fn adamw<B: Adjoint>(backend: &B, inputs: &mut Inputs, precision: Precision) -> 
         step.noise = pcg_hash(number as u32);
         backend.adamw(&mut param, &grad, &mut moments, &step)?;
         backend.clear_param(&mut grad)?;
-        assert_eq!(backend.squared_norm(&grad)?, 0.0);
+        assert_eq!(backend.squared_norm(&[&grad])?, 0.0);
     }
     let [first, second] = &moments;
     let exact = backend.read_master(&param)?.map_or_else(|| backend.read_param(&param), Ok)?;
@@ -62,7 +62,7 @@ pub fn adamw_is_the_cpus<D: Driver>(cuda: &Cuda<D>, seed: u32) -> Result<Vec<Com
     }
     let shape = [300, 301];
     let (gpu_grad, cpu_grad) = (Inputs::new(seed).gradient(cuda, shape)?, Inputs::new(seed).gradient(&cpu, shape)?);
-    let (got, expected) = (cuda.squared_norm(&gpu_grad)? as f32, cpu.squared_norm(&cpu_grad)? as f32);
+    let (got, expected) = (cuda.squared_norm(&[&gpu_grad; 3])? as f32, cpu.squared_norm(&[&cpu_grad; 3])? as f32);
     comparisons.push(Comparison::new("squared norm".into(), &[got], &[expected], 0.0, 1.0));
     Ok(comparisons)
 }

@@ -78,8 +78,8 @@ impl Adjoint for Cpu {
         Ok(())
     }
 
-    fn squared_norm(&self, param: &Dense) -> Result<f64> {
-        Ok(param.squared_norm())
+    fn squared_norm(&self, grads: &[&Dense]) -> Result<f64> {
+        Ok(grads.iter().map(|grad| grad.squared_norm()).sum())
     }
 
     fn adamw(&self, param: &mut Dense, grad: &Dense, moments: &mut [Dense; 2], step: &AdamWStep) -> Result<()> {

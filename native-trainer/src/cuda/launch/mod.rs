@@ -101,3 +101,65 @@ fn elementwise<'a, B>(kernel: &'static str, count: u64) -> Launch<'a, B> {
     let blocks = count.div_ceil(u64::from(ELEMENTWISE)).min(MOST_BLOCKS) as u32;
     Launch::new(kernel, [blocks, 1], ELEMENTWISE)
 }
+
+#[cfg(test)]
+mod tests {
+    use paddock_engine::backend::HeadLayout;
+
+    use super::*;
+
+    const PLACE: Slice<'_, ()> = Slice { buffer: &(), offset: 0 };
+
+    /// The largest that a card of 80 GB could be asked for, by kernel.
+    fn largest() -> Vec<Launch<'static, ()>> {
+        let (rows, hidden, wide) = (1 << 17, 8192, 28_672);
+        let heads = HeadLayout { heads: 64, kv_heads: 8, head_dim: 128 };
+        let tiles = Tiles { list: PLACE, count: rows / 64 };
+        let all = [PLACE; 4];
+        vec![
+            embed(PLACE, PLACE, PLACE, rows, [128_256, hidden]),
+            rms_norm(PLACE, PLACE, PLACE, [rows, hidden], 1e-5),
+            norm_adjoint("rms_norm_adjoint", [PLACE; 5], [rows, hidden], 1e-5),
+            add_bias(PLACE, PLACE, [rows, 128_256]),
+            silu_mul(PLACE, PLACE, [rows, wide]),
+            silu_mul_adjoint(PLACE, PLACE, PLACE, [rows, wide]),
+            add(PLACE, PLACE, PLACE, u64::from(rows) * u64::from(wide)),
+            rope(all, rows, [72, 128, 10_240], 1.0),
+            bias_adjoint(PLACE, PLACE, [rows, 128_256]),
+            token_logprobs([PLACE; 3], rows, [128_256, 128_256]),
+            squared_norm(PLACE, PLACE, 1 << 33),
+            attention(AttentionKind::Tiled, PLACE, None, [PLACE; 3], tiles, [10_240, 10_240], heads),
+            attention(AttentionKind::Rows, PLACE, None, [PLACE; 3], tiles, [10_240, 10_240], heads),
+            attention_query_adjoint(AttentionKind::Tiled, PLACE, all, tiles, heads),
+            attention_key_adjoint(AttentionKind::Tiled, PLACE, all, tiles, heads),
+        ]
+    }
+
+    #[test]
+    fn the_largest_launches_fit_every_card() {
+        for launch in largest() {
+            assert_eq!(launch.excess(), None);
+        }
+    }
+
+    #[test]
+    fn what_no_card_takes_is_told() {
+        let wide = norm_adjoint("rms_norm_adjoint", [PLACE; 5], [1, 50_000], 1e-5);
+        assert!(wide.excess().is_some_and(|excess| excess.contains("200000 bytes of shared memory")));
+        let high: Launch<'_, ()> = Launch::new("add_bias", [1, 70_000], 256);
+        assert!(high.excess().is_some_and(|excess| excess.contains("grid")));
+        let ragged: Launch<'_, ()> = Launch::new("add_bias", [1, 1], 100);
+        assert!(ragged.excess().is_some_and(|excess| excess.contains("100 threads")));
+    }
+
+    #[test]
+    fn tiles_of_attention_take_what_they_copy() {
+        let heads = HeadLayout { heads: 2, kv_heads: 1, head_dim: 128 };
+        let tiles = Tiles { list: PLACE, count: 3 };
+        let forward = attention(AttentionKind::Tiled, PLACE, None, [PLACE; 3], tiles, [512, 512], heads);
+        // 64 rows of 128 + 8 bf16 values, for keys and for values.
+        assert_eq!((forward.kernel, forward.grid, forward.shared), ("attention_tiled_128", [3, 2], 2 * 64 * 136 * 2));
+        let adjoint = attention_key_adjoint(AttentionKind::Tiled, PLACE, [PLACE; 4], tiles, heads);
+        assert_eq!((adjoint.grid, adjoint.shared), ([3, 1], 4 * 64 * 136 * 2));
+    }
+}

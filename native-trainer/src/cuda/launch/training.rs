@@ -8,8 +8,10 @@ use crate::optim::AdamWStep;
 pub const NORM_BLOCKS: u32 = 264;
 /// Parts of a bias's gradient.
 pub const BIAS_PARTS: u32 = 64;
-/// Parts of a squared norm.
-pub const NORM_PARTS: u32 = 256;
+/// Parts of the squared norm of `count` values: they depend on nothing else.
+pub fn squared_norm_parts(count: u64) -> u32 {
+    count.div_ceil(4096).clamp(1, 256) as u32
+}
 
 /// Rows that are added to other rows, as [`embed_adjoint`] takes them: `offsets[u] .. offsets[u + 1]` are the places in
 /// `sources` of what goes to row `targets[u]`.
@@ -99,7 +101,7 @@ pub fn token_logprobs_adjoint<'a, B>(
 
 /// The sum of the squares of `count` values, in f64 parts: as many as the grid is wide.
 pub fn squared_norm<'a, B>(parts: Slice<'a, B>, values: Slice<'a, B>, count: u64) -> Launch<'a, B> {
-    Launch::new("squared_norm", [NORM_PARTS, 1], 256).pointers([parts, values]).count(count)
+    Launch::new("squared_norm", [squared_norm_parts(count), 1], 256).pointers([parts, values]).count(count)
 }
 
 /// Adds `count` parts to `total`, f64.
