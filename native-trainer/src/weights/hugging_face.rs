@@ -2,16 +2,16 @@
 
 use std::fs;
 use std::io::{BufWriter, Write};
-use std::ops::Range;
 use std::path::{Path, PathBuf};
 
 use paddock_engine::ModelConfig;
 use paddock_engine::config::{Architecture, Head, Param, RopeScaling};
 use paddock_engine::tokenizer::Tokenizer;
-use serde_json::{Map, Value, json};
+use serde_json::{Value, json};
 
 use super::AtomicFile;
-use super::safetensors::{Dtype, Entry, write_safetensors};
+use super::Dtype;
+use super::export::{Layout, SHARD_BYTES, ShardFile, Stored};
 use crate::{Error, Result};
 
 /// What a folder says of a model beside its weights.
@@ -98,10 +98,8 @@ pub(crate) fn write_file(path: &Path, contents: &str) -> Result<()> {
     file.commit()
 }
 
-/// Most bytes of weights in a file; a larger model is written in several, with an index, as transformers does.
-const SHARD_BYTES: usize = 5_000_000_000;
-
-/// Writes the weights `params` into `folder`; `values` gives those of each index. No more than one is in memory.
+/// Writes the weights `params` into `folder`, in several files with an index when they are large; `values` gives those
+/// of each index. No more than one is in memory.
 ///
 /// # Errors
 /// When the disk refuses, or `values` fails.
@@ -109,53 +107,23 @@ pub fn write_weights(
     folder: &Path,
     params: &[Param],
     dtype: Dtype,
-    values: impl FnMut(usize) -> Result<Vec<f32>>,
-) -> Result<()> {
-    write_shards(folder, params, dtype, SHARD_BYTES, values)
-}
-
-fn write_shards(
-    folder: &Path,
-    params: &[Param],
-    dtype: Dtype,
-    most: usize,
     mut values: impl FnMut(usize) -> Result<Vec<f32>>,
 ) -> Result<()> {
-    let entry = |param: &Param| Entry { name: param.name.clone(), shape: dimensions(param), dtype };
-    let entries: Vec<Entry> = params.iter().map(entry).collect();
-    let shards = shards(&entries, most);
-    let mut weight_map = Map::new();
-    for (number, shard) in shards.iter().enumerate() {
-        let name = match shards.len() {
-            1 => "model.safetensors".to_string(),
-            count => format!("model-{:05}-of-{count:05}.safetensors", number + 1),
-        };
-        let mut file = BufWriter::new(AtomicFile::create(&folder.join(&name))?);
-        write_safetensors(&mut file, &entries[shard.clone()], |index| values(shard.start + index))?;
-        file.into_inner().map_err(|error| Error::Output(error.into_error()))?.commit()?;
-        weight_map.extend(entries[shard.clone()].iter().map(|entry| (entry.name.clone(), name.as_str().into())));
-    }
-    if shards.len() > 1 {
-        let total: usize = entries.iter().map(Entry::bytes).sum();
-        let index = json!({ "metadata": { "total_size": total }, "weight_map": weight_map });
-        write_file(&folder.join("model.safetensors.index.json"), &format!("{index:#}\n"))?;
-    }
-    Ok(())
-}
-
-/// Runs of entries of at most `most` bytes; a larger entry is a run of its own.
-fn shards(entries: &[Entry], most: usize) -> Vec<Range<usize>> {
-    let mut shards = Vec::new();
-    let (mut start, mut sum) = (0, 0);
-    for (index, entry) in entries.iter().enumerate() {
-        if index > start && sum + entry.bytes() > most {
-            shards.push(start..index);
-            (start, sum) = (index, 0);
+    let stored = |param: &Param| Stored { param: param.clone(), encoding: dtype.encoding() };
+    let layout = Layout::new(&params.iter().map(stored).collect::<Vec<_>>(), SHARD_BYTES)?;
+    let mut tensors = layout.places.iter().enumerate().peekable();
+    for (number, ShardFile { name, header, .. }) in layout.files.iter().enumerate() {
+        let mut file = BufWriter::new(AtomicFile::create(&folder.join(name))?);
+        file.write_all(header)?;
+        while let Some((index, _)) = tensors.next_if(|(_, place)| place.file == number) {
+            file.write_all(&dtype.encode(&values(index)?))?;
         }
-        sum += entry.bytes();
+        file.into_inner().map_err(|error| Error::Output(error.into_error()))?.commit()?;
     }
-    shards.push(start..entries.len());
-    shards
+    match &layout.index {
+        Some(index) => write_file(&folder.join("model.safetensors.index.json"), &format!("{index:#}\n")),
+        None => Ok(()),
+    }
 }
 
 /// PyTorch's dimensions: gains and biases have one.
@@ -239,27 +207,6 @@ mod tests {
         let mut described = described(&config).unwrap();
         described["vocab_size"] = 99.into();
         assert_eq!(ModelConfig::from_json(&described, None).unwrap(), config);
-    }
-
-    #[test]
-    fn a_large_model_is_written_in_shards() {
-        let folder = tempfile::tempdir().unwrap();
-        let param = |name: &str, rows| Param { name: format!("{name}.weight"), shape: [rows, 4] };
-        let params = [param("a", 3), param("b", 1), param("c", 5), param("d", 1)];
-        write_shards(folder.path(), &params, Dtype::Bf16, 32, |index| {
-            Ok(vec![index as f32; 4 * params[index].shape[0]])
-        })
-        .unwrap();
-        let index = fs::read(folder.path().join("model.safetensors.index.json")).unwrap();
-        let index: Value = serde_json::from_slice(&index).unwrap();
-        assert_eq!(index["metadata"]["total_size"], 80);
-        let shard = |name: &str| index["weight_map"][name].as_str().unwrap().to_string();
-        let names = ["a.weight", "b.weight", "c.weight", "d.weight"].map(shard);
-        let [first, second, third] = [1, 2, 3].map(|n| format!("model-0000{n}-of-00003.safetensors"));
-        assert_eq!(names, [first.clone(), first, second, third.clone()]);
-        let bytes = fs::read(folder.path().join(third)).unwrap();
-        let read = safetensors::SafeTensors::deserialize(&bytes).unwrap();
-        assert_eq!(read.tensor("d.weight").unwrap().data(), Dtype::Bf16.encode(&[3.0; 4]));
     }
 
     #[test]

@@ -5,6 +5,7 @@ use std::io::Write;
 use std::str::FromStr;
 
 use half::{bf16, f16};
+use paddock_engine::weights::Encoding;
 use rayon::prelude::*;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value, json};
@@ -30,6 +31,15 @@ impl Dtype {
         match self {
             Self::F32 => 4,
             Self::F16 | Self::Bf16 => 2,
+        }
+    }
+
+    /// How the engine calls it.
+    pub fn encoding(self) -> Encoding {
+        match self {
+            Self::F32 => Encoding::F32,
+            Self::F16 => Encoding::F16,
+            Self::Bf16 => Encoding::BF16,
         }
     }
 

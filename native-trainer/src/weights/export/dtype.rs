@@ -23,9 +23,7 @@ impl DtypeChoice {
         match self {
             Self::Keep if stored.is_quantized() => Encoding::F32,
             Self::Keep => stored,
-            Self::To(Dtype::F32) => Encoding::F32,
-            Self::To(Dtype::F16) => Encoding::F16,
-            Self::To(Dtype::Bf16) => Encoding::BF16,
+            Self::To(dtype) => dtype.encoding(),
         }
     }
 }

@@ -8,7 +8,7 @@ use super::super::hugging_face::dimensions;
 use crate::{Error, Result};
 
 /// The most bytes of tensors in one file (transformers' `max_shard_size`); a larger tensor has a file of its own.
-pub(super) const SHARD_BYTES: u64 = 5_000_000_000;
+pub(in super::super) const SHARD_BYTES: u64 = 5_000_000_000;
 
 /// Most bytes of a tensor, as it is stored, that a thread has in memory at a time. Of 32 KiB to 1 MiB this took the least
 /// processor time; above it, the system takes back and clears the memory of every chunk.
@@ -42,7 +42,7 @@ impl Stored {
 
 /// Where a tensor lies.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct Place {
+pub(in super::super) struct Place {
     /// Index into [`Layout::files`].
     pub file: usize,
     /// First byte, from the start of the file.
@@ -51,7 +51,7 @@ pub(super) struct Place {
 
 /// A safetensors file.
 #[derive(Debug)]
-pub(super) struct File {
+pub(in super::super) struct ShardFile {
     pub name: String,
     /// What comes before the tensors.
     pub header: Vec<u8>,
@@ -61,8 +61,8 @@ pub(super) struct File {
 
 /// All files, and where each tensor lies.
 #[derive(Debug)]
-pub(super) struct Layout {
-    pub files: Vec<File>,
+pub(in super::super) struct Layout {
+    pub files: Vec<ShardFile>,
     pub places: Vec<Place>,
     /// `model.safetensors.index.json`, when there are several files.
     pub index: Option<Value>,
@@ -96,7 +96,7 @@ impl Layout {
             let (header, offsets, bytes) = file(group)?;
             layout.places.extend(offsets.into_iter().map(|offset| Place { file: number, offset }));
             weight_map.extend(group.iter().map(|tensor| (tensor.param.name.clone(), name.clone().into())));
-            layout.files.push(File { name, header, bytes });
+            layout.files.push(ShardFile { name, header, bytes });
         }
         if groups.len() > 1 {
             let total: u64 = tensors.iter().map(Stored::bytes).sum();

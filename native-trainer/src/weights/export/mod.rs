@@ -18,7 +18,7 @@ use std::thread;
 pub use beside::{Beside, beside};
 pub use dtype::DtypeChoice;
 pub use layout::Stored;
-use layout::{Layout, SHARD_BYTES};
+pub(super) use layout::{Layout, SHARD_BYTES, ShardFile};
 use paddock_engine::model::LoadProgress;
 use partial::{Done, PartialFolder};
 use serde_json::Value;
