@@ -54,3 +54,20 @@ fn pack(binary: &Path, folder: &Path) -> Result<()> {
     println!("{}: carry it to a machine with an NVIDIA GPU and CUDA, and start ./run there", folder.display());
     Ok(())
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_packed_folder_has_all_that_is_carried() {
+        let folder = tempfile::TempDir::new().unwrap();
+        let (binary, packed) = (folder.path().join("built"), folder.path().join("packed"));
+        fs::write(&binary, "a program").unwrap();
+        pack(&binary, &packed).unwrap();
+        for file in ["gpu-check", "run", "fixtures/sft/expected.json", "fixtures/score/model.safetensors"] {
+            assert!(packed.join(file).is_file(), "{file}");
+        }
+        assert!(fs::read_to_string(packed.join("run")).unwrap().contains("./gpu-check REPORT.md"));
+    }
+}

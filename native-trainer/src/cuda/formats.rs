@@ -1,5 +1,8 @@
 //! Number formats of a run: what a parameter costs, and what it can learn.
 
+use half::bf16;
+use rayon::prelude::*;
+
 use crate::optim::Precision;
 
 /// A number format on the device.
@@ -54,26 +57,24 @@ impl Formats {
     }
 }
 
-/// The nearest bf16, ties to even.
-pub(super) fn to_bf16(value: f32) -> u16 {
-    half::bf16::from_f32(value).to_bits()
-}
-
-/// Values as bytes of `dtype`.
+/// Values as bytes of `dtype`. Whatever CUDA runs on is little endian.
 pub(super) fn encode(values: &[f32], dtype: Dtype) -> Vec<u8> {
     match dtype {
-        Dtype::F32 => values.iter().flat_map(|value| value.to_le_bytes()).collect(),
-        Dtype::Bf16 => values.iter().flat_map(|value| to_bf16(*value).to_le_bytes()).collect(),
+        Dtype::F32 => bytemuck::cast_slice(values).to_vec(),
+        Dtype::Bf16 => {
+            let words: Vec<u16> = values.par_iter().map(|value| bf16::from_f32(*value).to_bits()).collect();
+            bytemuck::cast_slice(&words).to_vec()
+        }
     }
 }
 
 /// Bytes of `dtype` as values.
 pub(super) fn decode(bytes: &[u8], dtype: Dtype) -> Vec<f32> {
     match dtype {
-        Dtype::F32 => bytes.as_chunks().0.iter().map(|bytes| f32::from_le_bytes(*bytes)).collect(),
+        Dtype::F32 => bytemuck::pod_collect_to_vec(bytes),
         Dtype::Bf16 => {
             let widen = |bytes: &[u8; 2]| f32::from_bits(u32::from(u16::from_le_bytes(*bytes)) << 16);
-            bytes.as_chunks().0.iter().map(widen).collect()
+            bytes.as_chunks().0.par_iter().map(widen).collect()
         }
     }
 }

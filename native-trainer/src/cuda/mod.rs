@@ -105,8 +105,7 @@ impl<D: Driver> Cuda<D> {
 
     /// New memory with `words` in it.
     fn upload_words(&self, words: &[u32]) -> Result<D::Buffer> {
-        let bytes: Vec<u8> = words.iter().flat_map(|word| word.to_le_bytes()).collect();
-        self.upload(&bytes)
+        self.upload(bytemuck::cast_slice(words))
     }
 }
 

@@ -3,7 +3,7 @@
 use std::rc::Rc;
 
 use paddock_engine::backend::WeightPart;
-use paddock_engine::weights::dequantize;
+use paddock_engine::weights::{Encoding, dequantize};
 use paddock_engine::{Error, Result};
 
 use super::Cuda;
@@ -113,10 +113,13 @@ impl<D: Driver> Cuda<D> {
         if !bytes.len().is_multiple_of(row_bytes) || first_row + rows > end {
             return Err(misplaced(label, end, first_row, bytes.len()));
         }
-        let mut values = vec![0.0; rows * shape[1]];
-        dequantize(part.encoding, bytes, &mut values)?;
         let dtype = self.values();
         let at = Slice::from(buffer).after(first_row * shape[1] * dtype.bytes());
+        if matches!((part.encoding, dtype), (Encoding::BF16, Dtype::Bf16) | (Encoding::F32, Dtype::F32)) {
+            return self.driver().write(at, bytes);
+        }
+        let mut values = vec![0.0; rows * shape[1]];
+        dequantize(part.encoding, bytes, &mut values)?;
         self.driver().write(at, &encode(&values, dtype))
     }
 
