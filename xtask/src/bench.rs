@@ -10,6 +10,7 @@ use xtask::{Result, default_model, process, tools, workspace};
 mod native;
 mod page;
 mod report;
+pub mod training;
 
 /// How often each program runs; the table shows medians.
 const RUNS: usize = 5;
@@ -50,7 +51,7 @@ pub fn run() -> Result<()> {
     comparisons.push(page::compare(&paddock, &folder, &model)?);
     let report = report::markdown(&comparisons)?;
     println!("{report}");
-    report::write(&report)
+    report::write("bench", &report)
 }
 
 /// The folder in which the peers are installed, with the scripts that run them.

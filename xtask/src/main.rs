@@ -31,6 +31,8 @@ enum Command {
     Soak(soak::Options),
     /// Speed against llama.cpp and wllama, written to docs/benchmarks.md; needs Node and a quiet machine.
     Bench,
+    /// Speed of fine-tuning against PyTorch on the processor, written to docs/benchmarks.md; needs a quiet machine.
+    BenchTraining(bench::training::Options),
     /// The CUDA backend on this machine's NVIDIA GPU: what it computes and how fast; or a folder to carry to one.
     GpuCheck(gpu_check::Options),
     /// Train the demo's reward head from Self-Instruct's seed tasks, pack it, and report how well it does.
@@ -43,6 +45,7 @@ fn main() -> ExitCode {
         Command::Test => test::run(),
         Command::Soak(options) => soak::run(&options),
         Command::Bench => bench::run(),
+        Command::BenchTraining(options) => bench::training::run(&options),
         Command::GpuCheck(options) => gpu_check::run(&options),
         Command::DemoHead(options) => demo_head::run(&options),
     };

@@ -7,7 +7,7 @@ use xtask::{Result, process, workspace};
 
 use super::{Comparison, RUNS, Speed, TOKENS};
 
-const BEGIN: &str = "<!-- written by cargo xtask bench -->";
+/// Ends what a command has written.
 const END: &str = "<!-- end -->";
 
 /// Machine, method and table.
@@ -36,15 +36,17 @@ pub fn markdown(comparisons: &[Comparison]) -> Result<String> {
     Ok(text)
 }
 
-/// Puts `report` into docs/benchmarks.md in place of the last one.
-pub fn write(report: &str) -> Result<()> {
+/// Puts `report` into docs/benchmarks.md in place of the last one of the xtask command `command`.
+pub fn write(command: &str, report: &str) -> Result<()> {
+    let begin_mark = format!("<!-- written by cargo xtask {command} -->");
     let path = workspace::root().join("docs/benchmarks.md");
     let cannot = |error: std::io::Error| format!("cannot write {}: {error}", path.display());
     let old = fs::read_to_string(&path).map_err(|error| format!("cannot read {}: {error}", path.display()))?;
-    let (Some(begin), Some(end)) = (old.find(BEGIN), old.find(END)) else {
-        return Err(format!("{} has no place for the report between {BEGIN:?} and {END:?}", path.display()));
+    let begin = old.find(&begin_mark);
+    let Some((begin, end)) = begin.and_then(|begin| Some((begin, begin + old[begin..].find(END)?))) else {
+        return Err(format!("{} has no place for the report between {begin_mark:?} and {END:?}", path.display()));
     };
-    let new = format!("{}{BEGIN}\n{report}{}", &old[..begin], &old[end..]);
+    let new = format!("{}{begin_mark}\n{report}{}", &old[..begin], &old[end..]);
     let part = path.with_extension("part");
     fs::write(&part, new).and_then(|()| fs::rename(&part, &path)).map_err(cannot)
 }
@@ -56,7 +58,7 @@ fn median(speeds: &[Speed], of: fn(&Speed) -> f64) -> f64 {
 }
 
 /// The processor's name and the number of processors.
-fn machine() -> String {
+pub fn machine() -> String {
     let cpuinfo = fs::read_to_string("/proc/cpuinfo").unwrap_or_default();
     let name = cpuinfo.lines().find_map(|line| line.strip_prefix("model name")?.split_once(": "));
     let count = std::thread::available_parallelism().map_or(1, usize::from);
