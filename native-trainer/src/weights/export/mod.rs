@@ -80,6 +80,7 @@ impl Export {
         open: &(impl Fn() -> Result<R> + Sync),
         progress: &mut dyn FnMut(LoadProgress),
     ) -> Result<Exported> {
+        keep_freed_memory();
         let layout = Layout::new(&self.tensors, SHARD_BYTES)?;
         let (mut folder, done) = PartialFolder::open(&self.output, &self.key)?;
         match self.write(&layout, &mut folder, &done, open, progress) {
@@ -282,6 +283,14 @@ impl Shared<'_> {
         opened.seek(SeekFrom::Start(place.offset)).map_err(Error::path("write", &path))?;
         Ok((path, opened, stored))
     }
+}
+
+/// The C library gives freed blocks of a chunk's size back to the system at once, so that every chunk costs its page
+/// faults anew; once a larger block was freed, it keeps those below that size (glibc's dynamic `M_MMAP_THRESHOLD`,
+/// mallopt(3)).
+fn keep_freed_memory() {
+    const LARGER: usize = 16 << 20;
+    drop(std::hint::black_box(Vec::<u8>::with_capacity(LARGER)));
 }
 
 /// Opens a file as it stands, or makes it.
