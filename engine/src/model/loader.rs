@@ -3,7 +3,7 @@
 use sha2::{Digest, Sha256};
 
 use crate::backend::{Backend, WeightPart};
-use crate::weights::{Checkpoint, Encoding, Source, TensorInfo, dequantize};
+use crate::weights::{Checkpoint, Encoding, Source, TensorInfo, dequantize, hexadecimal};
 use crate::{Error, ModelConfig, Result};
 
 /// Most bytes of weights that are in host memory at a time.
@@ -102,7 +102,7 @@ impl<'a, B: Backend, S: Source> Loader<'a, B, S> {
 
     /// SHA-256 of all vectors so far, as f32, in hexadecimal.
     pub(super) fn fingerprint(&self) -> String {
-        self.vectors.clone().finalize().iter().map(|byte| format!("{byte:02x}")).collect()
+        hexadecimal(&self.vectors.clone().finalize())
     }
 
     /// [`Loader::vector`] for the biases of an architecture that has them.

@@ -17,6 +17,7 @@ pub mod safetensors;
 mod source;
 
 pub use checkpoint::{Checkpoint, Format, TensorInfo, half_split};
+pub use digest::hexadecimal;
 pub use encoding::Encoding;
 pub use folder::Index;
 pub use quant::{dequantize, quantize, recode};

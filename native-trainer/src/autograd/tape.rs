@@ -235,24 +235,6 @@ impl<B: Adjoint> Tape<B> {
         self.0.parameters.borrow_mut().0.get_mut(weight.0).map(action).ok_or_else(foreign)
     }
 
-    /// Freezes every parameter that `trained` does not choose by its label, which costs no gradient from here on.
-    ///
-    /// # Errors
-    /// When a gradient cannot be made.
-    pub fn train_only(&self, trained: impl Fn(&str) -> bool) -> crate::Result<()> {
-        self.visit(|_, parameter| {
-            match (trained(&parameter.label), parameter.grad.is_some()) {
-                (false, _) => parameter.grad = None,
-                (true, true) => {}
-                (true, false) => {
-                    let shape = self.inner().param_shape(&parameter.value);
-                    parameter.grad = Some(self.inner().gradient(&parameter.label, shape)?);
-                }
-            }
-            Ok(())
-        })
-    }
-
     /// Runs an operation on nodes, and records it when gradients flow through it.
     fn record<const N: usize>(&self, operands: [&Var<B>; N], op: impl FnOnce([usize; N]) -> Op<B>) -> Result<Var<B>> {
         let mut graph = self.0.graph.borrow_mut();

@@ -106,6 +106,18 @@ mod tests {
     }
 
     #[test]
+    fn a_file_of_settings_takes_the_place_of_all_flags() {
+        let parse = |line: &str| CommandLine::try_parse_from(line.split_whitespace());
+        assert!(parse("paddock sft --config run.toml --resume --device cpu --threads 2").is_ok());
+        for flag in
+            ["--model m", "--seed 1", "--no-shuffle", "--zero 3", "--dtype bf16", "--lora-rank 4", "--moments 8bit"]
+        {
+            assert!(parse(&format!("paddock sft --config run.toml {flag}")).is_err(), "{flag}");
+        }
+        assert!(parse("paddock sft --model m --data d").is_err(), "the output is missing");
+    }
+
+    #[test]
     fn senseless_values_are_usage_errors() {
         for flag in [
             "--temperature -1",

@@ -23,46 +23,30 @@ use crate::train::{LossNormalization, Metrics, Schedule};
 use crate::weights::{Dtype, FolderSource};
 use crate::{Error, Result};
 
-/// The flags that a file of settings takes the place of.
-const SETTINGS: [&str; 30] = [
-    "model",
-    "data",
-    "output",
-    "template",
-    "max_length",
-    "batch_size",
-    "micro_batch_tokens",
-    "epochs",
-    "max_steps",
-    "learning_rate",
-    "warmup_ratio",
-    "schedule",
-    "weight_decay",
-    "max_grad_norm",
-    "loss_normalization",
-    "seed",
-    "no_shuffle",
-    "add_missing_tokens",
-    "gradient_checkpointing",
-    "save_steps",
-    "keep",
-    "eval_data",
-    "eval_steps",
-    "zero",
-    WeightOptions::NAMES[0],
-    WeightOptions::NAMES[1],
-    WeightOptions::NAMES[2],
-    WeightOptions::NAMES[3],
-    WeightOptions::NAMES[4],
-    WeightOptions::NAMES[5],
-];
-
 /// Fine-tune a model on examples; the defaults are Stanford Alpaca's
 #[derive(Debug, Args)]
 pub(super) struct Sft {
     /// Take all settings of the run from a TOML file, as a run saves them in settings.toml
-    #[arg(long, value_name = "FILE", conflicts_with_all = SETTINGS)]
+    #[arg(long, value_name = "FILE", conflicts_with_all = ["Recipe", "WeightOptions"])]
     config: Option<PathBuf>,
+    #[command(flatten)]
+    recipe: Recipe,
+    #[command(flatten)]
+    weights: WeightOptions,
+    /// Go on from the newest checkpoint in the output folder
+    #[arg(long)]
+    resume: bool,
+    /// Where to train
+    #[arg(long, value_enum, default_value = "auto", value_name = "NAME")]
+    device: DeviceChoice,
+    /// Threads of the CPU [default: one for each core]
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=256))]
+    threads: Option<u16>,
+}
+
+/// What a file of settings takes the place of, with [`WeightOptions`].
+#[derive(Debug, Args)]
+struct Recipe {
     /// The model to start from: a folder or a .gguf file
     #[arg(long, value_name = "PATH", required_unless_present = "config")]
     model: Option<PathBuf>,
@@ -114,8 +98,6 @@ pub(super) struct Sft {
     /// Take the examples in the file's order
     #[arg(long)]
     no_shuffle: bool,
-    #[command(flatten)]
-    weights: WeightOptions,
     /// Add the special tokens that the tokenizer does not name (pad, eos, bos, unk), as Alpaca does; their rows are the
     /// mean of the others
     #[arg(long)]
@@ -138,15 +120,6 @@ pub(super) struct Sft {
     /// Steps between evaluations [default: only after the last]
     #[arg(long, value_name = "N", requires = "eval_data", value_parser = clap::value_parser!(u64).range(1..))]
     eval_steps: Option<u64>,
-    /// Go on from the newest checkpoint in the output folder
-    #[arg(long)]
-    resume: bool,
-    /// Where to train
-    #[arg(long, value_enum, default_value = "auto", value_name = "NAME")]
-    device: DeviceChoice,
-    /// Threads of the CPU [default: one for each core]
-    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=256))]
-    threads: Option<u16>,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
@@ -211,38 +184,39 @@ impl Sft {
     }
 
     fn settings(&self) -> Settings {
+        let recipe = &self.recipe;
         Settings {
-            model: self.model.clone().unwrap_or_default(),
-            data: self.data.clone().unwrap_or_default(),
-            output: self.output.clone().unwrap_or_default(),
-            template: self.template,
-            max_length: self.max_length,
-            batch_size: self.batch_size,
-            micro_batch_tokens: self.micro_batch_tokens,
-            epochs: self.epochs,
-            max_steps: self.max_steps,
-            learning_rate: self.learning_rate,
-            warmup_ratio: self.warmup_ratio,
-            schedule: self.schedule,
-            weight_decay: self.weight_decay as f32,
-            max_grad_norm: self.max_grad_norm,
-            loss_normalization: match self.loss_normalization {
+            model: recipe.model.clone().unwrap_or_default(),
+            data: recipe.data.clone().unwrap_or_default(),
+            output: recipe.output.clone().unwrap_or_default(),
+            template: recipe.template,
+            max_length: recipe.max_length,
+            batch_size: recipe.batch_size,
+            micro_batch_tokens: recipe.micro_batch_tokens,
+            epochs: recipe.epochs,
+            max_steps: recipe.max_steps,
+            learning_rate: recipe.learning_rate,
+            warmup_ratio: recipe.warmup_ratio,
+            schedule: recipe.schedule,
+            weight_decay: recipe.weight_decay as f32,
+            max_grad_norm: recipe.max_grad_norm,
+            loss_normalization: match recipe.loss_normalization {
                 Normalization::Global => LossNormalization::Global,
                 Normalization::MicroBatch => LossNormalization::MicroBatch,
             },
-            seed: self.seed,
-            shuffle: !self.no_shuffle,
-            add_missing_tokens: self.add_missing_tokens,
+            seed: recipe.seed,
+            shuffle: !recipe.no_shuffle,
+            add_missing_tokens: recipe.add_missing_tokens,
             dtype: self.weights.dtype(),
             bf16_update: self.weights.bf16_update(),
             moments: self.weights.moments(),
             lora: self.weights.lora(),
-            zero: self.zero,
-            gradient_checkpointing: self.gradient_checkpointing,
-            save_steps: self.save_steps,
-            keep: self.keep,
-            eval_data: self.eval_data.clone(),
-            eval_steps: self.eval_steps,
+            zero: recipe.zero,
+            gradient_checkpointing: recipe.gradient_checkpointing,
+            save_steps: recipe.save_steps,
+            keep: recipe.keep,
+            eval_data: recipe.eval_data.clone(),
+            eval_steps: recipe.eval_steps,
         }
     }
 }

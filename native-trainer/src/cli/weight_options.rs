@@ -30,9 +30,6 @@ pub(super) struct WeightOptions {
 }
 
 impl WeightOptions {
-    /// The names of the flags.
-    pub const NAMES: [&str; 6] = ["dtype", "bf16_update", "moments", "lora_rank", "lora_alpha", "lora_targets"];
-
     pub fn dtype(&self) -> Dtype {
         self.dtype
     }

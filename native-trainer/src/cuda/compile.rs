@@ -8,6 +8,7 @@ use std::path::PathBuf;
 
 use cudarc::nvrtc::result::{self, NvrtcError};
 use cudarc::nvrtc::sys;
+use paddock_engine::weights::hexadecimal;
 use paddock_engine::{Error, Result};
 use sha2::{Digest, Sha256};
 
@@ -128,6 +129,6 @@ fn cached(formats: Formats, architecture: &str) -> Result<Option<PathBuf>> {
     let mut hash = Sha256::new();
     hash.update(program(formats, Dialect::Device));
     hash.update(format!("{architecture} {major}.{minor}"));
-    let name: String = hash.finalize().iter().map(|byte| format!("{byte:02x}")).collect();
+    let name = hexadecimal(&hash.finalize());
     Ok(Some(folder.join("kernels").join(format!("{name}.cubin"))))
 }

@@ -5,6 +5,7 @@ use std::fs;
 use std::io::{BufWriter, Write};
 use std::path::PathBuf;
 
+use paddock_engine::weights::hexadecimal;
 use sha2::{Digest, Sha256};
 
 use super::Example;
@@ -40,7 +41,7 @@ impl TokenCache {
             hasher.update((part.len() as u64).to_le_bytes());
             hasher.update(part);
         }
-        hasher.finalize().iter().map(|byte| format!("{byte:02x}")).collect()
+        hexadecimal(&hasher.finalize())
     }
 
     /// The examples under `key`; `None` when there are none, or the file was damaged.

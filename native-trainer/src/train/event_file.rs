@@ -119,6 +119,8 @@ fn crc32c(bytes: &[u8]) -> u32 {
 
 #[cfg(test)]
 mod tests {
+    use paddock_engine::weights::hexadecimal;
+
     use super::*;
 
     /// RFC 3720, appendix B.4, and the check value of the CRC catalogues.
@@ -132,11 +134,10 @@ mod tests {
     /// The records that TensorBoard's own `EventFileWriter` writes for the same events.
     #[test]
     fn records_are_those_of_tensorboard() {
-        let hex = |bytes: &[u8]| bytes.iter().map(|byte| format!("{byte:02x}")).collect::<String>();
         let version = record(&event(1.5, 0, Content::Version));
         let scalars = record(&event(2.25, 300, Content::Scalars(&[("loss", 0.5), ("grad_norm", 1.25)])));
-        assert_eq!(hex(&version), VERSION);
-        assert_eq!(hex(&scalars), SCALARS);
+        assert_eq!(hexadecimal(&version), VERSION);
+        assert_eq!(hexadecimal(&scalars), SCALARS);
     }
 
     #[test]

@@ -4,6 +4,7 @@ use std::fs::File;
 use std::io::Read;
 use std::path::Path;
 
+use paddock_engine::weights::hexadecimal;
 use sha2::{Digest, Sha256};
 
 use crate::{Error, Result};
@@ -22,5 +23,5 @@ pub fn file_sha256(path: &Path) -> Result<String> {
             len => hasher.update(&chunk[..len]),
         }
     }
-    Ok(hasher.finalize().iter().map(|byte| format!("{byte:02x}")).collect())
+    Ok(hexadecimal(&hasher.finalize()))
 }

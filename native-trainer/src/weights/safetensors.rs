@@ -43,6 +43,11 @@ impl Dtype {
         }
     }
 
+    /// The one that the engine calls so; `None` for encodings that safetensors does not have.
+    pub fn of(encoding: Encoding) -> Option<Self> {
+        [Self::F32, Self::F16, Self::Bf16].into_iter().find(|dtype| dtype.encoding() == encoding)
+    }
+
     /// PyTorch's name, as `config.json` has it.
     pub fn torch_name(self) -> &'static str {
         match self {
@@ -117,15 +122,8 @@ impl Entry {
     }
 }
 
-/// Writes `entries` with the values that `values` gives for each index. No more than one tensor is in memory.
-///
-/// # Errors
-/// When the file does not take the bytes, or `values` fails.
-pub fn write_safetensors(
-    file: &mut impl Write,
-    entries: &[Entry],
-    mut values: impl FnMut(usize) -> Result<Vec<f32>>,
-) -> Result<()> {
+/// What comes before the values of `entries` in a file, which lie one after the other.
+pub(super) fn header(entries: &[Entry]) -> Vec<u8> {
     let mut header = Map::new();
     header.insert("__metadata__".to_string(), json!({ "format": "pt" }));
     let mut offset = 0;
@@ -139,8 +137,19 @@ pub fn write_safetensors(
     let mut header = Value::Object(header).to_string().into_bytes();
     // The data begin at a multiple of eight bytes.
     header.resize(header.len().next_multiple_of(8), b' ');
-    file.write_all(&(header.len() as u64).to_le_bytes())?;
-    file.write_all(&header)?;
+    [&(header.len() as u64).to_le_bytes()[..], &header].concat()
+}
+
+/// Writes `entries` with the values that `values` gives for each index. No more than one tensor is in memory.
+///
+/// # Errors
+/// When the file does not take the bytes, or `values` fails.
+pub fn write_safetensors(
+    file: &mut impl Write,
+    entries: &[Entry],
+    mut values: impl FnMut(usize) -> Result<Vec<f32>>,
+) -> Result<()> {
+    file.write_all(&header(entries))?;
     for (index, entry) in entries.iter().enumerate() {
         file.write_all(&entry.dtype.encode(&values(index)?))?;
     }

@@ -5,6 +5,7 @@ use paddock_engine::weights::Encoding;
 use serde_json::{Map, Value, json};
 
 use super::super::hugging_face::dimensions;
+use super::super::safetensors::{Dtype, Entry, header};
 use crate::{Error, Result};
 
 /// The most bytes of tensors in one file (transformers' `max_shard_size`); a larger tensor has a file of its own.
@@ -108,30 +109,21 @@ impl Layout {
 
 /// The header of a file of `tensors`, where each begins, and the file's length.
 fn file(tensors: &[&Stored]) -> Result<(Vec<u8>, Vec<u64>, u64)> {
-    let mut entries = Map::new();
-    entries.insert("__metadata__".to_string(), json!({ "format": "pt" }));
-    let mut ends = vec![0];
-    let mut end = 0;
+    let entry = |tensor: &&Stored| {
+        let dtype = Dtype::of(tensor.encoding).ok_or_else(|| {
+            let encoding = tensor.encoding;
+            Error::Request(format!("safetensors files hold no {encoding:?}; choose f32, f16 or bf16"))
+        })?;
+        Ok(Entry { name: tensor.param.name.clone(), shape: dimensions(&tensor.param), dtype })
+    };
+    let header = header(&tensors.iter().map(entry).collect::<Result<Vec<_>>>()?);
+    let mut end = header.len() as u64;
+    let mut offsets = Vec::with_capacity(tensors.len());
     for tensor in tensors {
-        let dtype = match tensor.encoding {
-            Encoding::F32 | Encoding::F16 | Encoding::BF16 => format!("{:?}", tensor.encoding),
-            other => {
-                return Err(Error::Request(format!("safetensors files hold no {other:?}; choose f32, f16 or bf16")));
-            }
-        };
-        let start = end;
+        offsets.push(end);
         end += tensor.bytes();
-        ends.push(end);
-        let entry = json!({ "dtype": dtype, "shape": dimensions(&tensor.param), "data_offsets": [start, end] });
-        entries.insert(tensor.param.name.clone(), entry);
     }
-    let mut json = Value::Object(entries).to_string().into_bytes();
-    // The data begin at a multiple of eight bytes.
-    json.resize(json.len().next_multiple_of(8), b' ');
-    let header = [&(json.len() as u64).to_le_bytes()[..], &json].concat();
-    let length = header.len() as u64;
-    ends.pop();
-    Ok((header, ends.into_iter().map(|start| length + start).collect(), length + end))
+    Ok((header, offsets, end))
 }
 
 #[cfg(test)]
