@@ -8,12 +8,18 @@ fn mismatch(op: &'static str, expected: impl Into<String>, got: impl Into<String
 }
 
 /// `got` has the shape `expected`.
-pub(crate) fn shape(op: &'static str, what: &str, got: [usize; 2], expected: [usize; 2]) -> Result<()> {
+///
+/// # Errors
+/// [`Error::Shape`] when it has not.
+pub fn shape(op: &'static str, what: &str, got: [usize; 2], expected: [usize; 2]) -> Result<()> {
     if got == expected { Ok(()) } else { Err(mismatch(op, format!("{what} {expected:?}"), format!("{got:?}"))) }
 }
 
 /// A weight `[out, in]` takes rows of `x`; a bias has one value an output.
-pub(crate) fn linear(op: &'static str, x: [usize; 2], weight: [usize; 2], bias: Option<[usize; 2]>) -> Result<()> {
+///
+/// # Errors
+/// [`Error::Shape`] when they do not fit.
+pub fn linear(op: &'static str, x: [usize; 2], weight: [usize; 2], bias: Option<[usize; 2]>) -> Result<()> {
     if x[1] != weight[1] {
         return Err(mismatch(op, format!("x with {} columns for a weight {weight:?}", weight[1]), format!("{x:?}")));
     }
@@ -21,12 +27,18 @@ pub(crate) fn linear(op: &'static str, x: [usize; 2], weight: [usize; 2], bias: 
 }
 
 /// Fused rows fit the heads and the segments.
-pub(crate) fn fused_rows(op: &'static str, qkv: [usize; 2], heads: HeadLayout, segments: &Segments) -> Result<()> {
+///
+/// # Errors
+/// [`Error::Shape`] when they do not.
+pub fn fused_rows(op: &'static str, qkv: [usize; 2], heads: HeadLayout, segments: &Segments) -> Result<()> {
     shape(op, "fused rows", qkv, [segments.rows(), heads.qkv_dim()])
 }
 
 /// Every segment, its past included, fits a cache of `sequences` sequences of `capacity` tokens.
-pub(crate) fn cache_room(op: &'static str, segments: &Segments, sequences: usize, capacity: usize) -> Result<()> {
+///
+/// # Errors
+/// [`Error::Shape`] when one does not.
+pub fn cache_room(op: &'static str, segments: &Segments, sequences: usize, capacity: usize) -> Result<()> {
     for segment in segments.iter() {
         if segment.sequence >= sequences || segment.past + segment.len > capacity {
             return Err(mismatch(
@@ -40,7 +52,10 @@ pub(crate) fn cache_room(op: &'static str, segments: &Segments, sequences: usize
 }
 
 /// A fork is between two sequences of a cache of `sequences` sequences of `capacity` tokens.
-pub(crate) fn cache_fork(from: usize, to: usize, tokens: usize, sequences: usize, capacity: usize) -> Result<()> {
+///
+/// # Errors
+/// [`Error::Shape`] when it is not.
+pub fn cache_fork(from: usize, to: usize, tokens: usize, sequences: usize, capacity: usize) -> Result<()> {
     if from.max(to) >= sequences || from == to || tokens > capacity {
         return Err(mismatch(
             "cache_fork",
@@ -52,7 +67,10 @@ pub(crate) fn cache_fork(from: usize, to: usize, tokens: usize, sequences: usize
 }
 
 /// Where in a weight's parts `bytes` from `first_row` on belong: (part, row within the part, number of rows).
-pub(crate) fn rows_of_part(
+///
+/// # Errors
+/// [`Error::Shape`] when they are not whole rows of one part.
+pub fn rows_of_part(
     label: &str,
     cols: usize,
     parts: &[WeightPart],
@@ -79,8 +97,11 @@ pub(crate) fn rows_of_part(
 }
 
 /// Bytes of one row of a part.
-pub(crate) fn row_bytes(label: &str, cols: usize, part: &WeightPart) -> Result<usize> {
-    part.encoding.row_bytes(cols).ok_or_else(|| {
+///
+/// # Errors
+/// [`Error::Unsupported`] when a row is not whole blocks.
+pub fn row_bytes(label: &str, cols: usize, part: &WeightPart) -> Result<usize> {
+    part.encoding.row_bytes(cols).filter(|bytes| *bytes > 0).ok_or_else(|| {
         Error::Unsupported(format!(
             "{label}: rows of {cols} values are not whole blocks of {:?} ({} values); use another quantisation",
             part.encoding,

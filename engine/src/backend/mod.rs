@@ -8,7 +8,7 @@
 //! A fused operation has a default body that composes the plain ones, so that a new backend gets it for free and a fast
 //! one overrides it; a test holds the two equal.
 
-pub(crate) mod check;
+pub mod check;
 pub mod cpu;
 mod segments;
 #[cfg(feature = "wgpu")]

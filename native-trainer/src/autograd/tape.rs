@@ -3,7 +3,7 @@
 use std::cell::RefCell;
 use std::rc::Rc;
 
-use paddock_engine::backend::{Backend, DeviceInfo, HeadLayout, Sampling, Segments, WeightPart};
+use paddock_engine::backend::{Backend, DeviceInfo, HeadLayout, Sampling, Segments, WeightPart, check};
 use paddock_engine::weights::dequantize;
 use paddock_engine::{Error, Result};
 
@@ -291,22 +291,11 @@ impl<B: Adjoint> Backend for Tape<B> {
     fn write_rows(&self, weight: &mut Weight, first_row: usize, bytes: &[u8]) -> Result<()> {
         let mut parameters = self.0.parameters.borrow_mut();
         let parameter = parameters.0.get_mut(weight.0).ok_or_else(foreign)?;
-        let mut end = 0;
-        let part = parameter.parts.iter().find(|part| {
-            end += part.rows;
-            first_row < end
-        });
-        let row_bytes = part.and_then(|part| part.encoding.row_bytes(parameter.shape[1])).filter(|bytes| *bytes > 0);
-        let (Some(part), Some(row_bytes)) = (part, row_bytes) else {
-            return Err(Error::Shape {
-                op: "write_rows",
-                expected: format!("whole rows below {end} of {}", parameter.label),
-                got: format!("row {first_row}"),
-            });
-        };
-        let mut values = vec![0.0; bytes.len() / row_bytes * parameter.shape[1]];
-        dequantize(part.encoding, bytes, &mut values)?;
-        let (size, first) = (parameter.len(), first_row * parameter.shape[1]);
+        let (label, parts, cols) = (&parameter.label, &parameter.parts, parameter.shape[1]);
+        let (part, _, rows) = check::rows_of_part(label, cols, parts, first_row, bytes.len())?;
+        let mut values = vec![0.0; rows * cols];
+        dequantize(parts[part].encoding, bytes, &mut values)?;
+        let (size, first) = (parameter.len(), first_row * cols);
         self.write_part(&mut parameter.value, size, first, &values)
     }
 

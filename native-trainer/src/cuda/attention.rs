@@ -2,7 +2,7 @@
 
 use std::rc::Rc;
 
-use paddock_engine::backend::{HeadLayout, Segments};
+use paddock_engine::backend::{HeadLayout, Segments, check};
 use paddock_engine::{Error, Result};
 
 use super::driver::{Driver, Slice};
@@ -57,7 +57,7 @@ impl<D: Driver> Cuda<D> {
         segments: &Segments,
     ) -> Result<Attended<D::Buffer>> {
         const OP: &str = "attention";
-        expect(OP, "fused rows", qkv.shape(), [segments.rows(), heads.qkv_dim()])?;
+        check::fused_rows(OP, qkv.shape(), heads, segments)?;
         if let Some(segment) = segments.iter().find(|segment| segment.past > 0) {
             return Err(Error::Shape {
                 op: OP,
@@ -93,7 +93,7 @@ impl<D: Driver> Cuda<D> {
         segments: &Segments,
     ) -> Result<Tensor<D::Buffer>> {
         const OP: &str = "attention_cached";
-        expect(OP, "fused rows", qkv.shape(), [segments.rows(), heads.qkv_dim()])?;
+        check::fused_rows(OP, qkv.shape(), heads, segments)?;
         let slots = cache.slots(OP, layer, heads, segments)?;
         let qkv = self.narrowed(qkv)?;
         let places = Places {

@@ -1,6 +1,6 @@
 //! The engine's operations.
 
-use paddock_engine::backend::{Backend, DeviceInfo, HeadLayout, Sampling, Segments, WeightPart};
+use paddock_engine::backend::{Backend, DeviceInfo, HeadLayout, Sampling, Segments, WeightPart, check};
 use paddock_engine::{Error, Result};
 
 use super::driver::{Driver, Operands, Product};
@@ -82,7 +82,7 @@ impl<D: Driver> Cuda<D> {
         frequencies: &Tensor<D::Buffer>,
         direction: f32,
     ) -> Result<Tensor<D::Buffer>> {
-        expect("rope", "fused rows", qkv.shape(), [segments.rows(), heads.qkv_dim()])?;
+        check::fused_rows("rope", qkv.shape(), heads, segments)?;
         expect("rope", "frequencies", frequencies.shape(), [1, heads.head_dim / 2])?;
         let tables = self.tables(segments, None)?;
         let (qkv, frequencies) = (self.narrowed(qkv)?, self.widened(frequencies)?);

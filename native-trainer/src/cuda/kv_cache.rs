@@ -1,10 +1,10 @@
 //! Keys and values of the tokens so far.
 
-use paddock_engine::backend::{HeadLayout, Segments};
+use paddock_engine::backend::{HeadLayout, Segments, check};
 use paddock_engine::{Error, Result};
 
 use super::driver::{Driver, Slice};
-use super::{Cuda, Tensor, expect, launch};
+use super::{Cuda, Tensor, launch};
 
 /// Keys (rotated) and values of all layers, in the format of values: slot `sequence · capacity + position` is a row of
 /// all key heads.
@@ -35,15 +35,7 @@ impl<B> KvCache<B> {
         heads: HeadLayout,
         segments: &Segments,
     ) -> Result<&Slots<B>> {
-        let outside =
-            |s: &&paddock_engine::backend::Segment| s.sequence >= self.sequences || s.past + s.len > self.capacity;
-        if let Some(segment) = segments.iter().find(outside) {
-            return Err(Error::Shape {
-                op,
-                expected: format!("segments within {} sequences of {} tokens", self.sequences, self.capacity),
-                got: format!("{} + {} tokens of sequence {}", segment.past, segment.len, segment.sequence),
-            });
-        }
+        check::cache_room(op, segments, self.sequences, self.capacity)?;
         self.layers.get(layer).filter(|_| heads == self.heads).ok_or_else(|| Error::Shape {
             op,
             expected: format!("one of {} layers of {:?}", self.layers.len(), self.heads),
@@ -75,7 +67,7 @@ impl<D: Driver> Cuda<D> {
         segments: &Segments,
     ) -> Result<()> {
         const OP: &str = "cache_append";
-        expect(OP, "fused rows", qkv.shape(), [segments.rows(), heads.qkv_dim()])?;
+        check::fused_rows(OP, qkv.shape(), heads, segments)?;
         let slots = cache.slots(OP, layer, heads, segments)?;
         let tables = self.tables(segments, Some(cache.capacity))?;
         let qkv = self.narrowed(qkv)?;
@@ -85,13 +77,7 @@ impl<D: Driver> Cuda<D> {
     }
 
     pub(super) fn fork(&self, cache: &KvCache<D::Buffer>, from: usize, to: usize, tokens: usize) -> Result<()> {
-        if from.max(to) >= cache.sequences || from == to || tokens > cache.capacity {
-            return Err(Error::Shape {
-                op: "cache_fork",
-                expected: format!("two of {} sequences of {} tokens", cache.sequences, cache.capacity),
-                got: format!("{tokens} tokens from sequence {from} to {to}"),
-            });
-        }
+        check::cache_fork(from, to, tokens, cache.sequences, cache.capacity)?;
         let row = cache.heads.kv_dim() * self.values().bytes();
         for slots in &cache.layers {
             for buffer in [&slots.keys, &slots.values] {

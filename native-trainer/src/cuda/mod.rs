@@ -27,6 +27,7 @@ mod weight;
 use std::cell::RefCell;
 use std::rc::Rc;
 
+use paddock_engine::backend::check::shape as expect;
 use paddock_engine::{Error, Result};
 
 pub use compile::{Compiled, compile, is_present as has_nvrtc};
@@ -107,14 +108,6 @@ impl<D: Driver> Cuda<D> {
     fn upload_words(&self, words: &[u32]) -> Result<D::Buffer> {
         self.upload(bytemuck::cast_slice(words))
     }
-}
-
-/// Refuses operands that do not fit.
-fn expect(op: &'static str, what: &str, got: [usize; 2], expected: [usize; 2]) -> Result<()> {
-    if got == expected {
-        return Ok(());
-    }
-    Err(Error::Shape { op, expected: format!("{what} {expected:?}"), got: format!("{got:?}") })
 }
 
 /// Sizes as kernels take them; [`Tensor`]s are not larger.

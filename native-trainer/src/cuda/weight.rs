@@ -2,7 +2,7 @@
 
 use std::rc::Rc;
 
-use paddock_engine::backend::WeightPart;
+use paddock_engine::backend::{WeightPart, check};
 use paddock_engine::weights::{Encoding, dequantize};
 use paddock_engine::{Error, Result};
 
@@ -91,7 +91,7 @@ impl<B> Param<B> {
 impl<D: Driver> Cuda<D> {
     pub(super) fn new_weight(&self, label: &str, cols: usize, parts: &[WeightPart]) -> Result<Weight<D::Buffer>> {
         for part in parts {
-            row_bytes(label, cols, part)?;
+            check::row_bytes(label, cols, part)?;
         }
         let shape = [parts.iter().map(|part| part.rows).sum(), cols];
         let buffer = self.driver().alloc(shape[0] * cols * self.values().bytes())?;
@@ -100,26 +100,15 @@ impl<D: Driver> Cuda<D> {
 
     pub(super) fn write_weight(&self, weight: &Weight<D::Buffer>, first_row: usize, bytes: &[u8]) -> Result<()> {
         let Inner { label, shape, parts, buffer } = &*weight.0;
-        let mut end = 0;
-        let part = parts.iter().find(|part| {
-            end += part.rows;
-            first_row < end
-        });
-        let row_bytes = part.map(|part| row_bytes(label, shape[1], part)).transpose()?.filter(|bytes| *bytes > 0);
-        let (Some(part), Some(row_bytes)) = (part, row_bytes) else {
-            return Err(misplaced(label, end, first_row, bytes.len()));
-        };
-        let rows = bytes.len() / row_bytes;
-        if !bytes.len().is_multiple_of(row_bytes) || first_row + rows > end {
-            return Err(misplaced(label, end, first_row, bytes.len()));
-        }
+        let (part, _, rows) = check::rows_of_part(label, shape[1], parts, first_row, bytes.len())?;
+        let encoding = parts[part].encoding;
         let dtype = self.values();
         let at = Slice::from(buffer).after(first_row * shape[1] * dtype.bytes());
-        if matches!((part.encoding, dtype), (Encoding::BF16, Dtype::Bf16) | (Encoding::F32, Dtype::F32)) {
+        if matches!((encoding, dtype), (Encoding::BF16, Dtype::Bf16) | (Encoding::F32, Dtype::F32)) {
             return self.driver().write(at, bytes);
         }
         let mut values = vec![0.0; rows * shape[1]];
-        dequantize(part.encoding, bytes, &mut values)?;
+        dequantize(encoding, bytes, &mut values)?;
         self.driver().write(at, &encode(&values, dtype))
     }
 
@@ -205,20 +194,5 @@ impl<D: Driver> Cuda<D> {
     pub(super) fn clear_values(&self, param: &Param<D::Buffer>) -> Result<()> {
         self.driver().clear(param.at(), param.count() * self.format(param.role).bytes())?;
         param.rest().map_or(Ok(()), |rest| self.driver().clear(rest, param.count() * 2))
-    }
-}
-
-fn row_bytes(label: &str, cols: usize, part: &WeightPart) -> Result<usize> {
-    part.encoding.row_bytes(cols).ok_or_else(|| {
-        let encoding = part.encoding;
-        Error::Unsupported(format!("{label}: rows of {cols} values are not whole blocks of {encoding:?}"))
-    })
-}
-
-fn misplaced(label: &str, end: usize, first_row: usize, bytes: usize) -> Error {
-    Error::Shape {
-        op: "write_rows",
-        expected: format!("whole rows below {end} of {label}"),
-        got: format!("{bytes} bytes from row {first_row} on"),
     }
 }

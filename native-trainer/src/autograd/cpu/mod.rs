@@ -20,9 +20,10 @@ mod storage;
 mod testing;
 mod token_logprobs;
 
+use paddock_engine::Result;
+use paddock_engine::backend::check::shape as expect;
 use paddock_engine::backend::cpu::{Tensor, Tokens};
 use paddock_engine::backend::{Cpu, HeadLayout, Segments};
-use paddock_engine::{Error, Result};
 
 use super::Adjoint;
 use crate::optim::{AdamWStep, Precision};
@@ -40,14 +41,6 @@ fn vectorised<R>(work: impl FnOnce() -> R) -> R {
 /// Rows of a piece for rows of `cols` values.
 fn piece_rows(cols: usize) -> usize {
     (PIECE / cols.max(1)).max(1)
-}
-
-/// Refuses operands that do not fit.
-fn expect(op: &'static str, what: &str, got: [usize; 2], expected: [usize; 2]) -> Result<()> {
-    if got == expected {
-        return Ok(());
-    }
-    Err(Error::Shape { op, expected: format!("{what} {expected:?}"), got: format!("{got:?}") })
 }
 
 impl Adjoint for Cpu {
