@@ -41,6 +41,16 @@ pub fn expected_tensor(folder: &Path, name: &str) -> Vec<f32> {
     tensor.data().as_chunks().0.iter().map(|bytes| f32::from_le_bytes(*bytes)).collect()
 }
 
+/// Distance of two vectors, relative to the length of the second.
+///
+/// # Panics
+/// When they are not of one length.
+pub fn distance(found: &[f32], expected: &[f32]) -> f64 {
+    assert_eq!(found.len(), expected.len());
+    let length = |values: &mut dyn Iterator<Item = f32>| values.map(|v| f64::from(v).powi(2)).sum::<f64>().sqrt();
+    length(&mut found.iter().zip(expected).map(|(a, b)| a - b)) / length(&mut expected.iter().copied())
+}
+
 /// Infinite when the lengths differ or a number is none.
 pub fn largest_difference(found: &[f32], expected: &[f32]) -> f32 {
     if found.len() != expected.len() {

@@ -11,8 +11,8 @@ pub mod gguf;
 mod require;
 
 pub use fixtures::{
-    expected_tensor, fixture_folders, fixture_source, fixtures, fixtures_with, folder_source, largest_difference,
-    package_fixture,
+    distance, expected_tensor, fixture_folders, fixture_source, fixtures, fixtures_with, folder_source,
+    largest_difference, package_fixture,
 };
 pub use pollster::block_on;
 pub use require::{gpu, skip, smollm2};

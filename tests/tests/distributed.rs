@@ -18,7 +18,7 @@ use paddock::weights::Dtype;
 use paddock_engine::backend::Cpu;
 use paddock_engine::model::LoadProgress;
 use paddock_tests::program::{paddock, run, signal};
-use paddock_tests::{block_on, package_fixture};
+use paddock_tests::{block_on, distance, package_fixture};
 use safetensors::SafeTensors;
 use tempfile::TempDir;
 
@@ -113,9 +113,7 @@ fn assert_same(got: &Path, expected: &Path, file: &str, tolerance: f64) {
     let (got, expected) = (tensors(&got.join(file)), tensors(&expected.join(file)));
     assert_eq!(got.len(), expected.len());
     for ((name, got), (_, expected)) in got.iter().zip(&expected) {
-        let length = |values: &mut dyn Iterator<Item = f32>| values.map(|v| f64::from(v).powi(2)).sum::<f64>().sqrt();
-        let distance =
-            length(&mut got.iter().zip(expected).map(|(a, b)| a - b)) / length(&mut expected.iter().copied());
+        let distance = distance(got, expected);
         assert!(distance < tolerance, "{name}: off by {distance}");
     }
 }

@@ -8,7 +8,7 @@ use paddock::train::named;
 use paddock_engine::backend::{Backend, Cpu, Segments};
 use paddock_engine::model::CausalLm;
 use paddock_engine::weights::Checkpoint;
-use paddock_tests::{block_on, fixtures_with, folder_source, package_fixture};
+use paddock_tests::{block_on, distance, fixtures_with, folder_source, package_fixture};
 use safetensors::SafeTensors;
 use serde::Deserialize;
 
@@ -94,11 +94,6 @@ fn targets(examples: &[Example]) -> usize {
 
 fn length(values: &[f32]) -> f64 {
     values.iter().map(|v| f64::from(*v).powi(2)).sum::<f64>().sqrt()
-}
-
-fn distance(got: &[f32], expected: &[f32]) -> f64 {
-    assert_eq!(got.len(), expected.len());
-    length(&got.iter().zip(expected).map(|(a, b)| a - b).collect::<Vec<_>>()) / length(expected)
 }
 
 #[test]

@@ -3,7 +3,6 @@
 use std::ffi::OsStr;
 use std::fs;
 use std::path::{Path, PathBuf};
-use std::process::{Command, Stdio};
 
 use paddock::data::{Example, Share};
 use paddock::optim::AdamW;
@@ -12,8 +11,8 @@ use paddock::train::{LossNormalization, OptimizerStep, StepSettings, Trainer, Tr
 use paddock_engine::backend::{Backend, Cpu, Segments};
 use paddock_engine::model::CausalLm;
 use paddock_engine::weights::Checkpoint;
-use paddock_tests::program::{refuses, run};
-use paddock_tests::{block_on, folder_source, package_fixture, skip};
+use paddock_tests::program::{python, refuses, run};
+use paddock_tests::{block_on, distance, folder_source, package_fixture};
 use safetensors::SafeTensors;
 use serde::Deserialize;
 use serde_json::Value;
@@ -69,12 +68,6 @@ fn adapter(folder: &Path) -> Vec<(String, Vec<f32>)> {
     let mut all: Vec<_> = tensors.iter().map(|(name, tensor)| (name.to_string(), floats(tensor.data()))).collect();
     all.sort_by(|(a, _), (b, _)| a.cmp(b));
     all
-}
-
-fn distance(got: &[f32], expected: &[f32]) -> f64 {
-    let length = |values: &mut dyn Iterator<Item = f32>| values.map(|v| f64::from(v).powi(2)).sum::<f64>().sqrt();
-    assert_eq!(got.len(), expected.len());
-    length(&mut got.iter().zip(expected).map(|(a, b)| a - b)) / length(&mut expected.iter().copied())
 }
 
 #[test]
@@ -237,21 +230,14 @@ base = AutoModelForCausalLM.from_pretrained(sys.argv[1], dtype=torch.float32)
 model = PeftModel.from_pretrained(base, sys.argv[2])
 print(json.dumps(model(input_ids=torch.tensor([json.loads(sys.argv[3])])).logits[0, -1].tolist()))
 ";
-    let python = std::env::var_os("PADDOCK_PYTHON").unwrap_or_else(|| "python3".into());
-    let has = Command::new(&python).args(["-c", "import torch, transformers, peft"]).stderr(Stdio::null()).status();
-    if !has.is_ok_and(|status| status.success()) {
-        return skip("peft", "there is no Python with torch, transformers and peft (PADDOCK_PYTHON names one)");
-    }
     let folder = TempDir::new().unwrap();
     let (output, merged) = (folder.path().join("run"), folder.path().join("merged"));
     sft(&output, &[]);
     run(&[&"merge", &"--model", &base(), &"--adapter", &output, &"--output", &merged]);
     let prompt = expected().prompt;
-    let theirs =
-        Command::new(&python).args(["-c", SCRIPT]).arg(base()).arg(&output).arg(format!("{prompt:?}")).output();
-    let theirs = theirs.unwrap();
-    assert!(theirs.status.success(), "{}", String::from_utf8_lossy(&theirs.stderr));
-    let theirs: Vec<f32> = serde_json::from_slice(&theirs.stdout).unwrap();
+    let theirs = python("torch, transformers, peft", SCRIPT, &[&base(), &output, &format!("{prompt:?}")]);
+    let Some(theirs) = theirs else { return };
+    let theirs: Vec<f32> = serde_json::from_value(theirs).unwrap();
     let largest = logits(&merged, &prompt).iter().zip(&theirs).map(|(a, b)| (a - b).abs()).fold(0.0, f32::max);
     assert!(largest < LOGIT_TOLERANCE, "off by {largest}");
 }

@@ -3,12 +3,12 @@
 use std::ffi::{OsStr, OsString};
 use std::fs;
 use std::path::{Path, PathBuf};
-use std::process::{Command, Stdio};
+use std::process::Stdio;
 use std::time::Duration;
 
 use paddock::train::Metrics;
-use paddock_tests::program::{paddock, refuses, run, signal};
-use paddock_tests::{fixtures_with, package_fixture, skip};
+use paddock_tests::program::{paddock, python, refuses, run, signal};
+use paddock_tests::{distance, fixtures_with, package_fixture};
 use safetensors::SafeTensors;
 use serde::Deserialize;
 use tempfile::TempDir;
@@ -72,13 +72,6 @@ fn losses(output: &Path) -> Vec<f64> {
 
 fn floats(bytes: &[u8]) -> Vec<f32> {
     bytes.as_chunks().0.iter().map(|value| f32::from_le_bytes(*value)).collect()
-}
-
-/// Distance of two vectors, relative to the second.
-fn distance(got: &[f32], expected: &[f32]) -> f64 {
-    let length = |values: &mut dyn Iterator<Item = f32>| values.map(|v| f64::from(v).powi(2)).sum::<f64>().sqrt();
-    assert_eq!(got.len(), expected.len());
-    length(&mut got.iter().zip(expected).map(|(a, b)| a - b)) / length(&mut expected.iter().copied())
 }
 
 #[test]
@@ -357,17 +350,11 @@ ids = AutoTokenizer.from_pretrained(sys.argv[1])(sys.argv[2], return_tensors='pt
 print(json.dumps(model.generate(ids, max_new_tokens=8, do_sample=False)[0, ids.shape[1]:].tolist()))
 ";
     const PROMPT: &str = "Name the three primary colours of light.";
-    let python = std::env::var_os("PADDOCK_PYTHON").unwrap_or_else(|| "python3".into());
-    let has = Command::new(&python).args(["-c", "import torch, transformers"]).stderr(Stdio::null()).status();
-    if !has.is_ok_and(|status| status.success()) {
-        return skip("transformers", "there is no Python with torch and transformers (PADDOCK_PYTHON names one)");
-    }
     let folder = TempDir::new().unwrap();
     let output = folder.path().join("run");
     sft(&output, &[]);
-    let theirs = Command::new(&python).args(["-c", SCRIPT]).arg(&output).arg(PROMPT).output().unwrap();
-    assert!(theirs.status.success(), "{}", String::from_utf8_lossy(&theirs.stderr));
-    let theirs: Vec<u32> = serde_json::from_slice(&theirs.stdout).unwrap();
+    let Some(theirs) = python("torch, transformers", SCRIPT, &[&output, &PROMPT]) else { return };
+    let theirs: Vec<u32> = serde_json::from_value(theirs).unwrap();
     let ours = run(&[
         &"generate",
         &"--model",
