@@ -3,8 +3,9 @@
 
 use paddock::cuda::{Cuda, Formats};
 use paddock_tests::cuda::{
-    Comparison, adamw_is_the_cpus, cases, choices_are_the_cpus, compare, decoding_is_the_cpus, fine_tuning_is_the_cpus,
-    reward_gradients_are_the_cpus, small_updates_count_on_average, training_is_deterministic,
+    Comparison, a_resumed_run_is_the_same, adamw_is_the_cpus, cases, choices_are_the_cpus, compare,
+    decoding_is_the_cpus, fine_tuning_is_the_cpus, reward_gradients_are_the_cpus, small_updates_count_on_average,
+    training_is_deterministic,
 };
 use paddock_tests::emulator::{Emulator, compiler};
 use paddock_tests::skip;
@@ -62,6 +63,11 @@ fn fine_tuning_is_the_cpus_and_always_the_same() {
         all_hold(cuda.formats(), fine_tuning_is_the_cpus(cuda, 2, LENGTH).unwrap());
         training_is_deterministic(cuda, 1, LENGTH).unwrap();
     });
+}
+
+#[test]
+fn a_run_goes_on_from_its_checkpoint() {
+    on_devices(|cuda| a_resumed_run_is_the_same(cuda, LENGTH).unwrap());
 }
 
 #[test]

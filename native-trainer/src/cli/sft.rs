@@ -224,12 +224,9 @@ impl Sft {
 /// The formats in which a run computes on a GPU; those of gradients depend on what fits.
 fn formats(settings: &Settings) -> Result<Formats> {
     let moments = match settings.moments {
-        Moments::F32 => cuda::Dtype::F32,
         Moments::Bf16 => cuda::Dtype::Bf16,
-        Moments::Dynamic8 => {
-            let problem = "moments of eight bits are the CPU's; on CUDA choose --moments bf16 or f32";
-            return Err(Error::Request(problem.to_string()));
-        }
+        // Beside moments in eight bits, those of small weights are f32.
+        Moments::F32 | Moments::Dynamic8 => cuda::Dtype::F32,
     };
     if settings.dtype != Dtype::Bf16 {
         return Ok(Formats { moments, ..Formats::F32 });

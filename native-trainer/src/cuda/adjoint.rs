@@ -1,6 +1,7 @@
 //! The adjoints of the engine's operations, and the optimiser.
 
 use std::collections::BTreeMap;
+use std::rc::Rc;
 
 use paddock_engine::backend::{HeadLayout, Segments};
 use paddock_engine::{Error, Result};
@@ -11,7 +12,7 @@ use super::launch::{self, Gather};
 use super::weight::{Param, Role};
 use super::{Cuda, Tensor, Tokens, expect, sizes};
 use crate::autograd::Adjoint;
-use crate::optim::{AdamWStep, Precision};
+use crate::optim::{AdamWStep, DynamicMap, Precision};
 
 /// Rows that go to other rows, on the device: targets, offsets, sources.
 struct Lists<B> {
@@ -43,6 +44,16 @@ impl<D: Driver> Cuda<D> {
         }));
         words.extend(sources.values().flatten());
         Ok(Lists { buffer: self.upload_words(&words)?, targets: sources.len() })
+    }
+
+    /// The magnitudes of the signed and the unsigned map of moments in eight bits.
+    fn moment_maps(&self) -> Result<Rc<D::Buffer>> {
+        let mut maps = self.0.moment_maps.borrow_mut();
+        if let Some(maps) = &*maps {
+            return Ok(maps.clone());
+        }
+        let magnitudes = [true, false].map(|signed| DynamicMap::of(signed).magnitudes()).concat();
+        Ok(maps.insert(Rc::new(self.upload(bytemuck::cast_slice(&magnitudes))?)).clone())
     }
 
     fn norm_gradient(
@@ -88,6 +99,7 @@ impl<D: Driver> Adjoint for Cuda<D> {
             (_, Precision::F32) | (Dtype::Bf16, Precision::Bf16Stochastic) => {
                 self.new_param(label, shape, Role::Moment)
             }
+            (_, Precision::Dynamic8 { signed }) => self.new_param(label, shape, Role::Moment8 { signed }),
             _ => Err(Error::Unsupported(format!("{label}: moments in this format need another program"))),
         }
     }
@@ -143,8 +155,23 @@ impl<D: Driver> Adjoint for Cuda<D> {
         for other in [grad, &moments[0], &moments[1]] {
             expect("adamw", "a gradient and moments", other.shape(), param.shape())?;
         }
-        let states = [grad.at(), moments[0].at(), moments[1].at()];
-        self.launch(launch::adamw(param.at(), param.rest(), states, param.count() as u64, step))
+        let [first, second] = moments;
+        let values = (param.at(), param.rest());
+        match (first.role, second.role) {
+            (Role::Moment, Role::Moment) => {
+                let states = [grad.at(), first.at(), second.at()];
+                self.launch(launch::adamw(values, states, param.count() as u64, step))
+            }
+            (Role::Moment8 { signed: true }, Role::Moment8 { signed: false }) => {
+                let maps = self.moment_maps()?;
+                let moments = [first.at(), first.scales(), second.at(), second.scales(), Slice::from(&*maps)];
+                self.launch(launch::adamw8(values, grad.at(), moments, param.count() as u64, step))
+            }
+            _ => {
+                let expected = "two moments of a kind, the first with a sign".to_string();
+                Err(Error::Shape { op: "adamw", expected, got: format!("{:?} and {:?}", first.role, second.role) })
+            }
+        }
     }
 
     fn embed_param(&self, table: &Self::Param, ids: &Self::Tokens) -> Result<Self::Tensor> {

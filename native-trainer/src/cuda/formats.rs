@@ -32,7 +32,7 @@ pub struct Formats {
     pub values: Dtype,
     /// Gradients of parameters.
     pub gradients: Dtype,
-    /// Moments of the optimiser.
+    /// Moments of the optimiser that are not in eight bits.
     pub moments: Dtype,
 }
 

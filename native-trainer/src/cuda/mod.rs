@@ -51,6 +51,8 @@ struct Inner<D: Driver> {
     formats: Formats,
     /// Those of the last batches: all blocks of a model ask for the same.
     tables: RefCell<Vec<Rc<Tables<D::Buffer>>>>,
+    /// The magnitudes of both maps of moments in eight bits, once there is such a moment.
+    moment_maps: RefCell<Option<Rc<D::Buffer>>>,
 }
 
 impl<D: Driver> Clone for Cuda<D> {
@@ -63,7 +65,7 @@ impl<D: Driver> Cuda<D> {
     /// A backend on `driver`.
     pub fn new(driver: D) -> Self {
         let formats = driver.formats();
-        Self(Rc::new(Inner { driver, formats, tables: RefCell::default() }))
+        Self(Rc::new(Inner { driver, formats, tables: RefCell::default(), moment_maps: RefCell::default() }))
     }
 
     /// The device.

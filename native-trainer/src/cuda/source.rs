@@ -10,7 +10,7 @@ const COMMON: &str = include_str!("kernels/common.cuh");
 const DEVICE_ONLY: &str = include_str!("kernels/ptx.cuh");
 
 /// The kernels of all formats: text and names.
-const KERNELS: [(&str, &[&str]); 16] = [
+const KERNELS: [(&str, &[&str]); 17] = [
     (include_str!("kernels/embed.cu"), &["embed", "embed_adjoint"]),
     (include_str!("kernels/select_rows.cu"), &["select_rows", "select_rows_adjoint"]),
     (include_str!("kernels/rms_norm.cu"), &["rms_norm", "rms_norm_adjoint"]),
@@ -24,6 +24,7 @@ const KERNELS: [(&str, &[&str]); 16] = [
     (include_str!("kernels/token_logprobs.cu"), &["token_logprobs", "token_logprobs_adjoint"]),
     (include_str!("kernels/squared_norm.cu"), &["squared_norm", "squared_norm_total"]),
     (include_str!("kernels/adamw.cu"), &["adamw"]),
+    (include_str!("kernels/adamw8.cu"), &["adamw8"]),
     (include_str!("kernels/sample.cu"), &["mark_seen", "sample"]),
     (include_str!("kernels/attention.cu"), &["attention"]),
     (

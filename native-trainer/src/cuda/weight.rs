@@ -9,7 +9,7 @@ use paddock_engine::{Error, Result};
 use super::Cuda;
 use super::driver::{Driver, Slice};
 use super::formats::{Dtype, decode, encode};
-use crate::optim::{Precision, join, split};
+use crate::optim::{DynamicMap, MOMENT_BLOCK, Precision, join, moment_blocks_of, split};
 
 /// A matrix in the device's format of values, whatever its file had. Cloning clones the handle.
 pub struct Weight<B>(Rc<Inner<B>>);
@@ -54,6 +54,10 @@ pub(super) enum Role {
     Value,
     Gradient,
     Moment,
+    /// Codes on a dynamic map; the scales of their blocks lie behind them.
+    Moment8 {
+        signed: bool,
+    },
 }
 
 /// A trained matrix, a gradient or a moment, each in its format.
@@ -81,6 +85,11 @@ impl<B> Param<B> {
 
     pub(super) fn at(&self) -> Slice<'_, B> {
         Slice::from(&self.buffer)
+    }
+
+    /// Where the scales of a moment in eight bits begin.
+    pub(super) fn scales(&self) -> Slice<'_, B> {
+        self.at().after(self.count().next_multiple_of(MOMENT_BLOCK))
     }
 
     pub(super) fn rest(&self) -> Option<Slice<'_, B>> {
@@ -117,7 +126,15 @@ impl<D: Driver> Cuda<D> {
         match role {
             Role::Value => self.formats().values,
             Role::Gradient => self.formats().gradients,
-            Role::Moment => self.formats().moments,
+            Role::Moment | Role::Moment8 { .. } => self.formats().moments,
+        }
+    }
+
+    /// Bytes of `count` values.
+    fn bytes(&self, role: Role, count: usize) -> usize {
+        match role {
+            Role::Moment8 { .. } => count.next_multiple_of(MOMENT_BLOCK) + 4 * count.div_ceil(MOMENT_BLOCK),
+            _ => count * self.format(role).bytes(),
         }
     }
 
@@ -132,22 +149,22 @@ impl<D: Driver> Cuda<D> {
         };
         let mut param = self.new_param(label, shape, Role::Value)?;
         if is_split {
-            param.rest = Some(self.zeros(label, shape, 2)?);
+            param.rest = Some(self.zeros(2 * param.count())?);
         }
         Ok(param)
     }
 
-    fn zeros(&self, label: &str, shape: [usize; 2], bytes: usize) -> Result<D::Buffer> {
-        let total = shape[0].checked_mul(shape[1]).and_then(|count| count.checked_mul(bytes));
-        let total = total.ok_or_else(|| Error::Unsupported(format!("{label}: {shape:?} is too large")))?;
-        let buffer = self.driver().alloc(total)?;
-        self.driver().clear(Slice::from(&buffer), total)?;
+    fn zeros(&self, bytes: usize) -> Result<D::Buffer> {
+        let buffer = self.driver().alloc(bytes)?;
+        self.driver().clear(Slice::from(&buffer), bytes)?;
         Ok(buffer)
     }
 
     pub(super) fn new_param(&self, label: &str, shape: [usize; 2], role: Role) -> Result<Param<D::Buffer>> {
-        let buffer = self.zeros(label, shape, self.format(role).bytes())?;
-        Ok(Param { shape, role, buffer, rest: None })
+        // As no format has more than four bytes, their number fits too.
+        let count = shape[0].checked_mul(shape[1]).filter(|count| *count < usize::MAX / 8);
+        let count = count.ok_or_else(|| Error::Unsupported(format!("{label}: {shape:?} is too large")))?;
+        Ok(Param { shape, role, buffer: self.zeros(self.bytes(role, count))?, rest: None })
     }
 
     pub(super) fn write_values(&self, param: &Param<D::Buffer>, first: usize, values: &[f32]) -> Result<()> {
@@ -157,6 +174,9 @@ impl<D: Driver> Cuda<D> {
                 expected: format!("at most {} values", param.count()),
                 got: format!("{} from {first} on", values.len()),
             });
+        }
+        if let Role::Moment8 { signed } = param.role {
+            return self.write_moment8(param, signed, first, values);
         }
         let dtype = self.format(param.role);
         let at = param.at().after(first * dtype.bytes());
@@ -170,6 +190,18 @@ impl<D: Driver> Cuda<D> {
         self.driver().write(rest.after(first * 2), &low)
     }
 
+    /// Whole blocks, as the largest of a block is its scale.
+    fn write_moment8(&self, param: &Param<D::Buffer>, signed: bool, first: usize, values: &[f32]) -> Result<()> {
+        let blocks = moment_blocks_of(first..first + values.len());
+        let places = blocks.start * MOMENT_BLOCK..(blocks.end * MOMENT_BLOCK).min(param.count());
+        let (codes_at, scales_at) = (param.at().after(places.start), param.scales().after(4 * blocks.start));
+        let mut codes = self.read_bytes(codes_at, places.len())?;
+        let mut scales: Vec<f32> = bytemuck::pod_collect_to_vec(&self.read_bytes(scales_at, 4 * blocks.len())?);
+        DynamicMap::of(signed).replace(&mut codes, &mut scales, first - places.start, values);
+        self.driver().write(codes_at, &codes)?;
+        self.driver().write(scales_at, bytemuck::cast_slice(&scales))
+    }
+
     fn read_bytes(&self, from: Slice<'_, D::Buffer>, bytes: usize) -> Result<Vec<u8>> {
         let mut out = vec![0; bytes];
         self.driver().read(from, &mut out)?;
@@ -178,6 +210,11 @@ impl<D: Driver> Cuda<D> {
 
     /// The values that operations compute with.
     pub(super) fn read_values(&self, param: &Param<D::Buffer>) -> Result<Vec<f32>> {
+        if let Role::Moment8 { signed } = param.role {
+            let codes = self.read_bytes(param.at(), param.count())?;
+            let scales = self.read_bytes(param.scales(), 4 * param.count().div_ceil(MOMENT_BLOCK))?;
+            return Ok(DynamicMap::of(signed).decode_blocks(&codes, &bytemuck::pod_collect_to_vec::<u8, f32>(&scales)));
+        }
         let dtype = self.format(param.role);
         Ok(decode(&self.read_bytes(param.at(), param.count() * dtype.bytes())?, dtype))
     }
@@ -192,7 +229,7 @@ impl<D: Driver> Cuda<D> {
     }
 
     pub(super) fn clear_values(&self, param: &Param<D::Buffer>) -> Result<()> {
-        self.driver().clear(param.at(), param.count() * self.format(param.role).bytes())?;
+        self.driver().clear(param.at(), self.bytes(param.role, param.count()))?;
         param.rest().map_or(Ok(()), |rest| self.driver().clear(rest, param.count() * 2))
     }
 }

@@ -6,6 +6,7 @@
 //! it is symmetric, so that a block's largest value is exact whatever its sign, and a block that is read and written
 //! again does not change.
 
+use std::ops::Range;
 use std::sync::OnceLock;
 
 /// Values that share a scale.
@@ -52,6 +53,11 @@ impl DynamicMap {
         Self { signed, magnitudes, borders }
     }
 
+    /// The values of the codes up to the largest, without their signs.
+    pub fn magnitudes(&self) -> &[f32] {
+        &self.magnitudes
+    }
+
     /// The values of a block's codes.
     pub fn decode(&self, codes: &[u8], scale: f32, values: &mut [f32]) {
         for (value, code) in values.iter_mut().zip(codes) {
@@ -73,6 +79,35 @@ impl DynamicMap {
         }
         scale
     }
+
+    /// The values of blocks, the last of which may be shorter.
+    pub fn decode_blocks(&self, codes: &[u8], scales: &[f32]) -> Vec<f32> {
+        let mut values = vec![0.0; codes.len()];
+        let blocks = values.chunks_mut(BLOCK).zip(codes.chunks(BLOCK)).zip(scales);
+        blocks.for_each(|((values, codes), scale)| self.decode(codes, *scale, values));
+        values
+    }
+
+    /// Puts `values` in the places from `first` on of blocks that lie one after the other. What else is in the blocks
+    /// that they touch is rounded anew.
+    pub fn replace(&self, codes: &mut [u8], scales: &mut [f32], first: usize, values: &[f32]) {
+        let end = first + values.len();
+        let mut block = [0.0; BLOCK];
+        for index in blocks_of(first..end) {
+            let start = index * BLOCK;
+            let stop = (start + BLOCK).min(codes.len());
+            let block = &mut block[..stop - start];
+            self.decode(&codes[start..stop], scales[index], block);
+            let (from, to) = (first.max(start), end.min(stop));
+            block[from - start..to - start].copy_from_slice(&values[from - first..to - first]);
+            scales[index] = self.encode(block, &mut codes[start..stop]);
+        }
+    }
+}
+
+/// The blocks that `places` lie in.
+pub fn blocks_of(places: Range<usize>) -> Range<usize> {
+    if places.is_empty() { 0..0 } else { places.start / BLOCK..places.end.div_ceil(BLOCK) }
 }
 
 #[cfg(test)]

@@ -8,6 +8,7 @@ mod cases;
 mod inputs;
 mod plain;
 mod preference;
+mod resume;
 mod steps;
 mod training;
 
@@ -18,6 +19,7 @@ use paddock_engine::backend::Cpu;
 pub use cases::{Case, cases};
 pub use inputs::Inputs;
 pub use preference::reward_gradients_are_the_cpus;
+pub use resume::a_resumed_run_is_the_same;
 pub use steps::{adamw_is_the_cpus, choices_are_the_cpus, decoding_is_the_cpus, small_updates_count_on_average};
 pub use training::{fine_tuning_is_the_cpus, training_is_deterministic};
 

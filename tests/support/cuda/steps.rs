@@ -3,7 +3,7 @@
 use half::bf16;
 use paddock::autograd::Adjoint;
 use paddock::cuda::{Cuda, Driver, Dtype, Formats};
-use paddock::optim::{AdamW, Precision};
+use paddock::optim::{AdamW, DynamicMap, MOMENT_BLOCK, Precision};
 use paddock_engine::Result;
 use paddock_engine::backend::{Backend, Cpu, HeadLayout, Sampling, Segments, pcg_hash};
 
@@ -11,16 +11,24 @@ use super::cases::layout;
 use super::{Comparison, Inputs};
 use crate::block_on;
 
+/// Learning rate of [`adamw`].
+const RATE: f64 = 1e-2;
+
 /// Some steps of AdamW: the exact parameter and both moments.
-fn adamw<B: Adjoint>(backend: &B, inputs: &mut Inputs, precision: Precision) -> Result<[Vec<f32>; 3]> {
+fn adamw<B: Adjoint>(
+    backend: &B,
+    inputs: &mut Inputs,
+    precision: Precision,
+    moments: [Precision; 2],
+) -> Result<[Vec<f32>; 3]> {
     const SHAPE: [usize; 2] = [7, 333];
     let settings = AdamW { weight_decay: 0.1, ..AdamW::default() };
     let mut param = backend.param("a parameter", SHAPE, precision)?;
     backend.write_param(&mut param, 0, &inputs.numbers(SHAPE[0] * SHAPE[1], 1.0))?;
-    let mut moments = [backend.moment("m", SHAPE, Precision::F32)?, backend.moment("v", SHAPE, Precision::F32)?];
+    let mut moments = [backend.moment("m", SHAPE, moments[0])?, backend.moment("v", SHAPE, moments[1])?];
     for number in 1..=5 {
         let mut grad = inputs.gradient(backend, SHAPE)?;
-        let mut step = settings.step(number, 1e-2, 0.5);
+        let mut step = settings.step(number, RATE, 0.5);
         step.noise = pcg_hash(number as u32);
         backend.adamw(&mut param, &grad, &mut moments, &step)?;
         backend.clear_param(&mut grad)?;
@@ -39,16 +47,70 @@ fn precisions(formats: Formats) -> &'static [Precision] {
     }
 }
 
+/// Moments in eight bits.
+const EIGHT_BITS: [Precision; 2] = [Precision::Dynamic8 { signed: true }, Precision::Dynamic8 { signed: false }];
+
+/// Which part of the codes of moments in eight bits is another than expected; infinite if one is not even next to it.
+fn codes_off(got: &[f32], expected: &[f32], signed: bool) -> f32 {
+    let map = DynamicMap::of(signed);
+    // Read and written again, values have the codes that they came from.
+    let codes = |values: &[f32]| -> Vec<u8> {
+        let mut codes = vec![0; values.len()];
+        codes.chunks_mut(MOMENT_BLOCK).zip(values.chunks(MOMENT_BLOCK)).for_each(|(codes, values)| {
+            map.encode(values, codes);
+        });
+        codes
+    };
+    let off = |(a, b): (u8, u8)| if a.abs_diff(b) > 1 { f32::INFINITY } else { f32::from(a.abs_diff(b)) };
+    let sum: f32 = codes(got).into_iter().zip(codes(expected)).map(off).sum();
+    if got.len() == expected.len() { sum / got.len() as f32 } else { f32::INFINITY }
+}
+
+/// Steps with moments in eight bits: the CPU's codes, but for one in a hundred at the border to the next, which another
+/// rounding of a sum tips.
+fn eight_bit_moments_are_the_cpus<D: Driver>(cuda: &Cuda<D>, seed: u32) -> Result<Vec<Comparison>> {
+    let mut comparisons = Vec::new();
+    for &precision in precisions(cuda.formats()) {
+        let got = adamw(cuda, &mut Inputs::new(seed), precision, EIGHT_BITS)?;
+        let expected = adamw(&Cpu::with_threads(2), &mut Inputs::new(seed), precision, EIGHT_BITS)?;
+        let what = |what: &str| format!("adamw with moments in eight bits, {precision:?}: {what}");
+        // A parameter that is rounded by chance is off by at most a place of bf16 a step; another by what a code that
+        // was tipped makes of a step, at most the learning rate.
+        let plain = if precision == Precision::Bf16Stochastic { 5.0 * 2f32.powi(-7) } else { RATE as f32 };
+        comparisons.push(Comparison::new(what("parameter"), &got[0], &expected[0], plain, 1.0));
+        for (index, signed) in [(1, true), (2, false)] {
+            let off = codes_off(&got[index], &expected[index], signed);
+            comparisons.push(Comparison::new(what("codes that differ"), &[off], &[0.0], 0.01, 1.0));
+        }
+        // The comparison can fail: moments in f32 have other codes.
+        let exact = adamw(cuda, &mut Inputs::new(seed), precision, [Precision::F32; 2])?;
+        assert!(codes_off(&exact[1], &expected[1], true) > 0.01);
+    }
+    // What a checkpoint does: moments are written, in parts that are not whole blocks, and read.
+    let values = Inputs::new(seed).numbers(1000, 1.0);
+    let mut on_cuda = cuda.moment("m", [4, 250], EIGHT_BITS[0])?;
+    let mut on_cpu = Cpu::with_threads(2).moment("m", [4, 250], EIGHT_BITS[0])?;
+    for (first, part) in [(0, &values[..600]), (600, &values[600..])] {
+        cuda.write_param(&mut on_cuda, first, part)?;
+        Cpu::with_threads(2).write_param(&mut on_cpu, first, part)?;
+    }
+    let (got, expected) = (cuda.read_param(&on_cuda)?, Cpu::with_threads(2).read_param(&on_cpu)?);
+    assert!(got == expected, "moments that were written and read");
+    cuda.clear_param(&mut on_cuda)?;
+    assert!(cuda.read_param(&on_cuda)?.iter().all(|value| *value == 0.0));
+    Ok(comparisons)
+}
+
 /// The optimiser's steps; the norm of a gradient.
 ///
 /// # Errors
 /// When the device fails.
 pub fn adamw_is_the_cpus<D: Driver>(cuda: &Cuda<D>, seed: u32) -> Result<Vec<Comparison>> {
     let cpu = Cpu::with_threads(2);
-    let mut comparisons = Vec::new();
+    let mut comparisons = eight_bit_moments_are_the_cpus(cuda, seed)?;
     for &precision in precisions(cuda.formats()) {
-        let got = adamw(cuda, &mut Inputs::new(seed), precision)?;
-        let expected = adamw(&cpu, &mut Inputs::new(seed), precision)?;
+        let got = adamw(cuda, &mut Inputs::new(seed), precision, [Precision::F32; 2])?;
+        let expected = adamw(&cpu, &mut Inputs::new(seed), precision, [Precision::F32; 2])?;
         for (index, what) in ["parameter", "first moment", "second moment"].into_iter().enumerate() {
             let largest = expected[index].iter().fold(0.0f32, |largest, value| largest.max(value.abs()));
             // What is rounded by chance is off by at most one place of bf16 a step, and what was off stays so. A
@@ -74,7 +136,7 @@ pub fn adamw_is_the_cpus<D: Driver>(cuda: &Cuda<D>, seed: u32) -> Result<Vec<Com
 pub fn small_updates_count_on_average<D: Driver>(cuda: &Cuda<D>) -> Result<Vec<Comparison>> {
     const SHAPE: [usize; 2] = [64, 64];
     const STEPS: u64 = 50;
-    const RATE: f64 = 1e-4;
+    const SMALL_RATE: f64 = 1e-4;
     let count = SHAPE[0] * SHAPE[1];
     let mut comparisons = Vec::new();
     for &precision in precisions(cuda.formats()) {
@@ -85,13 +147,13 @@ pub fn small_updates_count_on_average<D: Driver>(cuda: &Cuda<D>) -> Result<Vec<C
         let mut moments = [cuda.moment("m", SHAPE, Precision::F32)?, cuda.moment("v", SHAPE, Precision::F32)?];
         for number in 1..=STEPS {
             // With a steady gradient each step goes by the learning rate: a 40th of bf16's place at 1.
-            let mut step = AdamW::default().step(number, RATE, 1.0);
+            let mut step = AdamW::default().step(number, SMALL_RATE, 1.0);
             step.noise = pcg_hash(number as u32);
             cuda.adamw(&mut param, &grad, &mut moments, &step)?;
         }
         let values = cuda.read_master(&param)?.map_or_else(|| cuda.read_param(&param), Ok)?;
         let mean = values.iter().map(|value| f64::from(*value)).sum::<f64>() / count as f64;
-        let moved = (1.0 - mean) / (STEPS as f64 * RATE);
+        let moved = (1.0 - mean) / (STEPS as f64 * SMALL_RATE);
         // The mean of 4096 values that are off by up to a place: 1.2 % of the way is three deviations.
         let what = format!("updates too small for bf16, {precision:?}");
         comparisons.push(Comparison::new(what, &[moved as f32], &[1.0], 0.03, 1.0));

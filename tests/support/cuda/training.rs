@@ -1,9 +1,12 @@
 //! A small model fine-tuned on the device and on the CPU, whose losses other tests hold against PyTorch's.
 
+use std::ops::Range;
+use std::path::Path;
+
 use paddock::autograd::Adjoint;
 use paddock::cuda::{Cuda, Driver, Dtype};
 use paddock::data::{Example, Share};
-use paddock::optim::{AdamW, Precision};
+use paddock::optim::{AdamW, Moments, Precision};
 use paddock::train::lora::Lora;
 use paddock::train::{LossNormalization, OptimizerStep, StepReport, StepSettings, Trainer, TrainerOptions};
 use paddock_engine::backend::Cpu;
@@ -34,14 +37,14 @@ struct Encoded {
 }
 
 /// The fixture's run.
-struct Run {
+pub(super) struct Run {
     expected: Expected,
     examples: Vec<Example>,
 }
 
 impl Run {
     /// With examples of at most `length` tokens.
-    fn read(length: usize) -> Self {
+    pub fn read(length: usize) -> Self {
         let bytes = std::fs::read(fixtures().join("sft/expected.json")).expect("the sft fixture");
         let expected: Expected = serde_json::from_slice(&bytes).expect("the fixture's JSON");
         let example = |encoded: &Encoded| Example {
@@ -61,26 +64,44 @@ impl Run {
         options: TrainerOptions,
         steps: usize,
     ) -> paddock::Result<(Trainer<B>, Vec<StepReport>)> {
-        block_on(async {
-            let mut checkpoint = Checkpoint::open(folder_source(&fixtures().join("sft"))).await?;
-            let mut trainer = Trainer::load(backend, None, &mut checkpoint, options, &mut |_| {}).await?;
-            let mut reports = Vec::new();
-            for step in 0..steps {
-                let size = self.expected.batch_size;
-                let batch: Vec<&Example> =
-                    (0..size).map(|i| &self.examples[(step * size + i) % self.examples.len()]).collect();
-                let optimizer = OptimizerStep {
-                    number: step as u64 + 1,
-                    learning_rate: LEARNING_RATE,
-                    adamw: AdamW::default(),
-                    max_grad_norm: 1.0,
-                    seed: 42,
-                };
-                let settings = StepSettings { optimizer, normalization: LossNormalization::Global };
-                reports.push(trainer.step(&Share::whole(&batch, 2048), &settings).await?);
-            }
-            Ok((trainer, reports))
-        })
+        let mut trainer = self.start(backend, options, &fixtures().join("sft"))?;
+        let reports = self.go(&mut trainer, 0..steps)?;
+        Ok((trainer, reports))
+    }
+
+    /// A trainer of the model in `folder`.
+    pub fn start<B: Adjoint>(&self, backend: B, options: TrainerOptions, folder: &Path) -> paddock::Result<Trainer<B>> {
+        let mut checkpoint = block_on(Checkpoint::open(folder_source(folder)))?;
+        block_on(Trainer::load(backend, None, &mut checkpoint, options, &mut |_| {}))
+    }
+
+    /// Some steps of the run, from 0 on.
+    pub fn go<B: Adjoint>(&self, trainer: &mut Trainer<B>, steps: Range<usize>) -> paddock::Result<Vec<StepReport>> {
+        let step = |step: usize| {
+            let size = self.expected.batch_size;
+            let batch: Vec<&Example> =
+                (0..size).map(|i| &self.examples[(step * size + i) % self.examples.len()]).collect();
+            let optimizer = OptimizerStep {
+                number: step as u64 + 1,
+                learning_rate: LEARNING_RATE,
+                adamw: AdamW::default(),
+                max_grad_norm: 1.0,
+                seed: 42,
+            };
+            let settings = StepSettings { optimizer, normalization: LossNormalization::Global };
+            block_on(trainer.step(&Share::whole(&batch, 2048), &settings))
+        };
+        steps.map(step).collect()
+    }
+
+    /// The values of all parameters.
+    pub fn weights<B: Adjoint>(trainer: &Trainer<B>) -> paddock::Result<Vec<Vec<f32>>> {
+        let mut weights = Vec::new();
+        trainer.tape().visit(|_, parameter| {
+            weights.push(trainer.tape().inner().read_param(&parameter.value)?);
+            Ok(())
+        })?;
+        Ok(weights)
     }
 }
 
@@ -95,18 +116,26 @@ pub fn fine_tuning_is_the_cpus<D: Driver>(
     length: usize,
 ) -> paddock::Result<Vec<Comparison>> {
     let run = Run::read(length);
-    let options = |precision| TrainerOptions { checkpointing: true, precision, ..TrainerOptions::default() };
-    let (_, expected) = run.steps(Cpu::with_threads(2), options(Precision::F32), steps)?;
+    let options =
+        |precision, moments| TrainerOptions { checkpointing: true, precision, moments, ..TrainerOptions::default() };
     let (precisions, tolerance): (&[_], _) = match cuda.formats().values {
-        Dtype::F32 => (&[Precision::F32], F32_TOLERANCE),
-        Dtype::Bf16 => (&[Precision::Bf16Split, Precision::Bf16Stochastic], BF16_TOLERANCE),
+        Dtype::F32 => (&[(Precision::F32, Moments::F32), (Precision::F32, Moments::Dynamic8)], F32_TOLERANCE),
+        Dtype::Bf16 => (
+            &[
+                (Precision::Bf16Split, Moments::F32),
+                (Precision::Bf16Stochastic, Moments::F32),
+                (Precision::Bf16Stochastic, Moments::Dynamic8),
+            ],
+            BF16_TOLERANCE,
+        ),
     };
     let mut comparisons = Vec::new();
-    for &precision in precisions {
-        let (_, reports) = run.steps(cuda.clone(), options(precision), steps)?;
+    for &(precision, moments) in precisions {
+        let (_, expected) = run.steps(Cpu::with_threads(2), options(Precision::F32, moments), steps)?;
+        let (_, reports) = run.steps(cuda.clone(), options(precision, moments), steps)?;
         for (step, (report, expected)) in reports.iter().zip(&expected).enumerate() {
             let (loss, norm) = (expected.loss as f32, expected.grad_norm as f32);
-            let what = |what: &str| format!("sft, {precision:?}, step {step}: {what}");
+            let what = |what: &str| format!("sft, {precision:?}, moments {moments}, step {step}: {what}");
             let (got, plain) = (report.loss as f32, tolerance * loss);
             comparisons.push(Comparison::new(what("loss"), &[got], &[loss], plain, 1.0));
             // Norms differ more: each gradient is a sum of what cancels.
@@ -134,12 +163,7 @@ pub fn training_is_deterministic<D: Driver>(cuda: &Cuda<D>, steps: usize, length
         let weights = || -> paddock::Result<(Vec<f64>, Vec<Vec<f32>>)> {
             let options = TrainerOptions { precision, lora: lora.clone(), ..TrainerOptions::default() };
             let (trainer, reports) = run.steps(cuda.clone(), options, steps)?;
-            let mut weights = Vec::new();
-            trainer.tape().visit(|_, parameter| {
-                weights.push(trainer.tape().inner().read_param(&parameter.value)?);
-                Ok(())
-            })?;
-            Ok((reports.iter().map(|report| report.loss).collect(), weights))
+            Ok((reports.iter().map(|report| report.loss).collect(), Run::weights(&trainer)?))
         };
         let (first, second) = (weights()?, weights()?);
         assert_eq!(first.0, second.0, "losses of two runs");

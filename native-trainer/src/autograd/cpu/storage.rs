@@ -42,12 +42,7 @@ impl Packed {
                 values.par_chunks_mut(PIECE).zip(high.par_chunks(PIECE)).for_each(|(values, high)| widen(high, values));
                 values
             }
-            Self::Dynamic8 { codes, scales, signed } => {
-                let mut values = vec![0.0; codes.len()];
-                let blocks = values.chunks_mut(MOMENT_BLOCK).zip(codes.chunks(MOMENT_BLOCK)).zip(scales);
-                blocks.for_each(|((values, codes), scale)| DynamicMap::of(*signed).decode(codes, *scale, values));
-                values
-            }
+            Self::Dynamic8 { codes, scales, signed } => DynamicMap::of(*signed).decode_blocks(codes, scales),
         }
     }
 
@@ -69,17 +64,7 @@ impl Packed {
                 places.zip(values).for_each(|((high, low), value)| (*high, *low) = split(*value));
             }
             Self::Dynamic8 { codes, scales, signed } => {
-                let map = DynamicMap::of(*signed);
-                let mut block = [0.0; MOMENT_BLOCK];
-                for index in first / MOMENT_BLOCK..end.div_ceil(MOMENT_BLOCK) {
-                    let start = index * MOMENT_BLOCK;
-                    let stop = (start + MOMENT_BLOCK).min(codes.len());
-                    let block = &mut block[..stop - start];
-                    map.decode(&codes[start..stop], scales[index], block);
-                    let (from, to) = (first.max(start), end.min(stop));
-                    block[from - start..to - start].copy_from_slice(&values[from - first..to - first]);
-                    scales[index] = map.encode(block, &mut codes[start..stop]);
-                }
+                DynamicMap::of(*signed).replace(codes, scales, first, values);
             }
         }
     }

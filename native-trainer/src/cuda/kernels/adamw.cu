@@ -42,6 +42,16 @@ DEVICE void store_master(bf16& to, u16* rest, u64 i, float value, u32 bits) {
     }
 }
 
+// Updates both moments; the parameter's next value.
+DEVICE float adamw_value(
+    float value, float slope, float& m, float& v, float beta1, float beta2, float eps, float decay, float step_size,
+    float root_correction
+) {
+    m += (slope - m) * (1.0f - beta1);
+    v = v * beta2 + slope * slope * (1.0f - beta2);
+    return value * decay - step_size * m / (sqrtf(v) / root_correction + eps);
+}
+
 // `seed` is the noise's: it differs between parameters and steps; `offset` is the first value's number in a parameter of
 // which only a part is here.
 KERNEL(256)
@@ -52,10 +62,7 @@ adamw(
     for (u64 i = (u64)blockIdx.x * blockDim.x + threadIdx.x; i < count; i += (u64)gridDim.x * blockDim.x) {
         float slope = to_float(grad[i]) * grad_scale;
         float m = to_float(first[i]), v = to_float(second[i]);
-        m += (slope - m) * (1.0f - beta1);
-        v = v * beta2 + slope * slope * (1.0f - beta2);
-        float value = master(param[i], rest, i);
-        value = value * decay - step_size * m / (sqrtf(v) / root_correction + eps);
+        float value = adamw_value(master(param[i], rest, i), slope, m, v, beta1, beta2, eps, decay, step_size, root_correction);
         store_master(param[i], rest, i, value, noise(seed, offset + i));
         u32 bits = noise(~seed, offset + i);
         store_stochastic(first[i], m, bits);

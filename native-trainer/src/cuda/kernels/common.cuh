@@ -3,13 +3,14 @@
 // The program is one text for one set of formats (see ../source.rs):
 //   T   activations and weights         float or bf16
 //   G   gradients of parameters         float or bf16
-//   M   moments of the optimiser        float or bf16
+//   M   moments of the optimiser        float or bf16 (eight bits: adamw8.cu)
 // All arithmetic is f32. Nothing here includes a header: the compiler is NVRTC alone, or, for tests, the system's C++
 // compiler behind tests/support/emulator/cuda_host.h.
 
 typedef unsigned int u32;
 typedef unsigned long long u64;
 typedef unsigned short u16;
+typedef unsigned char u8;
 
 #define DEVICE __device__ __forceinline__
 // A kernel and the threads of its blocks: the name and the geometry that ../launch knows.

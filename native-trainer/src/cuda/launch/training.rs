@@ -1,8 +1,8 @@
 //! Adjoints of operations on rows, losses, the optimiser.
 
-use super::{Launch, elementwise};
+use super::{ELEMENTWISE, Launch, elementwise};
 use crate::cuda::driver::Slice;
-use crate::optim::AdamWStep;
+use crate::optim::{AdamWStep, MOMENT_BLOCK};
 
 /// Blocks that share the rows of a norm's adjoint; each has a part of the gain's gradient.
 pub const NORM_BLOCKS: u32 = 264;
@@ -131,16 +131,32 @@ pub fn add_columns_adjoint<'a, B>(
     launch.words([cols, first, count]).floats([scale])
 }
 
-/// A step of AdamW on `count` values: parameter, the rest of a split one, gradient, moments.
+/// A step of AdamW on `count` values: parameter and the rest of a split one, gradient, moments.
 pub fn adamw<'a, B>(
-    param: Slice<'a, B>,
-    rest: Option<Slice<'a, B>>,
+    (param, rest): (Slice<'a, B>, Option<Slice<'a, B>>),
     [grad, first, second]: [Slice<'a, B>; 3],
     count: u64,
     step: &AdamWStep,
 ) -> Launch<'a, B> {
     let launch = elementwise("adamw", count).pointers([param]).optional(rest).pointers([grad, first, second]);
-    let launch =
-        launch.count(count).words([step.noise, step.first]).floats([step.beta1, step.beta2, step.eps, step.grad_scale]);
+    numbers_of_step(launch.count(count), step)
+}
+
+/// The same with moments in eight bits: codes and scales of the first, of the second, the magnitudes of both maps.
+pub fn adamw8<'a, B>(
+    (param, rest): (Slice<'a, B>, Option<Slice<'a, B>>),
+    grad: Slice<'a, B>,
+    moments: [Slice<'a, B>; 5],
+    count: u64,
+    step: &AdamWStep,
+) -> Launch<'a, B> {
+    // A block of threads has a block of values at a time.
+    const { assert!(ELEMENTWISE as usize == MOMENT_BLOCK) };
+    let launch = elementwise("adamw8", count).pointers([param]).optional(rest).pointers([grad]).pointers(moments);
+    numbers_of_step(launch.count(count), step)
+}
+
+fn numbers_of_step<'a, B>(launch: Launch<'a, B>, step: &AdamWStep) -> Launch<'a, B> {
+    let launch = launch.words([step.noise, step.first]).floats([step.beta1, step.beta2, step.eps, step.grad_scale]);
     launch.floats([step.decay, step.step_size, step.root_correction])
 }

@@ -1,0 +1,54 @@
+//! Checkpoints of a run on the device.
+
+use std::path::Path;
+
+use paddock::autograd::Adjoint;
+use paddock::cuda::{Cuda, Driver, Dtype};
+use paddock::optim::{Moments, Precision};
+use paddock::train::checkpoint::{self, State};
+use paddock::train::{Trainer, TrainerOptions};
+use paddock::weights::{self, Description};
+use paddock_engine::tokenizer::Tokenizer;
+use paddock_engine::weights::Checkpoint;
+use tempfile::TempDir;
+
+use super::training::Run;
+use crate::{block_on, fixtures, folder_source};
+
+/// Saves a checkpoint of the fixture's model after `step` steps.
+fn save<B: Adjoint>(output: &Path, trainer: &mut Trainer<B>, precision: Precision, step: u64) -> paddock::Result<()> {
+    let model = fixtures().join("sft");
+    let files = block_on(block_on(Checkpoint::open(folder_source(&model)))?.tokenizer_files())?;
+    let tokenizer = Tokenizer::from_files(&files)?;
+    let dtype = if precision == Precision::F32 { weights::Dtype::F32 } else { weights::Dtype::Bf16 };
+    let description = Description::new(&model, trainer.config(), &tokenizer, dtype)?;
+    checkpoint::save(output, trainer, &description, State { step, tokens: 0 }, 1)
+}
+
+/// A step, a checkpoint and another step, by the trainer that goes on and by one that resumes: the same bits, with moments
+/// in eight bits.
+///
+/// # Errors
+/// When the device or the disk fails.
+///
+/// # Panics
+/// When the weights differ.
+pub fn a_resumed_run_is_the_same<D: Driver>(cuda: &Cuda<D>, length: usize) -> paddock::Result<()> {
+    let run = Run::read(length);
+    let precision = match cuda.formats().values {
+        Dtype::F32 => Precision::F32,
+        Dtype::Bf16 => Precision::Bf16Split,
+    };
+    let folder = TempDir::new()?;
+    let options = || TrainerOptions { precision, moments: Moments::Dynamic8, ..TrainerOptions::default() };
+    let mut whole = run.start(cuda.clone(), options(), &fixtures().join("sft"))?;
+    run.go(&mut whole, 0..1)?;
+    save(folder.path(), &mut whole, precision, 1)?;
+    run.go(&mut whole, 1..2)?;
+    let (saved, _) = checkpoint::latest(folder.path())?.expect("the checkpoint");
+    let mut resumed = run.start(cuda.clone(), options(), &saved)?;
+    block_on(checkpoint::load_state(&saved, &mut resumed))?;
+    run.go(&mut resumed, 1..2)?;
+    assert!(Run::weights(&whole)? == Run::weights(&resumed)?, "weights of a resumed run");
+    Ok(())
+}
