@@ -64,7 +64,10 @@ fn large_product(cuda: &Cuda<Device>) -> paddock::Result<String> {
 }
 
 /// Bytes a second, read and written.
-fn bandwidth(cuda: &Cuda<Device>) -> paddock::Result<f64> {
+///
+/// # Errors
+/// When the device fails.
+pub fn bandwidth(cuda: &Cuda<Device>) -> paddock::Result<f64> {
     const BYTES: usize = 1 << 30;
     let driver = cuda.driver();
     let (from, to) = (driver.alloc(BYTES)?, driver.alloc(BYTES)?);

@@ -4,8 +4,13 @@
 #![allow(clippy::print_stdout, reason = "a command talks to the person who typed it")]
 
 mod benchmarks;
+mod beside;
+mod child;
 mod correctness;
+mod llama_cpp;
+mod sizes;
 mod synthetic;
+mod wgpu;
 
 use std::path::PathBuf;
 use std::process::{Command, ExitCode};
@@ -19,31 +24,26 @@ const BENCHMARK_SECONDS: u64 = 420;
 
 /// Asks for small checks alone: what compute-sanitizer, which is slow, is given to watch.
 const SMALL: &str = "--small";
+/// Asks for everything that runs beside CUDA, at tiny sizes: what a machine without an NVIDIA GPU can show of it.
+const REHEARSE: &str = "--rehearse";
 
 fn main() -> ExitCode {
-    let argument = std::env::args_os().nth(1);
-    if argument.as_deref().is_some_and(|argument| argument == SMALL) {
-        return match small() {
-            Ok(true) => ExitCode::SUCCESS,
-            Ok(false) => ExitCode::FAILURE,
-            Err(error) => {
-                eprintln!("{error}");
-                ExitCode::FAILURE
-            }
-        };
-    }
-    let report = argument.map(PathBuf::from);
-    match run() {
-        Ok((text, holds)) => {
-            println!("{text}");
-            if let Some(path) = report
-                && let Err(error) = std::fs::write(&path, &text)
-            {
-                eprintln!("cannot write {}: {error}", path.display());
-                return ExitCode::FAILURE;
-            }
-            if holds { ExitCode::SUCCESS } else { ExitCode::FAILURE }
+    let arguments: Vec<String> = std::env::args().skip(1).collect();
+    let words: Vec<&str> = arguments.iter().map(String::as_str).collect();
+    let result = match words[..] {
+        [SMALL] => small(),
+        [REHEARSE] => beside::rehearse(),
+        [beside::WGPU, sizes, bandwidth] => beside::wgpu_alone(sizes, bandwidth),
+        [] => run(None),
+        [report] if !report.starts_with("--") => run(Some(report.into())),
+        _ => {
+            eprintln!("expected nothing, a file for the report, {SMALL} or {REHEARSE}");
+            return ExitCode::FAILURE;
         }
+    };
+    match result {
+        Ok(true) => ExitCode::SUCCESS,
+        Ok(false) => ExitCode::FAILURE,
         Err(error) => {
             eprintln!("{error}");
             ExitCode::FAILURE
@@ -56,8 +56,8 @@ fn open(formats: Formats, poison: bool) -> paddock::Result<Cuda<Device>> {
     Ok(Cuda::new(Device::open(DeviceOptions { ordinal: 0, formats, poison })?))
 }
 
-/// The report, and whether everything is as it should be.
-fn run() -> paddock::Result<(String, bool)> {
+/// Makes the report and tells whether everything is as it should be.
+fn run(report: Option<PathBuf>) -> paddock::Result<bool> {
     let began = Instant::now();
     let device = open(Formats::F32, true)?;
     let seed = SystemTime::now().duration_since(UNIX_EPOCH).map_or(1, |time| time.as_secs() as u32);
@@ -80,6 +80,7 @@ fn run() -> paddock::Result<(String, bool)> {
         text += &lines;
         holds &= good;
     }
+    let bandwidth = benchmarks::bandwidth(&open(Formats::LEAN, false)?)?;
     text += "\n## Speed\n\nMedians of several runs.\n\n| | |\n|---|---:|\n";
     for (name, benchmark) in benchmarks::ALL {
         if began.elapsed().as_secs() > BENCHMARK_SECONDS {
@@ -93,11 +94,18 @@ fn run() -> paddock::Result<(String, bool)> {
             Err(error) => format!("| {name} | failed: {error} |\n"),
         };
     }
+    let (lines, good) = beside::sections(&sizes::Sizes::full(), bandwidth, || began.elapsed().as_secs());
+    text += &lines;
+    holds &= good;
     let (sentence, good) = sanitizer(began.elapsed().as_secs());
     text += &format!("\n## Memory\n\n{sentence}\n");
     holds &= good;
     text += &format!("\nTogether {:.0} s.\n", began.elapsed().as_secs_f64());
-    Ok((text, holds))
+    println!("{text}");
+    if let Some(path) = report {
+        std::fs::write(&path, &text).map_err(paddock::Error::path("write", &path))?;
+    }
+    Ok(holds)
 }
 
 /// The small checks, in the formats that have all kernels.

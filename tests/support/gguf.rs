@@ -111,6 +111,17 @@ impl GgufFile {
 
     /// The file's bytes, version 3, aligned to 32.
     pub fn bytes(&self) -> Vec<u8> {
+        let sizes: Vec<u64> = self.tensors.iter().map(|tensor| tensor.bytes.len() as u64).collect();
+        let mut out = self.header(&sizes);
+        for tensor in &self.tensors {
+            out.resize(out.len().next_multiple_of(32), 0);
+            out.extend(&tensor.bytes);
+        }
+        out
+    }
+
+    /// What precedes the tensors, for tensors of `sizes` bytes that begin at its end and at every next multiple of 32.
+    pub fn header(&self, sizes: &[u64]) -> Vec<u8> {
         let mut out = b"GGUF".to_vec();
         out.extend(3u32.to_le_bytes());
         out.extend((self.tensors.len() as u64).to_le_bytes());
@@ -120,18 +131,15 @@ impl GgufFile {
             push_value(&mut out, value);
         }
         let mut offset = 0u64;
-        for tensor in &self.tensors {
+        for (tensor, size) in self.tensors.iter().zip(sizes) {
             push_text(&mut out, &tensor.name);
             out.extend((tensor.dimensions.len() as u32).to_le_bytes());
             out.extend(tensor.dimensions.iter().flat_map(|dimension| dimension.to_le_bytes()));
             out.extend(tensor.kind.to_le_bytes());
             out.extend(offset.to_le_bytes());
-            offset += (tensor.bytes.len() as u64).next_multiple_of(32);
+            offset += size.next_multiple_of(32);
         }
-        for tensor in &self.tensors {
-            out.resize(out.len().next_multiple_of(32), 0);
-            out.extend(&tensor.bytes);
-        }
+        out.resize(out.len().next_multiple_of(32), 0);
         out
     }
 
@@ -140,7 +148,8 @@ impl GgufFile {
         MemorySource { files: [("model.gguf".to_string(), self.bytes())].into() }
     }
 
-    fn describe(&mut self, config: &ModelConfig) {
+    /// Sets the keys of a configuration.
+    pub fn describe(&mut self, config: &ModelConfig) {
         let sizes = [
             ("llama.block_count", config.num_hidden_layers),
             ("llama.context_length", config.max_position_embeddings),
@@ -236,7 +245,8 @@ fn rope_factors(config: &ModelConfig) -> Vec<f32> {
         .collect()
 }
 
-fn gguf_name(name: &str) -> String {
+/// The GGUF name of a tensor that Hugging Face calls `name`.
+pub fn gguf_name(name: &str) -> String {
     const NAMES: [(&str, &str); 13] = [
         ("model.embed_tokens", "token_embd"),
         ("model.norm", "output_norm"),
@@ -255,7 +265,11 @@ fn gguf_name(name: &str) -> String {
     NAMES.iter().fold(name.to_string(), |name, (theirs, ours)| name.replace(theirs, ours))
 }
 
-fn kind(encoding: Encoding) -> u32 {
+/// The `ggml_type` of an encoding.
+///
+/// # Panics
+/// When it is not written here.
+pub fn kind(encoding: Encoding) -> u32 {
     match encoding {
         Encoding::F32 => 0,
         Encoding::F16 => 1,

@@ -5,6 +5,7 @@ pub mod emulator;
 pub mod page;
 pub mod program;
 pub mod site;
+pub mod wgpu;
 
 mod fixtures;
 pub mod gguf;

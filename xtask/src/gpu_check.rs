@@ -17,7 +17,7 @@ pub struct Options {
 const RUN: &str = "#!/bin/sh\n# Checks the CUDA backend on this machine's GPU and writes REPORT.md beside this file.\n\
                    cd \"$(dirname \"$0\")\" && PADDOCK_FIXTURES=fixtures exec ./gpu-check REPORT.md\n";
 /// The fixtures that the check reads.
-const FIXTURES: [&str; 2] = ["sft", "score"];
+const FIXTURES: [&str; 3] = ["sft", "score", "gguf-blocks"];
 
 /// Builds the check and runs it, or packs it.
 pub fn run(options: &Options) -> Result<()> {
@@ -65,7 +65,7 @@ mod tests {
         let (binary, packed) = (folder.path().join("built"), folder.path().join("packed"));
         fs::write(&binary, "a program").unwrap();
         pack(&binary, &packed).unwrap();
-        for file in ["gpu-check", "run", "fixtures/sft/expected.json", "fixtures/score/model.safetensors"] {
+        for file in ["gpu-check", "run", "fixtures/sft/expected.json", "fixtures/gguf-blocks/expected.safetensors"] {
             assert!(packed.join(file).is_file(), "{file}");
         }
         assert!(fs::read_to_string(packed.join("run")).unwrap().contains("./gpu-check REPORT.md"));

@@ -94,6 +94,16 @@ impl Wgpu {
         self.0.kernels.get()
     }
 
+    /// Size of the subgroups that the kernels use; `None` when they use none.
+    pub fn subgroup_size(&self) -> Option<u32> {
+        self.0.subgroup
+    }
+
+    /// Whether the kernels use f16.
+    pub fn uses_f16(&self) -> bool {
+        self.0.half
+    }
+
     fn take(&self, shape: [usize; 2]) -> Result<Tensor> {
         let buffer = self.0.pool.take(&self.0.device, 4 * shape[0] as u64 * shape[1] as u64);
         if buffer.raw().size() > self.0.max_binding {

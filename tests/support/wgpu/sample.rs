@@ -1,0 +1,125 @@
+//! The choice of the next token.
+
+use paddock_engine::Result;
+use paddock_engine::backend::{Backend, Sampling, Wgpu, sampling_noise};
+
+use super::{doubles, noise};
+
+/// Scores of the tokens that a sampling keeps, and those it drops as None: the definition, with a sort.
+fn kept(logits: &[f32], seen: &[u32], sampling: &Sampling) -> Vec<Option<f64>> {
+    let mut scores = doubles(logits);
+    for id in seen {
+        let score = &mut scores[*id as usize];
+        let penalty = f64::from(sampling.repetition_penalty);
+        *score = if *score > 0.0 { *score / penalty } else { *score * penalty };
+    }
+    scores.iter_mut().for_each(|score| *score /= f64::from(sampling.temperature));
+    let mut order: Vec<usize> = (0..scores.len()).collect();
+    order.sort_by(|a, b| scores[*b].total_cmp(&scores[*a]));
+    if sampling.top_k > 0 {
+        order.truncate(sampling.top_k as usize);
+    }
+    let highest = scores[order[0]];
+    let total: f64 = order.iter().map(|i| (scores[*i] - highest).exp()).sum();
+    let mut mass = 0.0;
+    order.retain(|i| {
+        let before = mass;
+        mass += (scores[*i] - highest).exp() / total;
+        before < f64::from(sampling.top_p)
+    });
+    order.retain(|i| (scores[*i] - highest).exp() >= f64::from(sampling.min_p));
+    let mut out = vec![None; scores.len()];
+    order.into_iter().for_each(|i| out[i] = Some(scores[i]));
+    out
+}
+
+fn drawn(scores: &[Option<f64>], sampling: &Sampling, position: u32) -> u32 {
+    let noisy = scores.iter().enumerate().filter_map(|(id, score)| {
+        let noise = f64::from(sampling_noise(sampling.seed, position, id as u32));
+        score.map(|score| (id as u32, score - (-noise.ln()).ln()))
+    });
+    noisy.max_by(|a, b| a.1.total_cmp(&b.1)).map_or(0, |best| best.0)
+}
+
+/// Temperature, top-k, top-p, min-p and the penalty.
+///
+/// # Errors
+/// When the device fails.
+///
+/// # Panics
+/// When a value is not what it has to be.
+pub fn sample_draws_what_a_sort_would(gpu: &Wgpu) -> Result<()> {
+    let vocab = 5003;
+    let logits: Vec<f32> = noise(1, vocab).iter().map(|value| value * 12.0).collect();
+    let tensor = gpu.tensor([1, vocab], &logits)?;
+    let plain = Sampling { temperature: 0.7, seed: 11, ..Sampling::default() };
+    let samplings = [
+        plain,
+        Sampling { top_k: 40, ..plain },
+        Sampling { top_p: 0.9, ..plain },
+        Sampling { min_p: 0.05, ..plain },
+        Sampling { top_k: 300, top_p: 0.8, min_p: 0.02, repetition_penalty: 1.3, temperature: 1.5, seed: 5 },
+        Sampling { top_k: 1, ..plain },
+    ];
+    for sampling in samplings {
+        let mut sampler = gpu.sampler(vocab)?;
+        let mut seen = vec![3_u32, 4999, 17];
+        gpu.mark_seen(&mut sampler, &seen)?;
+        let mut tokens = Vec::new();
+        let mut expected = Vec::new();
+        for position in 0..12 {
+            tokens.push(gpu.sample(&tensor, &mut sampler, &sampling, position)?);
+            expected.push(drawn(&kept(&logits, &seen, &sampling), &sampling, position));
+            if !seen.contains(&expected[position as usize]) {
+                seen.push(expected[position as usize]);
+            }
+        }
+        let got = pollster::block_on(gpu.read_tokens(&tokens))?;
+        assert_eq!(got, expected, "{sampling:?}");
+    }
+    Ok(())
+}
+
+/// Choice without chance.
+///
+/// # Errors
+/// When the device fails.
+///
+/// # Panics
+/// When a value is not what it has to be.
+pub fn greedy_takes_the_lowest_of_equals_and_penalises_what_it_has_seen(gpu: &Wgpu) -> Result<()> {
+    let mut logits = vec![-1.0_f32; 3000];
+    for (id, value) in [(2999, 5.0), (40, 5.0), (1700, 4.0), (3, 4.5)] {
+        logits[id] = value;
+    }
+    let tensor = gpu.tensor([1, 3000], &logits)?;
+    let mut sampler = gpu.sampler(3000)?;
+    let sampling = Sampling { repetition_penalty: 2.0, ..Sampling::default() };
+    let mut tokens = Vec::new();
+    for position in 0..5 {
+        tokens.push(gpu.sample(&tensor, &mut sampler, &sampling, position)?);
+    }
+    assert_eq!(pollster::block_on(gpu.read_tokens(&tokens))?, [40, 2999, 3, 1700, 40]);
+    Ok(())
+}
+
+/// Logits that are no numbers.
+///
+/// # Errors
+/// When the device fails.
+///
+/// # Panics
+/// When a value is not what it has to be.
+pub fn not_a_number_is_an_error(gpu: &Wgpu) -> Result<()> {
+    let mut logits = vec![0.0_f32; 300];
+    logits[200] = f32::NAN;
+    let tensor = gpu.tensor([1, 300], &logits)?;
+    for temperature in [0.0, 1.0] {
+        let mut sampler = gpu.sampler(300)?;
+        let sampling = Sampling { temperature, top_p: 0.9, ..Sampling::default() };
+        let token = gpu.sample(&tensor, &mut sampler, &sampling, 0)?;
+        let error = pollster::block_on(gpu.read_tokens(&[token])).expect_err("NaN must not become a token");
+        assert!(error.to_string().contains("not a number"), "{error}");
+    }
+    Ok(())
+}

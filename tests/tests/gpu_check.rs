@@ -1,0 +1,18 @@
+//! The check of a GPU, as far as a machine without one can run it.
+
+use std::process::Command;
+
+use paddock_engine::backend::wgpu;
+use paddock_tests::{block_on, skip};
+
+#[test]
+fn what_runs_beside_cuda_is_rehearsed() {
+    let output = Command::new(env!("CARGO_BIN_EXE_gpu-check")).arg("--rehearse").output().expect("the check starts");
+    let report = String::from_utf8_lossy(&output.stdout);
+    assert!(output.status.success(), "{report}");
+    match block_on(wgpu::probe()) {
+        Ok(_) => assert!(report.contains("| 48 hold |") && report.contains("of the memory's bandwidth"), "{report}"),
+        Err(error) => skip("gpu", &error.to_string()),
+    }
+    assert!(!report.contains("fail"), "{report}");
+}
