@@ -15,11 +15,12 @@ use paddock_engine::tokenizer::Tokenizer;
 use paddock_engine::weights::Checkpoint;
 
 use crate::autograd::Adjoint;
+use crate::cuda::{Dtype, Formats};
 use crate::data::{Order, add_missing_tokens};
 use crate::distributed::{Collective, Sharding};
 use crate::optim::AdamW;
 use crate::train::checkpoint::{self, State};
-use crate::train::memory::{MemoryEstimate, Recipe, advice, available_memory};
+use crate::train::memory::{Device, MemoryEstimate, Open, advice, available_memory, fitting, usable};
 use crate::train::{Metrics, MetricsFile, OptimizerStep, StepSettings, Trainer, TrainerOptions, resident_memory};
 use crate::weights::{Description, FolderSource, remove_partial, write_file};
 use crate::{Error, Result};
@@ -141,25 +142,60 @@ fn first_rank_first<B: Adjoint, R>(
 
 /// Refuses a run that the machine has no room for.
 fn check_memory(settings: &Settings, world_size: Option<usize>, config: &ModelConfig) -> Result<()> {
-    let recipe = Recipe {
-        micro_batch_tokens: settings.micro_batch_tokens,
-        gradient_checkpointing: settings.gradient_checkpointing,
-        precision: settings.precision(),
-        moments: settings.moments,
-        lora: settings.lora.clone(),
-        shared: world_size.map(|world_size| (settings.zero, world_size)),
-    };
+    let recipe = settings.recipe(Device::Cpu, world_size);
     let Some(available) = available_memory() else { return Ok(()) };
     let Some(advice) = advice(config, &recipe, available)? else { return Ok(()) };
-    let estimate = MemoryEstimate::new(config, &recipe)?;
-    let gib = |bytes: u64| format!("{:.1} GiB", bytes as f64 / f64::from(1 << 30));
+    Err(Error::Request(format!("{}; {advice}", too_much(&MemoryEstimate::new(config, &recipe)?, available))))
+}
+
+/// Says that a run does not fit in `available` bytes.
+fn too_much(estimate: &MemoryEstimate, available: u64) -> String {
     let parts: Vec<String> = estimate.parts().iter().map(|(part, bytes)| format!("{part} {}", gib(*bytes))).collect();
-    Err(Error::Request(format!(
-        "this run needs {} of memory and {} are free ({}); {advice}",
-        gib(estimate.total()),
-        gib(available),
-        parts.join(", ")
-    )))
+    let (total, available) = (gib(estimate.total()), gib(available));
+    format!("this run needs {total} of memory and {available} are free ({})", parts.join(", "))
+}
+
+fn gib(bytes: u64) -> String {
+    format!("{:.1} GiB", bytes as f64 / f64::from(1 << 30))
+}
+
+/// Chooses of what is `open` about a run on an NVIDIA card of `memory` bytes what makes it fit. Returns the formats, and
+/// in words what the run will be.
+///
+/// # Errors
+/// When the model cannot be read, or nothing makes it fit.
+pub fn fit_card(
+    settings: &mut Settings,
+    open: Open,
+    memory: u64,
+    world_size: Option<usize>,
+) -> Result<(Formats, String)> {
+    let checkpoint = pollster::block_on(Checkpoint::open(FolderSource::open(&settings.model)?))?;
+    let config = checkpoint.config();
+    let recipe = settings.recipe(Device::Cuda { gradients: Dtype::F32 }, world_size);
+    let available = usable(memory);
+    let Some(fitting) = fitting(config, &recipe, open, available)? else {
+        let advice = advice(config, &recipe, available)?.unwrap_or_default();
+        return Err(Error::Request(format!(
+            "{}; {advice}",
+            too_much(&MemoryEstimate::new(config, &recipe)?, available)
+        )));
+    };
+    settings.fit(&fitting);
+    let total = gib(MemoryEstimate::new(config, &fitting)?.total());
+    let mut flags = fitting.flags_from(&recipe).join(" ");
+    if !flags.is_empty() {
+        flags.insert_str(0, "; to fit, with ");
+    }
+    let formats = fitting.formats();
+    let text = format!(
+        "memory: about {total} of {}: {} products, {} gradients, moments {}{flags}",
+        gib(memory),
+        formats.values,
+        formats.gradients,
+        settings.moments
+    );
+    Ok((formats, text))
 }
 
 /// Makes the run's folder and writes the settings; the checkpoint to go on from, with its state.

@@ -2,13 +2,14 @@
 
 use std::path::PathBuf;
 
-use clap::Args;
+use clap::{Args, ValueEnum};
 use paddock_engine::weights::Checkpoint;
 
 use super::console::{self, bytes};
 use super::weight_options::WeightOptions;
+use crate::cuda::Dtype;
 use crate::distributed::Stage;
-use crate::train::memory::{MemoryEstimate, Recipe, advice};
+use crate::train::memory::{Device, MemoryEstimate, Recipe, advice, fitting, usable};
 use crate::weights::ModelSource;
 use crate::{Error, Result};
 
@@ -32,16 +33,29 @@ pub(super) struct Memory {
     /// What they hold in parts: 1, the optimiser's state; 2, gradients too; 3, weights too
     #[arg(long, default_value_t = Stage::Two, value_name = "N")]
     zero: Stage,
+    /// Where it is to run: on a card, what is left open is chosen to fit its memory
+    #[arg(long, value_enum, default_value = "cpu", value_name = "NAME")]
+    device: DeviceChoice,
     /// Memory that there is, as 80GB or 24GiB
     #[arg(long, value_name = "SIZE", value_parser = size)]
     device_memory: Option<u64>,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+enum DeviceChoice {
+    Cpu,
+    Cuda,
 }
 
 impl Memory {
     pub fn run(&self) -> Result<()> {
         let checkpoint = pollster::block_on(Checkpoint::open(ModelSource::open(&self.model)?))?;
         let config = checkpoint.config();
-        let recipe = Recipe {
+        let mut recipe = Recipe {
+            device: match self.device {
+                DeviceChoice::Cpu => Device::Cpu,
+                DeviceChoice::Cuda => Device::Cuda { gradients: Dtype::F32 },
+            },
             micro_batch_tokens: self.micro_batch_tokens,
             gradient_checkpointing: self.gradient_checkpointing,
             precision: self.weights.precision(),
@@ -49,9 +63,20 @@ impl Memory {
             lora: self.weights.lora(),
             shared: (self.ranks > 1).then_some((self.zero, self.ranks.into())),
         };
+        if let (Device::Cuda { .. }, Some(available)) = (recipe.device, self.device_memory) {
+            // What a run on such a card would choose by itself.
+            if let Some(fitting) = fitting(config, &recipe, self.weights.open(), usable(available))? {
+                let flags = fitting.flags_from(&recipe);
+                if !flags.is_empty() {
+                    console::note(format_args!("a run on this card would choose {}", flags.join(" ")));
+                }
+                recipe = fitting;
+            }
+        }
         console::note(table(&MemoryEstimate::new(config, &recipe)?));
         let Some(available) = self.device_memory else { return Ok(()) };
-        match advice(config, &recipe, available)? {
+        let usable = if recipe.device == Device::Cpu { available } else { usable(available) };
+        match advice(config, &recipe, usable)? {
             None => {
                 console::note(format_args!("it fits in {}", bytes(available)));
                 Ok(())

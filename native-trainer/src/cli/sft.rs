@@ -4,23 +4,21 @@ use std::path::PathBuf;
 use std::rc::Rc;
 
 use clap::{Args, ValueEnum};
-use paddock_engine::backend::Cpu;
+use paddock_engine::backend::{Backend, Cpu};
 use paddock_engine::model::LoadProgress;
 use paddock_engine::prompt::TemplateKind;
-use paddock_engine::weights::Checkpoint;
 
 use super::console::{self, grouped};
-use super::device::{cuda_if_any, open_cuda};
+use super::device::open_cuda;
 use super::interrupt::Interrupt;
 use super::progress::{ProgressLine, Steps};
 use super::weight_options::WeightOptions;
 use crate::autograd::Adjoint;
-use crate::cuda::{self, Formats, Nccl, has_driver, total_memory};
+use crate::cuda::{self, Cuda, Nccl, has_driver, total_memory};
 use crate::distributed::{Collective, Place, Stage, Tcp};
-use crate::optim::Moments;
 use crate::sft::{self, Observer, Outcome, Settings};
+use crate::train::memory::Open;
 use crate::train::{LossNormalization, Metrics, Schedule};
-use crate::weights::{Dtype, FolderSource};
 use crate::{Error, Result};
 
 /// Fine-tune a model on examples; the defaults are Stanford Alpaca's
@@ -137,13 +135,18 @@ enum DeviceChoice {
 
 impl Sft {
     pub fn run(&self) -> Result<()> {
-        let settings = self.config.as_deref().map_or_else(|| Ok(self.settings()), Settings::read)?;
+        let mut settings = self.config.as_deref().map_or_else(|| Ok(self.settings()), Settings::read)?;
         let place = Place::from_environment()?;
-        let ordinal = place.as_ref().map_or(0, |place| place.local_rank);
         let device = match self.device {
             DeviceChoice::Cpu => None,
-            DeviceChoice::Cuda => Some(open_cuda(ordinal, formats(&settings)?)?),
-            DeviceChoice::Auto if has_driver() => formats(&settings).ok().and_then(|it| cuda_if_any(ordinal, it)),
+            DeviceChoice::Cuda => Some(self.open_card(&mut settings, place.as_ref())?),
+            DeviceChoice::Auto if has_driver() => match self.open_card(&mut settings, place.as_ref()) {
+                Ok(cuda) => Some(cuda),
+                Err(error) => {
+                    console::note(format_args!("CUDA is not used: {error}"));
+                    None
+                }
+            },
             DeviceChoice::Auto => None,
         };
         rayon::ThreadPoolBuilder::new()
@@ -162,6 +165,21 @@ impl Sft {
                 self.train(cpu, ranks.map(|ranks| Rc::new(ranks) as _), &settings, shown)
             }
         }
+    }
+
+    /// Opens this process's NVIDIA card, with what was left open about the run chosen to fit it, and says what.
+    fn open_card(&self, settings: &mut Settings, place: Option<&Place>) -> Result<Cuda<cuda::Device>> {
+        let open = if self.config.is_some() { Open::default() } else { self.weights.open() };
+        let mut fitted = settings.clone();
+        let world_size = place.map(|place| place.world_size);
+        let (formats, text) = sft::fit_card(&mut fitted, open, total_memory()?, world_size)?;
+        let cuda = open_cuda(place.map_or(0, |place| place.local_rank), formats)?;
+        *settings = fitted;
+        if place.is_none_or(|place| place.rank == 0) {
+            console::note(format_args!("device: {}", cuda.device().name));
+            console::note(text);
+        }
+        Ok(cuda)
     }
 
     /// Trains on `backend`, alone or as one of `ranks`; one of them is `shown`.
@@ -219,25 +237,6 @@ impl Sft {
             eval_steps: recipe.eval_steps,
         }
     }
-}
-
-/// The formats in which a run computes on a GPU; those of gradients depend on what fits.
-fn formats(settings: &Settings) -> Result<Formats> {
-    let moments = match settings.moments {
-        Moments::Bf16 => cuda::Dtype::Bf16,
-        // Beside moments in eight bits, those of small weights are f32.
-        Moments::F32 | Moments::Dynamic8 => cuda::Dtype::F32,
-    };
-    if settings.dtype != Dtype::Bf16 {
-        return Ok(Formats { moments, ..Formats::F32 });
-    }
-    let checkpoint = pollster::block_on(Checkpoint::open(FolderSource::open(&settings.model)?))?;
-    let trained = match settings.lora {
-        // Adapters are small beside the model.
-        Some(_) => 0,
-        None => checkpoint.config().params().iter().map(|param| param.shape.iter().product::<usize>() as u64).sum(),
-    };
-    Ok(Formats { moments, ..Formats::BF16 }.fitting(trained, settings.precision(), total_memory()?))
 }
 
 /// Says how a run ended.

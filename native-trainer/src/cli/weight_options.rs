@@ -4,20 +4,26 @@ use clap::Args;
 
 use crate::optim::{Bf16Update, Moments, Precision};
 use crate::train::lora::Lora;
+use crate::train::memory::Open;
 use crate::weights::Dtype;
 
 /// How weights are trained.
 #[derive(Debug, Args)]
 pub(super) struct WeightOptions {
     /// Number format of the weights: f32, bf16
-    #[arg(long, default_value_t = Dtype::F32, value_name = "NAME", value_parser = trained_dtype)]
-    dtype: Dtype,
-    /// How steps reach weights in bf16: stochastic-rounding, or split-master (f32 beside them, twice the memory)
-    #[arg(long, default_value_t = Bf16Update::StochasticRounding, value_name = "NAME")]
-    bf16_update: Bf16Update,
+    ///
+    /// [default: f32; on an NVIDIA card where that does not fit: bf16]
+    #[arg(long, value_name = "NAME", value_parser = trained_dtype)]
+    dtype: Option<Dtype>,
+    /// How steps reach weights in bf16: stochastic-rounding (the default), or split-master (f32 beside them, twice the
+    /// memory)
+    #[arg(long, value_name = "NAME")]
+    bf16_update: Option<Bf16Update>,
     /// Number format of the optimiser's moments: f32, bf16, 8bit
-    #[arg(long, default_value_t = Moments::F32, value_name = "NAME")]
-    moments: Moments,
+    ///
+    /// [default: f32; on an NVIDIA card where that does not fit: bf16 or 8bit]
+    #[arg(long, value_name = "NAME")]
+    moments: Option<Moments>,
     /// Train low-rank adapters of this rank (LoRA) and leave the model as it is
     #[arg(long, value_name = "R", value_parser = clap::value_parser!(u16).range(1..))]
     lora_rank: Option<u16>,
@@ -31,20 +37,26 @@ pub(super) struct WeightOptions {
 
 impl WeightOptions {
     pub fn dtype(&self) -> Dtype {
-        self.dtype
+        self.dtype.unwrap_or(Dtype::F32)
     }
 
     pub fn bf16_update(&self) -> Bf16Update {
-        self.bf16_update
+        self.bf16_update.unwrap_or_default()
     }
 
     pub fn moments(&self) -> Moments {
-        self.moments
+        self.moments.unwrap_or_default()
+    }
+
+    /// What was left open.
+    pub fn open(&self) -> Open {
+        let precision = self.dtype.is_none() && self.bf16_update.is_none();
+        Open { precision, moments: self.moments.is_none(), adapters: false }
     }
 
     /// How weights are held. Those below adapters do not change and need no master.
     pub fn precision(&self) -> Precision {
-        Precision::of(self.dtype, self.bf16_update, self.lora_rank.is_some())
+        Precision::of(self.dtype(), self.bf16_update(), self.lora_rank.is_some())
     }
 
     pub fn lora(&self) -> Option<Lora> {

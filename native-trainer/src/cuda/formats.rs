@@ -1,9 +1,9 @@
 //! Number formats of a run: what a parameter costs, and what it can learn.
 
+use std::fmt;
+
 use half::bf16;
 use rayon::prelude::*;
-
-use crate::optim::Precision;
 
 /// A number format on the device.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -12,6 +12,15 @@ pub enum Dtype {
     F32,
     /// Brain float.
     Bf16,
+}
+
+impl fmt::Display for Dtype {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::F32 => "f32",
+            Self::Bf16 => "bf16",
+        })
+    }
 }
 
 impl Dtype {
@@ -43,18 +52,6 @@ impl Formats {
     pub const BF16: Self = Self { values: Dtype::Bf16, gradients: Dtype::F32, moments: Dtype::F32 };
     /// bf16 throughout: with stochastic rounding 8 bytes a parameter, so that 7 billion fit a card of 80 GB.
     pub const LEAN: Self = Self { values: Dtype::Bf16, gradients: Dtype::Bf16, moments: Dtype::Bf16 };
-
-    /// Bytes of a trained parameter of `precision`, its gradient and its two moments.
-    pub fn bytes_per_parameter(&self, precision: Precision) -> u64 {
-        precision.bytes(1) + (self.gradients.bytes() + 2 * self.moments.bytes()) as u64
-    }
-
-    /// The same with gradients in bf16, if with these `parameters` parameters would leave less than a quarter of
-    /// `device` bytes for activations.
-    pub fn fitting(self, parameters: u64, precision: Precision, device: u64) -> Self {
-        let taken = parameters.saturating_mul(self.bytes_per_parameter(precision));
-        if taken <= device / 4 * 3 { self } else { Self { gradients: Dtype::Bf16, ..self } }
-    }
 }
 
 /// Values as bytes of `dtype`. Whatever CUDA runs on is little endian.
@@ -88,17 +85,5 @@ mod tests {
         let values = [0.0, -1.5, 3.0e38, f32::INFINITY];
         assert_eq!(decode(&encode(&values, Dtype::F32), Dtype::F32), values);
         assert_eq!(decode(&encode(&[1.0, -1.5, 1.0 + 1.0 / 256.0], Dtype::Bf16), Dtype::Bf16), [1.0, -1.5, 1.0]);
-    }
-
-    #[test]
-    fn seven_billion_parameters_fit_a_card_of_80_gb() {
-        const PARAMETERS: u64 = 6_738_423_808;
-        const CARD: u64 = 80 * 1_000_000_000;
-        let (split, stochastic) = (Precision::Bf16Split, Precision::Bf16Stochastic);
-        assert_eq!(Formats::BF16.bytes_per_parameter(split), 16);
-        assert_eq!(Formats::LEAN.bytes_per_parameter(stochastic), 8);
-        let lean = Formats { gradients: Dtype::F32, ..Formats::LEAN };
-        assert_eq!(lean.fitting(PARAMETERS, stochastic, CARD), Formats::LEAN);
-        assert_eq!(Formats::BF16.fitting(1_100_000_000, split, CARD), Formats::BF16);
     }
 }

@@ -9,6 +9,7 @@ use serde::{Deserialize, Serialize};
 use crate::distributed::Stage;
 use crate::optim::{Bf16Update, Moments, Precision};
 use crate::train::lora::Lora;
+use crate::train::memory::{Device, Recipe};
 use crate::train::{LossNormalization, Schedule};
 use crate::weights::Dtype;
 use crate::{Error, Result};
@@ -137,6 +138,29 @@ impl Settings {
             )));
         }
         Ok(settings)
+    }
+
+    /// What the run's memory depends on; `world_size` ranks may share it.
+    pub fn recipe(&self, device: Device, world_size: Option<usize>) -> Recipe {
+        Recipe {
+            device,
+            micro_batch_tokens: self.micro_batch_tokens,
+            gradient_checkpointing: self.gradient_checkpointing,
+            precision: self.precision(),
+            moments: self.moments,
+            lora: self.lora.clone(),
+            shared: world_size.map(|world_size| (self.zero, world_size)),
+        }
+    }
+
+    /// Takes over what `fitting` has otherwise.
+    pub fn fit(&mut self, fitting: &Recipe) {
+        self.micro_batch_tokens = fitting.micro_batch_tokens;
+        self.gradient_checkpointing = fitting.gradient_checkpointing;
+        self.moments = fitting.moments;
+        if self.precision() != fitting.precision {
+            (self.dtype, self.bf16_update) = (Dtype::Bf16, Bf16Update::StochasticRounding);
+        }
     }
 
     /// How weights are held.

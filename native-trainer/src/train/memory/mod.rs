@@ -1,12 +1,16 @@
 //! What a run will need, before anything is allocated.
 
+mod fitting;
+
 use paddock_engine::ModelConfig;
 use paddock_engine::config::Architecture;
 
 use super::lora::Lora;
 use crate::Result;
+use crate::cuda::{Dtype, Formats};
 use crate::distributed::Stage;
 use crate::optim::{Moments, Precision};
+pub use fitting::{Open, advice, fitting};
 
 /// Bytes of an f32.
 const F32: u64 = 4;
@@ -16,6 +20,8 @@ const LOGITS: u64 = 2 * (32 << 20);
 /// What of a run's settings its memory depends on.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Recipe {
+    /// Where it computes.
+    pub device: Device,
     /// Most tokens that go through the model together.
     pub micro_batch_tokens: usize,
     /// Whether one tensor a block is kept and the others are computed anew.
@@ -28,6 +34,29 @@ pub struct Recipe {
     pub lora: Option<Lora>,
     /// What ranks hold in parts and how many there are, if there are several.
     pub shared: Option<(Stage, usize)>,
+}
+
+/// Where a run computes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Device {
+    /// The processor.
+    Cpu,
+    /// An NVIDIA card, with gradients in this format.
+    Cuda {
+        /// f32, or bf16 where values are.
+        gradients: Dtype,
+    },
+}
+
+impl Recipe {
+    /// The formats of the program on an NVIDIA card; the CPU computes in f32.
+    pub fn formats(&self) -> Formats {
+        let Device::Cuda { gradients } = self.device else { return Formats::F32 };
+        let values = if self.precision == Precision::F32 { Dtype::F32 } else { Dtype::Bf16 };
+        // Beside moments in eight bits, those of small weights are f32.
+        let moments = if self.moments == Moments::Bf16 { Dtype::Bf16 } else { Dtype::F32 };
+        Formats { values, gradients, moments }
+    }
 }
 
 /// Bytes by what they are for.
@@ -80,14 +109,16 @@ impl MemoryEstimate {
             true => blocks * hidden + live,
             false => blocks * block + between + 2 * feed_forward,
         };
-        // A weight in bf16 is widened while it is multiplied with.
-        let widened = match recipe.precision {
-            Precision::F32 => 0,
+        // On the CPU a weight in bf16 is widened while it is multiplied with.
+        let widened = match (recipe.device, recipe.precision) {
+            (Device::Cuda { .. }, _) | (_, Precision::F32) => 0,
             _ => params.iter().map(|param| values(param.shape)).max().unwrap_or_default(),
         };
+        let formats = recipe.formats();
+        let [value, gradient] = [formats.values, formats.gradients].map(|dtype| size(dtype.bytes()));
         let (mut weights, mut gradients, mut optimizer) = (
             recipe.precision.bytes(model) + F32 * adapters,
-            F32 * trained,
+            gradient * trained,
             // As if all were one large weight: those of small ones, in f32, are few.
             recipe.moments.precisions(usize::MAX).iter().map(|moment| moment.bytes(trained)).sum::<u64>(),
         );
@@ -99,14 +130,14 @@ impl MemoryEstimate {
             let live = ((model - embedding.min(model)) / blocks.max(1)).max(embedding);
             let part = |bytes: u64| bytes.div_ceil(size(world_size));
             weights = part(weights) + whole * if stage == Stage::Three { live } else { model };
-            gradients = part(gradients) + F32 * if stage == Stage::One { trained } else { live.min(trained) };
+            gradients = part(gradients) + gradient * if stage == Stage::One { trained } else { live.min(trained) };
             optimizer = part(optimizer);
         }
         Ok(Self {
             weights,
             gradients,
             optimizer,
-            activations: F32 * (kept * size(recipe.micro_batch_tokens) + widened),
+            activations: value * kept * size(recipe.micro_batch_tokens) + F32 * widened,
             logits: LOGITS,
         })
     }
@@ -128,57 +159,9 @@ impl MemoryEstimate {
     }
 }
 
-/// What would make a recipe fit in `available` bytes, in words; `None` when it fits as it is. What changes nothing of
-/// the result is tried first.
-///
-/// # Errors
-/// When the recipe's adapters do not fit the model.
-pub fn advice(config: &ModelConfig, recipe: &Recipe, available: u64) -> Result<Option<String>> {
-    let fits = |recipe: &Recipe| -> Result<bool> { Ok(MemoryEstimate::new(config, recipe)?.total() <= available) };
-    if fits(recipe)? {
-        return Ok(None);
-    }
-    let checkpointed = Recipe { gradient_checkpointing: true, ..recipe.clone() };
-    let rounded = Recipe { precision: Precision::Bf16Stochastic, ..checkpointed.clone() };
-    let small = Recipe { moments: Moments::Dynamic8, ..rounded.clone() };
-    let adapted = Recipe { lora: Some(recipe.lora.clone().unwrap_or_default()), ..small.clone() };
-    for base in [recipe, &checkpointed, &rounded, &small, &adapted] {
-        let halves = std::iter::successors(Some(base.micro_batch_tokens), |tokens| Some(tokens / 2));
-        for micro_batch_tokens in halves.take_while(|tokens| *tokens >= 128 || *tokens == recipe.micro_batch_tokens) {
-            let candidate = Recipe { micro_batch_tokens, ..base.clone() };
-            if fits(&candidate)? {
-                return Ok(Some(changes(recipe, &candidate)));
-            }
-        }
-    }
-    Ok(Some("even adapters on a model in bf16 do not fit: choose a smaller model".to_string()))
-}
-
-/// The flags that turn one recipe into another.
-fn changes(from: &Recipe, to: &Recipe) -> String {
-    let mut flags = Vec::new();
-    if from.gradient_checkpointing != to.gradient_checkpointing {
-        flags.push("--gradient-checkpointing".to_string());
-    }
-    if from.micro_batch_tokens != to.micro_batch_tokens {
-        flags.push(format!("--micro-batch-tokens {}", to.micro_batch_tokens));
-    }
-    if from.precision != to.precision {
-        flags.push(match from.precision {
-            Precision::Bf16Split => "--bf16-update stochastic-rounding".to_string(),
-            _ => "--dtype bf16".to_string(),
-        });
-    }
-    if from.moments != to.moments {
-        flags.push(format!("--moments {}", to.moments));
-    }
-    if let (None, Some(lora)) = (&from.lora, &to.lora) {
-        flags.push(format!("--lora-rank {}", lora.rank));
-    }
-    match flags.as_slice() {
-        [flag] if !flag.contains(" --") => format!("{flag} makes it fit"),
-        flags => format!("{} make it fit", flags.join(" ")),
-    }
+/// What a run can have of a card's `memory`: the driver and the libraries take some, and what is freed comes in pieces.
+pub fn usable(memory: u64) -> u64 {
+    memory / 20 * 19
 }
 
 /// Bytes of memory that the system can still give, where it tells (Linux's `/proc/meminfo`).
@@ -189,15 +172,15 @@ pub fn available_memory() -> Option<u64> {
 }
 
 #[cfg(test)]
-mod tests {
+pub(crate) mod tests {
     use serde_json::json;
 
     use super::*;
 
     /// Parameters of LLaMA-7B.
-    const VALUES: u64 = 6_738_415_616;
+    pub const VALUES: u64 = 6_738_415_616;
 
-    fn llama_7b() -> ModelConfig {
+    pub fn llama_7b() -> ModelConfig {
         let config = json!({
             "hidden_size": 4096, "intermediate_size": 11008, "num_hidden_layers": 32, "num_attention_heads": 32,
             "vocab_size": 32000,
@@ -205,8 +188,9 @@ mod tests {
         ModelConfig::from_json(&config, None).unwrap()
     }
 
-    fn recipe() -> Recipe {
+    pub fn recipe() -> Recipe {
         Recipe {
+            device: Device::Cpu,
             micro_batch_tokens: 2048,
             gradient_checkpointing: true,
             precision: Precision::F32,
@@ -253,28 +237,5 @@ mod tests {
         let unknown = Lora { targets: vec!["query".to_string()], ..Lora::default() };
         let error = MemoryEstimate::new(&llama_7b(), &Recipe { lora: Some(unknown), ..recipe() }).unwrap_err();
         assert!(error.to_string().contains("\"query\"") && error.to_string().contains("down_proj"), "{error}");
-    }
-
-    #[test]
-    fn advice_makes_it_fit_or_says_that_nothing_does() {
-        let config = llama_7b();
-        let total = |recipe: &Recipe| MemoryEstimate::new(&config, recipe).unwrap().total();
-        let advice = |recipe: &Recipe, available| advice(&config, recipe, available).unwrap();
-        let plain = Recipe { gradient_checkpointing: false, ..recipe() };
-        assert_eq!(advice(&plain, 1 << 40), None);
-        let says = |recipe: &Recipe, fitting: &Recipe, text: &str| {
-            let advice = advice(recipe, total(fitting)).unwrap();
-            assert!(advice.contains(text), "{advice}, expected {text}");
-        };
-        says(&recipe(), &Recipe { micro_batch_tokens: 1024, ..recipe() }, "--micro-batch-tokens 1024 makes");
-        let rounded = Recipe { precision: Precision::Bf16Stochastic, ..recipe() };
-        says(&recipe(), &rounded, "--dtype bf16 makes");
-        let small = Recipe { moments: Moments::Dynamic8, ..rounded.clone() };
-        says(&recipe(), &small, "--moments 8bit make");
-        says(&recipe(), &Recipe { lora: Some(Lora::default()), ..small.clone() }, "--lora-rank 8 make");
-        assert!(advice(&rounded, VALUES).unwrap().contains("smaller model"));
-        // Checkpointing before anything that costs more time, where it is enough.
-        let small = Recipe { micro_batch_tokens: 128, ..plain };
-        says(&small, &Recipe { gradient_checkpointing: true, ..small.clone() }, "--gradient-checkpointing makes");
     }
 }
