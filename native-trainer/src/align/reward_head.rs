@@ -162,7 +162,7 @@ impl RewardHead {
             progress(step, evaluation);
             let done = (step - 1) as f64 / settings.steps as f64;
             let rate = settings.learning_rate * 0.5 * (1.0 + (std::f64::consts::PI * done).cos());
-            let update = adamw.step(step, rate, 1.0);
+            let update = adamw.step(step, rate, 0.0);
             for (((param, grad), first), second) in params.iter_mut().zip(grads).zip(&mut first).zip(&mut second) {
                 update.update(param, grad, first, second);
             }

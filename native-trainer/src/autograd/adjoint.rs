@@ -14,6 +14,9 @@ pub trait Adjoint: Backend {
     /// A trainable matrix, its gradient, or a moment of the optimiser.
     type Param;
 
+    /// The sum of the squares of gradients, where a step reads it; the device may still be at it.
+    type SquaredNorm;
+
     /// A matrix of zeros; `label` names it in errors.
     fn param(&self, label: &str, shape: [usize; 2], precision: Precision) -> Result<Self::Param>;
 
@@ -43,15 +46,23 @@ pub trait Adjoint: Backend {
     /// Sets every value to 0.
     fn clear_param(&self, param: &mut Self::Param) -> Result<()>;
 
-    /// The sum of all squares of these gradients, in f64 and in an order that does not depend on threads. One wait.
-    fn squared_norm(&self, grads: &[&Self::Param]) -> Result<f64>;
+    /// The sum of all squares of these gradients, in f64 and in an order that does not depend on threads.
+    fn squared_norm(&self, grads: &[&Self::Param]) -> Result<Self::SquaredNorm>;
 
-    /// One step of AdamW in place: parameter, first and second moment.
+    /// A sum of squares that the host knows.
+    fn known_squared_norm(&self, squares: f64) -> Result<Self::SquaredNorm>;
+
+    /// The number itself. One wait.
+    fn read_squared_norm(&self, squares: &Self::SquaredNorm) -> Result<f64>;
+
+    /// One step of AdamW in place: parameter, first and second moment. `squares` are those of all gradients of the step,
+    /// by which they are clipped.
     fn adamw(
         &self,
         param: &mut Self::Param,
         grad: &Self::Param,
         moments: &mut [Self::Param; 2],
+        squares: &Self::SquaredNorm,
         step: &AdamWStep,
     ) -> Result<()>;
 

@@ -166,7 +166,7 @@ impl<B: Adjoint> Tape<B> {
     ///
     /// # Errors
     /// When the device fails.
-    pub fn squared_norm(&self) -> Result<f64> {
+    pub fn squared_norm(&self) -> Result<B::SquaredNorm> {
         let parameters = self.0.parameters.borrow();
         let grads: Vec<&B::Param> = parameters.0.iter().filter_map(|parameter| parameter.grad.as_ref()).collect();
         self.inner().squared_norm(&grads)

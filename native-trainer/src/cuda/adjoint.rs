@@ -84,6 +84,8 @@ impl<D: Driver> Cuda<D> {
 
 impl<D: Driver> Adjoint for Cuda<D> {
     type Param = Param<D::Buffer>;
+    /// An f64.
+    type SquaredNorm = D::Buffer;
 
     fn param(&self, label: &str, shape: [usize; 2], precision: Precision) -> Result<Self::Param> {
         self.new_value(label, shape, precision)
@@ -124,7 +126,7 @@ impl<D: Driver> Adjoint for Cuda<D> {
         self.clear_values(param)
     }
 
-    fn squared_norm(&self, grads: &[&Self::Param]) -> Result<f64> {
+    fn squared_norm(&self, grads: &[&Self::Param]) -> Result<D::Buffer> {
         if grads.iter().any(|grad| grad.role != Role::Gradient) {
             let (expected, got) = ("gradients".to_string(), "weights or moments".to_string());
             return Err(Error::Shape { op: "squared_norm", expected, got });
@@ -140,8 +142,16 @@ impl<D: Driver> Adjoint for Cuda<D> {
             first += count as usize;
         }
         self.launch(launch::squared_norm_total(total, parts, all))?;
+        Ok(sums)
+    }
+
+    fn known_squared_norm(&self, squares: f64) -> Result<D::Buffer> {
+        self.upload(&squares.to_le_bytes())
+    }
+
+    fn read_squared_norm(&self, squares: &D::Buffer) -> Result<f64> {
         let mut bytes = [0; 8];
-        self.driver().read(total, &mut bytes)?;
+        self.driver().read(squares.into(), &mut bytes)?;
         Ok(f64::from_le_bytes(bytes))
     }
 
@@ -150,6 +160,7 @@ impl<D: Driver> Adjoint for Cuda<D> {
         param: &mut Self::Param,
         grad: &Self::Param,
         moments: &mut [Self::Param; 2],
+        squares: &D::Buffer,
         step: &AdamWStep,
     ) -> Result<()> {
         for other in [grad, &moments[0], &moments[1]] {
@@ -160,12 +171,12 @@ impl<D: Driver> Adjoint for Cuda<D> {
         match (first.role, second.role) {
             (Role::Moment, Role::Moment) => {
                 let states = [grad.at(), first.at(), second.at()];
-                self.launch(launch::adamw(values, states, param.count() as u64, step))
+                self.launch(launch::adamw(values, states, squares.into(), param.count() as u64, step))
             }
             (Role::Moment8 { signed: true }, Role::Moment8 { signed: false }) => {
                 let maps = self.moment_maps()?;
                 let moments = [first.at(), first.scales(), second.at(), second.scales(), Slice::from(&*maps)];
-                self.launch(launch::adamw8(values, grad.at(), moments, param.count() as u64, step))
+                self.launch(launch::adamw8(values, grad.at(), moments, squares.into(), param.count() as u64, step))
             }
             _ => {
                 let expected = "two moments of a kind, the first with a sign".to_string();

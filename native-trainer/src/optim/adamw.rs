@@ -21,14 +21,15 @@ impl Default for AdamW {
 }
 
 impl AdamW {
-    /// Step number `step`, from 1 on. `grad_scale` multiplies every gradient: the clip of their norm.
-    pub fn step(&self, step: u64, learning_rate: f64, grad_scale: f32) -> AdamWStep {
+    /// Step number `step`, from 1 on. Gradients whose common norm is larger than `max_grad_norm` are scaled down to it; 0
+    /// leaves them.
+    pub fn step(&self, step: u64, learning_rate: f64, max_grad_norm: f64) -> AdamWStep {
         let correction = |beta: f32| 1.0 - f64::from(beta).powf(step as f64);
         AdamWStep {
             beta1: self.beta1,
             beta2: self.beta2,
             eps: self.eps,
-            grad_scale,
+            max_grad_norm,
             decay: (1.0 - learning_rate * f64::from(self.weight_decay)) as f32,
             step_size: (learning_rate / correction(self.beta1)) as f32,
             root_correction: correction(self.beta2).sqrt() as f32,
@@ -44,7 +45,7 @@ pub struct AdamWStep {
     pub(crate) beta1: f32,
     pub(crate) beta2: f32,
     pub(crate) eps: f32,
-    pub(crate) grad_scale: f32,
+    pub(crate) max_grad_norm: f64,
     pub(crate) decay: f32,
     pub(crate) step_size: f32,
     pub(crate) root_correction: f32,
@@ -55,10 +56,18 @@ pub struct AdamWStep {
 }
 
 impl AdamWStep {
-    /// Updates one value and its moments.
+    /// What every gradient is multiplied with, as PyTorch's `clip_grad_norm_` does; `squares` is the sum of the squares of
+    /// all.
+    pub fn grad_scale(&self, squares: f64) -> f32 {
+        match self.max_grad_norm {
+            0.0 => 1.0,
+            most => (most / (squares.sqrt() + 1e-6)).min(1.0) as f32,
+        }
+    }
+
+    /// Updates one value and its moments by a scaled gradient.
     #[inline(always)]
     pub fn update(&self, param: &mut f32, grad: f32, first: &mut f32, second: &mut f32) {
-        let grad = grad * self.grad_scale;
         *first += (grad - *first) * (1.0 - self.beta1);
         *second = *second * self.beta2 + grad * grad * (1.0 - self.beta2);
         *param = *param * self.decay - self.step_size * *first / (second.sqrt() / self.root_correction + self.eps);
@@ -77,7 +86,10 @@ mod tests {
         let (mut x, mut m, mut v) = (0.5f64, 0.0, 0.0);
         for (t, grad) in [0.3f64, -0.2, 0.05, 1.5].into_iter().enumerate() {
             let rate = 0.01 * (t + 1) as f64;
-            settings.step(t as u64 + 1, rate, 0.5).update(&mut param, grad as f32, &mut first, &mut second);
+            let step = settings.step(t as u64 + 1, rate, 0.5);
+            // Of a norm of 1.
+            assert!((step.grad_scale(1.0) - 0.5).abs() < 1e-6);
+            step.update(&mut param, grad as f32 * 0.5, &mut first, &mut second);
             let g = grad * 0.5;
             m = 0.9 * m + 0.1 * g;
             v = 0.999 * v + 0.001 * g * g;

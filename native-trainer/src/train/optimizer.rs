@@ -48,25 +48,22 @@ impl<B: Adjoint> Optimizer<B> {
         &mut self.moments
     }
 
-    /// Clips the gradients by their common norm, updates the parameters and clears the gradients. Returns the norm
-    /// before clipping.
+    /// Clips the gradients by their common norm, updates the parameters and clears the gradients. Returns the square of
+    /// the norm before clipping, which the device may still be at: nothing waits for it, but for ranks, whose parts have
+    /// to be added up.
     ///
     /// # Errors
     /// When the device fails.
-    pub fn step(&mut self, tape: &Tape<B>, settings: &OptimizerStep) -> Result<f64> {
+    pub fn step(&mut self, tape: &Tape<B>, settings: &OptimizerStep) -> Result<B::SquaredNorm> {
         let backend = tape.inner();
         tape.reduce_gradients()?;
-        let mut squares = [tape.squared_norm()?];
+        let mut squares = tape.squared_norm()?;
         if let Some(sharding) = tape.sharding() {
-            sharding.ranks.sum(&mut squares)?;
+            let mut sum = [backend.read_squared_norm(&squares)?];
+            sharding.ranks.sum(&mut sum)?;
+            squares = backend.known_squared_norm(sum[0])?;
         }
-        let norm = squares[0].sqrt();
-        // As PyTorch's `clip_grad_norm_`.
-        let clip = match settings.max_grad_norm {
-            0.0 => 1.0,
-            most => (most / (norm + 1e-6)).min(1.0),
-        };
-        let step = |adamw: AdamW| adamw.step(settings.number, settings.learning_rate, clip as f32);
+        let step = |adamw: AdamW| adamw.step(settings.number, settings.learning_rate, settings.max_grad_norm);
         let decayed = step(settings.adamw);
         let plain = step(AdamW { weight_decay: 0.0, ..settings.adamw });
         let moments = &mut self.moments;
@@ -76,13 +73,13 @@ impl<B: Adjoint> Optimizer<B> {
                 let mut step = if decays(&parameter.label) { decayed } else { plain };
                 step.noise = noise(settings.seed, settings.number, index);
                 step.first = first as u32;
-                backend.adamw(&mut parameter.value, grad, moments, &step)?;
+                backend.adamw(&mut parameter.value, grad, moments, &squares, &step)?;
                 backend.clear_param(grad)?;
             }
             Ok(())
         })?;
         tape.refresh_weights()?;
-        Ok(norm)
+        Ok(squares)
     }
 }
 

@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize};
 use super::lora::Lora;
 use super::{Optimizer, OptimizerStep};
 use crate::Result;
-use crate::autograd::{Adjoint, Tape, TapeOptions};
+use crate::autograd::{Adjoint, Tape, TapeOptions, Var};
 use crate::data::{MicroBatch, Share};
 use crate::distributed::Sharding;
 use crate::optim::{Moments, Precision};
@@ -132,23 +132,31 @@ impl<B: Adjoint> Trainer<B> {
         &mut self.optimizer
     }
 
-    /// One step on `batch`: gradients of its loss, their clip, AdamW.
+    /// One step on `batch`: gradients of its loss, their clip, AdamW. What is told of it is read when all of it has been
+    /// asked for, so that a device goes on without waiting for the host.
     ///
     /// # Errors
     /// When the device fails, or a rank has ended.
     pub async fn step(&mut self, batch: &Share, settings: &StepSettings) -> Result<StepReport> {
-        let mut loss = [0.0];
+        let mut passes = Vec::new();
         for (micro, real) in &batch.passes {
             let count = match settings.normalization {
                 LossNormalization::Global => batch.targets,
                 LossNormalization::MicroBatch => micro.rows.len() * batch.learning,
             };
-            loss[0] += self.accumulate(micro, count, *real).await?;
+            passes.push((self.accumulate(micro, count, *real)?, count));
+        }
+        let squares = self.optimizer.step(&self.tape, &settings.optimizer)?;
+        let mut loss = [0.0];
+        for (logprobs, count) in &passes {
+            let Some(logprobs) = logprobs else { continue };
+            let sum: f64 = self.tape.read(logprobs).await?.into_iter().map(f64::from).sum();
+            loss[0] += -sum / *count as f64;
         }
         if let Some(sharding) = self.tape.sharding() {
             sharding.ranks.sum(&mut loss)?;
         }
-        let grad_norm = self.optimizer.step(&self.tape, &settings.optimizer)?;
+        let grad_norm = self.tape.inner().read_squared_norm(&squares)?.sqrt();
         Ok(StepReport { loss: loss[0], grad_norm, tokens: batch.tokens, targets: batch.targets })
     }
 
@@ -173,18 +181,14 @@ impl<B: Adjoint> Trainer<B> {
         Ok(sum[0] / batch.targets.max(1) as f64)
     }
 
-    /// Adds the gradients of a micro-batch's summed loss over `count`, and returns that loss. One that is not `real`
-    /// takes the same way and adds nothing.
-    async fn accumulate(&self, micro: &MicroBatch, count: usize, real: bool) -> Result<f64> {
+    /// Adds the gradients of a micro-batch's summed loss over `count`, and returns the log-probabilities of its targets.
+    /// One that is not `real` takes the same way and adds nothing.
+    fn accumulate(&self, micro: &MicroBatch, count: usize, real: bool) -> Result<Option<Var<B>>> {
         let (ids, targets) = (self.tape.tokens(&micro.ids)?, self.tape.tokens(&micro.targets)?);
         let logprobs = self.model.token_logprobs(&ids, &micro.segments, &micro.rows, &targets)?;
         let seed = if real { -1.0 / count as f32 } else { 0.0 };
         self.tape.backward(&[(&logprobs, vec![seed; micro.rows.len()])])?;
-        if !real {
-            return Ok(0.0);
-        }
-        let sum: f64 = self.tape.read(&logprobs).await?.into_iter().map(f64::from).sum();
-        Ok(-sum / count as f64)
+        Ok(real.then_some(logprobs))
     }
 }
 

@@ -28,11 +28,13 @@ fn adamw<B: Adjoint>(
     let mut moments = [backend.moment("m", SHAPE, moments[0])?, backend.moment("v", SHAPE, moments[1])?];
     for number in 1..=5 {
         let mut grad = inputs.gradient(backend, SHAPE)?;
-        let mut step = settings.step(number, RATE, 0.5);
+        // Clipped to about a half.
+        let squares = backend.squared_norm(&[&grad])?;
+        let mut step = settings.step(number, RATE, 7.0);
         step.noise = pcg_hash(number as u32);
-        backend.adamw(&mut param, &grad, &mut moments, &step)?;
+        backend.adamw(&mut param, &grad, &mut moments, &squares, &step)?;
         backend.clear_param(&mut grad)?;
-        assert_eq!(backend.squared_norm(&[&grad])?, 0.0);
+        assert_eq!(backend.read_squared_norm(&backend.squared_norm(&[&grad])?)?, 0.0);
     }
     let [first, second] = &moments;
     let exact = backend.read_master(&param)?.map_or_else(|| backend.read_param(&param), Ok)?;
@@ -124,7 +126,8 @@ pub fn adamw_is_the_cpus<D: Driver>(cuda: &Cuda<D>, seed: u32) -> Result<Vec<Com
     }
     let shape = [300, 301];
     let (gpu_grad, cpu_grad) = (Inputs::new(seed).gradient(cuda, shape)?, Inputs::new(seed).gradient(&cpu, shape)?);
-    let (got, expected) = (cuda.squared_norm(&[&gpu_grad; 3])? as f32, cpu.squared_norm(&[&cpu_grad; 3])? as f32);
+    let (got, expected) = (cuda.squared_norm(&[&gpu_grad; 3])?, cpu.squared_norm(&[&cpu_grad; 3])? as f32);
+    let got = cuda.read_squared_norm(&got)? as f32;
     comparisons.push(Comparison::new("squared norm".into(), &[got], &[expected], 0.0, 1.0));
     Ok(comparisons)
 }
@@ -139,6 +142,7 @@ pub fn small_updates_count_on_average<D: Driver>(cuda: &Cuda<D>) -> Result<Vec<C
     const SMALL_RATE: f64 = 1e-4;
     let count = SHAPE[0] * SHAPE[1];
     let mut comparisons = Vec::new();
+    let no_clip = cuda.known_squared_norm(0.0)?;
     for &precision in precisions(cuda.formats()) {
         let mut param = cuda.param("a parameter", SHAPE, precision)?;
         cuda.write_param(&mut param, 0, &vec![1.0; count])?;
@@ -147,9 +151,9 @@ pub fn small_updates_count_on_average<D: Driver>(cuda: &Cuda<D>) -> Result<Vec<C
         let mut moments = [cuda.moment("m", SHAPE, Precision::F32)?, cuda.moment("v", SHAPE, Precision::F32)?];
         for number in 1..=STEPS {
             // With a steady gradient each step goes by the learning rate: a 40th of bf16's place at 1.
-            let mut step = AdamW::default().step(number, SMALL_RATE, 1.0);
+            let mut step = AdamW::default().step(number, SMALL_RATE, 0.0);
             step.noise = pcg_hash(number as u32);
-            cuda.adamw(&mut param, &grad, &mut moments, &step)?;
+            cuda.adamw(&mut param, &grad, &mut moments, &no_clip, &step)?;
         }
         let values = cuda.read_master(&param)?.map_or_else(|| cuda.read_param(&param), Ok)?;
         let mean = values.iter().map(|value| f64::from(*value)).sum::<f64>() / count as f64;

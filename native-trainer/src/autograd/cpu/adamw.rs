@@ -7,15 +7,22 @@ use super::storage::PieceMut;
 use super::{Dense, PIECE, expect, vectorised};
 use crate::optim::{AdamWStep, MOMENT_BLOCK, rounding_noise};
 
-pub(super) fn adamw(param: &mut Dense, grad: &Dense, moments: &mut [Dense; 2], step: &AdamWStep) -> Result<()> {
+pub(super) fn adamw(
+    param: &mut Dense,
+    grad: &Dense,
+    moments: &mut [Dense; 2],
+    squares: f64,
+    step: &AdamWStep,
+) -> Result<()> {
     for other in [grad.shape, moments[0].shape, moments[1].shape] {
         expect("adamw", "a gradient and moments", other, param.shape)?;
     }
+    let scale = step.grad_scale(squares);
     let [first, second] = moments;
     let moments = first.pieces_mut().into_par_iter().zip(second.pieces_mut());
     let pieces = param.pieces_mut().into_par_iter().zip(grad.values.par_chunks(PIECE)).zip(moments);
     pieces.enumerate().for_each(|(piece, ((param, grad), (first, second)))| {
-        vectorised(|| update(param, grad, first, second, step, piece * PIECE));
+        vectorised(|| update(param, (grad, scale), first, second, step, piece * PIECE));
     });
     Ok(())
 }
@@ -24,7 +31,7 @@ pub(super) fn adamw(param: &mut Dense, grad: &Dense, moments: &mut [Dense; 2], s
 #[inline(always)]
 fn update(
     mut param: PieceMut,
-    grad: &[f32],
+    (grad, scale): (&[f32], f32),
     mut first: PieceMut,
     mut second: PieceMut,
     step: &AdamWStep,
@@ -39,7 +46,7 @@ fn update(
         first.load(places.clone(), firsts);
         second.load(places.clone(), seconds);
         for (((param, grad), first), second) in params.iter_mut().zip(grad).zip(&mut *firsts).zip(&mut *seconds) {
-            step.update(param, *grad, first, second);
+            step.update(param, *grad * scale, first, second);
         }
         // Each of the three has noise of its own.
         let noise = |stream: u32| {
@@ -70,9 +77,9 @@ mod tests {
         let mut moments = moments.precisions(size).map(|precision| Dense::zeros("m", SHAPE, precision).unwrap());
         for number in 1..=10 {
             let grad = dense(SHAPE, &numbers(size, 10 + number as u32));
-            let mut step = AdamW::default().step(number, 1e-4, 1.0);
+            let mut step = AdamW::default().step(number, 1e-4, 0.0);
             step.noise = noise ^ number as u32;
-            adamw(&mut param, &grad, &mut moments, &step).unwrap();
+            adamw(&mut param, &grad, &mut moments, 0.0, &step).unwrap();
         }
         param
     }

@@ -45,6 +45,7 @@ fn piece_rows(cols: usize) -> usize {
 
 impl Adjoint for Cpu {
     type Param = Dense;
+    type SquaredNorm = f64;
 
     fn param(&self, label: &str, shape: [usize; 2], precision: Precision) -> Result<Dense> {
         Dense::zeros(label, shape, precision)
@@ -75,8 +76,23 @@ impl Adjoint for Cpu {
         Ok(grads.iter().map(|grad| grad.squared_norm()).sum())
     }
 
-    fn adamw(&self, param: &mut Dense, grad: &Dense, moments: &mut [Dense; 2], step: &AdamWStep) -> Result<()> {
-        adamw::adamw(param, grad, moments, step)
+    fn known_squared_norm(&self, squares: f64) -> Result<f64> {
+        Ok(squares)
+    }
+
+    fn read_squared_norm(&self, squares: &f64) -> Result<f64> {
+        Ok(*squares)
+    }
+
+    fn adamw(
+        &self,
+        param: &mut Dense,
+        grad: &Dense,
+        moments: &mut [Dense; 2],
+        squares: &f64,
+        step: &AdamWStep,
+    ) -> Result<()> {
+        adamw::adamw(param, grad, moments, *squares, step)
     }
 
     fn embed_param(&self, table: &Dense, ids: &Tokens) -> Result<Tensor> {

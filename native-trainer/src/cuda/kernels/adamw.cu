@@ -52,13 +52,25 @@ DEVICE float adamw_value(
     return value * decay - step_size * m / (sqrtf(v) / root_correction + eps);
 }
 
+// What gradients are multiplied with, in every thread: the CPU's clip by the norm of all, whose square lies on the device
+// so that no step waits for it; 0 leaves them.
+DEVICE float clip(const double* squares, float max_grad_norm) {
+    __shared__ float scale;
+    if (threadIdx.x == 0) {
+        scale = max_grad_norm == 0.0f ? 1.0f : (float)fmin(max_grad_norm / (sqrt(*squares) + 1e-6), 1.0);
+    }
+    __syncthreads();
+    return scale;
+}
+
 // `seed` is the noise's: it differs between parameters and steps; `offset` is the first value's number in a parameter of
 // which only a part is here.
 KERNEL(256)
 adamw(
-    T* param, u16* rest, const G* grad, M* first, M* second, u64 count, u32 seed, u32 offset, float beta1, float beta2, float eps,
-    float grad_scale, float decay, float step_size, float root_correction
+    T* param, u16* rest, const G* grad, M* first, M* second, const double* squares, u64 count, u32 seed, u32 offset,
+    float max_grad_norm, float beta1, float beta2, float eps, float decay, float step_size, float root_correction
 ) {
+    float grad_scale = clip(squares, max_grad_norm);
     for (u64 i = (u64)blockIdx.x * blockDim.x + threadIdx.x; i < count; i += (u64)gridDim.x * blockDim.x) {
         float slope = to_float(grad[i]) * grad_scale;
         float m = to_float(first[i]), v = to_float(second[i]);

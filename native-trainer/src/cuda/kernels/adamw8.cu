@@ -36,9 +36,10 @@ DEVICE float block_scale(float value, float& inverse) {
 KERNEL(256)
 adamw8(
     T* param, u16* rest, const G* grad, u8* first, float* first_scales, u8* second, float* second_scales,
-    const float* maps, u64 count, u32 seed, u32 offset, float beta1, float beta2, float eps, float grad_scale, float decay,
-    float step_size, float root_correction
+    const float* maps, const double* squares, u64 count, u32 seed, u32 offset, float max_grad_norm, float beta1,
+    float beta2, float eps, float decay, float step_size, float root_correction
 ) {
+    float grad_scale = clip(squares, max_grad_norm);
     __shared__ float magnitudes[MAGNITUDES];
     for (u32 i = threadIdx.x; i < MAGNITUDES; i += blockDim.x) magnitudes[i] = maps[i];
     __syncthreads();

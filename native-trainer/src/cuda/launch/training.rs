@@ -131,14 +131,16 @@ pub fn add_columns_adjoint<'a, B>(
     launch.words([cols, first, count]).floats([scale])
 }
 
-/// A step of AdamW on `count` values: parameter and the rest of a split one, gradient, moments.
+/// A step of AdamW on `count` values: parameter and the rest of a split one, gradient, moments; `squares` is the sum of
+/// the squares of all gradients, f64.
 pub fn adamw<'a, B>(
     (param, rest): (Slice<'a, B>, Option<Slice<'a, B>>),
     [grad, first, second]: [Slice<'a, B>; 3],
+    squares: Slice<'a, B>,
     count: u64,
     step: &AdamWStep,
 ) -> Launch<'a, B> {
-    let launch = elementwise("adamw", count).pointers([param]).optional(rest).pointers([grad, first, second]);
+    let launch = elementwise("adamw", count).pointers([param]).optional(rest).pointers([grad, first, second, squares]);
     numbers_of_step(launch.count(count), step)
 }
 
@@ -147,16 +149,22 @@ pub fn adamw8<'a, B>(
     (param, rest): (Slice<'a, B>, Option<Slice<'a, B>>),
     grad: Slice<'a, B>,
     moments: [Slice<'a, B>; 5],
+    squares: Slice<'a, B>,
     count: u64,
     step: &AdamWStep,
 ) -> Launch<'a, B> {
     // A block of threads has a block of values at a time.
     const { assert!(ELEMENTWISE as usize == MOMENT_BLOCK) };
-    let launch = elementwise("adamw8", count).pointers([param]).optional(rest).pointers([grad]).pointers(moments);
+    let launch = elementwise("adamw8", count)
+        .pointers([param])
+        .optional(rest)
+        .pointers([grad])
+        .pointers(moments)
+        .pointers([squares]);
     numbers_of_step(launch.count(count), step)
 }
 
 fn numbers_of_step<'a, B>(launch: Launch<'a, B>, step: &AdamWStep) -> Launch<'a, B> {
-    let launch = launch.words([step.noise, step.first]).floats([step.beta1, step.beta2, step.eps, step.grad_scale]);
-    launch.floats([step.decay, step.step_size, step.root_correction])
+    let launch = launch.words([step.noise, step.first]).floats([step.max_grad_norm as f32]);
+    launch.floats([step.beta1, step.beta2, step.eps, step.decay, step.step_size, step.root_correction])
 }
