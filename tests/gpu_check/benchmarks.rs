@@ -30,14 +30,26 @@ pub const ALL: [(&str, Benchmark); 9] = [
     ("LLaMA-7B's shape: full fine-tuning, 8 bytes a parameter", |cuda| step(cuda, &llama_7b(), 4)),
 ];
 
+/// Waits for the card.
+///
+/// # Errors
+/// When it failed in anything.
+pub fn synchronize(cuda: &Cuda<Device>) -> paddock::Result<()> {
+    Ok(cuda.driver().synchronize()?)
+}
+
 /// Median of the seconds of `runs` runs, after one that warms up.
-fn seconds<R>(cuda: &Cuda<Device>, runs: usize, mut run: impl FnMut() -> paddock::Result<R>) -> paddock::Result<f64> {
+fn seconds<R>(
+    wait: impl Fn() -> paddock::Result<()>,
+    runs: usize,
+    mut run: impl FnMut() -> paddock::Result<R>,
+) -> paddock::Result<f64> {
     let mut times = Vec::new();
     for index in 0..=runs {
-        cuda.driver().synchronize()?;
+        wait()?;
         let began = Instant::now();
         run()?;
-        cuda.driver().synchronize()?;
+        wait()?;
         if index > 0 {
             times.push(began.elapsed().as_secs_f64());
         }
@@ -55,7 +67,7 @@ fn peak(cuda: &Cuda<Device>) -> paddock::Result<f64> {
     let [a, b, out] = &matrices;
     let product = Product::linear(SIZE, SIZE, SIZE, Dtype::Bf16, Dtype::Bf16);
     let operands = || Operands { a: Slice::from(a), b: Slice::from(b), add: None, out: Slice::from(out) };
-    let time = seconds(cuda, 10, || Ok(driver.multiply(&product, operands())?))?;
+    let time = seconds(|| synchronize(cuda), 10, || Ok(driver.multiply(&product, operands())?))?;
     Ok(2.0 * (SIZE as f64).powi(3) / time)
 }
 
@@ -71,7 +83,7 @@ pub fn bandwidth(cuda: &Cuda<Device>) -> paddock::Result<f64> {
     const BYTES: usize = 1 << 30;
     let driver = cuda.driver();
     let (from, to) = (driver.alloc(BYTES)?, driver.alloc(BYTES)?);
-    let time = seconds(cuda, 10, || Ok(driver.copy(Slice::from(&from), Slice::from(&to), BYTES)?))?;
+    let time = seconds(|| synchronize(cuda), 10, || Ok(driver.copy(Slice::from(&from), Slice::from(&to), BYTES)?))?;
     Ok(2.0 * BYTES as f64 / time)
 }
 
@@ -79,29 +91,48 @@ fn memory(cuda: &Cuda<Device>) -> paddock::Result<String> {
     Ok(format!("{:.0} GB/s", bandwidth(cuda)? / 1e9))
 }
 
-/// Small values that do not repeat at once, as an activation of the device's format.
-fn activation(cuda: &Cuda<Device>, shape: [usize; 2]) -> paddock::Result<<Cuda<Device> as Backend>::Tensor> {
-    let values: Vec<f32> = (0..shape[0] * shape[1]).map(|i| (i * 7919 % 1009) as f32 / 504.5 - 1.0).collect();
-    let tensor = cuda.tensor(shape, &values)?;
-    // What an operation gives has the format of values.
-    Ok(cuda.relu(&tensor)?)
+/// Waits for everything that a backend was asked for.
+pub type Wait<'a, B> = &'a dyn Fn(&B) -> paddock::Result<()>;
+
+/// TFLOP/s of attention.
+pub struct AttentionSpeed {
+    pub forward: f64,
+    pub backward: f64,
+}
+
+/// Causal attention on documents of `length` tokens.
+///
+/// # Errors
+/// When the device fails.
+pub fn attention_speed<B: Adjoint>(
+    backend: &B,
+    wait: Wait<B>,
+    heads: HeadLayout,
+    length: usize,
+    documents: usize,
+) -> paddock::Result<AttentionSpeed> {
+    let segments = Segments::documents(&vec![length; documents]);
+    // Small values that do not repeat at once; what an operation gives has the format of values.
+    let activation = |shape: [usize; 2]| -> paddock::Result<B::Tensor> {
+        let values: Vec<f32> = (0..shape[0] * shape[1]).map(|i| (i * 7919 % 1009) as f32 / 504.5 - 1.0).collect();
+        Ok(backend.relu(&backend.tensor(shape, &values)?)?)
+    };
+    let qkv = activation([segments.rows(), heads.qkv_dim()])?;
+    let grad = activation([segments.rows(), heads.q_dim()])?;
+    // Two products of half of the square each; their adjoint is counted as five, as everybody does.
+    let products = (documents * 4 * (length * length / 2)) as f64 * heads.q_dim() as f64;
+    let wait = || wait(backend);
+    // The rows keep what attention gave, for the adjoint: a copy of the rows each time has it computed.
+    let forward = seconds(wait, 5, || Ok(backend.attention(&backend.add(&qkv, &qkv)?, heads, &segments)?))?;
+    let copy = seconds(wait, 5, || Ok(backend.add(&qkv, &qkv)?))?;
+    backend.attention(&qkv, heads, &segments)?;
+    let backward = seconds(wait, 5, || Ok(backend.attention_adjoint(&qkv, heads, &segments, &grad)?))?;
+    Ok(AttentionSpeed { forward: products / (forward - copy) / 1e12, backward: 2.5 * products / backward / 1e12 })
 }
 
 fn attention(cuda: &Cuda<Device>, [heads, kv_heads, head_dim]: [usize; 3]) -> paddock::Result<String> {
-    const LENGTH: usize = 2048;
-    let heads = HeadLayout { heads, kv_heads, head_dim };
-    let segments = Segments::documents(&[LENGTH; 8]);
-    let qkv = activation(cuda, [segments.rows(), heads.qkv_dim()])?;
-    let grad = activation(cuda, [segments.rows(), heads.q_dim()])?;
-    // Two products of half of the square each; their adjoint is counted as five, as everybody does.
-    let products = 8.0 * 4.0 * (LENGTH * LENGTH / 2) as f64 * heads.q_dim() as f64;
-    // The rows keep what attention gave, for the adjoint: a copy of the rows each time has it computed.
-    let forward = seconds(cuda, 5, || Ok(cuda.attention(&cuda.add(&qkv, &qkv)?, heads, &segments)?))?;
-    let copy = seconds(cuda, 5, || Ok(cuda.add(&qkv, &qkv)?))?;
-    cuda.attention(&qkv, heads, &segments)?;
-    let backward = seconds(cuda, 5, || Ok(cuda.attention_adjoint(&qkv, heads, &segments, &grad)?))?;
-    let forward = products / (forward - copy) / 1e12;
-    Ok(format!("forward {forward:.0}, backward {:.0} TFLOP/s", 2.5 * products / backward / 1e12))
+    let found = attention_speed(cuda, &synchronize, HeadLayout { heads, kv_heads, head_dim }, 2048, 8)?;
+    Ok(format!("forward {:.0}, backward {:.0} TFLOP/s", found.forward, found.backward))
 }
 
 /// Steps on `documents` packed documents of 2048 tokens, half of them to be predicted.
@@ -121,13 +152,17 @@ fn step(cuda: &Cuda<Device>, config: &Value, documents: usize) -> paddock::Resul
         // Two documents go through the model at a time.
         let share = Share::whole(&batch, 2 * LENGTH);
         let mut number = 0;
-        let time = seconds(cuda, 3, || {
-            number += 1;
-            let adamw = AdamW::default();
-            let optimizer = OptimizerStep { number, learning_rate: 1e-6, adamw, max_grad_norm: 1.0, seed: 1 };
-            let settings = StepSettings { optimizer, normalization: LossNormalization::Global };
-            block_on(trainer.step(&share, &settings))
-        })?;
+        let time = seconds(
+            || synchronize(cuda),
+            3,
+            || {
+                number += 1;
+                let adamw = AdamW::default();
+                let optimizer = OptimizerStep { number, learning_rate: 1e-6, adamw, max_grad_norm: 1.0, seed: 1 };
+                let settings = StepSettings { optimizer, normalization: LossNormalization::Global };
+                block_on(trainer.step(&share, &settings))
+            },
+        )?;
         let (free, total) = cuda.driver().memory()?;
         drop(trainer);
         let tokens = (documents * LENGTH) as f64;
@@ -157,15 +192,21 @@ fn decode(cuda: &Cuda<Device>, config: &Value) -> paddock::Result<String> {
         let mut cache = cuda.kv_cache(config.num_hidden_layers, heads, 1, 1024)?;
         let ids: Vec<u32> = (0..PROMPT as u32).collect();
         let prompt = cuda.tokens(&ids)?;
-        let prefill = seconds(cuda, 3, || {
-            Ok(model.forward_cached(&prompt, &Segments::continuation(PROMPT, 0, 0), &mut cache)?)
-        })?;
+        let prefill = seconds(
+            || synchronize(cuda),
+            3,
+            || Ok(model.forward_cached(&prompt, &Segments::continuation(PROMPT, 0, 0), &mut cache)?),
+        )?;
         let token = cuda.tokens(&[7])?;
         let mut past = PROMPT;
-        let time = seconds(cuda, 64, || {
-            past += 1;
-            Ok(model.forward_cached(&token, &Segments::continuation(1, past - 1, 0), &mut cache)?)
-        })?;
+        let time = seconds(
+            || synchronize(cuda),
+            64,
+            || {
+                past += 1;
+                Ok(model.forward_cached(&token, &Segments::continuation(1, past - 1, 0), &mut cache)?)
+            },
+        )?;
         let parameters: usize = config.params().iter().map(|param| param.shape.iter().product::<usize>()).sum();
         let bytes = 2.0 * (parameters - config.vocab_size * config.hidden_size) as f64;
         drop(model);

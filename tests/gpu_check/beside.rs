@@ -1,23 +1,34 @@
-//! What runs beside CUDA, each in a process of its own: wgpu, llama.cpp.
+//! What runs beside CUDA, each in a process of its own: PyTorch, wgpu, llama.cpp.
 
 use std::process::Command;
 use std::time::{Duration, Instant};
 
+use paddock::autograd::Adjoint;
+use paddock::optim::Precision;
 use paddock::{Error, Result};
+use paddock_engine::backend::Cpu;
 
+use super::pytorch::Ours;
 use super::sizes::Sizes;
-use super::{BENCHMARK_SECONDS, child, llama_cpp, wgpu};
+use super::{BENCHMARK_SECONDS, child, llama_cpp, pytorch, wgpu};
 
 /// Asks for what goes through wgpu: the name of the sizes and the memory's bytes a second follow.
 pub const WGPU: &str = "--wgpu";
 
+/// Most seconds that PyTorch may take, compiling included.
+const PYTORCH_SECONDS: u64 = 150;
 /// Most seconds that wgpu may take.
 const WGPU_SECONDS: u64 = 120;
 /// Most seconds for a model in llama.cpp.
 const LLAMA_CPP_SECONDS: u64 = 40;
 
 /// Those parts of the report, and whether all holds; `elapsed` seconds have gone by.
-pub fn sections(sizes: &Sizes, bandwidth: f64, elapsed: impl Fn() -> u64) -> (String, bool) {
+pub fn sections<B: Adjoint>(
+    sizes: &Sizes,
+    ours: &Ours<B>,
+    bandwidth: f64,
+    elapsed: impl Fn() -> u64,
+) -> (String, bool) {
     let mut holds = true;
     let mut text = String::new();
     let mut section = |title: &str, run: &dyn Fn() -> (String, bool)| {
@@ -32,6 +43,10 @@ pub fn sections(sizes: &Sizes, bandwidth: f64, elapsed: impl Fn() -> u64) -> (St
         text += "\n";
         holds &= good;
     };
+    section("Against PyTorch", &|| {
+        pytorch::report(&sizes.training, ours, Duration::from_secs(PYTORCH_SECONDS))
+            .unwrap_or_else(|error| (format!("Failed: {error}."), true))
+    });
     section("Through wgpu", &|| wgpu_in_a_process(sizes, bandwidth));
     section("llama.cpp", &|| (llama_cpp::report(sizes, Duration::from_secs(LLAMA_CPP_SECONDS)), true));
     (text, holds)
@@ -42,7 +57,8 @@ pub fn sections(sizes: &Sizes, bandwidth: f64, elapsed: impl Fn() -> u64) -> (St
 /// # Errors
 /// Never: what is missing is said.
 pub fn rehearse() -> Result<bool> {
-    let (text, holds) = sections(&Sizes::tiny(), host_bandwidth(), || 0);
+    let ours = Ours { open: &|| Ok(Cpu::with_threads(2)), precision: Precision::F32, wait: &|_| Ok(()) };
+    let (text, holds) = sections(&Sizes::tiny(), &ours, host_bandwidth(), || 0);
     println!("A rehearsal at tiny sizes: its numbers mean nothing.\n{text}");
     Ok(holds)
 }

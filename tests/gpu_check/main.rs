@@ -8,6 +8,7 @@ mod beside;
 mod child;
 mod correctness;
 mod llama_cpp;
+mod pytorch;
 mod sizes;
 mod synthetic;
 mod wgpu;
@@ -17,6 +18,7 @@ use std::process::{Command, ExitCode};
 use std::time::{Instant, SystemTime, UNIX_EPOCH};
 
 use paddock::cuda::{Cuda, Device, DeviceOptions, Formats};
+use paddock::optim::Precision;
 use paddock_engine::backend::Backend;
 
 /// Seconds after which no further benchmark is begun.
@@ -94,7 +96,12 @@ fn run(report: Option<PathBuf>) -> paddock::Result<bool> {
             Err(error) => format!("| {name} | failed: {error} |\n"),
         };
     }
-    let (lines, good) = beside::sections(&sizes::Sizes::full(), bandwidth, || began.elapsed().as_secs());
+    let ours = pytorch::Ours {
+        open: &|| open(Formats::LEAN, false),
+        precision: Precision::Bf16Stochastic,
+        wait: &benchmarks::synchronize,
+    };
+    let (lines, good) = beside::sections(&sizes::Sizes::full(), &ours, bandwidth, || began.elapsed().as_secs());
     text += &lines;
     holds &= good;
     let (sentence, good) = sanitizer(began.elapsed().as_secs());

@@ -2,7 +2,7 @@
 
 use serde_json::Value;
 
-use super::synthetic::{llama_7b, smollm2_135m, tiny};
+use super::synthetic::{llama_1b, llama_7b, smollm2_135m, tiny};
 
 /// What runs through wgpu, PyTorch and llama.cpp.
 pub struct Sizes {
@@ -16,18 +16,78 @@ pub struct Sizes {
     pub prompt: usize,
     /// Tokens of an answer.
     pub answer: usize,
+    /// What is trained beside PyTorch.
+    pub training: Training,
+}
+
+/// Fine-tuning and attention beside PyTorch's.
+pub struct Training {
+    pub name: &'static str,
+    pub model: Value,
+    /// PyTorch's name of the device.
+    pub device: &'static str,
+    pub steps: usize,
+    /// Steps that are not counted.
+    pub warm: usize,
+    /// Examples of a step.
+    pub batch: usize,
+    /// The lengths are divided by this.
+    pub shorter: usize,
+    /// Most tokens of a packed micro-batch.
+    pub packed_tokens: usize,
+    pub learning_rate: f64,
+    /// Heads, those of keys, and their width.
+    pub attention: Vec<[usize; 3]>,
+    pub attention_length: usize,
+    pub attention_documents: usize,
+}
+
+impl Training {
+    /// Number of token ids.
+    pub fn vocab(&self) -> usize {
+        self.model["vocab_size"].as_u64().unwrap_or(1) as usize
+    }
 }
 
 impl Sizes {
     /// For a card.
     pub fn full() -> Self {
         let decoded = vec![("SmolLM2-135M's shape", smollm2_135m()), ("LLaMA-7B's shape", llama_7b())];
-        Self { name: "full", emulated: false, decoded, prompt: 512, answer: 128 }
+        let training = Training {
+            name: "TinyLlama-1.1B's shape, which PyTorch has room for",
+            model: llama_1b(),
+            device: "cuda",
+            steps: 8,
+            warm: 3,
+            batch: 64,
+            shorter: 1,
+            packed_tokens: 8192,
+            learning_rate: 1e-4,
+            attention: vec![[32, 32, 128], [32, 8, 128], [32, 32, 64]],
+            attention_length: 2048,
+            attention_documents: 8,
+        };
+        Self { name: "full", emulated: false, decoded, prompt: 512, answer: 128, training }
     }
 
     /// For a rehearsal on a machine without one.
     pub fn tiny() -> Self {
-        Self { name: "tiny", emulated: true, decoded: vec![("A tiny shape", tiny())], prompt: 24, answer: 8 }
+        let training = Training {
+            name: "A tiny shape",
+            model: tiny(),
+            device: "cpu",
+            steps: 6,
+            warm: 1,
+            batch: 16,
+            shorter: 8,
+            packed_tokens: 128,
+            learning_rate: 1e-2,
+            attention: vec![[4, 2, 16]],
+            attention_length: 64,
+            attention_documents: 2,
+        };
+        let decoded = vec![("A tiny shape", tiny())];
+        Self { name: "tiny", emulated: true, decoded, prompt: 24, answer: 8, training }
     }
 
     /// Those of a name.

@@ -1,4 +1,4 @@
-//! Models of a given shape without a file: the values are a short pattern, over and over.
+//! Models of a given shape without a file: the values are a short pattern, over and over, and gains are 1.
 
 use std::collections::BTreeMap;
 use std::io::Write;
@@ -36,6 +36,11 @@ pub fn llama_7b() -> Value {
     llama([4096, 11_008, 32, 32, 32], 32_000)
 }
 
+/// TinyLlama-1.1B.
+pub fn llama_1b() -> Value {
+    llama([2048, 5632, 22, 32, 4], 32_000)
+}
+
 /// SmolLM2-135M.
 pub fn smollm2_135m() -> Value {
     llama([576, 1536, 30, 9, 3], 49_152)
@@ -62,9 +67,10 @@ impl Synthetic {
     /// When it is none.
     pub fn new(config: &Value) -> Result<Self> {
         let mut header = Map::new();
-        let mut end = 0u64;
+        let (mut parts, mut end) = (Vec::new(), 0u64);
         for param in ModelConfig::from_json(config, None)?.params() {
             let size = 2 * param.shape.iter().product::<usize>() as u64;
+            parts.push((end, usize::from(param.shape[0] > 1)));
             let shape = if param.shape[0] == 1 { vec![param.shape[1]] } else { param.shape.to_vec() };
             header.insert(param.name, json!({ "dtype": "BF16", "shape": shape, "data_offsets": [end, end + size] }));
             end += size;
@@ -73,14 +79,16 @@ impl Synthetic {
         json.resize(json.len().next_multiple_of(8), b' ');
         let mut bytes = (json.len() as u64).to_le_bytes().to_vec();
         bytes.extend(json);
-        let value = |i: usize| half::bf16::from_f32((sampling_noise(7, 0, i as u32) - 0.5) * 2.0 * LARGEST);
+        parts.iter_mut().for_each(|(at, _)| *at += bytes.len() as u64);
+        let value =
+            |i: usize| half::bf16::from_f32((sampling_noise(7, 0, i as u32) - 0.5) * 2.0 * LARGEST).to_le_bytes();
         Ok(Self {
             small: [("config.json", config.to_string().into_bytes())].into(),
             weights: "model.safetensors",
-            parts: vec![(bytes.len() as u64, 0)],
+            parts,
             size: bytes.len() as u64 + end,
             header: bytes,
-            patterns: vec![(0..PATTERN).flat_map(|i| value(i).to_le_bytes()).collect()],
+            patterns: vec![half::bf16::ONE.to_le_bytes().repeat(1024), (0..PATTERN).flat_map(value).collect()],
         })
     }
 
