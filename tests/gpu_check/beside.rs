@@ -1,16 +1,15 @@
-//! What runs beside CUDA, each in a process of its own: PyTorch, wgpu, llama.cpp.
+//! What can be rehearsed without a card: fine-tuning, and what runs beside it in processes of their own (PyTorch, wgpu,
+//! llama.cpp).
 
 use std::process::Command;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use paddock::autograd::Adjoint;
-use paddock::optim::Precision;
 use paddock::{Error, Result};
-use paddock_engine::backend::Cpu;
 
-use super::pytorch::Ours;
+use super::machine::{Machine, with_cpu};
 use super::sizes::Sizes;
-use super::{BENCHMARK_SECONDS, child, llama_cpp, pytorch, wgpu};
+use super::{BENCHMARK_SECONDS, child, llama_cpp, pytorch, training, wgpu};
 
 /// Asks for what goes through wgpu: the name of the sizes and the memory's bytes a second follow.
 pub const WGPU: &str = "--wgpu";
@@ -23,12 +22,7 @@ const WGPU_SECONDS: u64 = 120;
 const LLAMA_CPP_SECONDS: u64 = 40;
 
 /// Those parts of the report, and whether all holds; `elapsed` seconds have gone by.
-pub fn sections<B: Adjoint>(
-    sizes: &Sizes,
-    ours: &Ours<B>,
-    bandwidth: f64,
-    elapsed: impl Fn() -> u64,
-) -> (String, bool) {
+pub fn sections<B: Adjoint>(sizes: &Sizes, machine: &Machine<B>, elapsed: impl Fn() -> u64) -> (String, bool) {
     let mut holds = true;
     let mut text = String::new();
     let mut section = |title: &str, run: &dyn Fn() -> (String, bool)| {
@@ -43,11 +37,12 @@ pub fn sections<B: Adjoint>(
         text += "\n";
         holds &= good;
     };
+    section("Full fine-tuning", &|| (training::table(&sizes.steps, machine, || elapsed() <= BENCHMARK_SECONDS), true));
     section("Against PyTorch", &|| {
-        pytorch::report(&sizes.training, ours, Duration::from_secs(PYTORCH_SECONDS))
+        pytorch::report(&sizes.training, machine, Duration::from_secs(PYTORCH_SECONDS))
             .unwrap_or_else(|error| (format!("Failed: {error}."), true))
     });
-    section("Through wgpu", &|| wgpu_in_a_process(sizes, bandwidth));
+    section("Through wgpu", &|| wgpu_in_a_process(sizes, machine.bandwidth));
     section("llama.cpp", &|| (llama_cpp::report(sizes, Duration::from_secs(LLAMA_CPP_SECONDS)), true));
     (text, holds)
 }
@@ -55,10 +50,9 @@ pub fn sections<B: Adjoint>(
 /// All of it at tiny sizes, on whatever there is.
 ///
 /// # Errors
-/// Never: what is missing is said.
+/// When the processor fails; what is missing is said.
 pub fn rehearse() -> Result<bool> {
-    let ours = Ours { open: &|| Ok(Cpu::with_threads(2)), precision: Precision::F32, wait: &|_| Ok(()) };
-    let (text, holds) = sections(&Sizes::tiny(), &ours, host_bandwidth(), || 0);
+    let (text, holds) = with_cpu(|machine| sections(&Sizes::tiny(), machine, || 0))?;
     println!("A rehearsal at tiny sizes: its numbers mean nothing.\n{text}");
     Ok(holds)
 }
@@ -86,12 +80,4 @@ fn wgpu_in_a_process(sizes: &Sizes, bandwidth: f64) -> (String, bool) {
         Ok((text, None)) => (format!("{text}\nIt was stopped after {WGPU_SECONDS} s."), true),
         Err(error) => (format!("Not run: {error}."), true),
     }
-}
-
-/// Bytes a second that this processor copies, read and written: what stands for the card's in a rehearsal.
-fn host_bandwidth() -> f64 {
-    let (from, mut to) = (vec![1u8; 64 << 20], vec![0u8; 64 << 20]);
-    let began = Instant::now();
-    to.copy_from_slice(&from);
-    2.0 * std::hint::black_box(&to).len() as f64 / began.elapsed().as_secs_f64()
 }

@@ -8,18 +8,22 @@ mod beside;
 mod child;
 mod correctness;
 mod llama_cpp;
+mod machine;
 mod pytorch;
 mod sizes;
 mod synthetic;
+mod training;
 mod wgpu;
 
 use std::path::PathBuf;
 use std::process::{Command, ExitCode};
-use std::time::{Instant, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use paddock::cuda::{Cuda, Device, DeviceOptions, Formats};
-use paddock::optim::Precision;
 use paddock_engine::backend::Backend;
+
+use self::machine::with_gpu;
+use self::sizes::Sizes;
 
 /// Seconds after which no further benchmark is begun.
 const BENCHMARK_SECONDS: u64 = 420;
@@ -82,7 +86,6 @@ fn run(report: Option<PathBuf>) -> paddock::Result<bool> {
         text += &lines;
         holds &= good;
     }
-    let bandwidth = benchmarks::bandwidth(&open(Formats::LEAN, false)?)?;
     text += "\n## Speed\n\nMedians of several runs.\n\n| | |\n|---|---:|\n";
     for (name, benchmark) in benchmarks::ALL {
         if began.elapsed().as_secs() > BENCHMARK_SECONDS {
@@ -96,12 +99,7 @@ fn run(report: Option<PathBuf>) -> paddock::Result<bool> {
             Err(error) => format!("| {name} | failed: {error} |\n"),
         };
     }
-    let ours = pytorch::Ours {
-        open: &|| open(Formats::LEAN, false),
-        precision: Precision::Bf16Stochastic,
-        wait: &benchmarks::synchronize,
-    };
-    let (lines, good) = beside::sections(&sizes::Sizes::full(), &ours, bandwidth, || began.elapsed().as_secs());
+    let (lines, good) = with_gpu(|machine| beside::sections(&Sizes::full(), machine, || began.elapsed().as_secs()))?;
     text += &lines;
     holds &= good;
     let (sentence, good) = sanitizer(began.elapsed().as_secs());
@@ -125,14 +123,22 @@ fn small() -> paddock::Result<bool> {
 /// Has compute-sanitizer watch the small checks, where it is installed and time is left.
 fn sanitizer(elapsed: u64) -> (String, bool) {
     const ENOUGH: u64 = 480;
+    const END: u64 = 590;
     let program = std::env::current_exe().ok();
     let (Some(program), true) = (program, elapsed < ENOUGH) else {
         return ("compute-sanitizer was not run: no time was left.".into(), true);
     };
     eprintln!("watching memory …");
-    match Command::new("compute-sanitizer").args(["--error-exitcode", "9"]).arg(program).arg(SMALL).status() {
-        Ok(status) if status.success() => ("compute-sanitizer finds nothing in the small checks.".into(), true),
-        Ok(status) => (format!("compute-sanitizer ended with {status} in the small checks: it FAILS."), false),
+    let mut command = Command::new("compute-sanitizer");
+    command.args(["--error-exitcode", "9"]).arg(program).arg(SMALL);
+    match child::run(&mut command, Duration::from_secs(END - elapsed)) {
+        Ok((_, Some(status))) if status.success() => {
+            ("compute-sanitizer finds nothing in the small checks.".into(), true)
+        }
+        Ok((_, Some(status))) => {
+            (format!("compute-sanitizer ended with {status} in the small checks: it FAILS."), false)
+        }
+        Ok((_, None)) => ("compute-sanitizer was stopped: no time was left.".into(), true),
         Err(error) => (format!("compute-sanitizer was not run ({error})."), true),
     }
 }

@@ -7,15 +7,16 @@ use std::time::{Duration, Instant};
 use paddock::Result;
 use paddock::autograd::Adjoint;
 use paddock::data::{Example, Share};
-use paddock::optim::{AdamW, Precision};
+use paddock::optim::AdamW;
 use paddock::train::{LossNormalization, OptimizerStep, StepSettings, Trainer, TrainerOptions};
 use paddock_engine::backend::HeadLayout;
 use paddock_engine::weights::Checkpoint;
 use paddock_tests::block_on;
 use serde_json::{Value, json};
 
-use super::benchmarks::{Wait, attention_speed};
+use super::benchmarks::attention_speed;
 use super::child;
+use super::machine::Machine;
 use super::sizes::Training;
 use super::synthetic::Synthetic;
 
@@ -35,24 +36,18 @@ struct Run {
     tokens_per_s: f64,
 }
 
-/// How our side is measured: what opens a device, how weights are held on it, and what waits for it.
-pub struct Ours<'a, B> {
-    pub open: &'a dyn Fn() -> Result<B>,
-    pub precision: Precision,
-    pub wait: Wait<'a, B>,
-}
-
 /// This part of the report, and whether the losses agree. PyTorch may take `limit`.
 ///
 /// # Errors
 /// When our side fails.
-pub fn report<B: Adjoint>(training: &Training, ours: &Ours<B>, limit: Duration) -> Result<(String, bool)> {
+pub fn report<B: Adjoint>(training: &Training, machine: &Machine<B>, limit: Duration) -> Result<(String, bool)> {
     let examples = examples(training)?;
     let theirs = match theirs(training, &examples, limit) {
         Ok(theirs) => theirs,
         Err(problem) => return Ok((format!("Not run: {problem}."), true)),
     };
-    let mine = train(training, &examples, ours)?;
+    let formats = machine.lean(training.packed_tokens).formats();
+    let mine = train(training, &examples, machine)?;
     let mut text = format!("PyTorch {}.\n\n", theirs[0]["torch"].as_str().unwrap_or("of no version"));
     let of = |name: &str| theirs.iter().filter(move |line| line["name"] == name).collect::<Vec<_>>();
     text += "| attention | forward, TFLOP/s | PyTorch | ratio | backward, TFLOP/s | PyTorch | ratio |\n\
@@ -61,8 +56,8 @@ pub fn report<B: Adjoint>(training: &Training, ours: &Ours<B>, limit: Duration) 
         let [heads, kv_heads, head_dim] = *shape;
         let layout = HeadLayout { heads, kv_heads, head_dim };
         let own = attention_speed(
-            &(ours.open)()?,
-            ours.wait,
+            &(machine.open)(formats)?,
+            machine.wait,
             layout,
             training.attention_length,
             training.attention_documents,
@@ -157,11 +152,12 @@ fn steps(training: &Training, count: usize) -> Vec<Vec<usize>> {
     (0..training.steps).map(step).collect()
 }
 
-fn train<B: Adjoint>(training: &Training, examples: &[(Vec<u32>, usize)], ours: &Ours<B>) -> Result<Run> {
-    let Ours { open, precision, wait } = *ours;
+fn train<B: Adjoint>(training: &Training, examples: &[(Vec<u32>, usize)], machine: &Machine<B>) -> Result<Run> {
+    let recipe = machine.lean(training.packed_tokens);
+    let Machine { open, wait, .. } = *machine;
     let mut checkpoint = block_on(Checkpoint::open(Synthetic::new(&training.model)?))?;
-    let options = TrainerOptions { precision, ..TrainerOptions::default() };
-    let mut trainer = block_on(Trainer::load(open()?, None, &mut checkpoint, options, &mut |_| {}))?;
+    let options = TrainerOptions { precision: recipe.precision, moments: recipe.moments, ..TrainerOptions::default() };
+    let mut trainer = block_on(Trainer::load(open(recipe.formats())?, None, &mut checkpoint, options, &mut |_| {}))?;
     let examples: Vec<Example> = examples
         .iter()
         .map(|(ids, first)| Example { ids: ids.clone(), targets: (*first..ids.len()).collect() })

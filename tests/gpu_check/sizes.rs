@@ -1,10 +1,10 @@
-//! How large everything beside the checks of CUDA is.
+//! How large everything is that can be rehearsed without a card.
 
 use serde_json::Value;
 
 use super::synthetic::{llama_1b, llama_7b, smollm2_135m, tiny};
 
-/// What runs through wgpu, PyTorch and llama.cpp.
+/// What is trained, and what runs through wgpu, PyTorch and llama.cpp.
 pub struct Sizes {
     /// The word for it on the command line.
     pub name: &'static str,
@@ -16,8 +16,21 @@ pub struct Sizes {
     pub prompt: usize,
     /// Tokens of an answer.
     pub answer: usize,
+    /// What is trained in all settings.
+    pub steps: Steps,
     /// What is trained beside PyTorch.
     pub training: Training,
+}
+
+/// Steps of full fine-tuning.
+pub struct Steps {
+    pub name: &'static str,
+    pub model: Value,
+    /// Documents of a step.
+    pub documents: usize,
+    /// Tokens of a document.
+    pub length: usize,
+    pub micro_batch_tokens: usize,
 }
 
 /// Fine-tuning and attention beside PyTorch's.
@@ -67,7 +80,9 @@ impl Sizes {
             attention_length: 2048,
             attention_documents: 8,
         };
-        Self { name: "full", emulated: false, decoded, prompt: 512, answer: 128, training }
+        let (name, model) = ("LLaMA-7B's shape", llama_7b());
+        let steps = Steps { name, model, documents: 4, length: 2048, micro_batch_tokens: 4096 };
+        Self { name: "full", emulated: false, decoded, prompt: 512, answer: 128, steps, training }
     }
 
     /// For a rehearsal on a machine without one.
@@ -87,7 +102,9 @@ impl Sizes {
             attention_documents: 2,
         };
         let decoded = vec![("A tiny shape", tiny())];
-        Self { name: "tiny", emulated: true, decoded, prompt: 24, answer: 8, training }
+        let (name, model) = ("A tiny shape", tiny());
+        let steps = Steps { name, model, documents: 4, length: 24, micro_batch_tokens: 48 };
+        Self { name: "tiny", emulated: true, decoded, prompt: 24, answer: 8, steps, training }
     }
 
     /// Those of a name.

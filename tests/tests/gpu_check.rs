@@ -19,5 +19,6 @@ fn what_runs_beside_cuda_is_rehearsed() {
     } else {
         assert!(report.contains("| PyTorch, padded by fours | ") && report.contains("| PyTorch, packed, "), "{report}");
     }
+    assert_eq!(report.matches(" GiB | ").count(), 7, "a row for each setting: {report}");
     assert!(!report.to_lowercase().contains("fail"), "{report}");
 }
