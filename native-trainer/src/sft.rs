@@ -14,7 +14,7 @@ use paddock_engine::model::LoadProgress;
 use paddock_engine::tokenizer::Tokenizer;
 use paddock_engine::weights::Checkpoint;
 
-use crate::autograd::Adjoint;
+use crate::autograd::{Adjoint, Offload, OffloadedRanks};
 use crate::cuda::{Dtype, Formats};
 use crate::data::{Order, add_missing_tokens};
 use crate::distributed::{Collective, Sharding};
@@ -63,6 +63,21 @@ pub async fn run<B: Adjoint>(
     resume: bool,
     observer: &mut dyn Observer,
 ) -> Result<Outcome> {
+    if settings.offload_optimizer {
+        let ranks = ranks.map(|ranks| Rc::new(OffloadedRanks(ranks)) as Rc<dyn Collective<Offload<B>>>);
+        return train(Offload::new(backend), ranks, settings, resume, observer).await;
+    }
+    train(backend, ranks, settings, resume, observer).await
+}
+
+/// [`run`] on the backend that holds the optimiser's state.
+async fn train<B: Adjoint>(
+    backend: B,
+    ranks: Option<Rc<dyn Collective<B>>>,
+    settings: &Settings,
+    resume: bool,
+    observer: &mut dyn Observer,
+) -> Result<Outcome> {
     let sharding = ranks.map(|ranks| Sharding { ranks, stage: settings.zero });
     let sharding = sharding.as_ref();
     let resumed = first_rank_first(sharding, |leads| match leads {
@@ -98,8 +113,10 @@ pub async fn run<B: Adjoint>(
     let (examples, eval) = first_rank_first(sharding, |_| {
         Ok((read(&settings.data)?, settings.eval_data.as_deref().map(&mut read).transpose()?))
     })?;
-    if backend.device().kind == DeviceKind::Cpu {
-        check_memory(settings, sharding.map(|sharding| sharding.ranks.world_size()), checkpoint.config())?;
+    let on_cpu = backend.device().kind == DeviceKind::Cpu;
+    if on_cpu || settings.offload_optimizer {
+        let device = if on_cpu { Device::Cpu } else { Device::Cuda { gradients: Dtype::F32 } };
+        check_memory(settings, device, sharding.map(|sharding| sharding.ranks.world_size()), checkpoint.config())?;
     }
     let mut progress = |at| observer.loading(at);
     let options = TrainerOptions {
@@ -141,9 +158,20 @@ fn first_rank_first<B: Adjoint, R>(
 }
 
 /// Refuses a run that the machine has no room for.
-fn check_memory(settings: &Settings, world_size: Option<usize>, config: &ModelConfig) -> Result<()> {
-    let recipe = settings.recipe(Device::Cpu, world_size);
+fn check_memory(settings: &Settings, device: Device, world_size: Option<usize>, config: &ModelConfig) -> Result<()> {
+    let recipe = settings.recipe(device, world_size);
     let Some(available) = available_memory() else { return Ok(()) };
+    if device != Device::Cpu {
+        let host = MemoryEstimate::new(config, &recipe)?.host;
+        let (needed, free) = (gib(host), gib(available));
+        return if host <= available {
+            Ok(())
+        } else {
+            Err(Error::Request(format!(
+                "--offload optimizer needs {needed} of the host's memory and {free} are free; --moments 8bit needs least"
+            )))
+        };
+    }
     let Some(advice) = advice(config, &recipe, available)? else { return Ok(()) };
     Err(Error::Request(format!("{}; {advice}", too_much(&MemoryEstimate::new(config, &recipe)?, available))))
 }

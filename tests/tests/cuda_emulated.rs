@@ -4,8 +4,8 @@
 use paddock::cuda::{Cuda, Formats};
 use paddock_tests::cuda::{
     Comparison, a_resumed_run_is_the_same, adamw_is_the_cpus, cases, choices_are_the_cpus, compare,
-    decoding_is_the_cpus, fine_tuning_is_the_cpus, reward_gradients_are_the_cpus, small_updates_count_on_average,
-    training_is_deterministic,
+    decoding_is_the_cpus, fine_tuning_is_the_cpus, offload_trains_alike, reward_gradients_are_the_cpus,
+    small_updates_count_on_average, training_is_deterministic,
 };
 use paddock_tests::emulator::{Emulator, compiler};
 use paddock_tests::skip;
@@ -63,6 +63,11 @@ fn fine_tuning_is_the_cpus_and_always_the_same() {
         all_hold(cuda.formats(), fine_tuning_is_the_cpus(cuda, 2, LENGTH).unwrap());
         training_is_deterministic(cuda, 1, LENGTH).unwrap();
     });
+}
+
+#[test]
+fn the_optimiser_may_lie_on_the_host() {
+    on_devices(|cuda| all_hold(cuda.formats(), offload_trains_alike(cuda, 2, LENGTH).unwrap()));
 }
 
 #[test]

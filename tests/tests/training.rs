@@ -165,6 +165,34 @@ fn a_resumed_run_has_the_bits_of_one_that_was_not_stopped() {
     assert_eq!(metrics(&parted).len(), 20);
 }
 
+/// The optimiser on the host changes no bit, and a checkpoint goes on with it and without.
+#[test]
+fn offload_changes_no_bit() {
+    let folder = TempDir::new().unwrap();
+    let plain = "--micro-batch-tokens 150 --save-steps 8 --keep 3";
+    let small = "--dtype bf16 --moments 8bit";
+    for (name, recipe, file) in [
+        ("f32", "", "model.safetensors"),
+        ("split", "--dtype bf16 --bf16-update split-master --gradient-checkpointing", "model.safetensors"),
+        ("stochastic", small, "model.safetensors"),
+        ("lora", "--lora-rank 4", "adapter_model.safetensors"),
+    ] {
+        let recipe: Vec<&str> = plain.split(' ').chain(recipe.split_whitespace()).collect();
+        let offloaded: Vec<&str> = recipe.iter().copied().chain(["--offload", "optimizer"]).collect();
+        let [without, with] = ["without", "with"].map(|way| folder.path().join(format!("{name}-{way}")));
+        sft(&without, &recipe);
+        sft(&with, &offloaded);
+        assert_eq!(losses(&without), losses(&with), "{name}");
+        let expected = fs::read(without.join(file)).unwrap();
+        assert!(expected == fs::read(with.join(file)).unwrap(), "{name}: the weights differ");
+        for (output, other) in [(&without, &offloaded), (&with, &recipe)] {
+            fs::remove_file(output.join(file)).unwrap();
+            sft(output, &[&other[..], &["--resume"]].concat());
+            assert!(expected == fs::read(output.join(file)).unwrap(), "{name}: the resumed weights differ");
+        }
+    }
+}
+
 #[test]
 fn old_checkpoints_go_and_evaluations_are_noted() {
     let folder = TempDir::new().unwrap();

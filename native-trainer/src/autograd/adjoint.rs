@@ -46,6 +46,12 @@ pub trait Adjoint: Backend {
     /// Sets every value to 0.
     fn clear_param(&self, param: &mut Self::Param) -> Result<()>;
 
+    /// Nothing adds to a gradient for now: the walk back through a block is over.
+    fn settle(&self, grad: &mut Self::Param) -> Result<()> {
+        let _ = grad;
+        Ok(())
+    }
+
     /// The sum of all squares of these gradients, in f64 and in an order that does not depend on threads.
     fn squared_norm(&self, grads: &[&Self::Param]) -> Result<Self::SquaredNorm>;
 

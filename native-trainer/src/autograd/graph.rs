@@ -132,6 +132,8 @@ impl<B: Adjoint> Graph<B> {
                     |node, grad| if nodes[node].wanted { add(inner, &mut grads, node, grad) } else { Ok(()) },
                 )?;
             }
+            let weights = self.nodes[start..end].iter().flat_map(|node| node.op.weights());
+            parameters.settle(inner, weights)?;
             if let Some(sharding) = sharding {
                 parameters.end_block(inner, sharding)?;
             }

@@ -7,11 +7,13 @@
 mod adjoint;
 pub mod cpu;
 mod graph;
+mod offload;
 mod op;
 mod parameter;
 mod tape;
 
 pub use adjoint::Adjoint;
 pub use graph::Var;
+pub use offload::{Offload, OffloadedRanks};
 pub use parameter::{Adapter, Parameter, Weight};
 pub use tape::{Tape, TapeOptions};

@@ -155,6 +155,16 @@ impl<B: Adjoint> Parameters<B> {
         Ok(())
     }
 
+    /// Nothing adds to the gradients of `weights` until another block of the walk back does.
+    pub fn settle(&mut self, backend: &B, weights: impl Iterator<Item = Weight>) -> Result<()> {
+        for weight in weights {
+            if let (_, Some(grad)) = self.get_mut(weight)? {
+                backend.settle(grad)?;
+            }
+        }
+        Ok(())
+    }
+
     /// After a block of the walk back.
     pub fn end_block(&mut self, backend: &B, sharding: &Sharding<B>) -> Result<()> {
         if sharding.stage >= Stage::Two {

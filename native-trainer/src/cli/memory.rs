@@ -6,6 +6,7 @@ use clap::{Args, ValueEnum};
 use paddock_engine::weights::Checkpoint;
 
 use super::console::{self, bytes};
+use super::sft::Offloaded;
 use super::weight_options::WeightOptions;
 use crate::cuda::Dtype;
 use crate::distributed::Stage;
@@ -33,6 +34,9 @@ pub(super) struct Memory {
     /// What they hold in parts: 1, the optimiser's state; 2, gradients too; 3, weights too
     #[arg(long, default_value_t = Stage::Two, value_name = "N")]
     zero: Stage,
+    /// What the host's memory holds instead of the device's: optimizer, gradients, moments and masters
+    #[arg(long, value_enum, value_name = "NAME")]
+    offload: Option<Offloaded>,
     /// Where it is to run: on a card, what is left open is chosen to fit its memory
     #[arg(long, value_enum, default_value = "cpu", value_name = "NAME")]
     device: DeviceChoice,
@@ -61,6 +65,7 @@ impl Memory {
             precision: self.weights.precision(),
             moments: self.weights.moments(),
             lora: self.weights.lora(),
+            offload: self.offload.is_some(),
             shared: (self.ranks > 1).then_some((self.zero, self.ranks.into())),
         };
         if let (Device::Cuda { .. }, Some(available)) = (recipe.device, self.device_memory) {
@@ -91,6 +96,9 @@ fn table(estimate: &MemoryEstimate) -> String {
     let mut lines: Vec<String> =
         estimate.parts().iter().map(|(part, size)| format!("{part:<12} {:>12}", bytes(*size))).collect();
     lines.push(format!("{:<12} {:>12}", "total", bytes(estimate.total())));
+    if estimate.host > 0 {
+        lines.push(format!("{:<12} {:>12}", "on the host", bytes(estimate.host)));
+    }
     lines.join("\n")
 }
 

@@ -106,6 +106,9 @@ struct Recipe {
     /// What processes that train together hold in parts: 1, the optimiser's state; 2, gradients too; 3, weights too
     #[arg(long, default_value_t = Stage::Two, value_name = "N")]
     zero: Stage,
+    /// What the host's memory holds instead of the device's: optimizer, gradients, moments and masters
+    #[arg(long, value_enum, value_name = "NAME")]
+    offload: Option<Offloaded>,
     /// Steps between checkpoints
     #[arg(long, default_value_t = 2000, value_name = "N", value_parser = clap::value_parser!(u64).range(1..))]
     save_steps: u64,
@@ -118,6 +121,11 @@ struct Recipe {
     /// Steps between evaluations [default: only after the last]
     #[arg(long, value_name = "N", requires = "eval_data", value_parser = clap::value_parser!(u64).range(1..))]
     eval_steps: Option<u64>,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(super) enum Offloaded {
+    Optimizer,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
@@ -231,6 +239,7 @@ impl Sft {
             lora: self.weights.lora(),
             zero: recipe.zero,
             gradient_checkpointing: recipe.gradient_checkpointing,
+            offload_optimizer: recipe.offload.is_some(),
             save_steps: recipe.save_steps,
             keep: recipe.keep,
             eval_data: recipe.eval_data.clone(),

@@ -51,7 +51,7 @@ impl WeightOptions {
     /// What was left open.
     pub fn open(&self) -> Open {
         let precision = self.dtype.is_none() && self.bf16_update.is_none();
-        Open { precision, moments: self.moments.is_none(), adapters: false }
+        Open { precision, moments: self.moments.is_none(), ..Open::default() }
     }
 
     /// How weights are held. Those below adapters do not change and need no master.

@@ -66,6 +66,8 @@ pub struct Settings {
     pub zero: Stage,
     /// Keep one tensor a block and compute the others anew: less memory, a third more work.
     pub gradient_checkpointing: bool,
+    /// Keep gradients, moments and masters in the host's memory, and step there.
+    pub offload_optimizer: bool,
     /// Steps between checkpoints.
     pub save_steps: u64,
     /// Checkpoints that are kept.
@@ -103,6 +105,7 @@ impl Default for Settings {
             lora: None,
             zero: Stage::Two,
             gradient_checkpointing: false,
+            offload_optimizer: false,
             save_steps: 2000,
             keep: 1,
             eval_data: None,
@@ -149,6 +152,7 @@ impl Settings {
             precision: self.precision(),
             moments: self.moments,
             lora: self.lora.clone(),
+            offload: self.offload_optimizer,
             shared: world_size.map(|world_size| (self.zero, world_size)),
         }
     }

@@ -21,7 +21,7 @@ pub use inputs::Inputs;
 pub use preference::reward_gradients_are_the_cpus;
 pub use resume::a_resumed_run_is_the_same;
 pub use steps::{adamw_is_the_cpus, choices_are_the_cpus, decoding_is_the_cpus, small_updates_count_on_average};
-pub use training::{fine_tuning_is_the_cpus, training_is_deterministic};
+pub use training::{fine_tuning_is_the_cpus, offload_trains_alike, training_is_deterministic};
 
 /// f32 sums of some hundred products in another order, relative to the largest value.
 pub const F32_TOLERANCE: f32 = 2e-5;

@@ -3,7 +3,7 @@
 use std::ops::Range;
 use std::path::Path;
 
-use paddock::autograd::Adjoint;
+use paddock::autograd::{Adjoint, Offload};
 use paddock::cuda::{Cuda, Driver, Dtype};
 use paddock::data::{Example, Share};
 use paddock::optim::{AdamW, Moments, Precision};
@@ -141,6 +141,38 @@ pub fn fine_tuning_is_the_cpus<D: Driver>(
             // Norms differ more: each gradient is a sum of what cancels.
             let (got, plain) = (report.grad_norm as f32, 5.0 * tolerance * norm);
             comparisons.push(Comparison::new(what("norm of the gradients"), &[got], &[norm], plain, 1.0));
+        }
+    }
+    Ok(comparisons)
+}
+
+/// Losses and norms with the optimiser on the host, beside those with it on the device.
+///
+/// # Errors
+/// When the device fails.
+pub fn offload_trains_alike<D: Driver>(
+    cuda: &Cuda<D>,
+    steps: usize,
+    length: usize,
+) -> paddock::Result<Vec<Comparison>> {
+    let run = Run::read(length);
+    let (precision, tolerance) = match cuda.formats().values {
+        Dtype::F32 => (Precision::F32, F32_TOLERANCE),
+        Dtype::Bf16 => (Precision::Bf16Split, BF16_TOLERANCE),
+    };
+    let mut comparisons = Vec::new();
+    for lora in [None, Some(Lora { rank: 4, ..Lora::default() })] {
+        let options = || TrainerOptions { checkpointing: true, precision, lora: lora.clone(), ..Default::default() };
+        let (_, expected) = run.steps(cuda.clone(), options(), steps)?;
+        let (_, reports) = run.steps(Offload::new(cuda.clone()), options(), steps)?;
+        for (step, (got, expected)) in reports.iter().zip(&expected).enumerate() {
+            for (what, got, expected, factor) in
+                [("loss", got.loss, expected.loss, 1.0), ("norm", got.grad_norm, expected.grad_norm, 5.0)]
+            {
+                let (got, expected) = (got as f32, expected as f32);
+                let what = format!("offload, adapters {}, step {step}: {what}", lora.is_some());
+                comparisons.push(Comparison::new(what, &[got], &[expected], factor * tolerance * expected, 1.0));
+            }
         }
     }
     Ok(comparisons)

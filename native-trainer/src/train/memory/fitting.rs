@@ -14,6 +14,8 @@ pub struct Open {
     pub precision: bool,
     /// How moments are held.
     pub moments: bool,
+    /// Where the optimiser's state lies: in the host's memory instead of the card's.
+    pub offload: bool,
     /// What is trained: adapters instead of the model.
     pub adapters: bool,
 }
@@ -36,6 +38,7 @@ fn candidates(recipe: &Recipe, open: Open) -> Vec<Recipe> {
         change(true, &|next| next.device = Device::Cuda { gradients: Dtype::Bf16 });
     }
     change(open.moments, &|next| next.moments = Moments::Dynamic8);
+    change(open.offload && recipe.device != Device::Cpu, &|next| next.offload = true);
     change(open.adapters && recipe.lora.is_none(), &|next| next.lora = Some(Default::default()));
     all
 }
@@ -63,7 +66,7 @@ pub fn fitting(config: &ModelConfig, recipe: &Recipe, open: Open, available: u64
 /// # Errors
 /// When the recipe's adapters do not fit the model.
 pub fn advice(config: &ModelConfig, recipe: &Recipe, available: u64) -> Result<Option<String>> {
-    let open = Open { precision: true, moments: true, adapters: true };
+    let open = Open { precision: true, moments: true, offload: true, adapters: true };
     Ok(match fitting(config, recipe, open, available)? {
         Some(fitting) if fitting == *recipe => None,
         Some(fitting) => {
@@ -93,6 +96,9 @@ impl Recipe {
         }
         if other.moments != self.moments {
             flags.push(format!("--moments {}", self.moments));
+        }
+        if other.offload != self.offload {
+            flags.push("--offload optimizer".to_string());
         }
         if let (None, Some(lora)) = (&other.lora, &self.lora) {
             flags.push(format!("--lora-rank {}", lora.rank));
@@ -143,7 +149,7 @@ mod tests {
     fn seven_billion_parameters_fit_a_card_of_80_gb() {
         let plain =
             Recipe { device: Device::Cuda { gradients: Dtype::F32 }, gradient_checkpointing: false, ..recipe() };
-        let all = Open { precision: true, moments: true, adapters: false };
+        let all = Open { precision: true, moments: true, ..Open::default() };
         let expected = "--gradient-checkpointing --dtype bf16 --moments bf16".to_string();
         assert_eq!(chosen(&plain, all, 80), Some((expected.clone(), Dtype::F32)));
         assert_eq!(chosen(&plain, all, 64), Some((expected, Dtype::Bf16)));
@@ -151,6 +157,11 @@ mod tests {
         assert_eq!(chosen(&plain, all, 48), Some((expected, Dtype::Bf16)));
         assert_eq!(chosen(&plain, all, 24), None);
         assert_eq!(chosen(&plain, all, 120), Some(("--micro-batch-tokens 512".to_string(), Dtype::F32)));
+        let offload = Open { offload: true, ..all };
+        assert!(chosen(&plain, offload, 24).is_some_and(|(flags, _)| flags.ends_with("--offload optimizer")));
+        let offloaded = Recipe { offload: true, precision: Precision::Bf16Stochastic, ..plain.clone() };
+        let estimate = MemoryEstimate::new(&llama_7b(), &offloaded).unwrap();
+        assert_eq!((estimate.weights, estimate.optimizer, estimate.host), (2 * VALUES, 0, 12 * VALUES));
         // What was asked for stays.
         let split = Recipe { precision: Precision::Bf16Split, ..plain.clone() };
         let moments = Open { moments: true, ..Open::default() };

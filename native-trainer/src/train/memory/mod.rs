@@ -30,6 +30,8 @@ pub struct Recipe {
     pub precision: Precision,
     /// How the optimiser's moments are held.
     pub moments: Moments,
+    /// Whether gradients, moments and masters lie in the host's memory.
+    pub offload: bool,
     /// Adapters, if they are trained instead of the model.
     pub lora: Option<Lora>,
     /// What ranks hold in parts and how many there are, if there are several.
@@ -72,6 +74,8 @@ pub struct MemoryEstimate {
     pub activations: u64,
     /// Logits of a chunk of rows.
     pub logits: u64,
+    /// What lies in the host's memory, of a run on a card that keeps the optimiser's state there.
+    pub host: u64,
 }
 
 impl MemoryEstimate {
@@ -133,21 +137,32 @@ impl MemoryEstimate {
             gradients = part(gradients) + gradient * if stage == Stage::One { trained } else { live.min(trained) };
             optimizer = part(optimizer);
         }
+        let mut host = 0;
+        // On the CPU it is the same memory.
+        if recipe.offload && recipe.device != Device::Cpu {
+            // On the device stay the model's own values, and gradients of what is walked back through.
+            let masters = if recipe.precision == Precision::Bf16Split { weights / 2 } else { 0 };
+            let embedding = size(config.vocab_size) * hidden;
+            let live = ((model - embedding.min(model)) / blocks.max(1)).max(embedding).min(trained);
+            host = masters + gradients / gradient * F32 + optimizer;
+            (weights, gradients, optimizer) = (weights - masters, gradient * live, 0);
+        }
         Ok(Self {
             weights,
             gradients,
             optimizer,
             activations: value * kept * size(recipe.micro_batch_tokens) + F32 * widened,
             logits: LOGITS,
+            host,
         })
     }
 
-    /// All of it.
+    /// All of it on the device.
     pub fn total(&self) -> u64 {
         self.parts().iter().map(|(_, bytes)| bytes).sum()
     }
 
-    /// The parts by name.
+    /// The device's parts by name.
     pub fn parts(&self) -> [(&'static str, u64); 5] {
         [
             ("weights", self.weights),
@@ -196,6 +211,7 @@ pub(crate) mod tests {
             precision: Precision::F32,
             moments: Moments::F32,
             lora: None,
+            offload: false,
             shared: None,
         }
     }
