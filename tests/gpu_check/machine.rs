@@ -44,6 +44,7 @@ impl<B> Machine<'_, B> {
             precision: self.precision,
             moments: if self.precision == Precision::F32 { Moments::F32 } else { Moments::Bf16 },
             lora: None,
+            offload: false,
             shared: None,
         }
     }
