@@ -15,6 +15,7 @@ mod options;
 mod pack;
 mod plan;
 mod progress;
+mod random;
 mod rank;
 mod reward_head;
 mod score;
@@ -54,6 +55,7 @@ enum Command {
     Memory(memory::Memory),
     Merge(merge::Merge),
     Launch(launch::Launch),
+    Random(random::Random),
 }
 
 /// Runs the command line of this process. An error is one sentence on stderr and exit code 1; 2 is wrong usage.
@@ -85,6 +87,7 @@ fn run(command: Command) -> Result<()> {
         Command::Memory(memory) => memory.run(),
         Command::Merge(merge) => merge.run(),
         Command::Launch(launch) => launch.run(),
+        Command::Random(random) => random.run(),
     }
 }
 

@@ -5,8 +5,8 @@ use std::path::Path;
 
 use paddock_engine::config::Head;
 use paddock_engine::model::LoadProgress;
+use paddock_engine::weights::TensorInfo;
 use paddock_engine::weights::diff::{Difference, Method, Recovery, TensorDigest, WEIGHT_DIFF, WeightDiff, rotary_sum};
-use paddock_engine::weights::{Encoding, TensorInfo};
 use serde_json::{Value, json};
 
 use super::convert::{Written, fingerprint, main_encoding, open, stored};
@@ -40,7 +40,7 @@ pub fn make_diff(
     threads: usize,
     progress: &mut dyn FnMut(LoadProgress),
 ) -> Result<Written> {
-    let wanted = DtypeChoice::To(dtype).encoding(Encoding::F32);
+    let wanted = dtype.encoding();
     let difference = || -> Result<_> { Ok(Difference::new(open(raw)?, open(tuned)?, method)?) };
     let infos = difference()?.tensors(wanted);
     let tensors: Vec<Stored> = infos.iter().map(|info| stored(info, info.encoding)).collect();

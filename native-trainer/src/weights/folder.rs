@@ -112,11 +112,15 @@ impl Source for FolderSource {
             .map_err(|_| Error::format(file, "it asks for more bytes at once than this machine can address"))?;
         let Some(opened) = self.file(file)? else { return Ok(Vec::new()) };
         let mut opened = opened.as_ref();
-        let mut bytes = vec![0; length];
+        let mut bytes = Vec::with_capacity(length);
         opened
             .seek(SeekFrom::Start(range.start))
-            .and_then(|_| opened.read_exact(&mut bytes))
+            .and_then(|_| opened.take(length as u64).read_to_end(&mut bytes))
             .map_err(|error| unreadable(file, &error))?;
+        if bytes.len() < length {
+            let problem = format!("it ended {} bytes early; it was changed meanwhile", length - bytes.len());
+            return Err(Error::Read { file: file.to_string(), problem });
+        }
         Ok(bytes)
     }
 }

@@ -10,6 +10,7 @@ mod hugging_face;
 mod merge;
 mod model_source;
 mod pack;
+mod random;
 mod safetensors;
 mod torch;
 
@@ -24,5 +25,6 @@ pub use hugging_face::{Description, write_weights};
 pub use merge::merge;
 pub use model_source::ModelSource;
 pub use pack::{Packed, pack};
+pub use random::random;
 pub use safetensors::{Dtype, Entry, write_safetensors};
 pub use torch::{TorchFolder, TorchTensor, read_tensors};

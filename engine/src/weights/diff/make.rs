@@ -59,13 +59,14 @@ impl<A: Source, B: Source> Difference<A, B> {
             subtract_bits(kept, &mut tuned, &base);
             return Ok(tuned);
         }
-        let base = values(Encoding::F32, &self.base.rows(name, rows, info.shape[0], Encoding::F32).await?)?;
-        let mut difference = values(kept, &tuned)?;
-        difference.iter_mut().zip(&base).for_each(|(tuned, base)| *tuned -= base);
+        let base = self.base.rows(name, rows, info.shape[0], Encoding::F32).await?;
+        let base = values(Encoding::F32, &base)?;
+        let mut difference = values(kept, &tuned)?.into_owned();
+        difference.iter_mut().zip(base.iter()).for_each(|(tuned, base)| *tuned -= base);
         let stored = quantize(wanted, &difference)?;
         // What recovery will have is what is stored.
-        let mut recovered = values(wanted, &stored)?;
-        recovered.iter_mut().zip(&base).for_each(|(difference, base)| *difference += base);
+        let mut recovered = values(wanted, &stored)?.into_owned();
+        recovered.iter_mut().zip(base.iter()).for_each(|(difference, base)| *difference += base);
         self.tally.add(&quantize(kept, &recovered)?, &[]);
         Ok(stored)
     }

@@ -7,6 +7,8 @@ mod cause;
 mod make;
 mod recover;
 
+use std::borrow::Cow;
+
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
@@ -167,9 +169,14 @@ fn each_pattern(
     }
 }
 
-/// The values of `bytes`.
-fn values(encoding: Encoding, bytes: &[u8]) -> Result<Vec<f32>> {
+/// The values of `bytes`, where they are if they are f32 already.
+fn values(encoding: Encoding, bytes: &[u8]) -> Result<Cow<'_, [f32]>> {
+    if encoding == Encoding::F32
+        && let Ok(values) = bytemuck::try_cast_slice(bytes)
+    {
+        return Ok(Cow::Borrowed(values));
+    }
     let mut values = vec![0.0; bytes.len() / encoding.block_bytes() * encoding.block_values()];
     super::dequantize(encoding, bytes, &mut values)?;
-    Ok(values)
+    Ok(Cow::Owned(values))
 }

@@ -114,10 +114,11 @@ impl<A: Source, B: Source> Recovery<A, B> {
         let mut bytes = self.diff.read_rows(&info.name, rows).await?;
         if self.method == Method::Exact {
             add_bits(encoding, &mut bytes, base);
-            return Ok((values(encoding, &bytes)?, bytes, encoding));
+            return Ok((values(encoding, &bytes)?.into_owned(), bytes, encoding));
         }
-        let mut sum = values(info.encoding, &bytes)?;
-        sum.iter_mut().zip(values(Encoding::F32, base)?).for_each(|(difference, base)| *difference += base);
+        let mut sum = values(info.encoding, &bytes)?.into_owned();
+        let base = values(Encoding::F32, base)?;
+        sum.iter_mut().zip(base.iter()).for_each(|(difference, base)| *difference += base);
         let kept = quantize(encoding, &sum)?;
         Ok((sum, kept, encoding))
     }

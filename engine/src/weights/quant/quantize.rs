@@ -1,5 +1,6 @@
 //! `f32` to the encodings that Paddock writes.
 
+use bytemuck::Pod;
 use half::slice::HalfFloatSliceExt;
 use half::{bf16, f16};
 
@@ -24,18 +25,18 @@ pub fn quantize(encoding: Encoding, values: &[f32]) -> Result<Vec<u8>> {
     match encoding {
         Encoding::F32 => out.extend_from_slice(bytemuck::cast_slice(values)),
         Encoding::F16 => {
-            let mut halves = vec![f16::ZERO; values.len()];
-            halves.convert_from_f32_slice(values);
-            if let Some(at) = halves.iter().position(|half| !half.is_finite()) {
+            out = halves::<f16>(values);
+            // All are looked at, which a processor does many at a time; the search is for the rare case.
+            let exponent = f16::INFINITY.to_bits();
+            let infinite = |half: &[u8; 2]| u16::from_le_bytes(*half) & exponent == exponent;
+            let halves = out.as_chunks().0;
+            if halves.iter().fold(false, |found, half| found | infinite(half))
+                && let Some(at) = halves.iter().position(infinite)
+            {
                 finite_half(values[at])?;
             }
-            out.extend_from_slice(bytemuck::cast_slice(&halves));
         }
-        Encoding::BF16 => {
-            let mut halves = vec![bf16::ZERO; values.len()];
-            halves.convert_from_f32_slice(values);
-            out.extend_from_slice(bytemuck::cast_slice(&halves));
-        }
+        Encoding::BF16 => out = halves::<bf16>(values),
         Encoding::Q8_0 => {
             for block in values.as_chunks().0 {
                 q8_0(block, &mut out)?;
@@ -53,6 +54,23 @@ pub fn quantize(encoding: Encoding, values: &[f32]) -> Result<Vec<u8>> {
         }
     }
     Ok(out)
+}
+
+/// `values` in 16 bits each.
+fn halves<T: Pod>(values: &[f32]) -> Vec<u8>
+where
+    [T]: HalfFloatSliceExt,
+{
+    let mut out = vec![0; 2 * values.len()];
+    match bytemuck::try_cast_slice_mut(&mut out) {
+        Ok(halves) => <[T]>::convert_from_f32_slice(halves, values),
+        Err(_) => {
+            let mut halves = vec![T::zeroed(); values.len()];
+            halves.convert_from_f32_slice(values);
+            out.copy_from_slice(bytemuck::cast_slice(&halves));
+        }
+    }
+    out
 }
 
 fn finite_half(value: f32) -> Result<f16> {

@@ -13,7 +13,7 @@ const LIMIT: u64 = 128 << 20;
 const TOKENIZER: &str = "tokenizer.json";
 const TOKENIZER_CONFIG: &str = "tokenizer_config.json";
 
-/// Files that are taken over as they are.
+/// Files that are taken over as they are, and with them [`TOKENIZER`].
 const KEPT: [&str; 6] = [
     "generation_config.json",
     "special_tokens_map.json",
@@ -38,30 +38,16 @@ pub struct Beside {
 /// # Errors
 /// When the model cannot be described in Hugging Face's terms, or its tokenizer is damaged.
 pub fn beside(source: &ModelSource, checkpoint: &mut Checkpoint<ModelSource>, encoding: Encoding) -> Result<Beside> {
-    let read = |name: &str| pollster::block_on(source.read_all(name, LIMIT));
-    let mut config: Value = match read("config.json")? {
+    let mut config: Value = match pollster::block_on(source.read_all("config.json", LIMIT))? {
         Some(bytes) => serde_json::from_slice(&bytes)
             .map_err(|error| EngineError::format("config.json", format!("it is not valid JSON: {error}")))?,
         None => described(checkpoint.config())?,
     };
-    let dtype = match encoding {
-        Encoding::F16 => "float16",
-        Encoding::BF16 => "bfloat16",
-        _ => "float32",
-    };
     config["vocab_size"] = checkpoint.config().vocab_size.into();
-    // Transformers 5 and 4 read one each.
-    config["dtype"] = dtype.into();
-    config["torch_dtype"] = dtype.into();
-
-    let mut files = Vec::new();
-    for name in KEPT {
-        files.extend(read(name)?.map(|bytes| (name.to_string(), bytes)));
-    }
+    let mut files = kept_files(source)?;
     let mut note = None;
-    match read(TOKENIZER)? {
-        Some(bytes) => files.push((TOKENIZER.to_string(), bytes)),
-        None => match pollster::block_on(checkpoint.tokenizer_files()) {
+    if !files.iter().any(|(name, _)| name == TOKENIZER) {
+        match pollster::block_on(checkpoint.tokenizer_files()) {
             Ok(found) => {
                 let tokenizer = Tokenizer::from_files(&found)?;
                 files.retain(|(name, _)| name != TOKENIZER_CONFIG);
@@ -73,8 +59,34 @@ pub fn beside(source: &ModelSource, checkpoint: &mut Checkpoint<ModelSource>, en
                     Some("the model comes without a tokenizer; copy its tokenizer.model beside it to chat".to_string());
             }
             Err(error) => return Err(Error::Engine(error)),
-        },
+        }
     }
-    files.push(("config.json".to_string(), format!("{config:#}\n").into_bytes()));
+    files.push(config_file(config, encoding));
     Ok(Beside { files, note })
+}
+
+/// The files in `source` that are taken over as they are: tokenizer, template, settings of generation.
+///
+/// # Errors
+/// When they cannot be read.
+pub fn kept_files(source: &impl Source) -> Result<Vec<(String, Vec<u8>)>> {
+    let mut files = Vec::new();
+    for name in KEPT.into_iter().chain([TOKENIZER]) {
+        let bytes = pollster::block_on(source.read_all(name, LIMIT))?;
+        files.extend(bytes.map(|bytes| (name.to_string(), bytes)));
+    }
+    Ok(files)
+}
+
+/// `config.json` of a model that is stored mostly as `encoding`.
+pub fn config_file(mut config: Value, encoding: Encoding) -> (String, Vec<u8>) {
+    let dtype = match encoding {
+        Encoding::F16 => "float16",
+        Encoding::BF16 => "bfloat16",
+        _ => "float32",
+    };
+    // Transformers 5 and 4 read one each.
+    config["dtype"] = dtype.into();
+    config["torch_dtype"] = dtype.into();
+    ("config.json".to_string(), format!("{config:#}\n").into_bytes())
 }

@@ -6,7 +6,7 @@ mod dtype;
 mod layout;
 mod partial;
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::fs::{self, File, OpenOptions};
 use std::io::{Read, Seek, SeekFrom, Write};
 use std::ops::Range;
@@ -16,6 +16,7 @@ use std::sync::mpsc::{self, Receiver, Sender};
 use std::thread;
 
 pub use beside::{Beside, beside};
+pub(super) use beside::{config_file, kept_files};
 pub use dtype::DtypeChoice;
 pub use layout::Stored;
 pub(super) use layout::{Layout, SHARD_BYTES, ShardFile};
@@ -113,14 +114,15 @@ impl Export {
         let (next, failed) = (AtomicUsize::new(0), AtomicUsize::new(usize::MAX));
         let mut records: Vec<Option<Value>> = vec![None; self.tensors.len()];
         let path = folder.path().to_path_buf();
+        let shared = Shared { export: self, layout, folder: &path, done, next: &next, failed: &failed };
         let result = thread::scope(|scope| {
-            let (sender, receiver) = mpsc::channel();
+            let (shared, (sender, receiver), (made, to_sync)) = (&shared, mpsc::channel(), mpsc::channel());
             for _ in 0..self.threads.clamp(1, self.tensors.len().max(1)) {
-                let shared = Shared { export: self, layout, folder: &path, done, next: &next, failed: &failed };
-                let sender = sender.clone();
-                scope.spawn(move || shared.work(open, &sender));
+                let (made, sender) = (made.clone(), sender.clone());
+                scope.spawn(move || shared.work(open, &made, &sender));
             }
-            drop(sender);
+            drop(made);
+            scope.spawn(move || shared.sync(&to_sync, &sender));
             self.listen(&receiver, folder, &failed, &mut records, progress)
         });
         result.and_then(|()| {
@@ -203,24 +205,46 @@ struct Shared<'a> {
 impl Shared<'_> {
     /// Makes tensors until there are no more. Those before one that failed are still made, so that the error is always
     /// that of the first.
-    fn work<R: Rows>(&self, open: &impl Fn() -> Result<R>, sender: &Sender<Message>) {
+    fn work<R: Rows>(&self, open: &impl Fn() -> Result<R>, done: &Sender<(usize, Done)>, sender: &Sender<Message>) {
         let mut rows = None;
         loop {
             let tensor = self.next.fetch_add(1, Ordering::SeqCst);
             if tensor >= self.export.tensors.len() || tensor > self.failed.load(Ordering::SeqCst) {
                 return;
             }
-            let made = self.verify(tensor, sender).and_then(|done| match (done, &mut rows) {
-                (Some(done), _) => Ok(Some(done)),
+            let made = self.verify(tensor, sender).and_then(|found| match (found, &mut rows) {
+                (Some(found), _) => Ok(Some(found)),
                 (None, Some(rows)) => self.make(tensor, rows, sender),
                 (None, none) => self.make(tensor, none.insert(open()?), sender),
             });
-            let message = match made {
-                Ok(Some(done)) => Message::Done(tensor, done),
-                Ok(None) => return,
-                Err(error) => Message::Failed(tensor, error),
+            let heard = match made {
+                Ok(Some(made)) => done.send((tensor, made)).is_ok(),
+                Ok(None) => false,
+                Err(error) => sender.send(Message::Failed(tensor, error)).is_ok(),
             };
-            if sender.send(message).is_err() {
+            if !heard {
+                return;
+            }
+        }
+    }
+
+    /// Brings tensors to the disk, which so writes while others compute, and reports them then: the journal lists nothing
+    /// that a power failure could take back.
+    fn sync(&self, written: &Receiver<(usize, Done)>, sender: &Sender<Message>) {
+        while let Ok(first) = written.recv() {
+            let tensors: Vec<(usize, Done)> = std::iter::once(first).chain(written.try_iter()).collect();
+            let place = |tensor: usize| self.layout.places.get(tensor).map(|place| place.file);
+            // Of each file, any of its tensors.
+            let files: BTreeMap<_, usize> = tensors.iter().map(|(tensor, _)| (place(*tensor), *tensor)).collect();
+            let synced: Result<()> = files.into_values().try_for_each(|tensor| {
+                let (path, file, _) = self.open(tensor)?;
+                file.sync_data().map_err(Error::path("write", &path))
+            });
+            let messages: Vec<Message> = match synced {
+                Ok(()) => tensors.into_iter().map(|(tensor, done)| Message::Done(tensor, done)).collect(),
+                Err(error) => tensors.first().map(|(tensor, _)| Message::Failed(*tensor, error)).into_iter().collect(),
+            };
+            if messages.into_iter().any(|message| sender.send(message).is_err()) {
                 return;
             }
         }
