@@ -9,12 +9,14 @@ use std::thread;
 use std::time::Duration;
 
 use paddock::Result;
-use paddock::distributed::{Collective, Stage, Threads, threads};
-use paddock::optim::{Bf16Update, Moments};
+use paddock::autograd::Adjoint;
+use paddock::distributed::{Collective, Pending, Stage, Threads, threads};
+use paddock::optim::{Bf16Update, Moments, Precision};
 use paddock::sft::{self, Observer, Outcome, Settings};
 use paddock::train::Metrics;
 use paddock::train::lora::Lora;
 use paddock::weights::Dtype;
+use paddock_engine::Error;
 use paddock_engine::backend::Cpu;
 use paddock_engine::model::LoadProgress;
 use paddock_tests::program::{paddock, run, signal};
@@ -57,13 +59,19 @@ impl Observer for Silent {
     }
 }
 
-fn rank(rank: Option<Threads>, settings: &Settings, resume: bool) -> Result<Outcome> {
-    let ranks = rank.map(|rank| Rc::new(rank) as Rc<dyn Collective<Cpu>>);
+type Ranks = Rc<dyn Collective<Cpu>>;
+
+fn rank(ranks: Option<Ranks>, settings: &Settings, resume: bool) -> Result<Outcome> {
     block_on(sft::run(Cpu::with_threads(1), ranks, settings, resume, &mut Silent))
 }
 
 /// Runs `settings` on so many ranks.
 fn train(world_size: usize, settings: &Settings, resume: bool) {
+    train_by(|threads| Rc::new(threads), world_size, settings, resume);
+}
+
+/// The same, with what `ranks` makes of the threads.
+fn train_by(ranks: fn(Threads) -> Ranks, world_size: usize, settings: &Settings, resume: bool) {
     if world_size == 1 {
         rank(None, settings, resume).unwrap();
         return;
@@ -71,7 +79,7 @@ fn train(world_size: usize, settings: &Settings, resume: bool) {
     thread::scope(|scope| {
         let ranks: Vec<_> = threads(world_size)
             .into_iter()
-            .map(|handle| scope.spawn(move || rank(Some(handle), settings, resume)))
+            .map(|handle| scope.spawn(move || rank(Some(ranks(handle)), settings, resume)))
             .collect();
         for rank in ranks {
             assert_eq!(rank.join().unwrap().unwrap(), Outcome::Finished);
@@ -115,6 +123,61 @@ fn assert_same(got: &Path, expected: &Path, file: &str, tolerance: f64) {
     for ((name, got), (_, expected)) in got.iter().zip(&expected) {
         let distance = distance(got, expected);
         assert!(distance < tolerance, "{name}: off by {distance}");
+    }
+}
+
+/// Ranks that exchange nothing before they must, as if other work had the time until then.
+struct Late(Rc<Threads>);
+
+impl Collective<Cpu> for Late {
+    fn rank(&self) -> usize {
+        Collective::<Cpu>::rank(&*self.0)
+    }
+
+    fn world_size(&self) -> usize {
+        Collective::<Cpu>::world_size(&*self.0)
+    }
+
+    fn gather(&self, values: Vec<f32>) -> Result<Vec<f32>, Error> {
+        Collective::<Cpu>::gather(&*self.0, values)
+    }
+
+    fn sum(&self, values: &mut [f64]) -> Result<(), Error> {
+        Collective::<Cpu>::sum(&*self.0, values)
+    }
+
+    fn begin_gather(&self, backend: &Cpu, shard: &Value) -> Result<Pending<Cpu>, Error> {
+        let (ranks, begun) = (self.0.clone(), copied(backend, shard)?);
+        Ok(Box::new(move |backend, whole| ranks.begin_gather(backend, &begun)?(backend, whole)))
+    }
+
+    fn begin_sum(&self, backend: &Cpu, whole: &Value) -> Result<Pending<Cpu>, Error> {
+        let (ranks, begun) = (self.0.clone(), copied(backend, whole)?);
+        Ok(Box::new(move |backend, shard| ranks.begin_sum(backend, &begun)?(backend, shard)))
+    }
+}
+
+type Value = <Cpu as Adjoint>::Param;
+
+/// A parameter as it is now.
+fn copied(backend: &Cpu, value: &Value) -> Result<Value, Error> {
+    let mut copy = backend.param("copy", backend.param_shape(value), Precision::F32)?;
+    backend.write_param(&mut copy, 0, &backend.read_param(value)?)?;
+    Ok(copy)
+}
+
+#[test]
+fn what_ranks_exchange_beside_other_work_is_waited_for() {
+    let folder = TempDir::new().unwrap();
+    for zero in [Stage::One, Stage::Two, Stage::Three] {
+        for gradient_checkpointing in [false, true] {
+            let output = |name: &str| folder.path().join(format!("{name}-{zero}-{gradient_checkpointing}"));
+            let settings = |name: &str| Settings { zero, gradient_checkpointing, ..settings(&output(name)) };
+            train(2, &settings("at-once"), false);
+            train_by(|threads| Rc::new(Late(Rc::new(threads))), 2, &settings("late"), false);
+            let model = |name: &str| fs::read(output(name).join(MODEL)).unwrap();
+            assert!(model("late") == model("at-once"), "stage {zero}");
+        }
     }
 }
 
@@ -186,10 +249,10 @@ fn a_rank_that_fails_ends_the_others() {
     let settings = settings(&folder.path().join("run"));
     let [first, second] = <[Threads; 2]>::try_from(threads(2)).unwrap();
     let error = thread::scope(|scope| {
-        let good = scope.spawn(|| rank(Some(first), &settings, false));
+        let good = scope.spawn(|| rank(Some(Rc::new(first)), &settings, false));
         // Another model: it ends before the first step.
         let bad = Settings { model: PathBuf::from("nothing"), ..settings.clone() };
-        assert!(rank(Some(second), &bad, false).is_err());
+        assert!(rank(Some(Rc::new(second)), &bad, false).is_err());
         good.join().unwrap().unwrap_err().to_string()
     });
     assert!(error.contains("rank 1") && error.contains("ended"), "{error}");

@@ -118,6 +118,8 @@ impl<B: Adjoint> Graph<B> {
             if let Some(sharding) = sharding {
                 let weights = self.nodes[start..end].iter().flat_map(|node| node.op.weights());
                 parameters.fetch(inner, sharding, weights, true)?;
+                let before = marks.last().copied().unwrap_or(0)..start;
+                parameters.prefetch(inner, sharding, self.nodes[before].iter().flat_map(|node| node.op.weights()))?;
             }
             self.recompute(inner, parameters, start..end)?;
             for index in (start..end).rev() {

@@ -4,7 +4,7 @@ use paddock_engine::backend::WeightPart;
 use paddock_engine::{Error, Result};
 
 use super::Adjoint;
-use crate::distributed::{Sharding, Stage};
+use crate::distributed::{Pending, Sharding, Stage};
 use crate::optim::Precision;
 
 /// A parameter of a tape.
@@ -38,8 +38,12 @@ pub struct Parameter<B: Adjoint> {
     pub grad: Option<B::Param>,
     /// The values of all ranks, while they are needed.
     whole: Option<B::Param>,
+    /// The values of all ranks, on their way.
+    gathering: Option<Pending<B>>,
     /// This rank's share of the gradient of all values, until it is summed up over the ranks.
     whole_grad: Option<B::Param>,
+    /// The sum of such gradients over the ranks, on its way.
+    summing: Option<Pending<B>>,
     precision: Precision,
     pub(super) parts: Vec<WeightPart>,
     pub(super) adapters: Vec<(Adapter, [Weight; 2])>,
@@ -63,7 +67,9 @@ impl<B: Adjoint> Parameter<B> {
             value: backend.param(label, held, precision)?,
             grad: trained.then(|| backend.gradient(label, held)).transpose()?,
             whole: None,
+            gathering: None,
             whole_grad: None,
+            summing: None,
             precision,
             parts: Vec::new(),
             adapters: Vec::new(),
@@ -78,6 +84,14 @@ impl<B: Adjoint> Parameter<B> {
     /// True without values.
     pub fn is_empty(&self) -> bool {
         self.len() == 0
+    }
+
+    /// Adds the sum that is on its way.
+    fn end_sum(&mut self, backend: &B) -> Result<()> {
+        match (self.summing.take(), &mut self.grad) {
+            (Some(end), Some(grad)) => end(backend, grad),
+            _ => Ok(()),
+        }
     }
 
     /// The precision of the whole that is put together from shards: no rank needs the others' masters.
@@ -122,12 +136,36 @@ impl<B: Adjoint> Parameters<B> {
         for weight in weights {
             let parameter = self.0.get_mut(weight.0).ok_or_else(foreign)?;
             if parameter.whole.is_none() {
+                let end = match parameter.gathering.take() {
+                    Some(begun) => begun,
+                    None => sharding.ranks.begin_gather(backend, &parameter.value)?,
+                };
                 let mut whole = backend.param(&parameter.label, parameter.shape, parameter.whole_precision())?;
-                sharding.ranks.all_gather(backend, &parameter.value, &mut whole)?;
+                end(backend, &mut whole)?;
                 parameter.whole = Some(whole);
             }
             if grads && parameter.grad.is_some() && parameter.whole_grad.is_none() {
                 parameter.whole_grad = Some(backend.gradient(&parameter.label, parameter.shape)?);
+            }
+        }
+        Ok(())
+    }
+
+    /// Begins to put together what will be needed next, beside what is computed meanwhile: in stage 3, where weights are
+    /// let go.
+    pub fn prefetch(
+        &mut self,
+        backend: &B,
+        sharding: &Sharding<B>,
+        weights: impl Iterator<Item = Weight>,
+    ) -> Result<()> {
+        if sharding.stage != Stage::Three {
+            return Ok(());
+        }
+        for weight in weights {
+            let Some(parameter) = self.0.get_mut(weight.0) else { continue };
+            if parameter.whole.is_none() && parameter.gathering.is_none() {
+                parameter.gathering = Some(sharding.ranks.begin_gather(backend, &parameter.value)?);
             }
         }
         Ok(())
@@ -140,19 +178,26 @@ impl<B: Adjoint> Parameters<B> {
         }
     }
 
-    /// Sums the gradients up over the ranks. Room for whole gradients is kept in stage 1 alone.
-    pub fn reduce(&mut self, backend: &B, sharding: &Sharding<B>) -> Result<()> {
-        for parameter in &mut self.0 {
+    /// Begins to sum the gradients up over the ranks, beside what is computed until the next call, which ends it. Room for
+    /// whole gradients is kept in stage 1 alone.
+    pub fn begin_sums(&mut self, backend: &B, sharding: &Sharding<B>) -> Result<()> {
+        let mut begun = Vec::new();
+        for (index, parameter) in self.0.iter_mut().enumerate() {
             let Some(mut whole) = parameter.whole_grad.take() else { continue };
-            if let Some(grad) = &mut parameter.grad {
-                sharding.ranks.reduce_scatter(backend, &whole, grad)?;
-            }
+            begun.push((index, sharding.ranks.begin_sum(backend, &whole)?));
             if sharding.stage == Stage::One {
                 backend.clear_param(&mut whole)?;
                 parameter.whole_grad = Some(whole);
             }
         }
+        self.end_sums(backend)?;
+        begun.into_iter().for_each(|(index, sum)| self.0[index].summing = Some(sum));
         Ok(())
+    }
+
+    /// Ends what [`Parameters::begin_sums`] began.
+    pub fn end_sums(&mut self, backend: &B) -> Result<()> {
+        self.0.iter_mut().try_for_each(|parameter| parameter.end_sum(backend))
     }
 
     /// Nothing adds to the gradients of `weights` until another block of the walk back does.
@@ -168,7 +213,7 @@ impl<B: Adjoint> Parameters<B> {
     /// After a block of the walk back.
     pub fn end_block(&mut self, backend: &B, sharding: &Sharding<B>) -> Result<()> {
         if sharding.stage >= Stage::Two {
-            self.reduce(backend, sharding)?;
+            self.begin_sums(backend, sharding)?;
         }
         self.release(sharding);
         Ok(())
@@ -177,8 +222,10 @@ impl<B: Adjoint> Parameters<B> {
     /// Brings the trained weights that are kept whole to what the steps of all ranks made of their parts.
     pub fn refresh(&mut self, backend: &B, sharding: &Sharding<B>) -> Result<()> {
         for parameter in self.0.iter_mut().filter(|parameter| parameter.grad.is_some()) {
+            // Of the weights before the step.
+            parameter.gathering = None;
             if let Some(whole) = &mut parameter.whole {
-                sharding.ranks.all_gather(backend, &parameter.value, whole)?;
+                sharding.ranks.begin_gather(backend, &parameter.value)?(backend, whole)?;
             }
         }
         Ok(())

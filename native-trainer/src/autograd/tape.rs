@@ -84,7 +84,9 @@ impl<B: Adjoint> Tape<B> {
     /// When a rank has ended, or the device fails.
     pub fn reduce_gradients(&self) -> Result<()> {
         let Some(sharding) = self.sharding() else { return Ok(()) };
-        self.0.parameters.borrow_mut().reduce(self.inner(), sharding)
+        let mut parameters = self.0.parameters.borrow_mut();
+        parameters.begin_sums(self.inner(), sharding)?;
+        parameters.end_sums(self.inner())
     }
 
     /// After a step, which changed this rank's parts: brings what is kept whole up to date.
@@ -243,6 +245,9 @@ impl<B: Adjoint> Tape<B> {
         let mut parameters = self.0.parameters.borrow_mut();
         if let Some(sharding) = self.sharding() {
             parameters.fetch(self.inner(), sharding, op.weights(), false)?;
+            // Models load their weights in the order in which they use them.
+            let next = op.weights().map(|weight| Weight(weight.0 + 1)).max_by_key(|weight| weight.0);
+            parameters.prefetch(self.inner(), sharding, next.into_iter())?;
         }
         let settings = *self.0.settings.borrow();
         let wanted =

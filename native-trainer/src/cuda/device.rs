@@ -199,7 +199,7 @@ impl Device {
         Error::Device { device: self.0.name.clone(), problem: problem.into() }
     }
 
-    fn failed(&self, what: &str, error: DriverError) -> Error {
+    pub(super) fn failed(&self, what: &str, error: DriverError) -> Error {
         self.error(format!("{what} failed: {}", words(error)))
     }
 }

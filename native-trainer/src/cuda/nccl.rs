@@ -3,6 +3,8 @@
 
 use std::ffi::{c_char, c_int, c_void};
 
+use cudarc::driver::result::{event, stream};
+use cudarc::driver::sys::{CUevent, CUevent_flags, CUevent_wait_flags, CUstream};
 use libloading::Library;
 use paddock_engine::Result;
 
@@ -10,7 +12,7 @@ use super::device::{Buffer, Device};
 use super::driver::{Driver, Slice};
 use super::formats::Dtype;
 use super::{Cuda, launch};
-use crate::distributed::{Collective, Place, Tcp, shard_len};
+use crate::distributed::{Collective, Pending, Place, Tcp, shard_len};
 
 /// NCCL's library, by the names that it is installed under. cudarc's own search leaves out the first.
 const NAMES: [&str; 2] = ["libnccl.so.2", "libnccl.so"];
@@ -68,12 +70,15 @@ impl Functions {
     }
 }
 
-/// One of the ranks. Numbers and NCCL's identifier go by TCP; parameters from GPU to GPU, in the order of the stream.
+/// One of the ranks. Numbers and NCCL's identifier go by TCP; parameters from GPU to GPU, on a stream of
+/// their own.
 pub struct Nccl {
     control: Tcp,
     device: Device,
     functions: Functions,
     communicator: Communicator,
+    /// Of the ranks' transfers, so that they run beside the device's work.
+    stream: CUstream,
 }
 
 impl Nccl {
@@ -98,11 +103,32 @@ impl Nccl {
         // SAFETY: the device's context is current on this thread; NCCL writes the communicator's handle.
         let code = unsafe { (functions.init_rank)(&raw mut communicator, world_size, id, rank) };
         check(device, "joining the ranks", code)?;
-        Ok(Self { control, device: device.clone(), functions, communicator })
+        let stream = stream::create(stream::StreamKind::NonBlocking)
+            .map_err(|error| device.failed("making a stream for the ranks", error))?;
+        Ok(Self { control, device: device.clone(), functions, communicator, stream })
     }
 
     fn world_size(&self) -> usize {
         Collective::<Cuda<Device>>::world_size(&self.control)
+    }
+
+    /// Starts `work` on the ranks' stream, after all that the device was asked for until now, and beside what follows.
+    fn beside(&self, what: &str, work: impl FnOnce(*mut c_void) -> Code) -> Result<Transfer> {
+        let failed = |error| self.device.failed(what, error);
+        let new_event = || event::create(CUevent_flags::CU_EVENT_DISABLE_TIMING).map_err(failed);
+        let (ready, done) = (new_event()?, new_event()?);
+        let transfer = Transfer { device: self.device.clone(), done };
+        // SAFETY: both streams and events are alive; the driver keeps `ready` until nothing waits for it.
+        unsafe {
+            let asked = event::record(ready, self.device.stream())
+                .and_then(|()| stream::wait_event(self.stream, ready, CUevent_wait_flags::CU_EVENT_WAIT_DEFAULT));
+            let _ = event::destroy(ready);
+            asked.map_err(failed)?;
+        }
+        check(&self.device, what, work(self.stream.cast()))?;
+        // SAFETY: as above.
+        unsafe { event::record(done, self.stream) }.map_err(failed)?;
+        Ok(transfer)
     }
 }
 
@@ -116,8 +142,12 @@ fn check(device: &Device, what: &str, code: Code) -> Result<()> {
 impl Drop for Nccl {
     fn drop(&mut self) {
         let _ = self.device.synchronize();
-        // SAFETY: the communicator is this value's alone, and nothing is under way.
-        unsafe { (self.functions.destroy)(self.communicator) };
+        // SAFETY: stream and communicator are this value's alone, and nothing is under way.
+        unsafe {
+            let _ = stream::synchronize(self.stream);
+            (self.functions.destroy)(self.communicator);
+            let _ = stream::destroy(self.stream);
+        }
     }
 }
 
@@ -142,31 +172,26 @@ impl Collective<Cuda<Device>> for Nccl {
         Collective::<Cuda<Device>>::sum(&self.control, values)
     }
 
-    fn all_gather(
-        &self,
-        backend: &Cuda<Device>,
-        shard: &super::Param<Buffer>,
-        whole: &mut super::Param<Buffer>,
-    ) -> Result<()> {
-        let bytes = shard.count() * backend.formats().values.bytes();
+    fn begin_gather(&self, backend: &Cuda<Device>, shard: &super::Param<Buffer>) -> Result<Pending<Cuda<Device>>> {
+        let value_bytes = backend.formats().values.bytes();
+        let bytes = shard.count() * value_bytes;
         // With the padding of the shards, which the whole has no room for.
         let padded = self.device.alloc(bytes * self.world_size())?;
-        // SAFETY: each rank sends `bytes` bytes and has room for those of all; both buffers live on the stream.
-        let code = unsafe {
-            let (from, to) = (pointer(shard.at()), pointer(Slice::from(&padded)));
-            (self.functions.all_gather)(from, to, bytes, UINT8, self.communicator, self.device.stream().cast())
-        };
-        check(&self.device, "gathering weights", code)?;
-        self.device.copy(Slice::from(&padded), whole.at(), whole.count() * backend.formats().values.bytes())
+        let (from, to) = (pointer(shard.at()), pointer(Slice::from(&padded)));
+        let transfer = self.beside("gathering weights", |stream| {
+            // SAFETY: each rank sends `bytes` bytes and has room for those of all. The room is freed after the transfer;
+            // a shard is changed after all that was gathered from it was waited for or let go.
+            unsafe { (self.functions.all_gather)(from, to, bytes, UINT8, self.communicator, stream) }
+        })?;
+        let moving = Moving { transfer, buffers: vec![padded] };
+        Ok(Box::new(move |backend, whole| {
+            moving.transfer.wait()?;
+            moving.transfer.device.copy(moving.result()?, whole.at(), whole.count() * backend.formats().values.bytes())
+        }))
     }
 
-    fn reduce_scatter(
-        &self,
-        backend: &Cuda<Device>,
-        whole: &super::Param<Buffer>,
-        shard: &mut super::Param<Buffer>,
-    ) -> Result<()> {
-        let (values, gradients) = (backend.formats().values, backend.formats().gradients);
+    fn begin_sum(&self, backend: &Cuda<Device>, whole: &super::Param<Buffer>) -> Result<Pending<Cuda<Device>>> {
+        let gradients = backend.formats().gradients;
         let len = shard_len(whole.count(), self.world_size());
         let padded_bytes = len * self.world_size() * gradients.bytes();
         let padded = self.device.alloc(padded_bytes)?;
@@ -178,19 +203,61 @@ impl Collective<Cuda<Device>> for Nccl {
             Dtype::F32 => FLOAT32,
             Dtype::Bf16 => BFLOAT16,
         };
-        // SAFETY: each rank sends `len` values for every rank and has room for its own; buffers live on the stream.
-        let code = unsafe {
-            let (from, to) = (pointer(Slice::from(&padded)), pointer(Slice::from(&sums)));
-            let stream = self.device.stream().cast();
-            (self.functions.reduce_scatter)(from, to, len, dtype, SUM, self.communicator, stream)
-        };
-        check(&self.device, "summing gradients up", code)?;
-        let sums = Slice::from(&sums);
-        if gradients == values {
-            self.device.launch(&launch::add(shard.at(), shard.at(), sums, len as u64))
-        } else {
-            // The sums are f32 here: values in bf16 have gradients in either.
-            self.device.launch(&launch::add_parts(shard.at(), sums, 1, len as u32))
-        }
+        let (from, to) = (pointer(Slice::from(&padded)), pointer(Slice::from(&sums)));
+        let transfer = self.beside("summing gradients up", |stream| {
+            // SAFETY: each rank sends `len` values for every rank and has room for its own. Both buffers are freed after
+            // the transfer.
+            unsafe { (self.functions.reduce_scatter)(from, to, len, dtype, SUM, self.communicator, stream) }
+        })?;
+        let moving = Moving { transfer, buffers: vec![sums, padded] };
+        Ok(Box::new(move |backend, shard| {
+            moving.transfer.wait()?;
+            let (device, sums) = (&moving.transfer.device, moving.result()?);
+            let formats = backend.formats();
+            if formats.gradients == formats.values {
+                device.launch(&launch::add(shard.at(), shard.at(), sums, len as u64))
+            } else {
+                // The sums are f32 here: values in bf16 have gradients in either.
+                device.launch(&launch::add_parts(shard.at(), sums, 1, len as u32))
+            }
+        }))
+    }
+}
+
+/// Work on the ranks' own stream.
+struct Transfer {
+    device: Device,
+    done: CUevent,
+}
+
+impl Transfer {
+    /// Lets the device's own stream wait for it; the host does not.
+    fn wait(&self) -> Result<()> {
+        // SAFETY: the stream lives as long as the device, and the event as long as this value.
+        unsafe { stream::wait_event(self.device.stream(), self.done, CUevent_wait_flags::CU_EVENT_WAIT_DEFAULT) }
+            .map_err(|error| self.device.failed("waiting for other GPUs", error))
+    }
+}
+
+impl Drop for Transfer {
+    fn drop(&mut self) {
+        // What is freed after it is freed in the order of the device's stream.
+        let _ = self.wait();
+        // SAFETY: the event is this value's alone; the driver keeps it until nothing waits for it.
+        let _ = unsafe { event::destroy(self.done) };
+    }
+}
+
+/// A transfer and the memory that it reads and writes, which is freed after it: fields are dropped in their order.
+struct Moving {
+    transfer: Transfer,
+    /// The result first.
+    buffers: Vec<Buffer>,
+}
+
+impl Moving {
+    fn result(&self) -> Result<Slice<'_, Buffer>> {
+        let missing = || self.transfer.device.error("a transfer has no result");
+        self.buffers.first().map(Slice::from).ok_or_else(missing)
     }
 }

@@ -36,27 +36,38 @@ pub trait Collective<B: Adjoint> {
     /// Replaces every value by its sum over the ranks, the same bits on all.
     fn sum(&self, values: &mut [f64]) -> Result<()>;
 
-    /// Puts together `whole` from the shards of all ranks; what they hold beyond it is padding.
-    fn all_gather(&self, backend: &B, shard: &B::Param, whole: &mut B::Param) -> Result<()> {
+    /// Begins to put a parameter together from the `shard`s of all ranks; its end writes the whole, without what shards
+    /// hold beyond it.
+    fn begin_gather(&self, backend: &B, shard: &B::Param) -> Result<Pending<B>> {
         let mut values = self.gather(backend.read_param(shard)?)?;
-        let [rows, cols] = backend.param_shape(whole);
-        values.truncate(rows * cols);
-        backend.write_param(whole, 0, &values)
+        Ok(Box::new(move |backend, whole| {
+            let [rows, cols] = backend.param_shape(whole);
+            values.truncate(rows * cols);
+            backend.write_param(whole, 0, &values)
+        }))
     }
 
-    /// Adds to this rank's `shard` the sum over the ranks of its part of `whole`.
-    fn reduce_scatter(&self, backend: &B, whole: &B::Param, shard: &mut B::Param) -> Result<()> {
+    /// Begins to sum the parts of `whole` up over the ranks; its end adds this rank's to its shard. `whole` may be changed
+    /// before.
+    fn begin_sum(&self, backend: &B, whole: &B::Param) -> Result<Pending<B>> {
         let values = backend.read_param(whole)?;
         let part = part(values.len(), self.rank(), self.world_size());
-        let size = values.len();
+        let size = values.len().max(1);
         let all = self.gather(values)?;
-        let mut sums = backend.read_param(shard)?;
-        for whole in all.chunks_exact(size.max(1)) {
-            sums.iter_mut().zip(&whole[part.clone()]).for_each(|(sum, value)| *sum += value);
-        }
-        backend.write_param(shard, 0, &sums)
+        let parts: Vec<f32> = all.chunks_exact(size).flat_map(|whole| &whole[part.clone()]).copied().collect();
+        Ok(Box::new(move |backend, shard| {
+            let mut sums = backend.read_param(shard)?;
+            for part in parts.chunks_exact(part.len().max(1)) {
+                sums.iter_mut().zip(part).for_each(|(sum, value)| *sum += value);
+            }
+            backend.write_param(shard, 0, &sums)
+        }))
     }
 }
+
+/// The end of something that ranks have begun together, to be called with the parameter that takes the result. A device
+/// may do the work beside its own until then. All ranks end what they began in the same order, or let it go.
+pub type Pending<B> = Box<dyn FnOnce(&B, &mut <B as Adjoint>::Param) -> Result<()>>;
 
 /// Replaces `values` by the sums of the vectors that all ranks brought, in the order of the ranks.
 fn add_up<'a>(values: &mut [f64], all: impl Iterator<Item = &'a [u8]>) {
