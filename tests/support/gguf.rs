@@ -11,6 +11,20 @@ use serde_json::Value;
 
 use crate::fixture_source;
 
+/// The encodings of the fixture `gguf-blocks`.
+pub const BLOCK_ENCODINGS: [Encoding; 10] = [
+    Encoding::F16,
+    Encoding::BF16,
+    Encoding::Q8_0,
+    Encoding::Q4_0,
+    Encoding::Q4_1,
+    Encoding::Q5_0,
+    Encoding::Q5_1,
+    Encoding::Q4_K,
+    Encoding::Q5_K,
+    Encoding::Q6_K,
+];
+
 /// A GGUF file, to be changed at will before it is written.
 #[derive(Debug, Clone, Default)]
 pub struct GgufFile {

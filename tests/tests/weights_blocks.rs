@@ -1,27 +1,15 @@
 //! Every block format decodes to the values that ggml gives, bit for bit.
 
-use paddock_engine::weights::{Encoding, dequantize};
+use paddock_engine::weights::dequantize;
 use paddock_tests::fixture_source;
+use paddock_tests::gguf::BLOCK_ENCODINGS;
 use safetensors::SafeTensors;
-
-const ENCODINGS: [Encoding; 10] = [
-    Encoding::F16,
-    Encoding::BF16,
-    Encoding::Q8_0,
-    Encoding::Q4_0,
-    Encoding::Q4_1,
-    Encoding::Q5_0,
-    Encoding::Q5_1,
-    Encoding::Q4_K,
-    Encoding::Q5_K,
-    Encoding::Q6_K,
-];
 
 #[test]
 fn every_block_kind_has_ggml_s_values() {
     let source = fixture_source("gguf-blocks");
     let tensors = SafeTensors::deserialize(&source.files["expected.safetensors"]).unwrap();
-    for encoding in ENCODINGS {
+    for encoding in BLOCK_ENCODINGS {
         let bytes = tensors.tensor(&format!("{encoding:?}.bytes")).unwrap().data().to_vec();
         let values = tensors.tensor(&format!("{encoding:?}.values")).unwrap().data().to_vec();
         let expected: Vec<u32> = values.as_chunks::<4>().0.iter().map(|b| u32::from_le_bytes(*b)).collect();

@@ -5,6 +5,7 @@ use paddock_engine::backend::{Backend, WeightPart, Wgpu};
 use paddock_engine::weights::Encoding;
 use safetensors::SafeTensors;
 
+use crate::gguf::BLOCK_ENCODINGS;
 use crate::{block_on, fixtures, folder_source};
 
 fn floats(bytes: &[u8]) -> Vec<f32> {
@@ -34,18 +35,7 @@ fn rounding(encoding: Encoding) -> f32 {
 pub fn every_block_kind_has_ggml_s_values(gpu: &Wgpu) -> Result<()> {
     let source = folder_source(&fixtures().join("gguf-blocks"));
     let tensors = SafeTensors::deserialize(&source.files["expected.safetensors"]).expect("safetensors");
-    for encoding in [
-        Encoding::F16,
-        Encoding::BF16,
-        Encoding::Q8_0,
-        Encoding::Q4_0,
-        Encoding::Q4_1,
-        Encoding::Q5_0,
-        Encoding::Q5_1,
-        Encoding::Q4_K,
-        Encoding::Q5_K,
-        Encoding::Q6_K,
-    ] {
+    for encoding in BLOCK_ENCODINGS {
         let bytes = tensors.tensor(&format!("{encoding:?}.bytes")).expect("bytes").data();
         let expected = floats(tensors.tensor(&format!("{encoding:?}.values")).expect("values").data());
         let cols = encoding.block_values().max(8);
