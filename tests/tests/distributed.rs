@@ -181,6 +181,19 @@ fn what_ranks_exchange_beside_other_work_is_waited_for() {
     }
 }
 
+#[test]
+fn ranks_may_have_their_optimiser_on_the_host() {
+    let folder = TempDir::new().unwrap();
+    for zero in [Stage::One, Stage::Two, Stage::Three] {
+        let output = |name: &str| folder.path().join(format!("{name}-{zero}"));
+        let settings = |name: &str| Settings { zero, ..settings(&output(name)) };
+        train(2, &settings("device"), false);
+        train(2, &Settings { offload_optimizer: true, ..settings("host") }, false);
+        let model = |name: &str| fs::read(output(name).join(MODEL)).unwrap();
+        assert!(model("host") == model("device"), "stage {zero}");
+    }
+}
+
 const MODEL: &str = "model.safetensors";
 
 #[test]
