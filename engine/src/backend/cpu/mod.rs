@@ -25,6 +25,7 @@ mod team;
 #[cfg(test)]
 mod testing;
 mod token_logprobs;
+mod values;
 mod weight;
 
 use std::sync::Arc;
@@ -32,6 +33,7 @@ use std::sync::Arc;
 pub use exp::exp;
 pub use kv_cache::KvCache;
 pub use sample::Sampler;
+pub use values::{Values, ValuesMut};
 pub use weight::Weight;
 
 use super::{Backend, DeviceInfo, DeviceKind, HeadLayout, Sampling, Segments, WeightPart};

@@ -29,8 +29,8 @@ pub(super) struct RowLayout {
     pub(super) groups: usize,
     /// Bytes of the scales.
     pub(super) head_bytes: usize,
-    /// Bytes of the integers or floats.
-    pub(super) body_bytes: usize,
+    /// Words of 32 bits that the integers or floats take.
+    pub(super) body_words: usize,
 }
 
 impl RowLayout {
@@ -44,7 +44,7 @@ impl RowLayout {
         } else {
             groups * GROUP * encoding.block_bytes()
         };
-        Self { encoding, groups, head_bytes, body_bytes }
+        Self { encoding, groups, head_bytes, body_words: body_bytes / 4 }
     }
 
     /// Packs one row of the file into `head` and `body`, which is zero.

@@ -21,9 +21,11 @@ pub struct Weight(pub(super) Arc<Matrix>);
 /// What a [`Weight`] is a handle of.
 #[derive(Debug)]
 pub(super) struct Matrix {
-    label: String,
+    pub(super) label: String,
     pub(super) shape: [usize; 2],
-    specs: Vec<WeightPart>,
+    /// The parts that the weight was made of, which are what rows are written to.
+    pub(super) specs: Vec<WeightPart>,
+    /// What lies in memory: neighbouring parts of the same encoding are one.
     pub(super) parts: Vec<Part>,
 }
 
@@ -34,14 +36,16 @@ pub(super) struct Part {
     pub(super) encoding: Encoding,
     pub(super) layout: RowLayout,
     heads: Vec<u8>,
-    bodies: Vec<u8>,
+    /// Integers or floats, as words so that floats are aligned.
+    pub(super) bodies: Vec<u32>,
 }
 
 impl Part {
     /// Integers or floats of a row.
     #[inline(always)]
     pub(super) fn groups<P: Plane>(&self, row: usize) -> &[P::Group] {
-        bytemuck::cast_slice(&self.bodies[row * self.layout.body_bytes..][..self.layout.body_bytes])
+        let words = self.layout.body_words;
+        bytemuck::cast_slice(&self.bodies[row * words..][..words])
     }
 
     /// Unpacks the scales of `rows` into `scales`.
@@ -60,29 +64,30 @@ impl Part {
 
 pub(super) fn create(cpu: &Cpu, label: &str, cols: usize, parts: &[WeightPart]) -> Result<Weight> {
     let mut packed = Vec::with_capacity(parts.len());
-    for part in parts {
-        check::row_bytes(label, cols, part)?;
-        let layout = RowLayout::new(part.encoding, cols);
-        let zeros = |row_bytes| {
-            zeros(part.rows, row_bytes).ok_or_else(|| Error::Device {
-                device: cpu.device().name,
-                problem: format!("not enough memory for {label}; choose a smaller model or a stronger quantisation"),
-            })
+    for parts in parts.chunk_by(|a, b| a.encoding == b.encoding) {
+        let encoding = parts[0].encoding;
+        check::row_bytes(label, cols, &parts[0])?;
+        let layout = RowLayout::new(encoding, cols);
+        let no_room = || Error::Device {
+            device: cpu.device().name,
+            problem: format!("not enough memory for {label}; choose a smaller model or a stronger quantisation"),
         };
-        let (heads, bodies) = (zeros(layout.head_bytes)?, zeros(layout.body_bytes)?);
-        packed.push(Part { rows: part.rows, encoding: part.encoding, layout, heads, bodies });
+        let rows = parts.iter().map(|part| part.rows).sum();
+        let heads = zeros(rows, layout.head_bytes).ok_or_else(no_room)?;
+        let bodies = zeros(rows, layout.body_words).ok_or_else(no_room)?;
+        packed.push(Part { rows, encoding, layout, heads, bodies });
     }
     let rows = parts.iter().map(|part| part.rows).sum();
     Ok(Weight(Arc::new(Matrix { label: label.to_string(), shape: [rows, cols], specs: parts.to_vec(), parts: packed })))
 }
 
-/// Room for `rows` rows, if there is.
-fn zeros(rows: usize, row_bytes: usize) -> Option<Vec<u8>> {
-    let size = rows.checked_mul(row_bytes)?;
-    let mut bytes = Vec::new();
-    bytes.try_reserve_exact(size).ok()?;
-    bytes.resize(size, 0);
-    Some(bytes)
+/// Zeros for `rows` rows of `len` elements, if there is room.
+fn zeros<T: Zeroable + Clone>(rows: usize, len: usize) -> Option<Vec<T>> {
+    let size = rows.checked_mul(len)?;
+    let mut zeros = Vec::new();
+    zeros.try_reserve_exact(size).ok()?;
+    zeros.resize(size, T::zeroed());
+    Some(zeros)
 }
 
 pub(super) fn write_rows(cpu: &Cpu, weight: &mut Weight, first_row: usize, bytes: &[u8]) -> Result<()> {
@@ -94,27 +99,38 @@ pub(super) fn write_rows(cpu: &Cpu, weight: &mut Weight, first_row: usize, bytes
         });
     };
     let cols = matrix.shape[1];
-    let (part, first, rows) = check::rows_of_part(&label, cols, &matrix.specs, first_row, bytes.len())?;
-    let row_bytes = check::row_bytes(&label, cols, &matrix.specs[part])?;
+    let (spec, _, rows) = check::rows_of_part(&label, cols, &matrix.specs, first_row, bytes.len())?;
+    let row_bytes = check::row_bytes(&label, cols, &matrix.specs[spec])?;
+    let Some((part, first)) = place_of(&matrix.parts, first_row) else { return Ok(()) };
     let Part { layout, heads, bodies, .. } = &mut matrix.parts[part];
+    let bodies: &mut [u8] = bytemuck::cast_slice_mut(bodies);
+    let body_bytes = 4 * layout.body_words;
     for (index, row) in (first..first + rows).zip(bytes.chunks_exact(row_bytes)) {
         let head = &mut heads[index * layout.head_bytes..][..layout.head_bytes];
-        let body = &mut bodies[index * layout.body_bytes..][..layout.body_bytes];
+        let body = &mut bodies[index * body_bytes..][..body_bytes];
         body.fill(0);
         layout.pack(row, head, body);
     }
     Ok(())
 }
 
+/// The part that row `row` of a weight is in, and where in the part it is.
+fn place_of(parts: &[Part], row: usize) -> Option<(usize, usize)> {
+    let mut first = 0;
+    for (index, part) in parts.iter().enumerate() {
+        if row < first + part.rows {
+            return Some((index, row - first));
+        }
+        first += part.rows;
+    }
+    None
+}
+
 impl Matrix {
     /// Row `row` as floats into `out`, which has a value for each column.
     pub(super) fn unpack_row(&self, cpu: &Cpu, row: usize, out: &mut [f32]) {
-        let mut first = 0;
-        for part in &self.parts {
-            if row < first + part.rows {
-                return part.unpack(cpu.simd, row - first..row - first + 1, self.shape[1], out);
-            }
-            first += part.rows;
+        if let Some((part, row)) = place_of(&self.parts, row) {
+            self.parts[part].unpack(cpu.simd, row..row + 1, self.shape[1], out);
         }
     }
 
