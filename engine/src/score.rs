@@ -10,7 +10,7 @@ use std::rc::Rc;
 use crate::backend::{Backend, DeviceInfo, Segments};
 use crate::config::ScoreFamily;
 use crate::generate::{Chat, PREFILL_ROWS, context_of};
-use crate::model::{LoadProgress, ScoreModel};
+use crate::model::{Cached, LoadProgress, ScoreModel};
 use crate::prompt::{Message, Template, TemplateKind};
 use crate::tokenizer::Tokenizer;
 use crate::weights::{Checkpoint, Source};
@@ -305,7 +305,7 @@ impl<B: Backend> Scorer<B> {
             if batch.is_empty() {
                 continue;
             }
-            let scores = self.model.forward(&backend.tokens(&batch)?, &segments, Some(cache))?;
+            let scores = self.model.forward(&backend.tokens(&batch)?, &segments, &mut Cached(cache))?;
             let scores = backend.read(&scores).await?;
             self.tokens_run += batch.len() as u64;
             let mut rows = scores.chunks(score_dim);

@@ -2,7 +2,7 @@
 
 use paddock::autograd::Adjoint;
 use paddock::cuda::{Cuda, Device, Driver, Dtype, Operands, Product, Slice};
-use paddock_engine::backend::{Backend, HeadLayout, Segments};
+use paddock_engine::backend::{Cache, Device as _, HeadLayout, Segments};
 use paddock_engine::model::CausalLm;
 use paddock_engine::weights::Checkpoint;
 use paddock_tests::block_on;

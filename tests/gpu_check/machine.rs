@@ -7,7 +7,7 @@ use paddock::cuda::{Cuda, Device, DeviceOptions, Dtype, Formats};
 use paddock::optim::{Moments, Precision};
 use paddock::train::memory::{self, Recipe};
 use paddock::train::resident_memory;
-use paddock_engine::backend::{Backend, Cpu, WeightPart};
+use paddock_engine::backend::{Cpu, Device as _, Operations, WeightPart};
 use paddock_engine::weights::Encoding;
 
 use super::benchmarks;

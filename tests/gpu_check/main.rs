@@ -20,7 +20,7 @@ use std::process::{Command, ExitCode};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use paddock::cuda::{Cuda, Device, DeviceOptions, Formats};
-use paddock_engine::backend::Backend;
+use paddock_engine::backend::Device as _;
 
 use self::machine::with_gpu;
 use self::sizes::Sizes;

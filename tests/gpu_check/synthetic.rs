@@ -184,7 +184,7 @@ impl Source for Synthetic {
 
 #[cfg(test)]
 mod tests {
-    use paddock_engine::backend::{Backend, Cpu, Segments};
+    use paddock_engine::backend::{Cpu, Device, Segments};
     use paddock_engine::model::CausalLm;
     use paddock_engine::weights::Checkpoint;
     use paddock_tests::block_on;

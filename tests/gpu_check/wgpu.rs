@@ -3,7 +3,7 @@
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::time::Instant;
 
-use paddock_engine::backend::{Backend, DeviceKind, Sampling, Wgpu};
+use paddock_engine::backend::{Device, DeviceKind, Sample, Sampling, Wgpu};
 use paddock_engine::generate::Session;
 use paddock_engine::model::CausalLm;
 use paddock_engine::weights::{Checkpoint, Encoding};

@@ -1,6 +1,6 @@
 //! On the CPU, cached decoding equals the full forward and packed documents equal separate ones, bit for bit.
 
-use paddock_engine::backend::{Backend, Cpu, Segments};
+use paddock_engine::backend::{Cache, Cpu, Device, Segments};
 use paddock_engine::model::CausalLm;
 use paddock_tests::{block_on, fixture_source};
 

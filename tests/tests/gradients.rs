@@ -5,7 +5,7 @@ use std::path::Path;
 
 use paddock::autograd::{Adjoint, Tape, TapeOptions, Var};
 use paddock::train::named;
-use paddock_engine::backend::{Backend, Cpu, Segments};
+use paddock_engine::backend::{Cache, Cpu, Device, Sample, Segments};
 use paddock_engine::model::CausalLm;
 use paddock_engine::weights::Checkpoint;
 use paddock_tests::{block_on, distance, fixtures_with, folder_source, package_fixture};

@@ -8,7 +8,7 @@ use paddock::data::{Example, Share};
 use paddock::optim::AdamW;
 use paddock::train::lora::{Lora, read_adapters};
 use paddock::train::{LossNormalization, OptimizerStep, StepSettings, Trainer, TrainerOptions};
-use paddock_engine::backend::{Backend, Cpu, Segments};
+use paddock_engine::backend::{Cpu, Device, Segments};
 use paddock_engine::model::CausalLm;
 use paddock_engine::weights::Checkpoint;
 use paddock_tests::program::{python, refuses, run};

@@ -6,8 +6,8 @@ use std::path::{Path, PathBuf};
 use paddock::autograd::{Adjoint, Tape, TapeOptions, Var};
 use paddock::loss::{cost_loss, reward_loss};
 use paddock::train::named;
-use paddock_engine::backend::{Backend, Cpu, Segments};
-use paddock_engine::model::ScoreModel;
+use paddock_engine::backend::{Cpu, Device, Operations, Segments};
+use paddock_engine::model::{Fresh, ScoreModel};
 use paddock_engine::prompt::{Message, Role, Template, TemplateKind};
 use paddock_engine::tokenizer::Tokenizer;
 use paddock_engine::weights::Checkpoint;
@@ -80,7 +80,7 @@ impl Model {
             ids.extend(tokens);
         }
         let segments = Segments::documents(&lengths);
-        let scores = self.model.forward(&self.tape.tokens(&ids).unwrap(), &segments, None).unwrap();
+        let scores = self.model.forward(&self.tape.tokens(&ids).unwrap(), &segments, &mut Fresh).unwrap();
         self.tape.select_rows(&scores, &segments.last_rows()).unwrap()
     }
 }

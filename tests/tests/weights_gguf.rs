@@ -1,7 +1,7 @@
 //! GGUF files: the fixtures, written as llama.cpp's converter would, read back as the same model; damaged ones are
 //! refused with a sentence.
 
-use paddock_engine::backend::{Backend, Cpu, Segments};
+use paddock_engine::backend::{Cpu, Device, Segments};
 use paddock_engine::config::RopeScaling;
 use paddock_engine::model::CausalLm;
 use paddock_engine::tokenizer::TokenizerFiles;

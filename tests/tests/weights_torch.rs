@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 
 use paddock::weights::{ModelSource, TorchTensor, read_tensors};
 use paddock_engine::Result;
-use paddock_engine::backend::{Backend, Cpu, Segments};
+use paddock_engine::backend::{Cpu, Device, Segments};
 use paddock_engine::model::CausalLm;
 use paddock_engine::weights::{Checkpoint, MemorySource, Source, TensorInfo};
 use paddock_tests::{block_on, expected_tensor, fixtures_with, folder_source, largest_difference, package_fixture};

@@ -2,7 +2,7 @@
 
 use paddock_engine::ModelConfig;
 use paddock_engine::backend::wgpu::{DEFAULT_BINDING, KvEncoding, Options, Purpose, Wgpu, plan};
-use paddock_engine::backend::{Backend, Sampling};
+use paddock_engine::backend::{Sample, Sampling};
 use paddock_engine::config::{Head, RopeScaling};
 use paddock_engine::generate::Session;
 use paddock_engine::model::CausalLm;

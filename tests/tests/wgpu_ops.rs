@@ -1,7 +1,7 @@
 //! Every operation of the wgpu backend against the formula in its documentation (support/wgpu), with all the kernel
 //! variants that the adapter can run.
 
-use paddock_engine::backend::{Backend, Wgpu};
+use paddock_engine::backend::{Device, Wgpu};
 use paddock_tests::wgpu::{self, Check};
 
 /// Runs a check on each variant of the kernels; skips aloud without an adapter.

@@ -2,7 +2,7 @@
 
 use paddock_engine::Result;
 use paddock_engine::backend::wgpu::{Kernels, Options, Wgpu};
-use paddock_engine::backend::{Backend, HeadLayout, WeightPart};
+use paddock_engine::backend::{Cache, Device, HeadLayout, Operations, WeightPart};
 use paddock_engine::weights::Encoding;
 use paddock_tests::{block_on, skip};
 

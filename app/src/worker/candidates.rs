@@ -1,7 +1,7 @@
 //! Several answers to one question.
 
 use paddock_engine::Result;
-use paddock_engine::backend::Backend;
+use paddock_engine::backend::{Backend, Cache, Device, Operations, Sample};
 use paddock_engine::generate::{CandidateStep, Chat, FinishReason, GenerateOptions};
 use paddock_engine::prompt::{Message, TemplateKind};
 

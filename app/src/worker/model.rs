@@ -1,7 +1,7 @@
 //! The loaded chat model, on whichever device.
 
 use paddock_engine::Result;
-use paddock_engine::backend::{Backend, Cpu, Wgpu};
+use paddock_engine::backend::{Backend, Cache, Cpu, Device, Operations, Sample, Wgpu};
 use paddock_engine::generate::{Chat, GenerateOptions, Step};
 use paddock_engine::prompt::{Message, TemplateKind};
 

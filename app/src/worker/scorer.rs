@@ -1,6 +1,6 @@
 //! The loaded score model, on whichever device.
 
-use paddock_engine::backend::{Backend, Cpu, Wgpu};
+use paddock_engine::backend::{Backend, Cache, Cpu, Device, Operations, Sample, Wgpu};
 use paddock_engine::prompt::{Message, Role};
 use paddock_engine::score::{self, ScoreProgress, Scorer};
 use paddock_engine::tokenizer::Tokenizer;

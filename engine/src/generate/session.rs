@@ -1,7 +1,7 @@
 //! One sequence in the cache: prefills only what is new, decodes several tokens a round trip.
 
 use crate::backend::{Backend, Sampling, Segments};
-use crate::model::CausalLm;
+use crate::model::{Cached, CausalLm};
 use crate::{Error, Result};
 
 /// Most rows of prompts that go through the model at a time; bounds the memory of activations.
@@ -164,7 +164,7 @@ impl<B: Backend> Session<B> {
         let rows = self.unread.len().min(backend.rows_per_round_trip());
         let tokens = backend.tokens(&self.unread[..rows])?;
         let segments = Segments::continuation(rows, self.cached.len(), 0);
-        let hidden = self.model.trunk().forward(&tokens, &segments, Some(&mut self.cache))?;
+        let hidden = self.model.trunk().forward(&tokens, &segments, &mut Cached(&mut self.cache))?;
         let last_hidden = backend.select_rows(&hidden, &segments.last_rows())?;
         if rows == self.unread.len() {
             self.next = Next::Logits(self.model.logits(&last_hidden)?);

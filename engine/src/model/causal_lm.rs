@@ -2,19 +2,19 @@
 
 use std::rc::Rc;
 
-use super::{LoadProgress, Loader, Trunk};
-use crate::backend::{Backend, Segments};
+use super::{Cached, Fresh, LoadProgress, Loader, Trunk};
+use crate::backend::{Cache, Operations, Segments};
 use crate::config::Head;
 use crate::weights::{Checkpoint, Source};
 use crate::{Error, ModelConfig, Result};
 
 /// A model that continues text.
-pub struct CausalLm<B: Backend> {
+pub struct CausalLm<B: Operations> {
     trunk: Rc<Trunk<B>>,
     lm_head: B::Weight,
 }
 
-impl<B: Backend> CausalLm<B> {
+impl<B: Operations> CausalLm<B> {
     /// Streams a checkpoint onto the device. `progress` is called after each chunk.
     ///
     /// # Errors
@@ -66,20 +66,7 @@ impl<B: Backend> CausalLm<B> {
     /// # Errors
     /// When the device fails.
     pub fn forward(&self, tokens: &B::Tokens, segments: &Segments) -> Result<B::Tensor> {
-        let x = self.trunk.forward(tokens, segments, None)?;
-        self.logits(&x)
-    }
-
-    /// Logits of the last row of each segment, which is appended to its sequence in the cache:
-    /// `[segments, vocab_size]`.
-    ///
-    /// # Errors
-    /// When the batch does not fit the cache, or the device fails.
-    pub fn forward_cached(&self, tokens: &B::Tokens, segments: &Segments, cache: &mut B::KvCache) -> Result<B::Tensor> {
-        let mut x = self.trunk.forward(tokens, segments, Some(cache))?;
-        if segments.len() < segments.rows() {
-            x = self.backend().select_rows(&x, &segments.last_rows())?;
-        }
+        let x = self.trunk.forward(tokens, segments, &mut Fresh)?;
         self.logits(&x)
     }
 
@@ -94,7 +81,7 @@ impl<B: Backend> CausalLm<B> {
         rows: &[usize],
         targets: &B::Tokens,
     ) -> Result<B::Tensor> {
-        let x = self.trunk.forward(tokens, segments, None)?;
+        let x = self.trunk.forward(tokens, segments, &mut Fresh)?;
         let x = self.trunk.final_norm(&self.backend().select_rows(&x, rows)?)?;
         self.backend().token_logprobs(&x, &self.lm_head, targets)
     }
@@ -105,5 +92,20 @@ impl<B: Backend> CausalLm<B> {
     /// When the device fails.
     pub fn logits(&self, x: &B::Tensor) -> Result<B::Tensor> {
         self.trunk.head(x, &self.lm_head, None)
+    }
+}
+
+impl<B: Cache> CausalLm<B> {
+    /// Logits of the last row of each segment, which is appended to its sequence in the cache:
+    /// `[segments, vocab_size]`.
+    ///
+    /// # Errors
+    /// When the batch does not fit the cache, or the device fails.
+    pub fn forward_cached(&self, tokens: &B::Tokens, segments: &Segments, cache: &mut B::KvCache) -> Result<B::Tensor> {
+        let mut x = self.trunk.forward(tokens, segments, &mut Cached(cache))?;
+        if segments.len() < segments.rows() {
+            x = self.backend().select_rows(&x, &segments.last_rows())?;
+        }
+        self.logits(&x)
     }
 }

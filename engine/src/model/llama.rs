@@ -1,13 +1,13 @@
 //! The LLaMA trunk: embedding, blocks, and the gain of the final norm (arXiv 2302.13971; names as in transformers'
 //! `modeling_llama.py`).
 
-use super::Loader;
-use crate::backend::{Backend, HeadLayout, Segments};
+use super::{Attend, Loader};
+use crate::backend::{HeadLayout, Operations, Segments};
 use crate::weights::Source;
 use crate::{ModelConfig, Result};
 
 /// Everything below a model's head.
-pub(super) struct Llama<B: Backend> {
+pub(super) struct Llama<B: Operations> {
     pub embed_tokens: B::Weight,
     blocks: Vec<Block<B>>,
     norm: B::Weight,
@@ -16,7 +16,7 @@ pub(super) struct Llama<B: Backend> {
 }
 
 /// One block. Fused weights keep the rows of q, k and v, and of gate and up, together.
-struct Block<B: Backend> {
+struct Block<B: Operations> {
     input_layernorm: B::Weight,
     qkv_proj: B::Weight,
     qkv_bias: Option<B::Weight>,
@@ -29,7 +29,7 @@ struct Block<B: Backend> {
     down_bias: Option<B::Weight>,
 }
 
-impl<B: Backend> Llama<B> {
+impl<B: Operations> Llama<B> {
     pub async fn load<S: Source>(backend: &B, loader: &mut Loader<'_, B, S>) -> Result<Self> {
         let config = loader.config().clone();
         let embed_tokens = loader.matrix(&["model.embed_tokens.weight"]).await?;
@@ -49,7 +49,7 @@ impl<B: Backend> Llama<B> {
         config: &ModelConfig,
         tokens: &B::Tokens,
         segments: &Segments,
-        mut cache: Option<&mut B::KvCache>,
+        attend: &mut impl Attend<B>,
     ) -> Result<B::Tensor> {
         let (heads, eps) = (HeadLayout::of(config), config.rms_norm_eps);
         let mut x = backend.embed(&self.embed_tokens, tokens)?;
@@ -57,13 +57,7 @@ impl<B: Backend> Llama<B> {
             backend.enter_block(index)?;
             let qkv =
                 backend.rms_norm_linear(&x, &block.input_layernorm, eps, &block.qkv_proj, block.qkv_bias.as_ref())?;
-            let attended = match cache.as_deref_mut() {
-                Some(cache) => backend.rope_attention_cached(cache, index, &qkv, heads, segments, &self.frequencies)?,
-                None => {
-                    let rotated = backend.rope(&qkv, heads, segments, &self.frequencies)?;
-                    backend.attention(&rotated, heads, segments)?
-                }
-            };
+            let attended = attend.attend(backend, index, &qkv, heads, segments, Some(&self.frequencies))?;
             x = backend.linear_add(&attended, &block.o_proj, block.o_bias.as_ref(), &x)?;
             let gated = backend.rms_norm_gate_up(
                 &x,
@@ -94,7 +88,7 @@ impl<B: Backend> Llama<B> {
     }
 }
 
-impl<B: Backend> Block<B> {
+impl<B: Operations> Block<B> {
     async fn load<S: Source>(loader: &mut Loader<'_, B, S>, index: usize, config: &ModelConfig) -> Result<Self> {
         let name = |part: &str| format!("model.layers.{index}.{part}");
         let qkv = |kind: &str| ["q", "k", "v"].map(|part| name(&format!("self_attn.{part}_proj.{kind}")));

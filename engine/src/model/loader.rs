@@ -2,7 +2,7 @@
 
 use sha2::{Digest, Sha256};
 
-use crate::backend::{Backend, WeightPart};
+use crate::backend::{Device, WeightPart};
 use crate::weights::{Checkpoint, Encoding, Source, TensorInfo, dequantize, hexadecimal};
 use crate::{Error, ModelConfig, Result};
 
@@ -19,7 +19,7 @@ pub struct LoadProgress {
 }
 
 /// Hands a checkpoint's parameters to a backend. Ask for them in the order of [`ModelConfig::params`].
-pub struct Loader<'a, B: Backend, S: Source> {
+pub struct Loader<'a, B: Device, S: Source> {
     backend: &'a B,
     checkpoint: &'a mut Checkpoint<S>,
     progress: &'a mut dyn FnMut(LoadProgress),
@@ -28,7 +28,7 @@ pub struct Loader<'a, B: Backend, S: Source> {
     vectors: Sha256,
 }
 
-impl<'a, B: Backend, S: Source> Loader<'a, B, S> {
+impl<'a, B: Device, S: Source> Loader<'a, B, S> {
     /// A loader at the checkpoint's first parameter.
     pub fn new(backend: &'a B, checkpoint: &'a mut Checkpoint<S>, progress: &'a mut dyn FnMut(LoadProgress)) -> Self {
         let state = LoadProgress { bytes: 0, total: checkpoint.total_bytes() };

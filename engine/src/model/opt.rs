@@ -1,14 +1,14 @@
 //! The OPT trunk (arXiv 2205.01068; names as in transformers' `modeling_opt.py`): norms before the layers, learned
 //! positions.
 
-use super::Loader;
-use crate::backend::{Backend, HeadLayout, Segments};
+use super::{Attend, Loader};
+use crate::backend::{HeadLayout, Operations, Segments};
 use crate::config::POSITION_OFFSET;
 use crate::weights::Source;
 use crate::{ModelConfig, Result};
 
 /// Everything below a model's head.
-pub(super) struct Opt<B: Backend> {
+pub(super) struct Opt<B: Operations> {
     pub embed_tokens: B::Weight,
     embed_positions: B::Weight,
     layers: Vec<Layer<B>>,
@@ -16,13 +16,13 @@ pub(super) struct Opt<B: Backend> {
 }
 
 /// A LayerNorm's gain and bias.
-struct Norm<B: Backend> {
+struct Norm<B: Operations> {
     gain: B::Weight,
     bias: B::Weight,
 }
 
 /// One layer. The fused weight keeps the rows of q, k and v together.
-struct Layer<B: Backend> {
+struct Layer<B: Operations> {
     self_attn_layer_norm: Norm<B>,
     qkv_proj: B::Weight,
     qkv_bias: Option<B::Weight>,
@@ -35,7 +35,7 @@ struct Layer<B: Backend> {
     fc2_bias: Option<B::Weight>,
 }
 
-impl<B: Backend> Opt<B> {
+impl<B: Operations> Opt<B> {
     pub async fn load<S: Source>(loader: &mut Loader<'_, B, S>) -> Result<Self> {
         let config = loader.config().clone();
         let embed_tokens = loader.matrix(&["model.decoder.embed_tokens.weight"]).await?;
@@ -54,7 +54,7 @@ impl<B: Backend> Opt<B> {
         config: &ModelConfig,
         tokens: &B::Tokens,
         segments: &Segments,
-        mut cache: Option<&mut B::KvCache>,
+        attend: &mut impl Attend<B>,
     ) -> Result<B::Tensor> {
         let (heads, eps) = (HeadLayout::of(config), config.rms_norm_eps);
         let positions: Vec<u32> =
@@ -65,13 +65,7 @@ impl<B: Backend> Opt<B> {
             backend.enter_block(index)?;
             let normed = layer.self_attn_layer_norm.forward(backend, &x, eps)?;
             let qkv = backend.linear(&normed, &layer.qkv_proj, layer.qkv_bias.as_ref())?;
-            let attended = match cache.as_deref_mut() {
-                Some(cache) => {
-                    backend.cache_append(cache, index, &qkv, heads, segments)?;
-                    backend.attention_cached(cache, index, &qkv, heads, segments)?
-                }
-                None => backend.attention(&qkv, heads, segments)?,
-            };
+            let attended = attend.attend(backend, index, &qkv, heads, segments, None)?;
             x = backend.linear_add(&attended, &layer.out_proj, layer.out_bias.as_ref(), &x)?;
             let normed = layer.final_layer_norm.forward(backend, &x, eps)?;
             let hidden = backend.relu(&backend.linear(&normed, &layer.fc1, layer.fc1_bias.as_ref())?)?;
@@ -97,7 +91,7 @@ impl<B: Backend> Opt<B> {
     }
 }
 
-impl<B: Backend> Norm<B> {
+impl<B: Operations> Norm<B> {
     async fn load<S: Source>(loader: &mut Loader<'_, B, S>, name: &str) -> Result<Self> {
         let gain = loader.vector(&[format!("{name}.weight")]).await?;
         let bias = loader.vector(&[format!("{name}.bias")]).await?;
@@ -109,7 +103,7 @@ impl<B: Backend> Norm<B> {
     }
 }
 
-impl<B: Backend> Layer<B> {
+impl<B: Operations> Layer<B> {
     async fn load<S: Source>(loader: &mut Loader<'_, B, S>, index: usize, config: &ModelConfig) -> Result<Self> {
         let name = |part: &str| format!("model.decoder.layers.{index}.{part}");
         let qkv = |kind: &str| ["q", "k", "v"].map(|part| name(&format!("self_attn.{part}_proj.{kind}")));

@@ -2,21 +2,21 @@
 
 use std::rc::Rc;
 
-use super::{LoadProgress, Loader, Trunk};
-use crate::backend::{Backend, Segments};
+use super::{Attend, LoadProgress, Loader, Trunk};
+use crate::backend::{Operations, Segments};
 use crate::config::{MEAN, SCORE_BIAS, ScoreHead, VAR};
 use crate::weights::{Checkpoint, Source};
 use crate::{Error, ModelConfig, Result};
 
 /// A trunk with a linear head on the hidden state after the final norm.
-pub struct ScoreModel<B: Backend> {
+pub struct ScoreModel<B: Operations> {
     trunk: Rc<Trunk<B>>,
     head: ScoreHead,
     weight: B::Weight,
     bias: Option<B::Weight>,
 }
 
-impl<B: Backend> ScoreModel<B> {
+impl<B: Operations> ScoreModel<B> {
     /// Streams a checkpoint onto the device. `progress` is called after each chunk.
     ///
     /// # Errors
@@ -93,17 +93,12 @@ impl<B: Backend> ScoreModel<B> {
         self.trunk.backend()
     }
 
-    /// Scores of every row, not normalised: `[tokens, score_dim]`. With a cache, rows continue their sequences.
+    /// Scores of every row, not normalised: `[tokens, score_dim]`. `attend` says what rows attend to.
     ///
     /// # Errors
-    /// When the batch does not fit the cache, or the device fails.
-    pub fn forward(
-        &self,
-        tokens: &B::Tokens,
-        segments: &Segments,
-        cache: Option<&mut B::KvCache>,
-    ) -> Result<B::Tensor> {
-        let x = self.trunk.forward(tokens, segments, cache)?;
+    /// When the batch does not fit a cache, or the device fails.
+    pub fn forward(&self, tokens: &B::Tokens, segments: &Segments, attend: &mut impl Attend<B>) -> Result<B::Tensor> {
+        let x = self.trunk.forward(tokens, segments, attend)?;
         self.trunk.head(&x, &self.weight, self.bias.as_ref())
     }
 }

@@ -1,25 +1,25 @@
 //! Everything below a model's head, whatever its architecture.
 
-use super::{Llama, Loader, Opt};
-use crate::backend::{Backend, HeadLayout, Segments};
+use super::{Attend, Llama, Loader, Opt};
+use crate::backend::{HeadLayout, Operations, Segments};
 use crate::config::Architecture;
 use crate::weights::Source;
 use crate::{ModelConfig, Result};
 
 /// A trunk: tokens in, the residual stream out.
-pub struct Trunk<B: Backend> {
+pub struct Trunk<B: Operations> {
     backend: B,
     config: ModelConfig,
     layers: Layers<B>,
     fingerprint: String,
 }
 
-enum Layers<B: Backend> {
+enum Layers<B: Operations> {
     Llama(Llama<B>),
     Opt(Opt<B>),
 }
 
-impl<B: Backend> Trunk<B> {
+impl<B: Operations> Trunk<B> {
     /// Reads the trunk's parameters in the order of [`ModelConfig::params`].
     ///
     /// # Errors
@@ -64,20 +64,14 @@ impl<B: Backend> Trunk<B> {
 
     /// The residual stream after the last block, before the final norm: `[tokens, hidden_size]`.
     ///
-    /// With a cache, rows attend to their sequence's past and are appended to it; without one, every segment is a
-    /// whole document.
+    /// `attend` says what rows attend to.
     ///
     /// # Errors
-    /// When the batch does not fit the cache, or the device fails.
-    pub fn forward(
-        &self,
-        tokens: &B::Tokens,
-        segments: &Segments,
-        cache: Option<&mut B::KvCache>,
-    ) -> Result<B::Tensor> {
+    /// When the batch does not fit a cache, or the device fails.
+    pub fn forward(&self, tokens: &B::Tokens, segments: &Segments, attend: &mut impl Attend<B>) -> Result<B::Tensor> {
         match &self.layers {
-            Layers::Llama(llama) => llama.forward(&self.backend, &self.config, tokens, segments, cache),
-            Layers::Opt(opt) => opt.forward(&self.backend, &self.config, tokens, segments, cache),
+            Layers::Llama(llama) => llama.forward(&self.backend, &self.config, tokens, segments, attend),
+            Layers::Opt(opt) => opt.forward(&self.backend, &self.config, tokens, segments, attend),
         }
     }
 

@@ -2,7 +2,7 @@
 //! trained is a line through its last hidden states.
 
 use paddock_engine::backend::{Backend, Segments};
-use paddock_engine::model::Trunk;
+use paddock_engine::model::{Fresh, Trunk};
 use paddock_engine::prompt::{Message, Template};
 use paddock_engine::tokenizer::Tokenizer;
 
@@ -127,7 +127,7 @@ impl<B: Backend> Extractor<'_, B> {
         let backend = self.trunk.backend();
         let lengths: Vec<usize> = batch.iter().map(Vec::len).collect();
         let segments = Segments::documents(&lengths);
-        let x = self.trunk.forward(&backend.tokens(&batch.concat())?, &segments, None)?;
+        let x = self.trunk.forward(&backend.tokens(&batch.concat())?, &segments, &mut Fresh)?;
         let last = backend.select_rows(&x, &segments.last_rows())?;
         Ok(backend.read(&self.trunk.final_norm(&last)?).await?)
     }

@@ -3,7 +3,9 @@
 use std::cell::RefCell;
 use std::rc::Rc;
 
-use paddock_engine::backend::{Backend, DeviceInfo, HeadLayout, Sampling, Segments, WeightPart, check};
+use paddock_engine::backend::{
+    Cache, Device, DeviceInfo, HeadLayout, Operations, Sample, Sampling, Segments, WeightPart, check,
+};
 use paddock_engine::weights::dequantize;
 use paddock_engine::{Error, Result};
 
@@ -274,12 +276,10 @@ impl<B: Adjoint> Tape<B> {
     }
 }
 
-impl<B: Adjoint> Backend for Tape<B> {
+impl<B: Adjoint> Device for Tape<B> {
     type Tensor = Var<B>;
     type Weight = Weight;
     type Tokens = B::Tokens;
-    type KvCache = ();
-    type Sampler = ();
 
     fn device(&self) -> DeviceInfo {
         self.inner().device()
@@ -334,7 +334,9 @@ impl<B: Adjoint> Backend for Tape<B> {
         }
         self.inner().enter_block(index)
     }
+}
 
+impl<B: Adjoint> Operations for Tape<B> {
     fn embed(&self, table: &Weight, ids: &B::Tokens) -> Result<Var<B>> {
         self.record([], |[]| Op::Embed { table: *table, ids: ids.clone() })
     }
@@ -388,6 +390,10 @@ impl<B: Adjoint> Backend for Tape<B> {
     fn token_logprobs(&self, x: &Var<B>, weight: &Weight, targets: &B::Tokens) -> Result<Var<B>> {
         self.record([x], |[x]| Op::TokenLogprobs { x, weight: *weight, targets: targets.clone() })
     }
+}
+
+impl<B: Adjoint> Cache for Tape<B> {
+    type KvCache = ();
 
     fn kv_cache(&self, _: usize, _: HeadLayout, _: usize, _: usize) -> Result<()> {
         self.refuse("a cache of keys and values")
@@ -404,6 +410,10 @@ impl<B: Adjoint> Backend for Tape<B> {
     fn attention_cached(&self, _: &(), _: usize, _: &Var<B>, _: HeadLayout, _: &Segments) -> Result<Var<B>> {
         self.refuse("attention on a cache")
     }
+}
+
+impl<B: Adjoint> Sample for Tape<B> {
+    type Sampler = ();
 
     fn sampler(&self, _: usize) -> Result<()> {
         self.refuse("the choice of a token")

@@ -8,7 +8,7 @@ use paddock_engine::generate::{self, Answer, GenerateOptions, Step};
 use paddock_engine::prompt::{Message, Role, Template};
 
 use super::console;
-use super::device::Device;
+use super::device::OpenDevice;
 use super::interrupt::Interrupt;
 use super::options::{AnswerOptions, ModelOptions};
 use crate::{Error, Result};
@@ -25,9 +25,9 @@ pub(super) struct Chat {
 impl Chat {
     pub fn run(&self) -> Result<()> {
         match self.model.device.open()? {
-            Device::Cpu(cpu) => pollster::block_on(self.converse(&cpu)),
-            Device::Wgpu(gpu) => pollster::block_on(self.converse(&gpu)),
-            Device::Cuda(cuda) => pollster::block_on(self.converse(&cuda)),
+            OpenDevice::Cpu(cpu) => pollster::block_on(self.converse(&cpu)),
+            OpenDevice::Wgpu(gpu) => pollster::block_on(self.converse(&gpu)),
+            OpenDevice::Cuda(cuda) => pollster::block_on(self.converse(&cuda)),
         }
     }
 

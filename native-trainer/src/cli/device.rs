@@ -5,7 +5,7 @@ use std::thread::available_parallelism;
 use std::time::Instant;
 
 use clap::{Args, ValueEnum};
-use paddock_engine::backend::{Backend, Cpu, DeviceKind, Wgpu, wgpu};
+use paddock_engine::backend::{Cpu, Device, DeviceKind, Wgpu, wgpu};
 
 use super::console;
 use crate::Result;
@@ -31,7 +31,7 @@ enum DeviceChoice {
 }
 
 /// An opened device.
-pub(super) enum Device {
+pub(super) enum OpenDevice {
     /// This machine's processor.
     Cpu(Cpu),
     /// A graphics card, or a software one if it was asked for.
@@ -47,19 +47,19 @@ impl DeviceOptions {
     }
 
     /// Opens the device. What `auto` decided is said on stderr.
-    pub fn open(&self) -> Result<Device> {
+    pub fn open(&self) -> Result<OpenDevice> {
         match self.device {
             DeviceChoice::Cpu => Ok(self.cpu()),
             DeviceChoice::Wgpu => gpu(),
-            DeviceChoice::Cuda => Ok(Device::Cuda(open_cuda(0, Formats::BF16)?)),
+            DeviceChoice::Cuda => Ok(OpenDevice::Cuda(open_cuda(0, Formats::BF16)?)),
             DeviceChoice::Auto => match cuda_if_any(0, Formats::BF16) {
-                Some(cuda) => Ok(Device::Cuda(cuda)),
+                Some(cuda) => Ok(OpenDevice::Cuda(cuda)),
                 None => self.wgpu_or_cpu(),
             },
         }
     }
 
-    fn wgpu_or_cpu(&self) -> Result<Device> {
+    fn wgpu_or_cpu(&self) -> Result<OpenDevice> {
         match pollster::block_on(wgpu::probe()) {
             Ok(info) if info.kind == DeviceKind::Gpu => {
                 console::note(format_args!("device: {}", info.name));
@@ -76,8 +76,8 @@ impl DeviceOptions {
         }
     }
 
-    fn cpu(&self) -> Device {
-        Device::Cpu(self.threads.map_or_else(Cpu::new, |threads| Cpu::with_threads(threads.into())))
+    fn cpu(&self) -> OpenDevice {
+        OpenDevice::Cpu(self.threads.map_or_else(Cpu::new, |threads| Cpu::with_threads(threads.into())))
     }
 }
 
@@ -103,9 +103,9 @@ pub(super) fn cuda_if_any(ordinal: usize, formats: Formats) -> Option<Cuda<cuda:
     }
 }
 
-fn gpu() -> Result<Device> {
+fn gpu() -> Result<OpenDevice> {
     let options = wgpu::Options { clock: Some(seconds), ..Default::default() };
-    Ok(Device::Wgpu(pollster::block_on(Wgpu::new(options))?))
+    Ok(OpenDevice::Wgpu(pollster::block_on(Wgpu::new(options))?))
 }
 
 /// Seconds since the first call.

@@ -11,7 +11,7 @@ use paddock_engine::prompt::{Message, Role, TemplateKind};
 use serde::Serialize;
 
 use super::console;
-use super::device::{Device, DeviceOptions};
+use super::device::{DeviceOptions, OpenDevice};
 use super::options::{AnswerOptions, ModelOptions};
 use crate::Result;
 
@@ -63,9 +63,9 @@ impl Generate {
 
     pub fn run(&self) -> Result<()> {
         match self.model.device.open()? {
-            Device::Cpu(cpu) => pollster::block_on(self.answer(&cpu)),
-            Device::Wgpu(gpu) => pollster::block_on(self.answer(&gpu)),
-            Device::Cuda(cuda) => pollster::block_on(self.answer(&cuda)),
+            OpenDevice::Cpu(cpu) => pollster::block_on(self.answer(&cpu)),
+            OpenDevice::Wgpu(gpu) => pollster::block_on(self.answer(&gpu)),
+            OpenDevice::Cuda(cuda) => pollster::block_on(self.answer(&cuda)),
         }
     }
 

@@ -12,7 +12,7 @@ use serde::Serialize;
 use serde_json::Value;
 
 use super::console;
-use super::device::Device;
+use super::device::OpenDevice;
 use super::interrupt::Interrupt;
 use super::options::{AnswerOptions, ModelOptions};
 use super::score::{beginning, numbers, ranks};
@@ -68,9 +68,9 @@ struct RankedAnswer {
 impl Rank {
     pub fn run(&self) -> Result<()> {
         match self.model.device.open()? {
-            Device::Cpu(cpu) => pollster::block_on(self.rank(&cpu)),
-            Device::Wgpu(gpu) => pollster::block_on(self.rank(&gpu)),
-            Device::Cuda(cuda) => pollster::block_on(self.rank(&cuda)),
+            OpenDevice::Cpu(cpu) => pollster::block_on(self.rank(&cpu)),
+            OpenDevice::Wgpu(gpu) => pollster::block_on(self.rank(&gpu)),
+            OpenDevice::Cuda(cuda) => pollster::block_on(self.rank(&cuda)),
         }
     }
 

@@ -10,7 +10,7 @@ use paddock_engine::score::template_kind;
 use serde_json::json;
 
 use super::console;
-use super::device::Device;
+use super::device::OpenDevice;
 use super::options::{ModelOptions, model_name};
 use super::progress::Counter;
 use crate::align::reward_head::{Evaluation, Extractor, Features, RewardHead, Settings};
@@ -62,9 +62,9 @@ pub(super) struct RewardHeadCommand {
 impl RewardHeadCommand {
     pub fn run(&self) -> Result<()> {
         match self.model.device.open()? {
-            Device::Cpu(cpu) => pollster::block_on(self.train(&cpu)),
-            Device::Wgpu(gpu) => pollster::block_on(self.train(&gpu)),
-            Device::Cuda(cuda) => pollster::block_on(self.train(&cuda)),
+            OpenDevice::Cpu(cpu) => pollster::block_on(self.train(&cpu)),
+            OpenDevice::Wgpu(gpu) => pollster::block_on(self.train(&gpu)),
+            OpenDevice::Cuda(cuda) => pollster::block_on(self.train(&cuda)),
         }
     }
 

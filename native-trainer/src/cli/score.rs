@@ -11,7 +11,7 @@ use paddock_engine::score::{self, Conversation, Row, Scored, Scorer};
 use serde_json::{Map, Value, json};
 
 use super::console;
-use super::device::Device;
+use super::device::OpenDevice;
 use super::options::ModelOptions;
 use super::scorer::{self, end_score, token_scores};
 use crate::{Error, Result};
@@ -54,9 +54,9 @@ pub(super) struct Score {
 impl Score {
     pub fn run(&self) -> Result<()> {
         match self.model.device.open()? {
-            Device::Cpu(cpu) => pollster::block_on(self.score(&cpu)),
-            Device::Wgpu(gpu) => pollster::block_on(self.score(&gpu)),
-            Device::Cuda(cuda) => pollster::block_on(self.score(&cuda)),
+            OpenDevice::Cpu(cpu) => pollster::block_on(self.score(&cpu)),
+            OpenDevice::Wgpu(gpu) => pollster::block_on(self.score(&gpu)),
+            OpenDevice::Cuda(cuda) => pollster::block_on(self.score(&cuda)),
         }
     }
 

@@ -4,7 +4,7 @@ use std::path::PathBuf;
 use std::rc::Rc;
 
 use clap::{Args, ValueEnum};
-use paddock_engine::backend::{Backend, Cpu};
+use paddock_engine::backend::{Cpu, Device};
 use paddock_engine::model::LoadProgress;
 use paddock_engine::prompt::TemplateKind;
 

@@ -1,6 +1,8 @@
 //! The engine's operations.
 
-use paddock_engine::backend::{Backend, DeviceInfo, HeadLayout, Sampling, Segments, WeightPart, check};
+use paddock_engine::backend::{
+    Cache, Device, DeviceInfo, HeadLayout, Operations, Sample, Sampling, Segments, WeightPart, check,
+};
 use paddock_engine::{Error, Result};
 
 use super::driver::{Driver, Operands, Product};
@@ -110,12 +112,10 @@ impl<D: Driver> Cuda<D> {
     }
 }
 
-impl<D: Driver> Backend for Cuda<D> {
+impl<D: Driver> Device for Cuda<D> {
     type Tensor = Tensor<D::Buffer>;
     type Weight = Weight<D::Buffer>;
     type Tokens = Tokens<D::Buffer>;
-    type KvCache = KvCache<D::Buffer>;
-    type Sampler = Sampler<D::Buffer>;
 
     fn device(&self) -> DeviceInfo {
         self.driver().info()
@@ -156,7 +156,9 @@ impl<D: Driver> Backend for Cuda<D> {
     fn rows_per_round_trip(&self) -> usize {
         2048
     }
+}
 
+impl<D: Driver> Operations for Cuda<D> {
     fn embed(&self, table: &Self::Weight, ids: &Self::Tokens) -> Result<Self::Tensor> {
         self.embed_rows(table.matrix(), ids)
     }
@@ -197,36 +199,6 @@ impl<D: Driver> Backend for Cuda<D> {
         Ok(self.attention_of(qkv, heads, segments)?.out)
     }
 
-    fn kv_cache(&self, layers: usize, heads: HeadLayout, sequences: usize, capacity: usize) -> Result<Self::KvCache> {
-        self.new_cache(layers, heads, sequences, capacity)
-    }
-
-    fn cache_append(
-        &self,
-        cache: &mut Self::KvCache,
-        layer: usize,
-        qkv: &Self::Tensor,
-        heads: HeadLayout,
-        segments: &Segments,
-    ) -> Result<()> {
-        self.append(cache, layer, qkv, heads, segments)
-    }
-
-    fn cache_fork(&self, cache: &mut Self::KvCache, from: usize, to: usize, tokens: usize) -> Result<()> {
-        self.fork(cache, from, to, tokens)
-    }
-
-    fn attention_cached(
-        &self,
-        cache: &Self::KvCache,
-        layer: usize,
-        qkv: &Self::Tensor,
-        heads: HeadLayout,
-        segments: &Segments,
-    ) -> Result<Self::Tensor> {
-        self.attention_on_cache(cache, layer, qkv, heads, segments)
-    }
-
     fn silu_mul(&self, gate_up: &Self::Tensor) -> Result<Self::Tensor> {
         self.gate(gate_up)
     }
@@ -257,6 +229,44 @@ impl<D: Driver> Backend for Cuda<D> {
     fn token_logprobs(&self, x: &Self::Tensor, weight: &Self::Weight, targets: &Self::Tokens) -> Result<Self::Tensor> {
         self.logprobs(x, weight.matrix(), targets)
     }
+}
+
+impl<D: Driver> Cache for Cuda<D> {
+    type KvCache = KvCache<D::Buffer>;
+
+    fn kv_cache(&self, layers: usize, heads: HeadLayout, sequences: usize, capacity: usize) -> Result<Self::KvCache> {
+        self.new_cache(layers, heads, sequences, capacity)
+    }
+
+    fn cache_append(
+        &self,
+        cache: &mut Self::KvCache,
+        layer: usize,
+        qkv: &Self::Tensor,
+        heads: HeadLayout,
+        segments: &Segments,
+    ) -> Result<()> {
+        self.append(cache, layer, qkv, heads, segments)
+    }
+
+    fn cache_fork(&self, cache: &mut Self::KvCache, from: usize, to: usize, tokens: usize) -> Result<()> {
+        self.fork(cache, from, to, tokens)
+    }
+
+    fn attention_cached(
+        &self,
+        cache: &Self::KvCache,
+        layer: usize,
+        qkv: &Self::Tensor,
+        heads: HeadLayout,
+        segments: &Segments,
+    ) -> Result<Self::Tensor> {
+        self.attention_on_cache(cache, layer, qkv, heads, segments)
+    }
+}
+
+impl<D: Driver> Sample for Cuda<D> {
+    type Sampler = Sampler<D::Buffer>;
 
     fn sampler(&self, vocab: usize) -> Result<Self::Sampler> {
         self.new_sampler(vocab)

@@ -1,7 +1,7 @@
 //! A model being trained: forward, backward, step.
 
 use paddock_engine::ModelConfig;
-use paddock_engine::backend::Backend;
+use paddock_engine::backend::Device;
 use paddock_engine::model::{CausalLm, LoadProgress};
 use paddock_engine::weights::{Checkpoint, Source};
 use serde::{Deserialize, Serialize};

@@ -4,8 +4,8 @@ use paddock::autograd::{Adjoint, Tape, TapeOptions};
 use paddock::cuda::{Cuda, Driver, Dtype};
 use paddock::loss::reward_loss;
 use paddock::optim::Precision;
-use paddock_engine::backend::{Backend, Cpu, Segments};
-use paddock_engine::model::ScoreModel;
+use paddock_engine::backend::{Cpu, Device, Operations, Segments};
+use paddock_engine::model::{Fresh, ScoreModel};
 use paddock_engine::weights::Checkpoint;
 
 use super::{Comparison, Inputs};
@@ -33,7 +33,7 @@ fn rewards<B: Adjoint>(backend: B, precision: Precision, length: usize, seed: u3
         let lengths = [length, length / 2 + 1, length - 1, 3];
         let segments = Segments::documents(&lengths);
         let ids = Inputs::new(seed).indices(segments.rows(), VOCAB);
-        let all = model.forward(&tape.tokens(&ids)?, &segments, None)?;
+        let all = model.forward(&tape.tokens(&ids)?, &segments, &mut Fresh)?;
         let ends = tape.select_rows(&all, &segments.last_rows())?;
         let scores = tape.read(&ends).await?;
         // Whatever the scores are, the seeds are the same on every device.

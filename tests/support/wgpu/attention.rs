@@ -2,7 +2,7 @@
 
 use paddock_engine::Result;
 use paddock_engine::backend::wgpu::KvEncoding;
-use paddock_engine::backend::{Backend, HeadLayout, Segments, Wgpu};
+use paddock_engine::backend::{Cache, Device, HeadLayout, Operations, Segments, Wgpu};
 
 use super::{TOLERANCE, close, doubles, noise, read};
 

@@ -1,7 +1,7 @@
 //! Every block format of GGUF, from the fixture of ggml's own values.
 
 use paddock_engine::Result;
-use paddock_engine::backend::{Backend, WeightPart, Wgpu};
+use paddock_engine::backend::{Device, Operations, WeightPart, Wgpu};
 use paddock_engine::weights::Encoding;
 use safetensors::SafeTensors;
 

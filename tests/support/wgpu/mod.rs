@@ -8,7 +8,7 @@ mod sample;
 
 use paddock_engine::Result;
 use paddock_engine::backend::wgpu::{Kernels, KvEncoding, Options, Wgpu};
-use paddock_engine::backend::{Backend, WeightPart, sampling_noise};
+use paddock_engine::backend::{Device, WeightPart, sampling_noise};
 use paddock_engine::weights::Encoding;
 
 pub use attention::{
@@ -76,16 +76,16 @@ fn close(what: &str, got: &[f32], expected: &[f64], tolerance: f64) {
     }
 }
 
-fn read(gpu: &Wgpu, x: &<Wgpu as Backend>::Tensor) -> Vec<f32> {
+fn read(gpu: &Wgpu, x: &<Wgpu as Device>::Tensor) -> Vec<f32> {
     pollster::block_on(gpu.read(x)).expect("a tensor can be read")
 }
 
-fn f32_weight(gpu: &Wgpu, rows: usize, cols: usize, values: &[f32]) -> Result<<Wgpu as Backend>::Weight> {
+fn f32_weight(gpu: &Wgpu, rows: usize, cols: usize, values: &[f32]) -> Result<<Wgpu as Device>::Weight> {
     let bytes: Vec<u8> = values.iter().flat_map(|value| value.to_le_bytes()).collect();
     weight(gpu, cols, &[(rows, Encoding::F32, bytes)])
 }
 
-fn weight(gpu: &Wgpu, cols: usize, parts: &[(usize, Encoding, Vec<u8>)]) -> Result<<Wgpu as Backend>::Weight> {
+fn weight(gpu: &Wgpu, cols: usize, parts: &[(usize, Encoding, Vec<u8>)]) -> Result<<Wgpu as Device>::Weight> {
     let list: Vec<_> =
         parts.iter().map(|(rows, encoding, _)| WeightPart { rows: *rows, encoding: *encoding }).collect();
     let mut weight = gpu.create_weight("test", cols, &list)?;

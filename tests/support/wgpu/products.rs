@@ -1,7 +1,7 @@
 //! Products, tables and operations on rows.
 
 use paddock_engine::Result;
-use paddock_engine::backend::{Backend, WeightPart, Wgpu};
+use paddock_engine::backend::{Device, Operations, WeightPart, Wgpu};
 use paddock_engine::weights::Encoding;
 
 use super::{TOLERANCE, close, doubles, f32_weight, noise, read, weight};

@@ -1,7 +1,7 @@
 //! The choice of the next token.
 
 use paddock_engine::Result;
-use paddock_engine::backend::{Backend, Sampling, Wgpu, sampling_noise};
+use paddock_engine::backend::{Device, Sample, Sampling, Wgpu, sampling_noise};
 
 use super::{doubles, noise};
 

@@ -324,7 +324,7 @@ fn exp_all<L: Lanes>(lanes: L, scores: &mut [f32]) -> f32 {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::backend::Backend;
+    use crate::backend::Cache;
     use crate::backend::cpu::testing::numbers;
 
     /// Softmax attention of one row in f64.

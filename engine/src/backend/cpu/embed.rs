@@ -18,7 +18,7 @@ pub(super) fn embed(cpu: &Cpu, table: &Weight, ids: &Tokens) -> Result<Tensor> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::backend::Backend;
+    use crate::backend::Device;
     use crate::backend::cpu::testing::weight;
 
     #[test]

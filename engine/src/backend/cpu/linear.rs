@@ -265,7 +265,7 @@ fn tile<L: Lanes, P: Plane, const R: usize, const T: usize>(
 mod tests {
     use super::*;
     use crate::backend::cpu::testing::{numbers, quantised, weight};
-    use crate::backend::{Backend, WeightPart};
+    use crate::backend::{Device, WeightPart};
     use crate::weights::Encoding::{self, *};
 
     const ENCODINGS: [Encoding; 11] = [F32, F16, BF16, Q8_0, Q4_0, Q4_1, Q5_0, Q5_1, Q4_K, Q5_K, Q6_K];

@@ -36,7 +36,7 @@ pub use sample::Sampler;
 pub use values::{Values, ValuesMut};
 pub use weight::Weight;
 
-use super::{Backend, DeviceInfo, DeviceKind, HeadLayout, Sampling, Segments, WeightPart};
+use super::{Cache, Device, DeviceInfo, DeviceKind, HeadLayout, Operations, Sample, Sampling, Segments, WeightPart};
 use crate::{Error, Result};
 
 /// Computes on this process's own processor.
@@ -119,12 +119,10 @@ impl Default for Cpu {
     }
 }
 
-impl Backend for Cpu {
+impl Device for Cpu {
     type Tensor = Tensor;
     type Weight = Weight;
     type Tokens = Tokens;
-    type KvCache = KvCache;
-    type Sampler = Sampler;
 
     fn device(&self) -> DeviceInfo {
         let name = match self.team.threads() {
@@ -161,7 +159,9 @@ impl Backend for Cpu {
     async fn read_tokens(&self, tokens: &[Tokens]) -> Result<Vec<u32>> {
         Ok(tokens.iter().flat_map(|tokens| tokens.0.iter().copied()).collect())
     }
+}
 
+impl Operations for Cpu {
     fn embed(&self, table: &Weight, ids: &Tokens) -> Result<Tensor> {
         embed::embed(self, table, ids)
     }
@@ -185,6 +185,30 @@ impl Backend for Cpu {
     fn attention(&self, qkv: &Tensor, heads: HeadLayout, segments: &Segments) -> Result<Tensor> {
         attention::attention(self, qkv, heads, segments)
     }
+
+    fn relu(&self, x: &Tensor) -> Result<Tensor> {
+        Ok(relu::relu(x))
+    }
+
+    fn silu_mul(&self, gate_up: &Tensor) -> Result<Tensor> {
+        silu_mul::silu_mul(self, gate_up)
+    }
+
+    fn add(&self, a: &Tensor, b: &Tensor) -> Result<Tensor> {
+        add::add(a, b)
+    }
+
+    fn select_rows(&self, x: &Tensor, rows: &[usize]) -> Result<Tensor> {
+        select_rows::select_rows(x, rows)
+    }
+
+    fn token_logprobs(&self, x: &Tensor, weight: &Weight, targets: &Tokens) -> Result<Tensor> {
+        token_logprobs::token_logprobs(self, x, weight, targets)
+    }
+}
+
+impl Cache for Cpu {
+    type KvCache = KvCache;
 
     fn kv_cache(&self, layers: usize, heads: HeadLayout, sequences: usize, capacity: usize) -> Result<KvCache> {
         Ok(KvCache::new(layers, heads, sequences, capacity))
@@ -215,26 +239,10 @@ impl Backend for Cpu {
     ) -> Result<Tensor> {
         attention::attention_cached(self, cache, layer, qkv, heads, segments)
     }
+}
 
-    fn relu(&self, x: &Tensor) -> Result<Tensor> {
-        Ok(relu::relu(x))
-    }
-
-    fn silu_mul(&self, gate_up: &Tensor) -> Result<Tensor> {
-        silu_mul::silu_mul(self, gate_up)
-    }
-
-    fn add(&self, a: &Tensor, b: &Tensor) -> Result<Tensor> {
-        add::add(a, b)
-    }
-
-    fn select_rows(&self, x: &Tensor, rows: &[usize]) -> Result<Tensor> {
-        select_rows::select_rows(x, rows)
-    }
-
-    fn token_logprobs(&self, x: &Tensor, weight: &Weight, targets: &Tokens) -> Result<Tensor> {
-        token_logprobs::token_logprobs(self, x, weight, targets)
-    }
+impl Sample for Cpu {
+    type Sampler = Sampler;
 
     fn sampler(&self, vocab: usize) -> Result<Sampler> {
         Ok(Sampler::new(vocab))

@@ -1,7 +1,7 @@
 //! The choice of the next token.
 
 use super::{Cpu, Tensor, Tokens};
-use crate::backend::{Backend, Sampling, check, sampling_noise};
+use crate::backend::{Device, Sampling, check, sampling_noise};
 use crate::{Error, Result};
 
 /// Which tokens were seen so far.

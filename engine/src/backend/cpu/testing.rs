@@ -3,7 +3,7 @@
 use half::{bf16, f16};
 
 use super::{Cpu, Weight};
-use crate::backend::{Backend, WeightPart, sampling_noise};
+use crate::backend::{Device, WeightPart, sampling_noise};
 use crate::weights::Encoding;
 
 /// `count` numbers in (-1, 1).

@@ -52,8 +52,8 @@ impl Kernel for LogSumExp<'_> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::backend::Backend;
     use crate::backend::cpu::testing::{numbers, weight};
+    use crate::backend::{Device, Operations};
 
     #[test]
     fn is_the_logarithm_of_the_softmax_of_the_logits() {

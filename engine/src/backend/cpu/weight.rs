@@ -10,7 +10,7 @@ use super::lanes::{Kernel, Lanes, Simd};
 use super::packing::{GROUP, RowLayout};
 use super::plane::{Plane, PlaneKernel, run_for};
 use super::scales::{scales_per_group, unpack_scales};
-use crate::backend::{Backend, WeightPart, check};
+use crate::backend::{Device, WeightPart, check};
 use crate::weights::Encoding;
 use crate::{Error, Result};
 

@@ -201,7 +201,7 @@ mod tests {
     use pollster::block_on;
 
     use super::*;
-    use crate::backend::Backend;
+    use crate::backend::{Device, Operations};
 
     #[test]
     fn a_lost_device_is_one_sentence() {

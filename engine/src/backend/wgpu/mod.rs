@@ -36,7 +36,7 @@ use std::rc::Rc;
 
 use self::buffers::Buffer;
 use self::device::Context;
-use super::{Backend, DeviceInfo, DeviceKind, HeadLayout, Sampling, Segments, WeightPart};
+use super::{Cache, Device, DeviceInfo, DeviceKind, HeadLayout, Operations, Sample, Sampling, Segments, WeightPart};
 use crate::Result;
 use crate::generate::PREFILL_ROWS;
 
@@ -116,12 +116,10 @@ impl Wgpu {
     }
 }
 
-impl Backend for Wgpu {
+impl Device for Wgpu {
     type Tensor = Tensor;
     type Weight = Weight;
     type Tokens = Tokens;
-    type KvCache = KvCache;
-    type Sampler = Sampler;
 
     fn device(&self) -> DeviceInfo {
         self.0.info.clone()
@@ -172,7 +170,9 @@ impl Backend for Wgpu {
     fn enter_block(&self, index: usize) -> Result<()> {
         self.submit_between_blocks(index)
     }
+}
 
+impl Operations for Wgpu {
     fn embed(&self, table: &Weight, ids: &Tokens) -> Result<Tensor> {
         self.embed_rows(table, ids)
     }
@@ -196,6 +196,52 @@ impl Backend for Wgpu {
     fn attention(&self, qkv: &Tensor, heads: HeadLayout, segments: &Segments) -> Result<Tensor> {
         self.attend(qkv, heads, segments)
     }
+
+    fn relu(&self, x: &Tensor) -> Result<Tensor> {
+        self.rectify(x)
+    }
+
+    fn silu_mul(&self, gate_up: &Tensor) -> Result<Tensor> {
+        self.gate(gate_up)
+    }
+
+    fn add(&self, a: &Tensor, b: &Tensor) -> Result<Tensor> {
+        self.sum(a, b)
+    }
+
+    fn select_rows(&self, x: &Tensor, rows: &[usize]) -> Result<Tensor> {
+        self.pick_rows(x, rows)
+    }
+
+    fn rms_norm_linear(
+        &self,
+        x: &Tensor,
+        gain: &Weight,
+        eps: f32,
+        weight: &Weight,
+        bias: Option<&Weight>,
+    ) -> Result<Tensor> {
+        self.normalize_project(x, gain, eps, weight, bias)
+    }
+
+    fn rms_norm_gate_up(
+        &self,
+        x: &Tensor,
+        gain: &Weight,
+        eps: f32,
+        gate_up: &Weight,
+        bias: Option<&Weight>,
+    ) -> Result<Tensor> {
+        self.normalize_gate_up(x, gain, eps, gate_up, bias)
+    }
+
+    fn linear_add(&self, x: &Tensor, weight: &Weight, bias: Option<&Weight>, residual: &Tensor) -> Result<Tensor> {
+        self.project_add(x, weight, bias, residual)
+    }
+}
+
+impl Cache for Wgpu {
+    type KvCache = KvCache;
 
     fn kv_cache(&self, layers: usize, heads: HeadLayout, sequences: usize, capacity: usize) -> Result<KvCache> {
         self.new_cache(layers, heads, sequences, capacity)
@@ -227,21 +273,21 @@ impl Backend for Wgpu {
         self.attend_cached(cache, layer, qkv, heads, segments)
     }
 
-    fn relu(&self, x: &Tensor) -> Result<Tensor> {
-        self.rectify(x)
+    fn rope_attention_cached(
+        &self,
+        cache: &mut KvCache,
+        layer: usize,
+        qkv: &Tensor,
+        heads: HeadLayout,
+        segments: &Segments,
+        frequencies: &Tensor,
+    ) -> Result<Tensor> {
+        self.rotate_append_attend(cache, layer, qkv, heads, segments, frequencies)
     }
+}
 
-    fn silu_mul(&self, gate_up: &Tensor) -> Result<Tensor> {
-        self.gate(gate_up)
-    }
-
-    fn add(&self, a: &Tensor, b: &Tensor) -> Result<Tensor> {
-        self.sum(a, b)
-    }
-
-    fn select_rows(&self, x: &Tensor, rows: &[usize]) -> Result<Tensor> {
-        self.pick_rows(x, rows)
-    }
+impl Sample for Wgpu {
+    type Sampler = Sampler;
 
     fn sampler(&self, vocab: usize) -> Result<Sampler> {
         self.new_sampler(vocab)
@@ -253,43 +299,5 @@ impl Backend for Wgpu {
 
     fn sample(&self, logits: &Tensor, sampler: &mut Sampler, sampling: &Sampling, position: u32) -> Result<Tokens> {
         self.choose(logits, sampler, sampling, position)
-    }
-
-    fn rms_norm_linear(
-        &self,
-        x: &Tensor,
-        gain: &Weight,
-        eps: f32,
-        weight: &Weight,
-        bias: Option<&Weight>,
-    ) -> Result<Tensor> {
-        self.normalize_project(x, gain, eps, weight, bias)
-    }
-
-    fn rms_norm_gate_up(
-        &self,
-        x: &Tensor,
-        gain: &Weight,
-        eps: f32,
-        gate_up: &Weight,
-        bias: Option<&Weight>,
-    ) -> Result<Tensor> {
-        self.normalize_gate_up(x, gain, eps, gate_up, bias)
-    }
-
-    fn linear_add(&self, x: &Tensor, weight: &Weight, bias: Option<&Weight>, residual: &Tensor) -> Result<Tensor> {
-        self.project_add(x, weight, bias, residual)
-    }
-
-    fn rope_attention_cached(
-        &self,
-        cache: &mut KvCache,
-        layer: usize,
-        qkv: &Tensor,
-        heads: HeadLayout,
-        segments: &Segments,
-        frequencies: &Tensor,
-    ) -> Result<Tensor> {
-        self.rotate_append_attend(cache, layer, qkv, heads, segments, frequencies)
     }
 }

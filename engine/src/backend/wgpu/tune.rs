@@ -2,7 +2,7 @@
 
 use super::{Kernels, Wgpu};
 use crate::Result;
-use crate::backend::{Backend, WeightPart};
+use crate::backend::{Device, Operations, WeightPart};
 use crate::weights::Encoding;
 
 /// A product that takes an emulated adapter some 30 ms and a graphics processor next to nothing.

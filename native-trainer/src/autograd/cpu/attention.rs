@@ -128,7 +128,7 @@ fn multiply(out: &mut [f32], cols: usize, accum: Accum, a: MatRef<'_, f32>, b: M
 
 #[cfg(test)]
 mod tests {
-    use paddock_engine::backend::{Backend, Cpu};
+    use paddock_engine::backend::{Cpu, Operations};
 
     use super::*;
     use crate::autograd::cpu::testing::{Check, numbers, tensor};

@@ -29,7 +29,7 @@ pub(super) fn embed_adjoint(ids: &Tokens, grad: &Tensor, table: &mut Dense) -> R
 
 #[cfg(test)]
 mod tests {
-    use paddock_engine::backend::{Backend, Cpu};
+    use paddock_engine::backend::{Cpu, Device};
 
     use super::*;
     use crate::autograd::cpu::testing::{Check, dense, numbers, tensor};

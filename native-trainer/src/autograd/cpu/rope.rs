@@ -2,7 +2,7 @@
 
 use paddock_engine::Result;
 use paddock_engine::backend::cpu::Tensor;
-use paddock_engine::backend::{Backend, Cpu, HeadLayout, Segments};
+use paddock_engine::backend::{Cpu, HeadLayout, Operations, Segments};
 
 /// A rotation's transpose turns the other way.
 pub(super) fn rope_adjoint(

@@ -100,7 +100,7 @@ fn log_sum_exp(logits: &[f32]) -> f32 {
 
 #[cfg(test)]
 mod tests {
-    use paddock_engine::backend::{Backend, Cpu};
+    use paddock_engine::backend::{Cpu, Device};
 
     use super::*;
     use crate::autograd::cpu::testing::{Check, dense, numbers, tensor};

@@ -1,17 +1,17 @@
 //! What a backend does, the device does.
 
 use paddock_engine::Result;
-use paddock_engine::backend::{Backend, DeviceInfo, HeadLayout, Sampling, Segments, WeightPart};
+use paddock_engine::backend::{
+    Cache, Device, DeviceInfo, HeadLayout, Operations, Sample, Sampling, Segments, WeightPart,
+};
 
 use super::Offload;
 use crate::autograd::Adjoint;
 
-impl<B: Adjoint> Backend for Offload<B> {
+impl<B: Adjoint> Device for Offload<B> {
     type Tensor = B::Tensor;
     type Weight = B::Weight;
     type Tokens = B::Tokens;
-    type KvCache = B::KvCache;
-    type Sampler = B::Sampler;
 
     fn device(&self) -> DeviceInfo {
         self.device.device()
@@ -48,7 +48,9 @@ impl<B: Adjoint> Backend for Offload<B> {
     fn enter_block(&self, index: usize) -> Result<()> {
         self.device.enter_block(index)
     }
+}
 
+impl<B: Adjoint> Operations for Offload<B> {
     fn embed(&self, table: &B::Weight, ids: &B::Tokens) -> Result<B::Tensor> {
         self.device.embed(table, ids)
     }
@@ -98,6 +100,10 @@ impl<B: Adjoint> Backend for Offload<B> {
     fn token_logprobs(&self, x: &B::Tensor, weight: &B::Weight, targets: &B::Tokens) -> Result<B::Tensor> {
         self.device.token_logprobs(x, weight, targets)
     }
+}
+
+impl<B: Adjoint> Cache for Offload<B> {
+    type KvCache = B::KvCache;
 
     fn kv_cache(&self, layers: usize, heads: HeadLayout, sequences: usize, capacity: usize) -> Result<B::KvCache> {
         self.device.kv_cache(layers, heads, sequences, capacity)
@@ -128,6 +134,10 @@ impl<B: Adjoint> Backend for Offload<B> {
     ) -> Result<B::Tensor> {
         self.device.attention_cached(cache, layer, qkv, heads, segments)
     }
+}
+
+impl<B: Adjoint> Sample for Offload<B> {
+    type Sampler = B::Sampler;
 
     fn sampler(&self, vocab: usize) -> Result<B::Sampler> {
         self.device.sampler(vocab)
