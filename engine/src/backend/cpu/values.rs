@@ -113,7 +113,7 @@ impl Weight {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::backend::Backend;
+    use crate::backend::{Device, Operations};
     use crate::backend::cpu::testing::{numbers, quantised, weight};
 
     #[test]
