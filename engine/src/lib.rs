@@ -9,6 +9,7 @@ pub mod error;
 pub mod generate;
 pub mod model;
 pub mod prompt;
+pub mod records;
 pub mod score;
 pub mod tokenizer;
 pub mod weights;

@@ -4,14 +4,12 @@
 //! [`weights::AtomicFile`] and [`weights::AtomicFolder`], so nothing half-written is ever left behind.
 
 pub mod align;
-pub mod autograd;
 pub mod cli;
 pub mod cuda;
 pub mod data;
-pub mod distributed;
 mod error;
-pub mod loss;
-pub mod optim;
+pub mod offload;
+pub mod ranks;
 pub mod sft;
 pub mod train;
 pub mod weights;

@@ -14,18 +14,22 @@ use paddock_engine::model::LoadProgress;
 use paddock_engine::tokenizer::Tokenizer;
 use paddock_engine::weights::Checkpoint;
 
-use crate::autograd::{Adjoint, Offload, OffloadedRanks};
 use crate::cuda::{Dtype, Formats};
-use crate::data::{Order, add_missing_tokens};
-use crate::distributed::{Collective, Sharding};
-use crate::optim::AdamW;
+use crate::offload::{Offload, OffloadedRanks};
 use crate::train::checkpoint::{self, State};
 use crate::train::memory::{Device, MemoryEstimate, Open, advice, available_memory, fitting, usable};
-use crate::train::{Metrics, MetricsFile, OptimizerStep, StepSettings, Trainer, TrainerOptions, resident_memory};
+use crate::train::{Metrics, MetricsFile, resident_memory};
 use crate::weights::{Description, FolderSource, remove_partial, write_file};
 use crate::{Error, Result};
 use examples::Examples;
+use paddock_learn::Adjoint;
+use paddock_learn::collective::{Collective, Sharding};
+use paddock_learn::data::{Order, add_missing_tokens};
+use paddock_learn::optim::AdamW;
+use paddock_learn::optim::OptimizerStep;
+use paddock_learn::{StepSettings, Trainer, TrainerOptions};
 pub use settings::Settings;
+pub(crate) use settings::precision_of;
 
 /// The settings that a run was started with, in its folder; a run can be started from them again.
 const SETTINGS: &str = "settings.toml";

@@ -1,10 +1,10 @@
 //! How fast: products, memory, attention, decoding.
 
-use paddock::autograd::Adjoint;
 use paddock::cuda::{Cuda, Device, Driver, Dtype, Operands, Product, Slice};
 use paddock_engine::backend::{Cache, Device as _, HeadLayout, Segments};
 use paddock_engine::model::CausalLm;
 use paddock_engine::weights::Checkpoint;
+use paddock_learn::Adjoint;
 use paddock_tests::block_on;
 use serde_json::Value;
 

@@ -4,8 +4,8 @@
 use std::process::Command;
 use std::time::Duration;
 
-use paddock::autograd::Adjoint;
 use paddock::{Error, Result};
+use paddock_learn::Adjoint;
 
 use super::machine::{Machine, with_cpu};
 use super::sizes::Sizes;

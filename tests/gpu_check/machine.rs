@@ -4,11 +4,11 @@ use std::time::Instant;
 
 use paddock::Result;
 use paddock::cuda::{Cuda, Device, DeviceOptions, Dtype, Formats};
-use paddock::optim::{Moments, Precision};
 use paddock::train::memory::{self, Recipe};
 use paddock::train::resident_memory;
 use paddock_engine::backend::{Cpu, Device as _, Operations, WeightPart};
 use paddock_engine::weights::Encoding;
+use paddock_learn::optim::{Moments, Precision};
 
 use super::benchmarks;
 

@@ -5,12 +5,13 @@ use std::process::Command;
 use std::time::{Duration, Instant};
 
 use paddock::Result;
-use paddock::autograd::Adjoint;
-use paddock::data::{Example, Share};
-use paddock::optim::AdamW;
-use paddock::train::{LossNormalization, OptimizerStep, StepSettings, Trainer, TrainerOptions};
 use paddock_engine::backend::HeadLayout;
 use paddock_engine::weights::Checkpoint;
+use paddock_learn::Adjoint;
+use paddock_learn::data::{Example, Share};
+use paddock_learn::optim::AdamW;
+use paddock_learn::optim::OptimizerStep;
+use paddock_learn::{LossNormalization, StepSettings, Trainer, TrainerOptions};
 use paddock_tests::block_on;
 use serde_json::{Value, json};
 

@@ -1,14 +1,15 @@
 //! Full fine-tuning by setting: tokens a second, the share of the card's speed, memory.
 
 use paddock::Result;
-use paddock::autograd::Adjoint;
 use paddock::cuda::Dtype;
-use paddock::data::{Example, Share};
-use paddock::optim::{AdamW, Moments, Precision};
 use paddock::train::memory::{Device, MemoryEstimate, Recipe, usable};
-use paddock::train::{LossNormalization, OptimizerStep, StepSettings, Trainer, TrainerOptions};
 use paddock_engine::ModelConfig;
 use paddock_engine::weights::Checkpoint;
+use paddock_learn::Adjoint;
+use paddock_learn::data::{Example, Share};
+use paddock_learn::optim::OptimizerStep;
+use paddock_learn::optim::{AdamW, Moments, Precision};
+use paddock_learn::{LossNormalization, StepSettings, Trainer, TrainerOptions};
 use paddock_tests::block_on;
 
 use super::machine::{Machine, gibibytes, seconds};
@@ -109,7 +110,7 @@ pub fn speed<B: Adjoint>(steps: &Steps, machine: &Machine<B>, recipe: &Recipe) -
             let adamw = AdamW::default();
             let optimizer = OptimizerStep { number, learning_rate: 1e-6, adamw, max_grad_norm: 1.0, seed: 1 };
             let settings = StepSettings { optimizer, normalization: LossNormalization::Global };
-            block_on(trainer.step(&share, &settings))
+            Ok(block_on(trainer.step(&share, &settings))?)
         },
     )?;
     let taken = (machine.taken)(&backend)?;

@@ -3,11 +3,12 @@
 use std::collections::HashMap;
 use std::path::Path;
 
-use paddock::autograd::{Adjoint, Tape, TapeOptions, Var};
-use paddock::train::named;
 use paddock_engine::backend::{Cache, Cpu, Device, Sample, Segments};
 use paddock_engine::model::CausalLm;
 use paddock_engine::weights::Checkpoint;
+use paddock_learn::tape::Var;
+use paddock_learn::tape::named;
+use paddock_learn::{Adjoint, Tape, TapeOptions};
 use paddock_tests::{block_on, distance, fixtures_with, folder_source, package_fixture};
 use safetensors::SafeTensors;
 use serde::Deserialize;
@@ -80,7 +81,7 @@ impl Model {
         let mut flat = Vec::new();
         let visited = self.tape.visit(|_, parameter| {
             flat.push(self.tape.inner().read_param(parameter.grad.as_ref().unwrap()).unwrap());
-            Ok(())
+            Ok::<_, paddock_engine::Error>(())
         });
         visited.unwrap();
         let named = named(self.model.config().params(), &self.tape).unwrap();
@@ -214,7 +215,7 @@ fn frozen_parameters_do_not_change_the_others() {
         if parameter.label != "lm_head.weight" && !parameter.label.ends_with("1.mlp.down_proj.weight") {
             parameter.grad = None;
         }
-        Ok(())
+        Ok::<_, paddock_engine::Error>(())
     });
     frozen.unwrap();
     some.accumulate(examples, 1);
@@ -225,7 +226,7 @@ fn frozen_parameters_do_not_change_the_others() {
             assert!(some.tape.inner().read_param(grad).unwrap() == all[&parameter.label], "{}", parameter.label);
             compared += 1;
         }
-        Ok(())
+        Ok::<_, paddock_engine::Error>(())
     });
     visited.unwrap();
     assert_eq!(compared, 2);

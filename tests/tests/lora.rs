@@ -4,13 +4,15 @@ use std::ffi::OsStr;
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use paddock::data::{Example, Share};
-use paddock::optim::AdamW;
-use paddock::train::lora::{Lora, read_adapters};
-use paddock::train::{LossNormalization, OptimizerStep, StepSettings, Trainer, TrainerOptions};
+use paddock::train::{read_adapters, write_adapters};
 use paddock_engine::backend::{Cpu, Device, Segments};
 use paddock_engine::model::CausalLm;
 use paddock_engine::weights::Checkpoint;
+use paddock_learn::data::{Example, Share};
+use paddock_learn::lora::Lora;
+use paddock_learn::optim::AdamW;
+use paddock_learn::optim::OptimizerStep;
+use paddock_learn::{LossNormalization, StepSettings, Trainer, TrainerOptions};
 use paddock_tests::program::{python, refuses, run};
 use paddock_tests::{block_on, distance, folder_source, package_fixture};
 use safetensors::SafeTensors;
@@ -98,7 +100,7 @@ fn ten_steps_are_pefts() {
         }
     }
     let folder = TempDir::new().unwrap();
-    lora.write(trainer.tape(), &base(), folder.path()).unwrap();
+    write_adapters(&lora, trainer.tape(), &base(), folder.path()).unwrap();
     let (start, golden) = (adapter(&golden("start")), adapter(&golden("final")));
     let got = adapter(folder.path());
     assert_eq!(got.len(), golden.len());

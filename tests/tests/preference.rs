@@ -3,14 +3,15 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use paddock::autograd::{Adjoint, Tape, TapeOptions, Var};
-use paddock::loss::{cost_loss, reward_loss};
-use paddock::train::named;
 use paddock_engine::backend::{Cpu, Device, Operations, Segments};
 use paddock_engine::model::{Fresh, ScoreModel};
 use paddock_engine::prompt::{Message, Role, Template, TemplateKind};
 use paddock_engine::tokenizer::Tokenizer;
 use paddock_engine::weights::Checkpoint;
+use paddock_learn::loss::{cost_loss, reward_loss};
+use paddock_learn::tape::Var;
+use paddock_learn::tape::named;
+use paddock_learn::{Adjoint, Tape, TapeOptions};
 use paddock_tests::{block_on, fixtures_with, folder_source};
 use safetensors::SafeTensors;
 use serde::Deserialize;
@@ -139,7 +140,7 @@ async fn rewards_are_pytorchs(folder: &Path, model: &Path, expected: &Expected) 
     let mut gradients = Vec::new();
     let visited = model.tape.visit(|_, parameter| {
         gradients.push(model.tape.inner().read_param(parameter.grad.as_ref().unwrap()).unwrap());
-        Ok(())
+        Ok::<_, paddock_engine::Error>(())
     });
     visited.unwrap();
     assert_eq!(named.len(), golden.len());

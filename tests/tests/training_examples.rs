@@ -3,10 +3,11 @@
 use std::fs;
 use std::path::Path;
 
-use paddock::data::{Encoder, read_records};
+use paddock::data::read_records;
 use paddock_engine::prompt::{Template, TemplateKind};
 use paddock_engine::tokenizer::Tokenizer;
 use paddock_engine::weights::Checkpoint;
+use paddock_learn::data::Encoder;
 use paddock_tests::{block_on, fixtures_with, folder_source, package_fixture};
 use serde::Deserialize;
 use serde_json::Value;

@@ -7,9 +7,9 @@ use paddock_engine::prompt::{Message, Template};
 use paddock_engine::tokenizer::Tokenizer;
 
 use super::Pair;
-use crate::loss::reward_loss;
-use crate::optim::AdamW;
 use crate::{Error, Result};
+use paddock_learn::loss::reward_loss;
+use paddock_learn::optim::AdamW;
 
 /// Tokens that run through the trunk together.
 const BATCH_TOKENS: usize = 1024;

@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use clap::Args;
 
 use super::interrupt::Interrupt;
-use crate::distributed::Place;
+use crate::ranks::Place;
 use crate::{Error, Result};
 
 /// How long the others may take to notice that one has ended.

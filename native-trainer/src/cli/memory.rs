@@ -9,10 +9,10 @@ use super::console::{self, bytes};
 use super::sft::Offloaded;
 use super::weight_options::WeightOptions;
 use crate::cuda::Dtype;
-use crate::distributed::Stage;
 use crate::train::memory::{Device, MemoryEstimate, Recipe, advice, fitting, usable};
 use crate::weights::ModelSource;
 use crate::{Error, Result};
+use paddock_learn::collective::Stage;
 
 /// Show the memory that fine-tuning a model takes, and what would make it fit
 #[derive(Debug, Args)]

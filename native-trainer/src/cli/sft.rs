@@ -13,13 +13,16 @@ use super::device::open_cuda;
 use super::interrupt::Interrupt;
 use super::progress::{ProgressLine, Steps};
 use super::weight_options::WeightOptions;
-use crate::autograd::Adjoint;
 use crate::cuda::{self, Cuda, Nccl, has_driver, total_memory};
-use crate::distributed::{Collective, Place, Stage, Tcp};
+use crate::ranks::{Place, Tcp};
 use crate::sft::{self, Observer, Outcome, Settings};
+use crate::train::Metrics;
 use crate::train::memory::Open;
-use crate::train::{LossNormalization, Metrics, Schedule};
 use crate::{Error, Result};
+use paddock_learn::Adjoint;
+use paddock_learn::LossNormalization;
+use paddock_learn::collective::{Collective, Stage};
+use paddock_learn::optim::Schedule;
 
 /// Fine-tune a model on examples; the defaults are Stanford Alpaca's
 #[derive(Debug, Args)]

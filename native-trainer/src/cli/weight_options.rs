@@ -2,10 +2,11 @@
 
 use clap::Args;
 
-use crate::optim::{Bf16Update, Moments, Precision};
-use crate::train::lora::Lora;
+use crate::sft::precision_of;
 use crate::train::memory::Open;
 use crate::weights::Dtype;
+use paddock_learn::lora::Lora;
+use paddock_learn::optim::{Bf16Update, Moments, Precision};
 
 /// How weights are trained.
 #[derive(Debug, Args)]
@@ -56,7 +57,7 @@ impl WeightOptions {
 
     /// How weights are held. Those below adapters do not change and need no master.
     pub fn precision(&self) -> Precision {
-        Precision::of(self.dtype(), self.bf16_update(), self.lora_rank.is_some())
+        precision_of(self.dtype(), self.bf16_update(), self.lora_rank.is_some())
     }
 
     pub fn lora(&self) -> Option<Lora> {

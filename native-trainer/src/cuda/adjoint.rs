@@ -11,8 +11,8 @@ use super::formats::Dtype;
 use super::launch::{self, Gather};
 use super::weight::{Param, Role};
 use super::{Cuda, Tensor, Tokens, expect, sizes};
-use crate::autograd::Adjoint;
-use crate::optim::{AdamWStep, DynamicMap, Precision};
+use paddock_learn::Adjoint;
+use paddock_learn::optim::{AdamWStep, DynamicMap, Precision};
 
 /// Rows that go to other rows, on the device: targets, offsets, sources.
 struct Lists<B> {

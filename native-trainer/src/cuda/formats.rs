@@ -34,7 +34,7 @@ impl Dtype {
 }
 
 /// The formats of a device: one program is compiled for them. Sums are always made in f32. How a parameter is held
-/// exactly is its [`crate::optim::Precision`].
+/// exactly is its [`paddock_learn::optim::Precision`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct Formats {
     /// Activations, and parameters as products take them.

@@ -12,7 +12,8 @@ use super::device::{Buffer, Device};
 use super::driver::{Driver, Slice};
 use super::formats::Dtype;
 use super::{Cuda, launch};
-use crate::distributed::{Collective, Pending, Place, Tcp, shard_len};
+use crate::ranks::{Place, Tcp};
+use paddock_learn::collective::{Collective, Pending, shard_len};
 
 /// NCCL's library, by the names that it is installed under. cudarc's own search leaves out the first.
 const NAMES: [&str; 2] = ["libnccl.so.2", "libnccl.so"];

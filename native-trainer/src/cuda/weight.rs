@@ -9,7 +9,7 @@ use paddock_engine::{Error, Result};
 use super::Cuda;
 use super::driver::{Driver, Slice};
 use super::formats::{Dtype, decode, encode};
-use crate::optim::{DynamicMap, MOMENT_BLOCK, Precision, join, moment_blocks_of, split};
+use paddock_learn::optim::{DynamicMap, MOMENT_BLOCK, Precision, join, moment_blocks_of, split};
 
 /// A matrix in the device's format of values, whatever its file had. Cloning clones the handle.
 pub struct Weight<B>(Rc<Inner<B>>);

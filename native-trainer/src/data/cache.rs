@@ -8,9 +8,9 @@ use std::path::PathBuf;
 use paddock_engine::weights::hexadecimal;
 use sha2::{Digest, Sha256};
 
-use super::Example;
 use crate::weights::AtomicFile;
 use crate::{Error, Result};
+use paddock_learn::data::Example;
 
 /// Stands before everything that a key is made of; changes with the format of the file and the ways of the encoder.
 const VERSION: &str = "paddock tokens 1";

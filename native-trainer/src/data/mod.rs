@@ -1,18 +1,8 @@
-//! Training data: files of records, records as token ids, examples as ragged batches.
+//! Training data on disk: files of records, and encoded examples kept for the next run.
 
 mod cache;
-mod encode;
-mod micro_batch;
-mod order;
 mod records;
-mod share;
-mod special_tokens;
 
 pub use cache::TokenCache;
 pub(crate) use cache::user_cache;
-pub use encode::{Encoder, Example};
-pub use micro_batch::{MicroBatch, micro_batches};
-pub use order::Order;
-pub use records::{Record, read_records};
-pub use share::Share;
-pub use special_tokens::add_missing_tokens;
+pub use records::read_records;

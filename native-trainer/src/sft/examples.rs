@@ -7,9 +7,10 @@ use paddock_engine::tokenizer::Tokenizer;
 use rayon::prelude::*;
 
 use super::{Observer, Settings};
-use crate::data::{Encoder, Example, Share, TokenCache, read_records};
+use crate::data::{TokenCache, read_records};
 use crate::weights::file_sha256;
 use crate::{Error, Result};
+use paddock_learn::data::{Encoder, Example, Share};
 
 /// The examples of a file that have something to learn.
 pub(super) struct Examples(Vec<Example>);
@@ -54,7 +55,7 @@ impl Examples {
         let encoder = Encoder::new(tokenizer, Template::new(settings.template, tokenizer)?, max_length)?;
         let encode = || {
             let records = read_records(path)?;
-            records.par_iter().map(|record| encoder.encode(record)).collect::<Result<Vec<_>>>()
+            records.par_iter().map(|record| encoder.encode(record)).collect::<Result<Vec<_>, _>>().map_err(Error::from)
         };
         let Some(cache) = TokenCache::of_user() else { return encode() };
         let key = TokenCache::key(&[

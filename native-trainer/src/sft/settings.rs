@@ -6,13 +6,14 @@ use std::path::{Path, PathBuf};
 use paddock_engine::prompt::TemplateKind;
 use serde::{Deserialize, Serialize};
 
-use crate::distributed::Stage;
-use crate::optim::{Bf16Update, Moments, Precision};
-use crate::train::lora::Lora;
 use crate::train::memory::{Device, Recipe};
-use crate::train::{LossNormalization, Schedule};
 use crate::weights::Dtype;
 use crate::{Error, Result};
+use paddock_learn::LossNormalization;
+use paddock_learn::collective::Stage;
+use paddock_learn::lora::Lora;
+use paddock_learn::optim::Schedule;
+use paddock_learn::optim::{Bf16Update, Moments, Precision};
 
 /// A run. Defaults are Alpaca's recipe for 7B.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -169,6 +170,15 @@ impl Settings {
 
     /// How weights are held.
     pub fn precision(&self) -> Precision {
-        Precision::of(self.dtype, self.bf16_update, self.lora.is_some())
+        precision_of(self.dtype, self.bf16_update, self.lora.is_some())
+    }
+}
+
+/// How weights of `dtype` are held; those that are `frozen` need no master.
+pub(crate) fn precision_of(dtype: Dtype, update: Bf16Update, frozen: bool) -> Precision {
+    match (dtype, update) {
+        (Dtype::Bf16, Bf16Update::SplitMaster) if !frozen => Precision::Bf16Split,
+        (Dtype::Bf16, _) => Precision::Bf16Stochastic,
+        (Dtype::F32 | Dtype::F16, _) => Precision::F32,
     }
 }

@@ -8,13 +8,13 @@ use paddock_engine::weights::safetensors::read_header;
 use paddock_engine::weights::{Encoding, Source, dequantize};
 use serde::{Deserialize, Serialize};
 
-use super::lora::read_adapters;
-use super::{Named, Trainer, named};
-use crate::autograd::{Adjoint, Parameter, Tape};
+use super::{read_adapters, write_adapters};
 use crate::weights::{
     AtomicFolder, Description, Dtype, Entry, FolderSource, file_sha256, write_file, write_safetensors, write_weights,
 };
 use crate::{Error, Result};
+use paddock_learn::tape::{Named, Parameter, named};
+use paddock_learn::{Adjoint, Tape, Trainer};
 
 /// First and second moments of every parameter.
 const OPTIMIZER: &str = "optimizer.safetensors";
@@ -76,7 +76,7 @@ pub fn save_model<B: Adjoint>(folder: &Path, trainer: &Trainer<B>, description: 
         return give_model(trainer);
     }
     if let Some(lora) = trainer.lora() {
-        lora.write(trainer.tape(), description.source(), folder)?;
+        write_adapters(lora, trainer.tape(), description.source(), folder)?;
         return description.write_tokenizer(folder);
     }
     let named = named(trainer.config().params(), trainer.tape())?;
@@ -149,7 +149,7 @@ fn read<B: Adjoint>(trainer: &Trainer<B>, wanted: usize) -> Result<Vec<f32>> {
         if index == wanted {
             values = trainer.tape().read_whole(&parameter.value, parameter.len())?;
         }
-        Ok(())
+        Ok::<_, Error>(())
     })?;
     Ok(values)
 }
@@ -216,7 +216,7 @@ fn write_moments<B: Adjoint>(file: &mut impl Write, trainer: &mut Trainer<B>) ->
             entries.push(Entry { name, shape: parameter.shape.to_vec(), dtype: Dtype::F32 });
             places.push((index, state));
         }
-        Ok(())
+        Ok::<_, Error>(())
     })?;
     write_safetensors(file, &entries, |entry| {
         let (wanted, state) = places[entry];
@@ -225,7 +225,7 @@ fn write_moments<B: Adjoint>(file: &mut impl Write, trainer: &mut Trainer<B>) ->
             if index == wanted {
                 values = read_state(&tape, moments.get(index), parameter, state)?;
             }
-            Ok(())
+            Ok::<_, Error>(())
         })?;
         Ok(values)
     })

@@ -1,17 +1,11 @@
 //! Training itself: names of parameters, the schedule, the step, checkpoints and metrics.
 
+mod adapter_files;
 pub mod checkpoint;
 mod event_file;
-pub mod lora;
 pub mod memory;
 mod metrics;
-mod named;
-mod optimizer;
-mod schedule;
-mod trainer;
 
+pub(crate) use adapter_files::read_matrix;
+pub use adapter_files::{ADAPTER_WEIGHTS, read_adapters, write_adapters};
 pub use metrics::{Metrics, MetricsFile, resident_memory};
-pub use named::{Named, named};
-pub use optimizer::{Optimizer, OptimizerStep};
-pub use schedule::Schedule;
-pub use trainer::{LossNormalization, StepReport, StepSettings, Trainer, TrainerOptions};

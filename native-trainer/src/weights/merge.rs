@@ -7,9 +7,10 @@ use faer::{Accum, MatMut, MatRef, Par};
 use paddock_engine::tokenizer::Tokenizer;
 use paddock_engine::weights::safetensors::read_header;
 use paddock_engine::weights::{Checkpoint, Source, dequantize};
+use paddock_learn::lora::{ADAPTER_CONFIG, Lora};
 
 use super::{AtomicFolder, Description, Dtype, FolderSource, write_weights};
-use crate::train::lora::{ADAPTER_CONFIG, ADAPTER_WEIGHTS, Lora, read_matrix};
+use crate::train::{ADAPTER_WEIGHTS, read_matrix};
 use crate::{Error, Result};
 
 /// Longest description of an adapter that is read.

@@ -1,9 +1,9 @@
 //! The operations with their adjoints, at awkward sizes.
 
 use half::bf16;
-use paddock::autograd::Adjoint;
 use paddock_engine::Result;
 use paddock_engine::backend::{HeadLayout, Segments};
+use paddock_learn::Adjoint;
 
 use super::{Inputs, Output, plain};
 use crate::block_on;

@@ -1,11 +1,11 @@
 //! Random operands that bf16 holds exactly.
 
 use half::bf16;
-use paddock::autograd::Adjoint;
-use paddock::optim::Precision;
 use paddock_engine::Result;
 use paddock_engine::backend::{Backend, WeightPart, sampling_noise};
 use paddock_engine::weights::Encoding;
+use paddock_learn::Adjoint;
+use paddock_learn::optim::Precision;
 
 /// A stream of operands; the same seed gives the same.
 pub struct Inputs {

@@ -1,12 +1,12 @@
 //! A reward model's scores and gradients on the device and on the CPU, whose own are held against PyTorch's.
 
-use paddock::autograd::{Adjoint, Tape, TapeOptions};
 use paddock::cuda::{Cuda, Driver, Dtype};
-use paddock::loss::reward_loss;
-use paddock::optim::Precision;
 use paddock_engine::backend::{Cpu, Device, Operations, Segments};
 use paddock_engine::model::{Fresh, ScoreModel};
 use paddock_engine::weights::Checkpoint;
+use paddock_learn::loss::reward_loss;
+use paddock_learn::optim::Precision;
+use paddock_learn::{Adjoint, Tape, TapeOptions};
 
 use super::{Comparison, Inputs};
 use crate::{block_on, fixtures, folder_source};
@@ -44,7 +44,7 @@ fn rewards<B: Adjoint>(backend: B, precision: Precision, length: usize, seed: u3
             if let Some(grad) = &parameter.grad {
                 gradients.push((parameter.label.clone(), tape.inner().read_param(grad)?));
             }
-            Ok(())
+            Ok::<_, paddock_engine::Error>(())
         })?;
         Ok(Rewards { scores, gradients })
     })

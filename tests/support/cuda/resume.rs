@@ -2,14 +2,14 @@
 
 use std::path::Path;
 
-use paddock::autograd::Adjoint;
 use paddock::cuda::{Cuda, Driver, Dtype};
-use paddock::optim::{Moments, Precision};
 use paddock::train::checkpoint::{self, State};
-use paddock::train::{Trainer, TrainerOptions};
 use paddock::weights::{self, Description};
 use paddock_engine::tokenizer::Tokenizer;
 use paddock_engine::weights::Checkpoint;
+use paddock_learn::Adjoint;
+use paddock_learn::optim::{Moments, Precision};
+use paddock_learn::{Trainer, TrainerOptions};
 use tempfile::TempDir;
 
 use super::training::Run;

@@ -1,11 +1,11 @@
 //! What goes over several calls: the optimiser, a cache, a choice of tokens.
 
 use half::bf16;
-use paddock::autograd::Adjoint;
 use paddock::cuda::{Cuda, Driver, Dtype, Formats};
-use paddock::optim::{AdamW, DynamicMap, MOMENT_BLOCK, Precision};
 use paddock_engine::Result;
 use paddock_engine::backend::{Backend, Cpu, HeadLayout, Sampling, Segments, pcg_hash};
+use paddock_learn::Adjoint;
+use paddock_learn::optim::{AdamW, DynamicMap, MOMENT_BLOCK, Precision};
 
 use super::cases::layout;
 use super::{Comparison, Inputs};

@@ -3,14 +3,16 @@
 use std::ops::Range;
 use std::path::Path;
 
-use paddock::autograd::{Adjoint, Offload};
 use paddock::cuda::{Cuda, Driver, Dtype};
-use paddock::data::{Example, Share};
-use paddock::optim::{AdamW, Moments, Precision};
-use paddock::train::lora::Lora;
-use paddock::train::{LossNormalization, OptimizerStep, StepReport, StepSettings, Trainer, TrainerOptions};
+use paddock::offload::Offload;
 use paddock_engine::backend::Cpu;
 use paddock_engine::weights::Checkpoint;
+use paddock_learn::Adjoint;
+use paddock_learn::data::{Example, Share};
+use paddock_learn::lora::Lora;
+use paddock_learn::optim::OptimizerStep;
+use paddock_learn::optim::{AdamW, Moments, Precision};
+use paddock_learn::{LossNormalization, StepReport, StepSettings, Trainer, TrainerOptions};
 use serde::Deserialize;
 
 use super::Comparison;
@@ -63,20 +65,29 @@ impl Run {
         backend: B,
         options: TrainerOptions,
         steps: usize,
-    ) -> paddock::Result<(Trainer<B>, Vec<StepReport>)> {
+    ) -> paddock_learn::Result<(Trainer<B>, Vec<StepReport>)> {
         let mut trainer = self.start(backend, options, &fixtures().join("sft"))?;
         let reports = self.go(&mut trainer, 0..steps)?;
         Ok((trainer, reports))
     }
 
     /// A trainer of the model in `folder`.
-    pub fn start<B: Adjoint>(&self, backend: B, options: TrainerOptions, folder: &Path) -> paddock::Result<Trainer<B>> {
+    pub fn start<B: Adjoint>(
+        &self,
+        backend: B,
+        options: TrainerOptions,
+        folder: &Path,
+    ) -> paddock_learn::Result<Trainer<B>> {
         let mut checkpoint = block_on(Checkpoint::open(folder_source(folder)))?;
         block_on(Trainer::load(backend, None, &mut checkpoint, options, &mut |_| {}))
     }
 
     /// Some steps of the run, from 0 on.
-    pub fn go<B: Adjoint>(&self, trainer: &mut Trainer<B>, steps: Range<usize>) -> paddock::Result<Vec<StepReport>> {
+    pub fn go<B: Adjoint>(
+        &self,
+        trainer: &mut Trainer<B>,
+        steps: Range<usize>,
+    ) -> paddock_learn::Result<Vec<StepReport>> {
         let step = |step: usize| {
             let size = self.expected.batch_size;
             let batch: Vec<&Example> =
@@ -95,11 +106,11 @@ impl Run {
     }
 
     /// The values of all parameters.
-    pub fn weights<B: Adjoint>(trainer: &Trainer<B>) -> paddock::Result<Vec<Vec<f32>>> {
+    pub fn weights<B: Adjoint>(trainer: &Trainer<B>) -> paddock_learn::Result<Vec<Vec<f32>>> {
         let mut weights = Vec::new();
         trainer.tape().visit(|_, parameter| {
             weights.push(trainer.tape().inner().read_param(&parameter.value)?);
-            Ok(())
+            Ok::<_, paddock_engine::Error>(())
         })?;
         Ok(weights)
     }
@@ -114,7 +125,7 @@ pub fn fine_tuning_is_the_cpus<D: Driver>(
     cuda: &Cuda<D>,
     steps: usize,
     length: usize,
-) -> paddock::Result<Vec<Comparison>> {
+) -> paddock_learn::Result<Vec<Comparison>> {
     let run = Run::read(length);
     let options =
         |precision, moments| TrainerOptions { checkpointing: true, precision, moments, ..TrainerOptions::default() };
@@ -154,7 +165,7 @@ pub fn offload_trains_alike<D: Driver>(
     cuda: &Cuda<D>,
     steps: usize,
     length: usize,
-) -> paddock::Result<Vec<Comparison>> {
+) -> paddock_learn::Result<Vec<Comparison>> {
     let run = Run::read(length);
     let (precision, tolerance) = match cuda.formats().values {
         Dtype::F32 => (Precision::F32, F32_TOLERANCE),
@@ -185,14 +196,14 @@ pub fn offload_trains_alike<D: Driver>(
 ///
 /// # Panics
 /// When the runs differ.
-pub fn training_is_deterministic<D: Driver>(cuda: &Cuda<D>, steps: usize, length: usize) -> paddock::Result<()> {
+pub fn training_is_deterministic<D: Driver>(cuda: &Cuda<D>, steps: usize, length: usize) -> paddock_learn::Result<()> {
     let run = Run::read(length);
     let precision = match cuda.formats().values {
         Dtype::F32 => Precision::F32,
         Dtype::Bf16 => Precision::Bf16Stochastic,
     };
     for lora in [None, Some(Lora { rank: 4, ..Lora::default() })] {
-        let weights = || -> paddock::Result<(Vec<f64>, Vec<Vec<f32>>)> {
+        let weights = || -> paddock_learn::Result<(Vec<f64>, Vec<Vec<f32>>)> {
             let options = TrainerOptions { precision, lora: lora.clone(), ..TrainerOptions::default() };
             let (trainer, reports) = run.steps(cuda.clone(), options, steps)?;
             Ok((reports.iter().map(|report| report.loss).collect(), Run::weights(&trainer)?))

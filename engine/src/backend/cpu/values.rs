@@ -113,8 +113,8 @@ impl Weight {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::backend::{Device, Operations};
     use crate::backend::cpu::testing::{numbers, quantised, weight};
+    use crate::backend::{Device, Operations};
 
     #[test]
     fn what_is_changed_in_place_is_what_products_see() {

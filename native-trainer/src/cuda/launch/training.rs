@@ -2,7 +2,7 @@
 
 use super::{ELEMENTWISE, Launch, elementwise};
 use crate::cuda::driver::Slice;
-use crate::optim::{AdamWStep, MOMENT_BLOCK};
+use paddock_learn::optim::{AdamWStep, MOMENT_BLOCK};
 
 /// Blocks that share the rows of a norm's adjoint; each has a part of the gain's gradient.
 pub const NORM_BLOCKS: u32 = 264;

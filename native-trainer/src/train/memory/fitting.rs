@@ -5,7 +5,7 @@ use paddock_engine::ModelConfig;
 use super::{Device, MemoryEstimate, Recipe};
 use crate::Result;
 use crate::cuda::Dtype;
-use crate::optim::{Moments, Precision};
+use paddock_learn::optim::{Moments, Precision};
 
 /// What may be changed to make a run fit, besides what changes nothing of its result and the format of a card's gradients.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -110,8 +110,8 @@ impl Recipe {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::train::lora::Lora;
     use crate::train::memory::tests::{VALUES, llama_7b, recipe};
+    use paddock_learn::lora::Lora;
 
     fn total(recipe: &Recipe) -> u64 {
         MemoryEstimate::new(&llama_7b(), recipe).unwrap().total()

@@ -5,12 +5,12 @@ mod fitting;
 use paddock_engine::ModelConfig;
 use paddock_engine::config::Architecture;
 
-use super::lora::Lora;
 use crate::Result;
 use crate::cuda::{Dtype, Formats};
-use crate::distributed::Stage;
-use crate::optim::{Moments, Precision};
 pub use fitting::{Open, advice, fitting};
+use paddock_learn::collective::Stage;
+use paddock_learn::lora::Lora;
+use paddock_learn::optim::{Moments, Precision};
 
 /// Bytes of an f32.
 const F32: u64 = 4;

@@ -1,0 +1,13 @@
+//! Training data: records as token ids, examples as ragged batches.
+
+mod encode;
+mod micro_batch;
+mod order;
+mod share;
+mod special_tokens;
+
+pub use encode::{Encoder, Example};
+pub use micro_batch::{MicroBatch, micro_batches};
+pub use order::Order;
+pub use share::Share;
+pub use special_tokens::add_missing_tokens;

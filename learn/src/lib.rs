@@ -1,0 +1,19 @@
+//! Learning: gradients, optimisers, data and objectives for the models of the engine.
+//!
+//! The crate builds for wasm32 and natively. It has no files, threads, clocks or network of its own, and nothing in it
+//! blocks: what waits for a device is async.
+
+mod adjoint;
+pub mod collective;
+pub mod cpu;
+pub mod data;
+pub mod lora;
+pub mod loss;
+pub mod optim;
+pub mod tape;
+mod trainer;
+
+pub use adjoint::Adjoint;
+pub use paddock_engine::{Error, Result};
+pub use tape::{Tape, TapeOptions};
+pub use trainer::{LossNormalization, StepReport, StepSettings, Trainer, TrainerOptions};

@@ -1,0 +1,164 @@
+//! Low-rank adapters (LoRA, arXiv 2106.09685) in the names and the format of PEFT.
+
+use paddock_engine::ModelConfig;
+use paddock_engine::backend::sampling_noise;
+use serde::{Deserialize, Serialize};
+use serde_json::{Value, json};
+
+use crate::tape::{Adapter, Parameter, Tape, named};
+use crate::{Adjoint, Error, Result};
+
+/// The file that says what they are.
+pub const ADAPTER_CONFIG: &str = "adapter_config.json";
+/// What stands before the name of a module in an adapter's file.
+const PREFIX: &str = "base_model.model.";
+/// What of an adapter a matrix is, as the end of its name.
+const SUFFIXES: [&str; 2] = [".lora_A.weight", ".lora_B.weight"];
+
+/// Which matrices get adapters, and of what size.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields, rename_all = "kebab-case")]
+pub struct Lora {
+    /// Rank of the products.
+    pub rank: usize,
+    /// The products are scaled by `alpha / rank`.
+    pub alpha: f32,
+    /// Names of the modules in every block, such as `q_proj`.
+    pub targets: Vec<String>,
+}
+
+impl Default for Lora {
+    /// As in PEFT for LLaMA.
+    fn default() -> Self {
+        Self { rank: 8, alpha: 8.0, targets: vec!["q_proj".to_string(), "v_proj".to_string()] }
+    }
+}
+
+impl Lora {
+    /// Factor of the products.
+    pub fn scale(&self) -> f32 {
+        self.alpha / self.rank.max(1) as f32
+    }
+
+    /// The modules of `config`'s model that get an adapter, with the place of each in [`ModelConfig::params`].
+    ///
+    /// # Errors
+    /// When a target is no matrix of the blocks.
+    pub fn modules(&self, config: &ModelConfig) -> Result<Vec<(usize, String)>> {
+        let mut known: Vec<String> = Vec::new();
+        let mut modules = Vec::new();
+        for (index, param) in config.params().into_iter().enumerate() {
+            let Some(module) = param.name.strip_suffix(".weight") else { continue };
+            let name = module.rsplit('.').next().unwrap_or_default();
+            if !module.contains(".layers.") || name.contains("norm") {
+                continue;
+            }
+            if !known.iter().any(|known| known == name) {
+                known.push(name.to_string());
+            }
+            if self.targets.iter().any(|target| target == name) {
+                modules.push((index, module.to_string()));
+            }
+        }
+        match self.targets.iter().find(|target| !known.contains(target)) {
+            Some(unknown) => Err(Error::Request(format!(
+                "the model has no module \"{unknown}\" for an adapter; it has {}",
+                known.join(", ")
+            ))),
+            None => Ok(modules),
+        }
+    }
+
+    /// Names of the two matrices of a module's adapter.
+    pub fn labels(module: &str) -> [String; 2] {
+        SUFFIXES.map(|suffix| format!("{PREFIX}{module}{suffix}"))
+    }
+
+    /// Gives the model on `tape` its adapters. As in PEFT, `a` is uniform within `1/√inputs` and `b` is 0, so that
+    /// nothing changes yet.
+    ///
+    /// # Errors
+    /// When a target is no module of the model, or there is no room.
+    pub fn attach<B: Adjoint>(&self, config: &ModelConfig, tape: &Tape<B>, seed: u64) -> Result<()> {
+        let params = named(config.params(), tape)?;
+        for (index, module) in self.modules(config)? {
+            let named = &params[index];
+            let [outputs, inputs] = named.param.shape;
+            let labels = Self::labels(&module);
+            let first = named.offset / inputs.max(1);
+            tape.adapt(named.parameter, Adapter { first, outputs, rank: self.rank, scale: self.scale(), labels })?;
+        }
+        let mut adapter = 0;
+        tape.visit(|_, parameter| {
+            if parameter.label.ends_with(SUFFIXES[0]) {
+                let [rank, inputs] = parameter.shape;
+                let bound = 1.0 / (inputs as f32).sqrt();
+                let noise = |at: usize| (2.0 * sampling_noise(seed as u32, adapter, at as u32) - 1.0) * bound;
+                let values: Vec<f32> = (0..rank * inputs).map(noise).collect();
+                let size = parameter.len();
+                tape.write_part(&mut parameter.value, size, 0, &values)?;
+                adapter += 1;
+            }
+            Ok(())
+        })
+    }
+
+    /// Reads the description of an adapter.
+    ///
+    /// # Errors
+    /// When it is of a kind that [`Lora`] does not cover.
+    pub fn from_json(json: &Value) -> Result<Self> {
+        let refuse = |what: &str| Error::Request(format!("{ADAPTER_CONFIG}: {what}"));
+        if json["peft_type"] != "LORA" {
+            return Err(refuse(&format!("expected an adapter of type LORA, found {}", json["peft_type"])));
+        }
+        let set = |key: &str| !matches!(json[key], Value::Null | Value::Bool(false));
+        let filled = |key: &str| json[key].as_object().is_some_and(|map| !map.is_empty());
+        let unsupported = ["use_dora", "fan_in_fan_out", "modules_to_save"].into_iter().find(|key| set(key));
+        let unsupported = unsupported.or(["rank_pattern", "alpha_pattern"].into_iter().find(|key| filled(key)));
+        if let Some(key) = unsupported {
+            return Err(refuse(&format!("\"{key}\" is not supported; merge this adapter with PEFT")));
+        }
+        if json["bias"].as_str().is_some_and(|bias| bias != "none") {
+            return Err(refuse("trained biases are not supported; merge this adapter with PEFT"));
+        }
+        let rank = json["r"].as_u64().filter(|rank| *rank > 0).ok_or_else(|| refuse("\"r\" is missing"))? as usize;
+        let alpha = json["lora_alpha"].as_f64().ok_or_else(|| refuse("\"lora_alpha\" is missing"))? as f32;
+        // Rank-stabilised: scaled by alpha / √rank (arXiv 2312.03732).
+        let alpha = if set("use_rslora") { alpha * (rank as f32).sqrt() } else { alpha };
+        let targets = json["target_modules"].as_array().ok_or_else(|| refuse("\"target_modules\" is not a list"))?;
+        let targets = targets.iter().filter_map(Value::as_str);
+        // PEFT also takes whole paths; the last part is the module's name.
+        let targets = targets.filter_map(|target| target.rsplit('.').next()).map(str::to_string).collect();
+        Ok(Self { rank, alpha, targets })
+    }
+
+    /// Describes the adapter of the model at `base`.
+    pub fn to_json(&self, base: &str) -> Value {
+        json!({
+            "peft_type": "LORA",
+            "task_type": "CAUSAL_LM",
+            "base_model_name_or_path": base,
+            "r": self.rank,
+            "lora_alpha": self.alpha,
+            "lora_dropout": 0.0,
+            "target_modules": self.targets,
+            "bias": "none",
+            "fan_in_fan_out": false,
+            "inference_mode": true,
+            "init_lora_weights": true,
+        })
+    }
+}
+
+/// Calls `visit` for the matrices of every adapter on `tape`.
+///
+/// # Errors
+/// The first that `visit` returns.
+pub fn visit_adapters<B: Adjoint, E>(
+    tape: &Tape<B>,
+    mut visit: impl FnMut(&mut Parameter<B>) -> Result<(), E>,
+) -> Result<(), E> {
+    let is_adapter = |label: &str| SUFFIXES.iter().any(|suffix| label.ends_with(suffix));
+    tape.visit(|_, parameter| if is_adapter(&parameter.label) { visit(parameter) } else { Ok(()) })
+}

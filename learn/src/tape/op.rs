@@ -1,0 +1,220 @@
+//! The operations a tape writes down.
+
+use std::rc::Rc;
+
+use paddock_engine::Result;
+use paddock_engine::backend::{Backend, HeadLayout, Segments};
+
+use super::parameter::{Parameters, Weight};
+use crate::Adjoint;
+
+/// An operation, its operands being nodes of the graph and parameters of the tape.
+pub(super) enum Op<B: Backend> {
+    /// A value from outside.
+    Leaf,
+    Embed {
+        table: Weight,
+        ids: B::Tokens,
+    },
+    RmsNorm {
+        x: usize,
+        gain: Weight,
+        eps: f32,
+    },
+    LayerNorm {
+        x: usize,
+        gain: Weight,
+        bias: Weight,
+        eps: f32,
+    },
+    Linear {
+        x: usize,
+        weight: Weight,
+        bias: Option<Weight>,
+    },
+    Rope {
+        qkv: usize,
+        heads: HeadLayout,
+        segments: Rc<Segments>,
+        frequencies: B::Tensor,
+    },
+    Attention {
+        qkv: usize,
+        heads: HeadLayout,
+        segments: Rc<Segments>,
+    },
+    SiluMul {
+        gate_up: usize,
+    },
+    Relu {
+        x: usize,
+    },
+    Add {
+        a: usize,
+        b: usize,
+    },
+    AddColumns {
+        x: usize,
+        delta: usize,
+        first: usize,
+        count: usize,
+        scale: f32,
+    },
+    SelectRows {
+        x: usize,
+        count: usize,
+        rows: Rc<[usize]>,
+    },
+    TokenLogprobs {
+        x: usize,
+        weight: Weight,
+        targets: B::Tokens,
+    },
+}
+
+impl<B: Adjoint> Op<B> {
+    /// The nodes it reads.
+    pub fn operands(&self) -> impl Iterator<Item = usize> {
+        let [first, second] = match *self {
+            Self::Leaf | Self::Embed { .. } => [None, None],
+            Self::RmsNorm { x, .. }
+            | Self::LayerNorm { x, .. }
+            | Self::Linear { x, .. }
+            | Self::Relu { x }
+            | Self::SelectRows { x, .. }
+            | Self::TokenLogprobs { x, .. } => [Some(x), None],
+            Self::Rope { qkv, .. } | Self::Attention { qkv, .. } => [Some(qkv), None],
+            Self::SiluMul { gate_up } => [Some(gate_up), None],
+            Self::Add { a, b } => [Some(a), Some(b)],
+            Self::AddColumns { x, delta, .. } => [Some(x), Some(delta)],
+        };
+        first.into_iter().chain(second)
+    }
+
+    /// The operand whose value [`Op::backward`] reads.
+    pub fn remembered(&self) -> Option<usize> {
+        match *self {
+            Self::RmsNorm { x, .. }
+            | Self::LayerNorm { x, .. }
+            | Self::Linear { x, .. }
+            | Self::Relu { x }
+            | Self::TokenLogprobs { x, .. } => Some(x),
+            Self::Attention { qkv, .. } => Some(qkv),
+            Self::SiluMul { gate_up } => Some(gate_up),
+            _ => None,
+        }
+    }
+
+    /// The parameters it reads.
+    pub fn weights(&self) -> impl Iterator<Item = Weight> {
+        let [first, second] = match *self {
+            Self::Embed { table, .. } => [Some(table), None],
+            Self::RmsNorm { gain, .. } => [Some(gain), None],
+            Self::LayerNorm { gain, bias, .. } => [Some(gain), Some(bias)],
+            Self::Linear { weight, bias, .. } => [Some(weight), bias],
+            Self::TokenLogprobs { weight, .. } => [Some(weight), None],
+            _ => [None, None],
+        };
+        first.into_iter().chain(second)
+    }
+
+    /// Computes it; `value` gives the operands. A leaf has nothing to compute.
+    pub fn run(
+        &self,
+        inner: &B,
+        parameters: &Parameters<B>,
+        value: impl Fn(usize) -> Result<B::Tensor>,
+    ) -> Result<Option<B::Tensor>> {
+        let param = |weight: &Weight| parameters.value(*weight);
+        let result = match self {
+            Self::Leaf => return Ok(None),
+            Self::Embed { table, ids } => inner.embed_param(param(table)?, ids)?,
+            Self::RmsNorm { x, gain, eps } => inner.rms_norm_param(&value(*x)?, param(gain)?, *eps)?,
+            Self::LayerNorm { x, gain, bias, eps } => {
+                inner.layer_norm_param(&value(*x)?, param(gain)?, param(bias)?, *eps)?
+            }
+            Self::Linear { x, weight, bias } => {
+                inner.linear_param(&value(*x)?, param(weight)?, bias.as_ref().map(param).transpose()?)?
+            }
+            Self::Rope { qkv, heads, segments, frequencies } => {
+                inner.rope(&value(*qkv)?, *heads, segments, frequencies)?
+            }
+            Self::Attention { qkv, heads, segments } => inner.attention(&value(*qkv)?, *heads, segments)?,
+            Self::SiluMul { gate_up } => inner.silu_mul(&value(*gate_up)?)?,
+            Self::Relu { x } => inner.relu(&value(*x)?)?,
+            Self::Add { a, b } => inner.add(&value(*a)?, &value(*b)?)?,
+            Self::AddColumns { x, delta, first, scale, .. } => {
+                inner.add_columns(&value(*x)?, &value(*delta)?, *first, *scale)?
+            }
+            Self::SelectRows { x, rows, .. } => inner.select_rows(&value(*x)?, rows)?,
+            Self::TokenLogprobs { x, weight, targets } => {
+                inner.token_logprobs_param(&value(*x)?, param(weight)?, targets)?
+            }
+        };
+        Ok(Some(result))
+    }
+
+    /// Adds to the gradients of its parameters, and hands the gradients of its operands to `give`. `wanted` tells which
+    /// nodes need one.
+    pub fn backward(
+        &self,
+        inner: &B,
+        parameters: &mut Parameters<B>,
+        value: impl Fn(usize) -> Result<B::Tensor>,
+        wanted: impl Fn(usize) -> bool,
+        grad: B::Tensor,
+        mut give: impl FnMut(usize, B::Tensor) -> Result<()>,
+    ) -> Result<()> {
+        match self {
+            Self::Leaf => Ok(()),
+            Self::Embed { table, ids } => match parameters.get_mut(*table)?.1 {
+                Some(table) => inner.embed_adjoint(ids, &grad, table),
+                None => Ok(()),
+            },
+            Self::RmsNorm { x, gain, eps } => {
+                let (gain, gain_grad) = parameters.get_mut(*gain)?;
+                give(*x, inner.rms_norm_adjoint(&value(*x)?, gain, *eps, &grad, gain_grad)?)
+            }
+            Self::LayerNorm { x, gain, bias, eps } => {
+                if let Some(bias) = parameters.get_mut(*bias)?.1 {
+                    inner.bias_adjoint(&grad, bias)?;
+                }
+                let (gain, gain_grad) = parameters.get_mut(*gain)?;
+                give(*x, inner.layer_norm_adjoint(&value(*x)?, gain, *eps, &grad, gain_grad)?)
+            }
+            Self::Linear { x, weight, bias } => {
+                if let Some(bias) = bias
+                    && let Some(bias) = parameters.get_mut(*bias)?.1
+                {
+                    inner.bias_adjoint(&grad, bias)?;
+                }
+                let (weight, weight_grad) = parameters.get_mut(*weight)?;
+                if let Some(weight_grad) = weight_grad {
+                    inner.linear_weight_adjoint(&value(*x)?, &grad, weight_grad)?;
+                }
+                if wanted(*x) { give(*x, inner.linear_adjoint(&grad, weight)?) } else { Ok(()) }
+            }
+            Self::Rope { qkv, heads, segments, frequencies } => {
+                give(*qkv, inner.rope_adjoint(&grad, *heads, segments, frequencies)?)
+            }
+            Self::Attention { qkv, heads, segments } => {
+                give(*qkv, inner.attention_adjoint(&value(*qkv)?, *heads, segments, &grad)?)
+            }
+            Self::SiluMul { gate_up } => give(*gate_up, inner.silu_mul_adjoint(&value(*gate_up)?, &grad)?),
+            Self::Relu { x } => give(*x, inner.relu_adjoint(&value(*x)?, &grad)?),
+            Self::Add { a, b } => {
+                give(*a, grad.clone())?;
+                give(*b, grad)
+            }
+            Self::AddColumns { x, delta, first, count, scale } => {
+                give(*delta, inner.add_columns_adjoint(&grad, *first, *count, *scale)?)?;
+                give(*x, grad)
+            }
+            Self::SelectRows { x, count, rows } => give(*x, inner.select_rows_adjoint(*count, rows, &grad)?),
+            Self::TokenLogprobs { x, weight, targets } => {
+                let (weight, weight_grad) = parameters.get_mut(*weight)?;
+                give(*x, inner.token_logprobs_adjoint(&value(*x)?, weight, targets, &grad, weight_grad)?)
+            }
+        }
+    }
+}

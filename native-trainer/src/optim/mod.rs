@@ -1,9 +1,0 @@
-//! How gradients become steps.
-
-mod adamw;
-mod dynamic8;
-mod precision;
-
-pub use adamw::{AdamW, AdamWStep};
-pub use dynamic8::{BLOCK as MOMENT_BLOCK, DynamicMap, blocks_of as moment_blocks_of};
-pub use precision::{Bf16Update, Moments, Precision, join, round_stochastically, rounding_noise, split};

@@ -1,0 +1,149 @@
+//! Ranks that are threads of one process: for tests, and for what needs no device of its own.
+
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+
+use paddock_engine::{Error, Result};
+
+use paddock_learn::Adjoint;
+use paddock_learn::collective::Collective;
+
+/// One of the ranks. A rank that is dropped makes the calls of the others fail.
+#[derive(Debug)]
+pub struct Threads {
+    rank: usize,
+    world_size: usize,
+    meeting: Arc<Meeting>,
+}
+
+#[derive(Debug)]
+struct Meeting {
+    state: Mutex<State>,
+    changed: Condvar,
+}
+
+#[derive(Debug)]
+struct State {
+    /// What each rank has brought to the current call.
+    brought: Vec<Option<Arc<Vec<u8>>>>,
+    /// Ranks that have taken what was brought.
+    taken: usize,
+    /// A rank that ended.
+    gone: Option<usize>,
+}
+
+/// Handles of `world_size` ranks, to be sent to a thread each.
+pub fn threads(world_size: usize) -> Vec<Threads> {
+    let state = State { brought: vec![None; world_size], taken: 0, gone: None };
+    let meeting = Arc::new(Meeting { state: Mutex::new(state), changed: Condvar::new() });
+    (0..world_size).map(|rank| Threads { rank, world_size, meeting: meeting.clone() }).collect()
+}
+
+impl Threads {
+    /// What every rank brings, on all ranks.
+    fn exchange(&self, mine: Vec<u8>) -> Result<Vec<Arc<Vec<u8>>>> {
+        let mut state = self.meeting.lock();
+        // The call before is over when all have taken.
+        state = self.meeting.wait(state, |state| state.brought[self.rank].is_some())?;
+        state.brought[self.rank] = Some(Arc::new(mine));
+        self.meeting.changed.notify_all();
+        state = self.meeting.wait(state, |state| state.brought.iter().any(Option::is_none))?;
+        let all = state.brought.iter().flatten().cloned().collect();
+        state.taken += 1;
+        if state.taken == self.world_size {
+            state.taken = 0;
+            state.brought.fill(None);
+            self.meeting.changed.notify_all();
+        }
+        Ok(all)
+    }
+}
+
+impl Meeting {
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Waits while `holds`.
+    fn wait<'a>(
+        &self,
+        mut state: MutexGuard<'a, State>,
+        holds: impl Fn(&State) -> bool,
+    ) -> Result<MutexGuard<'a, State>> {
+        while holds(&state) {
+            if let Some(rank) = state.gone {
+                return Err(Error::Device { device: format!("rank {rank}"), problem: "it has ended".to_string() });
+            }
+            state = self.changed.wait(state).unwrap_or_else(PoisonError::into_inner);
+        }
+        Ok(state)
+    }
+}
+
+impl Drop for Threads {
+    fn drop(&mut self) {
+        self.meeting.lock().gone.get_or_insert(self.rank);
+        self.meeting.changed.notify_all();
+    }
+}
+
+impl<B: Adjoint> Collective<B> for Threads {
+    fn rank(&self) -> usize {
+        self.rank
+    }
+
+    fn world_size(&self) -> usize {
+        self.world_size
+    }
+
+    fn gather(&self, values: Vec<f32>) -> Result<Vec<f32>> {
+        let all = self.exchange(bytemuck::cast_slice(&values).to_vec())?;
+        Ok(all.iter().flat_map(|bytes| bytemuck::pod_collect_to_vec::<u8, f32>(bytes)).collect())
+    }
+
+    fn sum(&self, values: &mut [f64]) -> Result<()> {
+        let all = self.exchange(bytemuck::cast_slice(values).to_vec())?;
+        super::add_up(values, all.iter().map(|bytes| bytes.as_slice()));
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use paddock_engine::backend::Cpu;
+
+    use super::*;
+
+    fn gather(rank: &Threads, values: Vec<f32>) -> Result<Vec<f32>> {
+        Collective::<Cpu>::gather(rank, values)
+    }
+
+    #[test]
+    fn many_calls_keep_their_order() {
+        let ranks: Vec<_> = threads(4)
+            .into_iter()
+            .map(|rank| {
+                std::thread::spawn(move || {
+                    for call in 0..200 {
+                        let all = gather(&rank, vec![call as f32 * 10.0 + rank.rank as f32]).unwrap();
+                        assert_eq!(all, [0.0, 1.0, 2.0, 3.0].map(|rank| call as f32 * 10.0 + rank));
+                        let mut sums = [call as f64, rank.rank as f64];
+                        Collective::<Cpu>::sum(&rank, &mut sums).unwrap();
+                        assert_eq!(sums, [4.0 * call as f64, 6.0]);
+                    }
+                    // Held until all are done: a rank that ends before the others have taken would be missed.
+                    rank
+                })
+            })
+            .collect();
+        let held: Vec<_> = ranks.into_iter().map(|rank| rank.join().unwrap()).collect();
+        assert_eq!(held.len(), 4);
+    }
+
+    #[test]
+    fn a_rank_that_ends_is_named() {
+        let mut ranks = threads(2);
+        drop(ranks.remove(1));
+        let error = gather(&ranks[0], vec![1.0]).unwrap_err().to_string();
+        assert!(error.contains("rank 1") && error.contains("ended"), "{error}");
+    }
+}
