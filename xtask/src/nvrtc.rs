@@ -22,6 +22,11 @@ const LIBRARIES: [&str; 2] = ["libnvrtc.so.13", "libnvrtc-builtins.so.13.0"];
 /// The variable by which the loader finds libraries.
 pub const LIBRARY_PATH: &str = "LD_LIBRARY_PATH";
 
+/// The folder of the compiler's libraries below `.paddock`, if they were downloaded before.
+pub fn present() -> Option<PathBuf> {
+    Some(folder()).filter(|folder| LIBRARIES.iter().all(|name| folder.join(name).is_file()))
+}
+
 /// The folder of the compiler's libraries below `.paddock`, downloaded when they are not there yet.
 ///
 /// # Errors
@@ -30,10 +35,10 @@ pub fn ensure() -> Result<PathBuf> {
     if !cfg!(all(target_os = "linux", target_arch = "x86_64")) {
         return Err("NVRTC comes for Linux on x86-64 only".to_string());
     }
-    let folder = workspace::cache().join("nvrtc").join(WHEEL.version);
-    if LIBRARIES.iter().all(|name| folder.join(name).is_file()) {
+    if let Some(folder) = present() {
         return Ok(folder);
     }
+    let folder = folder();
     fs::create_dir_all(&folder).map_err(|error| format!("cannot create {}: {error}", folder.display()))?;
     let wheel = WHEEL.fetch(&folder, "NVIDIA's runtime compiler (90 MB)")?;
     let unpack = || -> io::Result<()> {
@@ -49,6 +54,10 @@ pub fn ensure() -> Result<PathBuf> {
     };
     unpack().map_err(|error| format!("{} cannot be unpacked: {error}", wheel.display()))?;
     Ok(folder)
+}
+
+fn folder() -> PathBuf {
+    workspace::cache().join("nvrtc").join(WHEEL.version)
 }
 
 /// [`LIBRARY_PATH`] with `folder` in front.

@@ -2,7 +2,7 @@
 
 use xtask::{Result, default_model, page, tools};
 
-use crate::cargo_test::{self, Counts};
+use crate::cargo_test::{self, Counts, Environment, Targets};
 
 mod fuzz;
 
@@ -18,10 +18,11 @@ pub struct Options {
 pub fn run(options: &Options) -> Result<()> {
     fuzz::run(options.fuzz_seconds)?;
     tools::ensure()?;
-    let model = default_model::ensure()?;
+    let environment =
+        Environment { model: Some(default_model::ensure()?), nvrtc: None, required: &["gpu", "browser", "model"] };
     page::build()?;
     let mut counts = Counts::default();
-    let result = cargo_test::run(&["--ignored", "--nocapture"], Some(&model), None, &mut counts);
+    let result = cargo_test::run(Targets::All, &["--ignored", "--nocapture"], &environment, &mut counts);
     println!("{counts}");
     result
 }

@@ -1,47 +1,79 @@
-//! `cargo xtask test`: everything that must hold before a change goes in. `.ci/run` calls exactly this.
+//! `cargo xtask test`: everything that must hold before a change goes in (`.ci/run` calls exactly this), and
+//! `cargo xtask check`: the part of it that needs no page and no browser.
+//!
+//! Quick steps come first, so that most mistakes show within a minute or two.
 
-use std::time::Instant;
+use std::path::PathBuf;
 
-use crate::cargo_test;
+use crate::cargo_test::{self, Counts, Environment, Targets};
 use xtask::{Result, default_model, nvrtc, page, process, tools, workspace};
 
+mod report;
 mod system;
+
+use report::Report;
 
 /// The page's two WebAssembly files together are at most this long, compressed.
 const PAGE_LIMIT: u64 = 2_000_000;
 
-/// Runs every step, also after one has failed, and sums up.
+/// Formatting, lints, documentation, and the tests that need no page. Nothing is downloaded or installed: tests whose
+/// model, GPU or compiler is missing are skipped aloud.
+///
+/// # Errors
+/// When a step failed.
+pub fn check() -> Result<()> {
+    let (mut report, mut counts) = (Report::default(), Counts::default());
+    read_sources(&mut report);
+    let environment = Environment { model: default_model::present(), nvrtc: nvrtc::present(), required: &[] };
+    report.step("tests", || cargo_test::run(Targets::WithoutPage, &[], &environment, &mut counts));
+    report.finish("cargo xtask check", &counts)
+}
+
+/// Every step, also after one has failed. The model, the page's tools, a browser and a Vulkan driver are installed
+/// where they are missing.
+///
+/// # Errors
+/// When a step failed.
 pub fn run() -> Result<()> {
-    let mut report = Report::default();
-    report.step("tools", tools::ensure);
+    let (mut report, mut counts) = (Report::default(), Counts::default());
+    read_sources(&mut report);
     report.step("browser and Vulkan driver", system::ensure);
     let mut model = None;
     report.step("default model", || default_model::ensure().map(|path| model = Some(path)));
-    report.step("formatting", || process::run(workspace::cargo().args(["fmt", "--all", "--check"])));
-    report.step("lints", || lint("--workspace --all-targets"));
+    let mut compiler = None;
+    report.step("CUDA compiler", || cuda_compiler().map(|folder| compiler = folder));
+    let environment = Environment { model, nvrtc: compiler, required: &["gpu", "browser", "model"] };
+    report.step("tests", || cargo_test::run(Targets::WithoutPage, &[], &environment, &mut counts));
+
+    report.step("tools", tools::ensure);
     report.step("lints of the page", || {
         lint(&format!("--target {} -p paddock-app -p paddock-engine --features paddock-engine/wgpu", tools::WASM))
     });
     report.step("page", page::build);
     report.step("size of the page", size);
-    let mut nvrtc = None;
-    report.step("CUDA compiler", || match (nvrtc::ensure(), cargo_test::is_required("nvrtc")) {
-        (Ok(folder), _) => {
-            nvrtc = Some(folder);
-            Ok(())
-        }
-        (Err(problem), true) => Err(problem),
-        (Err(problem), false) => {
-            println!("SKIPPED: the CUDA kernels are not compiled: {problem}");
-            Ok(())
-        }
-    });
-    let mut counts = cargo_test::Counts::default();
-    report.step("tests", || cargo_test::run(&[], model.as_deref(), nvrtc.clone(), &mut counts));
+    report.step("tests in a browser", || cargo_test::run(Targets::Browser, &[], &environment, &mut counts));
+    report.finish("cargo xtask test", &counts)
+}
 
-    report.print();
-    println!("{counts}, and {} of {} steps succeeded", report.succeeded(), report.steps.len());
-    if report.succeeded() == report.steps.len() { Ok(()) } else { Err("cargo xtask test failed".to_string()) }
+/// What needs no program to run: formatting, lints, documentation.
+fn read_sources(report: &mut Report) {
+    report.step("formatting", || process::run(workspace::cargo().args(["fmt", "--all", "--check"])));
+    report.step("lints", || lint("--workspace --all-targets"));
+    report.step("documentation", || {
+        process::run(workspace::cargo().args(["doc", "--workspace", "--no-deps"]).env("RUSTDOCFLAGS", "-D warnings"))
+    });
+}
+
+/// The folder of NVIDIA's compiler; `None`, aloud, where it cannot be had and nobody asks for it.
+fn cuda_compiler() -> Result<Option<PathBuf>> {
+    match nvrtc::ensure() {
+        Ok(folder) => Ok(Some(folder)),
+        Err(problem) if cargo_test::is_required("nvrtc") => Err(problem),
+        Err(problem) => {
+            println!("SKIPPED: the CUDA kernels are not compiled: {problem}");
+            Ok(None)
+        }
+    }
 }
 
 fn lint(what: &str) -> Result<()> {
@@ -61,45 +93,5 @@ fn size() -> Result<()> {
             Err(format!("the page is {total} bytes with brotli, at most {PAGE_LIMIT} are allowed"))
         }
         _ => Ok(()),
-    }
-}
-
-/// The steps so far.
-#[derive(Default)]
-struct Report {
-    steps: Vec<Step>,
-}
-
-struct Step {
-    name: &'static str,
-    seconds: f64,
-    problem: Option<String>,
-}
-
-impl Report {
-    fn step(&mut self, name: &'static str, work: impl FnOnce() -> Result<()>) {
-        println!("\n== {name}");
-        let begin = Instant::now();
-        let problem = work().err();
-        if let Some(problem) = &problem {
-            println!("{name}: {problem}");
-        }
-        self.steps.push(Step { name, seconds: begin.elapsed().as_secs_f64(), problem });
-    }
-
-    fn succeeded(&self) -> usize {
-        self.steps.iter().filter(|step| step.problem.is_none()).count()
-    }
-
-    fn print(&self) {
-        println!("\n{:>8}  step", "seconds");
-        for Step { name, seconds, problem } in &self.steps {
-            match problem {
-                None => println!("{seconds:>8.1}  {name}"),
-                Some(problem) => println!("{seconds:>8.1}  {name}: FAILED, {problem}"),
-            }
-        }
-        let total: f64 = self.steps.iter().map(|step| step.seconds).sum();
-        println!("{total:>8.1}  together");
     }
 }
