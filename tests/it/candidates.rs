@@ -68,6 +68,32 @@ fn greedy_candidates_on_a_gpu_are_the_greedy_answer() {
 }
 
 #[test]
+fn candidates_fill_the_context_to_its_last_place() {
+    block_on(async {
+        let cpu = Cpu::with_threads(2);
+        let options = options(1.2, 400);
+        let (mut chat, template) = load(&cpu, MODELS[0]).await;
+        let prompt = chat.begin(&question(), &template, &options).await.unwrap().tokens;
+        for room in [0, 1, 5] {
+            let context = Some(prompt + room);
+            let mut chat = Chat::load(&cpu, fixture_source(MODELS[0]), context, &mut |_| {}).await.unwrap();
+            chat.begin_candidates(&question(), &template, &options, 3).await.unwrap();
+            while chat.step_candidates().await.unwrap() != (CandidateStep::Decoded { unfinished: 0 }) {}
+            let answers: Vec<Answer> = chat.candidates().into_iter().cloned().collect();
+            for (index, answer) in answers.iter().enumerate() {
+                // The last token that is chosen needs no place.
+                assert_eq!((answer.token_ids.len(), answer.finish_reason), (room + 1, Some(FinishReason::Length)));
+                let mut options = options.clone();
+                options.sampling.seed += index as u32;
+                chat.begin(&question(), &template, &options).await.unwrap();
+                while !matches!(chat.step().await.unwrap(), Step::Done(_)) {}
+                assert_eq!(chat.answer(), Some(answer), "room for {room}, candidate {index}");
+            }
+        }
+    });
+}
+
+#[test]
 fn candidates_end_by_themselves_and_leave_the_conversation_alone() {
     block_on(async {
         let (mut chat, template) = load(&Cpu::with_threads(2), MODELS[0]).await;

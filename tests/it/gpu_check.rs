@@ -3,6 +3,7 @@
 use std::process::Command;
 
 use paddock_engine::backend::wgpu;
+use paddock_tests::wgpu::{CHECKS, variants};
 use paddock_tests::{block_on, skip};
 
 #[test]
@@ -11,7 +12,10 @@ fn what_runs_beside_cuda_is_rehearsed() {
     let report = String::from_utf8_lossy(&output.stdout);
     assert!(output.status.success(), "{report}");
     match block_on(wgpu::probe()) {
-        Ok(_) => assert!(report.contains("| 48 hold |") && report.contains("of the memory's bandwidth"), "{report}"),
+        Ok(_) => {
+            let hold = format!("| {} hold |", CHECKS.len() * variants().len());
+            assert!(report.contains(&hold) && report.contains("of the memory's bandwidth"), "{report}");
+        }
         Err(error) => skip("gpu", &error.to_string()),
     }
     if report.contains("## Against PyTorch\n\nNot run: ") {

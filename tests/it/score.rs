@@ -148,6 +148,21 @@ fn an_answer_begins_where_the_prompt_ends() {
     });
 }
 
+#[test]
+fn an_answer_begins_with_the_token_that_it_shares_with_the_prompt() {
+    block_on(async {
+        let scorer = scorer(&Cpu::with_threads(1), fixture_source("score")).await;
+        let template = scorer.template(TemplateKind::None).unwrap();
+        let messages = [Message::new(Role::User, "Go to t")];
+        let prompt = scorer.tokenizer().encode("Go to t", true).unwrap();
+        let whole = scorer.conversation(&messages, "he dog", &template, false).unwrap();
+        let token = |ids: &[u32], at: usize| scorer.tokenizer().token(ids[at]).unwrap();
+        assert_eq!(token(&prompt, prompt.len() - 1), "t");
+        assert_eq!(token(&whole.ids, whole.answer_start), "the▁");
+        assert_eq!(whole.answer_start, prompt.len() - 1);
+    });
+}
+
 /// The example of beaver-7b-v1.0-reward's model card: its text, and its 28 ids by LLaMA's own tokenizer.
 const CARD: &str = "BEGINNING OF CONVERSATION: USER: hello ASSISTANT:Hello! How can I help you today?";
 const CARD_IDS: [u32; 28] = [

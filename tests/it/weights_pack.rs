@@ -293,21 +293,23 @@ fn the_tokenizer_survives() {
     assert_eq!((before.bos(), before.eos()), (after.bos(), after.eos()));
 }
 
+/// Opens a pack and reads all of it.
+fn read_through(source: MemorySource) -> Result<()> {
+    let mut pack = open(source)?;
+    block_on(pack.tokenizer_files())?;
+    for name in names(&pack) {
+        let rows = pack.tensor(&name).map_or(0, |info| info.shape[0]);
+        block_on(pack.read_rows(&name, 0..rows))?;
+    }
+    block_on(pack.finish())
+}
+
 /// The sentence with which a pack is refused after `damage`, while opening or reading it through.
 fn refused(damage: impl FnOnce(&mut MemorySource)) -> String {
     let mut source = packed(fixture_source(MODEL), Quantize::Q8);
-    let read = |source: MemorySource| -> Result<()> {
-        let mut pack = open(source)?;
-        block_on(pack.tokenizer_files())?;
-        for name in names(&pack) {
-            let rows = pack.tensor(&name).map_or(0, |info| info.shape[0]);
-            block_on(pack.read_rows(&name, 0..rows))?;
-        }
-        block_on(pack.finish())
-    };
-    read(source.clone()).expect("the undamaged pack is read");
+    read_through(source.clone()).expect("the undamaged pack is read");
     damage(&mut source);
-    read(source).expect_err("the damage is noticed").to_string()
+    read_through(source).expect_err("the damage is noticed").to_string()
 }
 
 fn edit(edit: impl FnOnce(&mut Value)) -> impl FnOnce(&mut MemorySource) {
@@ -329,6 +331,21 @@ fn wrong_hash() {
         });
         assert!(error.starts_with(file) && error.contains("SHA-256"), "{error}");
     }
+}
+
+#[test]
+fn damage_in_any_shard_is_noticed() {
+    let mut source = large();
+    let shards: Vec<String> = source.files.keys().filter(|name| name.ends_with(".safetensors")).cloned().collect();
+    assert!(shards.len() >= 3, "{shards:?}");
+    for shard in &shards {
+        let flip = |source: &mut MemorySource| *source.files.get_mut(shard).unwrap().last_mut().unwrap() ^= 1;
+        flip(&mut source);
+        let error = read_through(source.clone()).expect_err(shard).to_string();
+        assert!(error.starts_with(shard) && error.contains("SHA-256"), "{shard}: {error}");
+        flip(&mut source);
+    }
+    read_through(source).expect("the undamaged pack is read");
 }
 
 #[test]
@@ -357,7 +374,7 @@ fn manifest_that_is_none() {
 
 #[test]
 fn files_outside_the_pack() {
-    for path in ["../x", "/etc/passwd", "https://elsewhere/x", ".hidden"] {
+    for path in ["../x", "/etc/passwd", "https://elsewhere/x", ".hidden", "", "a\\b", "C:x", "a\0b"] {
         let error = refused(edit(|manifest| manifest["shards"][0]["file"] = json!(path)));
         assert!(error.contains("not a file of this pack"), "{error}");
         let error = refused(edit(|manifest| manifest["tokenizer"]["config"]["file"] = json!(path)));

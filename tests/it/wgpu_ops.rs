@@ -67,6 +67,11 @@ fn greedy_takes_the_lowest_of_equals_and_penalises_what_it_has_seen() {
 }
 
 #[test]
+fn the_penalty_multiplies_negative_logits() {
+    on_devices(wgpu::the_penalty_multiplies_negative_logits);
+}
+
+#[test]
 fn not_a_number_is_an_error() {
     on_devices(wgpu::not_a_number_is_an_error);
 }

@@ -286,4 +286,19 @@ mod tests {
             assert_eq!(scores, [expected], "{kind:?}");
         }
     }
+
+    #[test]
+    fn each_score_has_statistics_of_its_own() {
+        let mut head = ScoreHead::classifier();
+        head.score_dim = 2;
+        (head.mean, head.var) = (vec![1.0, -2.0], vec![4.0, 0.25]);
+        for (kind, expected) in
+            [(Normalization::Affine, [2.0, 14.0, 0.0, 4.0]), (Normalization::Scale, [2.5, 10.0, 0.5, 0.0])]
+        {
+            head.normalization = kind;
+            let mut scores = [5.0, 5.0, 1.0, 0.0];
+            head.normalize(&mut scores);
+            assert_eq!(scores, expected, "{kind:?}");
+        }
+    }
 }

@@ -85,3 +85,66 @@ impl<B: Backend> Draft<B> {
         shown
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::backend::{Cpu, Sampling};
+    use crate::tokenizer::{GgufVocabulary, TokenizerFiles};
+
+    /// One token for each byte, spelled in GPT-2's alphabet.
+    fn bytes() -> Tokenizer {
+        let mut tokens: Vec<String> =
+            tokenizers::pre_tokenizers::byte_level::ByteLevel::alphabet().into_iter().map(String::from).collect();
+        tokens.sort();
+        let token_types = vec![1; tokens.len()];
+        let vocabulary = GgufVocabulary { model: "gpt2".into(), tokens, token_types, ..GgufVocabulary::default() };
+        Tokenizer::from_files(&TokenizerFiles::Gguf(vocabulary)).unwrap()
+    }
+
+    /// The draft that has been given the tokens of `text` less its last `missing` bytes, and what it has shown.
+    fn draft(text: &str, missing: usize, stops: &[&str]) -> (Draft<Cpu>, String) {
+        let (tokenizer, stop) = (bytes(), stops.iter().map(ToString::to_string).collect());
+        let options = GenerateOptions { sampling: Sampling::default(), max_tokens: 100, stop };
+        let cpu = Cpu::with_threads(1);
+        let mut draft = Draft::new(&cpu, tokenizer.vocab_size(), &tokenizer, vec![1], None, options, 0).unwrap();
+        let ids = tokenizer.encode(text, false).unwrap();
+        assert_eq!(ids.len(), text.len());
+        let shown = ids[..ids.len() - missing].iter().map(|id| draft.accept(&tokenizer, &[], *id)).collect();
+        (draft, shown)
+    }
+
+    #[test]
+    fn text_that_may_begin_a_stop_is_shown_at_the_end() {
+        let (mut draft, shown) = draft("Hi US", 0, &["USER:"]);
+        assert_eq!((shown.as_str(), draft.answer.text.as_str()), ("Hi ", "Hi "));
+        assert_eq!(draft.end(FinishReason::Length), "US");
+        assert_eq!((draft.answer.text.as_str(), draft.answer.finish_reason), ("Hi US", Some(FinishReason::Length)));
+    }
+
+    #[test]
+    fn a_character_that_is_never_completed_is_shown_as_a_sign() {
+        let (mut draft, shown) = draft("Hi é", 1, &[]);
+        assert_eq!(shown, "Hi ");
+        assert_eq!(draft.end(FinishReason::Length), "\u{fffd}");
+        assert_eq!(
+            (draft.answer.text.as_str(), draft.answer.finish_reason),
+            ("Hi \u{fffd}", Some(FinishReason::Length))
+        );
+    }
+
+    #[test]
+    fn a_stop_that_the_end_completes_ends_the_answer_before_it() {
+        let (mut draft, shown) = draft("Hi é", 1, &[" \u{fffd}"]);
+        assert_eq!((shown.as_str(), draft.end(FinishReason::Length).as_str()), ("Hi", ""));
+        assert_eq!((draft.answer.text.as_str(), draft.answer.finish_reason), ("Hi", Some(FinishReason::Stop)));
+    }
+
+    #[test]
+    fn what_ends_an_answer_releases_what_was_held() {
+        let tokenizer = bytes();
+        let (mut draft, _) = draft("Hi U", 0, &["USER:"]);
+        assert_eq!(draft.accept(&tokenizer, &[7], 7), "U");
+        assert_eq!((draft.answer.text.as_str(), draft.answer.finish_reason), ("Hi U", Some(FinishReason::Stop)));
+    }
+}

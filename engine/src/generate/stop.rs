@@ -83,6 +83,18 @@ mod tests {
     }
 
     #[test]
+    fn the_longest_beginning_of_any_stop_is_held() {
+        for stops in [["abab!", "b?"], ["b?", "abab!"]] {
+            let (shown, stopped, rest) = run(&stops, &["zab"]);
+            assert_eq!((shown.concat().as_str(), stopped, rest.as_str()), ("z", false, "ab"), "{stops:?}");
+            let (shown, stopped, rest) = run(&stops, &["zab", "ab!"]);
+            assert_eq!((shown.concat().as_str(), stopped, rest.as_str()), ("z", true, ""), "{stops:?}");
+            let (shown, stopped, rest) = run(&stops, &["zab", "a", "c"]);
+            assert_eq!((shown.concat().as_str(), stopped, rest.as_str()), ("zabac", false, ""), "{stops:?}");
+        }
+    }
+
+    #[test]
     fn characters_of_several_bytes_are_not_split() {
         let (shown, _, rest) = run(&["é!"], &["caf", "é", "s"]);
         assert_eq!((shown, rest.as_str()), (vec!["caf".to_string(), String::new(), "és".into()], ""));

@@ -21,14 +21,14 @@ pub use products::{
 };
 pub use sample::{
     greedy_takes_the_lowest_of_equals_and_penalises_what_it_has_seen, not_a_number_is_an_error,
-    sample_draws_what_a_sort_would,
+    sample_draws_what_a_sort_would, the_penalty_multiplies_negative_logits,
 };
 
 /// Panics where the device computes something else.
 pub type Check = fn(&Wgpu) -> Result<()>;
 
 /// All checks, by what they are about.
-pub const CHECKS: [(&str, Check); 12] = [
+pub const CHECKS: [(&str, Check); 13] = [
     ("linear and its fusions", linear_and_its_fusions_multiply_every_encoding),
     ("weights of several encodings", a_weight_takes_the_widest_of_its_parts),
     ("every block format of GGUF", every_block_kind_has_ggml_s_values),
@@ -39,6 +39,7 @@ pub const CHECKS: [(&str, Check); 12] = [
     ("rope, cache and attention", cached_attention_equals_full_attention),
     ("sample", sample_draws_what_a_sort_would),
     ("sample, greedy", greedy_takes_the_lowest_of_equals_and_penalises_what_it_has_seen),
+    ("sample, negative logits", the_penalty_multiplies_negative_logits),
     ("sample, no numbers", not_a_number_is_an_error),
     ("operands that do not fit", operands_that_do_not_fit_are_refused),
 ];

@@ -103,6 +103,31 @@ pub fn greedy_takes_the_lowest_of_equals_and_penalises_what_it_has_seen(gpu: &Wg
     Ok(())
 }
 
+/// The penalty on logits below zero, which it must make smaller still.
+///
+/// # Errors
+/// When the device fails.
+///
+/// # Panics
+/// When a value is not what it has to be.
+pub fn the_penalty_multiplies_negative_logits(gpu: &Wgpu) -> Result<()> {
+    let mut logits = vec![-9.0_f32; 3000];
+    for (id, value) in [(7, -1.0), (2040, -1.5), (31, -1.9)] {
+        logits[id] = value;
+    }
+    let tensor = gpu.tensor([1, 3000], &logits)?;
+    let mut sampler = gpu.sampler(3000)?;
+    gpu.mark_seen(&mut sampler, &[31])?;
+    let sampling = Sampling { repetition_penalty: 2.0, ..Sampling::default() };
+    let mut tokens = Vec::new();
+    for position in 0..3 {
+        tokens.push(gpu.sample(&tensor, &mut sampler, &sampling, position)?);
+    }
+    // -1, -1.5, -3.8; then -2, -1.5, -3.8; then -2, -3, -3.8.
+    assert_eq!(pollster::block_on(gpu.read_tokens(&tokens))?, [7, 2040, 7]);
+    Ok(())
+}
+
 /// Logits that are no numbers.
 ///
 /// # Errors

@@ -262,6 +262,10 @@ mod tests {
         assert_eq!(support(&p, Sampling { min_p: 0.5, ..HOT }), [0, 1]);
         assert_eq!(support(&p, Sampling { min_p: 0.25, ..HOT }), [0, 1, 2]);
         assert_eq!(support(&p, Sampling { min_p: 2.0, ..HOT }), [0]);
+        // The probabilities are those after the temperature: relative to the first 1, 0.77, 0.55, 0.32 at 2, and
+        // 1, 0.36, 0.09, 0.01 at 0.5.
+        assert_eq!(support(&p, Sampling { min_p: 0.4, temperature: 2.0, ..HOT }), [0, 1, 2]);
+        assert_eq!(support(&p, Sampling { min_p: 0.25, temperature: 0.5, ..HOT }), [0, 1]);
     }
 
     #[test]

@@ -1,0 +1,35 @@
+//! Golden, hostile, shader, command line and tidy tests: all that need neither the page nor a process of their own.
+
+mod candidates;
+mod cli;
+mod cli_convert;
+mod cli_diff;
+mod cli_random;
+mod cli_reward_head;
+mod cli_score;
+mod cuda_device;
+mod cuda_emulated;
+mod cuda_nvrtc;
+mod distributed;
+mod exactness;
+mod generate;
+mod gpu_check;
+mod gradients;
+mod lora;
+mod parity;
+mod preference;
+mod prompt_templates;
+mod score;
+mod smollm2;
+mod tidy;
+mod tokenizer_golden;
+mod training;
+mod training_examples;
+mod weights_blocks;
+mod weights_folder;
+mod weights_gguf;
+mod weights_pack;
+mod weights_torch;
+mod wgpu_model;
+mod wgpu_ops;
+mod wgpu_weights;
