@@ -93,6 +93,44 @@ fn a_head_is_trained_packed_and_scores() {
     );
 }
 
+/// Two answers that differ only after the last token that is read are the same to the head.
+#[test]
+fn a_pair_longer_than_the_limit_is_cut_at_its_end() {
+    let folder = TempDir::new().unwrap();
+    let data = folder.path().join("pairs.jsonl");
+    let beginning = "So far it is the same. ".repeat(4);
+    let pair = |(index, fruit): (usize, &&str)| {
+        let (better, worse) =
+            (format!("{beginning}I like the {fruit} best."), format!("{beginning}{index} ?? {index}"));
+        json!({ "prompt": "Which fruit?", "response_0": better, "response_1": worse, "better_response_id": 0 })
+    };
+    let rows: String =
+        ["apple", "pear", "plum", "cherry"].iter().enumerate().map(pair).map(|row| format!("{row}\n")).collect();
+    fs::write(&data, rows).unwrap();
+    let last_loss = |name: &str, max_length: &str| {
+        let (model, output) = (fixture("llama-mha"), folder.path().join(name));
+        run(&[
+            &"reward-head",
+            &"--model",
+            &model,
+            &"--data",
+            &data,
+            &"--output",
+            &output,
+            &"--max-length",
+            &max_length,
+            &"--device",
+            &"cpu",
+        ]);
+        let metrics = fs::read_to_string(output.join("metrics.jsonl")).unwrap();
+        let last: Value = serde_json::from_str(metrics.lines().last().unwrap()).unwrap();
+        last["loss"].as_f64().unwrap()
+    };
+    let undecided = std::f64::consts::LN_2;
+    assert!((last_loss("cut", "24") - undecided).abs() < 1e-6);
+    assert!(last_loss("whole", "512") < undecided / 2.0, "the comparison can fail");
+}
+
 #[test]
 fn wrong_pairs_leave_nothing_behind() {
     let folder = TempDir::new().unwrap();

@@ -2,10 +2,13 @@
 //! makes of them is shown by `cargo xtask gpu-check` alone.
 
 use paddock::cuda::{Cuda, Formats};
+use paddock_engine::backend::Cpu;
+use paddock_learn::optim::Precision;
 use paddock_tests::cuda::{
     Comparison, a_resumed_run_is_the_same, adamw_is_the_cpus, cases, choices_are_the_cpus, compare,
     decoding_is_the_cpus, fine_tuning_is_the_cpus, offload_trains_alike, reward_gradients_are_the_cpus,
-    small_updates_count_on_average, training_is_deterministic,
+    rounding_follows_seed_and_place, small_eight_bit_moments_are_not_zero, small_updates_count_on_average,
+    training_is_deterministic,
 };
 use paddock_tests::emulator::{Emulator, compiler};
 use paddock_tests::skip;
@@ -45,6 +48,22 @@ fn the_optimiser_is_the_cpus() {
         all_hold(cuda.formats(), adamw_is_the_cpus(cuda, SEED).unwrap());
         all_hold(cuda.formats(), small_updates_count_on_average(cuda).unwrap());
     });
+}
+
+#[test]
+fn rounding_by_chance_follows_seed_and_place() {
+    rounding_follows_seed_and_place(&Cpu::with_threads(2), Precision::Bf16Stochastic).unwrap();
+    on_devices(|cuda| {
+        if cuda.formats() != Formats::F32 {
+            rounding_follows_seed_and_place(cuda, Precision::F32).unwrap();
+        }
+    });
+}
+
+#[test]
+fn moments_in_eight_bits_do_not_vanish() {
+    small_eight_bit_moments_are_not_zero(&Cpu::with_threads(2)).unwrap();
+    on_devices(|cuda| small_eight_bit_moments_are_not_zero(cuda).unwrap());
 }
 
 #[test]

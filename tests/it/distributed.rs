@@ -16,10 +16,10 @@ use paddock::weights::Dtype;
 use paddock_engine::Error;
 use paddock_engine::backend::Cpu;
 use paddock_engine::model::LoadProgress;
-use paddock_learn::Adjoint;
 use paddock_learn::collective::{Collective, Pending, Stage};
 use paddock_learn::lora::Lora;
 use paddock_learn::optim::{Bf16Update, Moments, Precision};
+use paddock_learn::{Adjoint, LossNormalization};
 use paddock_tests::program::{paddock, run, signal};
 use paddock_tests::{block_on, distance, package_fixture};
 use safetensors::SafeTensors;
@@ -238,6 +238,42 @@ fn adapters_and_bf16_are_shared_too() {
         train(1, &settings(&alone), false);
         train(3, &Settings { zero: Stage::Three, ..settings(&shared) }, false);
         assert_same(&shared, &alone, file, tolerance);
+    }
+}
+
+/// Five examples on two ranks, one of which fills up with a pass that adds nothing; every example is a micro-batch, so
+/// that a mean of their means does not depend on the ranks.
+#[test]
+fn means_of_micro_batches_and_evaluations_are_shared_too() {
+    let folder = TempDir::new().unwrap();
+    let output = |name: &str| folder.path().join(name);
+    let settings = |name: &str, zero, loss_normalization| Settings {
+        zero,
+        loss_normalization,
+        micro_batch_tokens: 1,
+        eval_data: Some(package_fixture("sft").join("data.json")),
+        eval_steps: Some(2),
+        ..settings(&output(name))
+    };
+    let evaluations = |name: &str| -> Vec<f64> {
+        let text = fs::read_to_string(output(name).join("metrics.jsonl")).unwrap();
+        text.lines().filter_map(|line| serde_json::from_str::<Metrics>(line).unwrap().eval_loss).collect()
+    };
+    train(1, &settings("alone", Stage::One, LossNormalization::MicroBatch), false);
+    train(1, &settings("global", Stage::One, LossNormalization::Global), false);
+    let differs = |(a, b): (&f64, &f64)| (a / b - 1.0).abs() > 100.0 * TOLERANCE;
+    assert!(losses(&output("alone")).iter().zip(&losses(&output("global"))).any(differs), "the comparison can fail");
+    let expected = evaluations("alone");
+    assert_eq!(expected.len(), 3);
+    for zero in [Stage::One, Stage::Two, Stage::Three] {
+        let name = format!("shared-{zero}");
+        train(2, &settings(&name, zero, LossNormalization::MicroBatch), false);
+        assert_same(&output(&name), &output("alone"), MODEL, TOLERANCE);
+        let got = evaluations(&name);
+        assert_eq!(got.len(), expected.len());
+        for (got, expected) in got.iter().zip(&expected) {
+            assert!((got / expected - 1.0).abs() < TOLERANCE, "evaluation {got}, expected {expected}");
+        }
     }
 }
 

@@ -1,6 +1,6 @@
 //! Answers as a page or a command line asks for them: a long prompt is read in steps and can be given up in between.
 
-use paddock_engine::backend::{Backend, Cpu, Sampling, Segments};
+use paddock_engine::backend::{Backend, Cpu, Device, Sampling, Segments};
 use paddock_engine::generate::{Answer, Chat, FinishReason, GenerateOptions, Step};
 use paddock_engine::prompt::{Message, Role, Template, TemplateKind};
 use paddock_tests::{block_on, fixture_source, gpu};

@@ -139,6 +139,26 @@ fn a_merged_model_is_pefts() {
     assert!(largest(&base()) > 100.0 * LOGIT_TOLERANCE, "the comparison can fail");
 }
 
+/// A rank-stabilised adapter of rank 4 is scaled by α / √4, so that half of the golden one's α makes the same model.
+#[test]
+fn a_rank_stabilised_adapter_is_scaled_by_the_root_of_its_rank() {
+    let folder = TempDir::new().unwrap();
+    let (adapter, merged) = (folder.path().join("adapter"), folder.path().join("merged"));
+    fs::create_dir(&adapter).unwrap();
+    fs::copy(golden("final/adapter_model.safetensors"), adapter.join("adapter_model.safetensors")).unwrap();
+    let bytes = fs::read(golden("final/adapter_config.json")).unwrap();
+    let mut config: Value = serde_json::from_slice(&bytes).unwrap();
+    assert_eq!((config["r"].as_u64(), config["lora_alpha"].as_f64()), (Some(4), Some(8.0)));
+    config["lora_alpha"] = 4.into();
+    config["use_rslora"] = true.into();
+    fs::write(adapter.join("adapter_config.json"), config.to_string()).unwrap();
+    run(&[&"merge", &"--model", &base(), &"--adapter", &adapter, &"--output", &merged]);
+    let expected = expected();
+    let got = logits(&merged, &expected.prompt);
+    let off = got.iter().zip(&expected.merged_logits).map(|(a, b)| (a - b).abs()).fold(0.0, f32::max);
+    assert!(got.len() == expected.merged_logits.len() && off < LOGIT_TOLERANCE, "off by {off}");
+}
+
 fn sft(output: &Path, further: &[&str]) {
     let (model, data) = (base(), base().join("data.json"));
     let recipe = "--max-length 256 --batch-size 4 --max-steps 8 --learning-rate 5e-3 --no-shuffle --lora-rank 4 --lora-alpha 8 \

@@ -19,6 +19,7 @@ mod lora;
 mod parity;
 mod preference;
 mod prompt_templates;
+mod recipes;
 mod score;
 mod smollm2;
 mod tidy;

@@ -6,8 +6,8 @@ use std::path::{Path, PathBuf};
 use std::process::Stdio;
 use std::time::Duration;
 
-use paddock::train::Metrics;
 use paddock_tests::program::{paddock, python, refuses, run, signal};
+use paddock_tests::sft::{arguments, arguments_for, floats, losses, metrics, sft};
 use paddock_tests::{distance, fixtures_with, package_fixture};
 use safetensors::SafeTensors;
 use serde::Deserialize;
@@ -33,45 +33,6 @@ struct Expected {
 
 fn fixture() -> PathBuf {
     package_fixture("sft")
-}
-
-/// The fixture's run.
-fn arguments(output: &Path) -> Vec<OsString> {
-    arguments_for(&fixture(), output)
-}
-
-/// The run of a fixture of this kind.
-fn arguments_for(fixture: &Path, output: &Path) -> Vec<OsString> {
-    let recipe = "--max-length 256 --batch-size 4 --max-steps 20 --learning-rate 1e-3 --warmup-ratio 0.1 --no-shuffle \
-                  --dtype f32 --device cpu";
-    let mut arguments: Vec<OsString> = vec!["sft".into(), "--model".into(), fixture.into()];
-    arguments.extend(["--data".into(), fixture.join("data.json").into(), "--output".into(), output.into()]);
-    arguments.extend(recipe.split_whitespace().map(OsString::from));
-    arguments
-}
-
-/// The fixture's run, with further arguments; `--dtype` takes the place of the run's own.
-fn sft(output: &Path, further: &[&str]) {
-    let mut arguments = arguments(output);
-    if further.contains(&"--dtype") {
-        let own = arguments.iter().position(|argument| argument == "--dtype").unwrap();
-        arguments.drain(own..own + 2);
-    }
-    arguments.extend(further.iter().map(OsString::from));
-    run(&arguments.iter().map(|argument| argument as &dyn AsRef<OsStr>).collect::<Vec<_>>());
-}
-
-fn metrics(output: &Path) -> Vec<Metrics> {
-    let text = fs::read_to_string(output.join("metrics.jsonl")).unwrap();
-    text.lines().map(|line| serde_json::from_str(line).unwrap()).collect()
-}
-
-fn losses(output: &Path) -> Vec<f64> {
-    metrics(output).iter().filter_map(|metrics| metrics.loss).collect()
-}
-
-fn floats(bytes: &[u8]) -> Vec<f32> {
-    bytes.as_chunks().0.iter().map(|value| f32::from_le_bytes(*value)).collect()
 }
 
 #[test]

@@ -4,6 +4,7 @@ pub mod cuda;
 pub mod emulator;
 pub mod page;
 pub mod program;
+pub mod sft;
 pub mod site;
 pub mod wgpu;
 

@@ -151,6 +151,14 @@ mod tests {
             assert_eq!(map.encode(&back, &mut again), scale);
             assert_eq!(again, codes);
         }
+        // However small beside the largest.
+        let values = [1.0, 1e-9, -1e-12, 1e-30];
+        for signed in [true, false] {
+            let (mut codes, mut back) = ([0; 4], [0.0; 4]);
+            let scale = DynamicMap::of(signed).encode(&values, &mut codes);
+            DynamicMap::of(signed).decode(&codes, scale, &mut back);
+            assert!(back.iter().all(|value| *value != 0.0), "{values:?} became {back:?}");
+        }
         let mut codes = [7; 3];
         assert_eq!(DynamicMap::of(true).encode(&[0.0; 3], &mut codes), 0.0);
         assert_eq!(codes, [0; 3]);

@@ -94,3 +94,26 @@ fn noise(seed: u64, step: u64, index: usize) -> u32 {
 fn decays(label: &str) -> bool {
     !(label.ends_with("bias") || label.contains("norm"))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_step_and_parameter_has_noise_of_its_own() {
+        let all: Vec<u32> = [(1, 1, 0), (1, 2, 0), (1, 1, 1), (1, 2, 1), (2, 1, 0), (1 << 32, 1, 0)]
+            .map(|(seed, step, index)| noise(seed, step, index))
+            .to_vec();
+        for (at, noise) in all.iter().enumerate() {
+            assert!(!all[..at].contains(noise), "{all:?}");
+        }
+    }
+
+    #[test]
+    fn norms_and_biases_do_not_decay() {
+        let decaying = ["model.layers.0.mlp.up_proj.weight", "lm_head.weight", "model.embed_tokens.weight"];
+        assert!(decaying.into_iter().all(decays));
+        let others = ["model.norm.weight", "model.layers.0.input_layernorm.weight", "model.layers.0.mlp.up_proj.bias"];
+        assert!(!others.into_iter().any(decays));
+    }
+}

@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use super::sources::File;
 
 /// Where the traits stand whose methods are operations.
-const TRAITS: [&str; 3] = ["engine/src/backend/", "learn/src/", "native-trainer/src/autograd/"];
+const TRAITS: [&str; 2] = ["engine/src/backend/", "learn/src/"];
 const CPU: &str = "engine/src/backend/cpu/";
 const SHADERS: &str = "shaders/";
 const KERNELS: &str = "native-trainer/src/cuda/kernels/";

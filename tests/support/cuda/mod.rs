@@ -9,6 +9,7 @@ mod inputs;
 mod plain;
 mod preference;
 mod resume;
+mod rounding;
 mod steps;
 mod training;
 
@@ -20,6 +21,7 @@ pub use cases::{Case, cases};
 pub use inputs::Inputs;
 pub use preference::reward_gradients_are_the_cpus;
 pub use resume::a_resumed_run_is_the_same;
+pub use rounding::{rounding_follows_seed_and_place, small_eight_bit_moments_are_not_zero};
 pub use steps::{adamw_is_the_cpus, choices_are_the_cpus, decoding_is_the_cpus, small_updates_count_on_average};
 pub use training::{fine_tuning_is_the_cpus, offload_trains_alike, training_is_deterministic};
 
