@@ -167,10 +167,7 @@ pub trait Adjoint: Backend {
         weight_grad: Option<&mut Self::Param>,
     ) -> Result<Self::Tensor>;
 
-    /// `x` with `scale · delta` added to its columns from `first` on.
-    fn add_columns(&self, x: &Self::Tensor, delta: &Self::Tensor, first: usize, scale: f32) -> Result<Self::Tensor>;
-
-    /// Gradient of the `delta` of `count` columns of [`Adjoint::add_columns`]; `x`'s is `grad` itself.
+    /// Gradient of the `delta` of `count` columns of `Operations::add_columns`; `x`'s is `grad` itself.
     fn add_columns_adjoint(&self, grad: &Self::Tensor, first: usize, count: usize, scale: f32) -> Result<Self::Tensor>;
 
     /// `a + b`, in the memory of `a` where that is possible.

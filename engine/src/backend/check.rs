@@ -26,6 +26,17 @@ pub fn linear(op: &'static str, x: [usize; 2], weight: [usize; 2], bias: Option<
     bias.map_or(Ok(()), |bias| shape(op, "a bias", bias, [1, weight[0]]))
 }
 
+/// `count` columns from `first` on lie within `cols` columns.
+///
+/// # Errors
+/// [`Error::Shape`] when they do not.
+pub fn columns(op: &'static str, first: usize, count: usize, cols: usize) -> Result<()> {
+    if first.checked_add(count).is_some_and(|end| end <= cols) {
+        return Ok(());
+    }
+    Err(mismatch(op, format!("columns within {cols}"), format!("{count} from {first} on")))
+}
+
 /// Fused rows fit the heads and the segments.
 ///
 /// # Errors

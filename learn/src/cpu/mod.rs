@@ -190,10 +190,6 @@ impl Adjoint for Cpu {
         token_logprobs::token_logprobs_adjoint(x, weight, targets, grad, weight_grad)
     }
 
-    fn add_columns(&self, x: &Tensor, delta: &Tensor, first: usize, scale: f32) -> Result<Tensor> {
-        add_columns::add_columns(x, delta, first, scale)
-    }
-
     fn add_columns_adjoint(&self, grad: &Tensor, first: usize, count: usize, scale: f32) -> Result<Tensor> {
         add_columns::add_columns_adjoint(grad, first, count, scale)
     }

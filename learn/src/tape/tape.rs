@@ -354,8 +354,8 @@ impl<B: Adjoint> Operations for Tape<B> {
         let adapters = self.0.parameters.borrow().0.get(weight.0).map(|parameter| parameter.adapters.clone());
         for (Adapter { first, outputs, scale, .. }, [a, b]) in adapters.unwrap_or_default() {
             let delta = self.linear(&self.linear(x, &a, None)?, &b, None)?;
-            out =
-                self.record([&out, &delta], |[x, delta]| Op::AddColumns { x, delta, first, count: outputs, scale })?;
+            check::shape("linear", "what an adapter adds", self.shape(&delta), [self.shape(x)[0], outputs])?;
+            out = self.add_columns(&out, &delta, first, scale)?;
         }
         Ok(out)
     }
@@ -380,6 +380,11 @@ impl<B: Adjoint> Operations for Tape<B> {
 
     fn add(&self, a: &Var<B>, b: &Var<B>) -> Result<Var<B>> {
         self.record([a, b], |[a, b]| Op::Add { a, b })
+    }
+
+    fn add_columns(&self, x: &Var<B>, delta: &Var<B>, first: usize, scale: f32) -> Result<Var<B>> {
+        let [_, count] = self.shape(delta);
+        self.record([x, delta], |[x, delta]| Op::AddColumns { x, delta, first, count, scale })
     }
 
     fn select_rows(&self, x: &Var<B>, rows: &[usize]) -> Result<Var<B>> {

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::rc::Rc;
 
-use paddock_engine::backend::{HeadLayout, Segments};
+use paddock_engine::backend::{HeadLayout, Segments, check};
 use paddock_engine::{Error, Result};
 
 use super::driver::{Driver, Operands, Product, Slice};
@@ -347,19 +347,9 @@ impl<D: Driver> Adjoint for Cuda<D> {
         self.logprobs_gradient(x, weight.matrix(), targets, grad, weight_grad.as_deref())
     }
 
-    fn add_columns(&self, x: &Self::Tensor, delta: &Self::Tensor, first: usize, scale: f32) -> Result<Self::Tensor> {
-        let ([rows, cols], [_, count]) = (x.shape(), delta.shape());
-        expect("add_columns", "columns", delta.shape(), [rows, count.min(cols.saturating_sub(first))])?;
-        let (x, delta) = (self.narrowed(x)?, self.narrowed(delta)?);
-        let out = self.result(x.shape())?;
-        let pointers = [out.at(), x.at(), delta.at()];
-        self.launch(launch::add_columns(pointers, sizes(x.shape()), sizes([first, count]), scale))?;
-        Ok(out)
-    }
-
     fn add_columns_adjoint(&self, grad: &Self::Tensor, first: usize, count: usize, scale: f32) -> Result<Self::Tensor> {
         let [rows, cols] = grad.shape();
-        expect("add_columns_adjoint", "columns", [rows, count], [rows, count.min(cols.saturating_sub(first))])?;
+        check::columns("add_columns_adjoint", first, count, cols)?;
         let (grad, out) = (self.narrowed(grad)?, self.result([rows, count])?);
         let pointers = [out.at(), grad.at()];
         self.launch(launch::add_columns_adjoint(pointers, sizes(grad.shape()), sizes([first, count]), scale))?;

@@ -213,6 +213,17 @@ impl<D: Driver> Operations for Cuda<D> {
         self.sum(a, b)
     }
 
+    fn add_columns(&self, x: &Self::Tensor, delta: &Self::Tensor, first: usize, scale: f32) -> Result<Self::Tensor> {
+        let ([rows, cols], [_, count]) = (x.shape(), delta.shape());
+        expect("add_columns", "delta", delta.shape(), [rows, count])?;
+        check::columns("add_columns", first, count, cols)?;
+        let (x, delta) = (self.narrowed(x)?, self.narrowed(delta)?);
+        let out = self.result(x.shape())?;
+        let pointers = [out.at(), x.at(), delta.at()];
+        self.launch(launch::add_columns(pointers, sizes(x.shape()), sizes([first, count]), scale))?;
+        Ok(out)
+    }
+
     fn select_rows(&self, x: &Self::Tensor, rows: &[usize]) -> Result<Self::Tensor> {
         if let Some(row) = rows.iter().find(|row| **row >= x.shape()[0]) {
             let expected = format!("rows below {}", x.shape()[0]);

@@ -264,10 +264,6 @@ impl<B: Adjoint> Adjoint for Offload<B> {
         )
     }
 
-    fn add_columns(&self, x: &Self::Tensor, delta: &Self::Tensor, first: usize, scale: f32) -> Result<Self::Tensor> {
-        self.device.add_columns(x, delta, first, scale)
-    }
-
     fn add_columns_adjoint(&self, grad: &Self::Tensor, first: usize, count: usize, scale: f32) -> Result<Self::Tensor> {
         self.device.add_columns_adjoint(grad, first, count, scale)
     }

@@ -93,6 +93,10 @@ impl<B: Adjoint> Operations for Offload<B> {
         self.device.add(a, b)
     }
 
+    fn add_columns(&self, x: &B::Tensor, delta: &B::Tensor, first: usize, scale: f32) -> Result<B::Tensor> {
+        self.device.add_columns(x, delta, first, scale)
+    }
+
     fn select_rows(&self, x: &B::Tensor, rows: &[usize]) -> Result<B::Tensor> {
         self.device.select_rows(x, rows)
     }

@@ -33,7 +33,7 @@ pub const CHECKS: [(&str, Check); 13] = [
     ("weights of several encodings", a_weight_takes_the_widest_of_its_parts),
     ("every block format of GGUF", every_block_kind_has_ggml_s_values),
     ("embed", embed_reads_rows_of_every_encoding),
-    ("norms, relu, add, silu_mul, select_rows", plain_operations_on_rows),
+    ("norms, relu, add, add_columns, silu_mul, select_rows", plain_operations_on_rows),
     ("rope", rope_turns_far_positions_precisely),
     ("attention", attention_keeps_documents_apart),
     ("rope, cache and attention", cached_attention_equals_full_attention),

@@ -5,6 +5,7 @@
 //! bit. Weights stay in their file's encoding and are unpacked in registers.
 
 mod add;
+mod add_columns;
 mod attention;
 mod embed;
 mod exp;
@@ -196,6 +197,10 @@ impl Operations for Cpu {
 
     fn add(&self, a: &Tensor, b: &Tensor) -> Result<Tensor> {
         add::add(a, b)
+    }
+
+    fn add_columns(&self, x: &Tensor, delta: &Tensor, first: usize, scale: f32) -> Result<Tensor> {
+        add_columns::add_columns(x, delta, first, scale)
     }
 
     fn select_rows(&self, x: &Tensor, rows: &[usize]) -> Result<Tensor> {

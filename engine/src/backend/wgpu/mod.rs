@@ -209,6 +209,10 @@ impl Operations for Wgpu {
         self.sum(a, b)
     }
 
+    fn add_columns(&self, x: &Tensor, delta: &Tensor, first: usize, scale: f32) -> Result<Tensor> {
+        self.add_to_columns(x, delta, first, scale)
+    }
+
     fn select_rows(&self, x: &Tensor, rows: &[usize]) -> Result<Tensor> {
         self.pick_rows(x, rows)
     }

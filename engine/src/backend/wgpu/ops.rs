@@ -93,6 +93,18 @@ impl Wgpu {
         Ok(out)
     }
 
+    pub(super) fn add_to_columns(&self, x: &Tensor, delta: &Tensor, first: usize, scale: f32) -> Result<Tensor> {
+        let ([rows, cols], [_, count]) = (x.shape, delta.shape);
+        check::shape("add_columns", "delta", delta.shape, [rows, count])?;
+        check::columns("add_columns", first, count, cols)?;
+        let out = self.take(x.shape)?;
+        let mut params = Params::default();
+        params[..4].copy_from_slice(&[cols as u32, first as u32, count as u32, scale.to_bits()]);
+        let grid = [(cols as u32).div_ceil(THREADS), rows as u32, 1];
+        self.0.dispatch(Op::AddColumns.into(), params, &[&x.buffer, &delta.buffer, &out.buffer], grid)?;
+        Ok(out)
+    }
+
     pub(super) fn pick_rows(&self, x: &Tensor, rows: &[usize]) -> Result<Tensor> {
         if let Some(row) = rows.iter().find(|row| **row >= x.shape[0]) {
             return Err(Error::Shape {

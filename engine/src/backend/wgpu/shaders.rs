@@ -49,6 +49,7 @@ ops! {
     Relu "relu" "rw"
     SiluMul "silu_mul" "rw"
     Add "add" "rrw"
+    AddColumns "add_columns" "rrw"
     SelectRows "select_rows" "rrw"
     Rope "rope" "rrrw"
     CacheAppend "cache_append" "rr-ww"
