@@ -1,5 +1,6 @@
 //! Golden, hostile, shader, command line and tidy tests: all that need neither the page nor a process of their own.
 
+mod adapters;
 mod candidates;
 mod cli;
 mod cli_convert;

@@ -51,6 +51,15 @@ impl<B: Operations> CausalLm<B> {
         &self.trunk
     }
 
+    /// Gives a module of the trunk a low-rank adapter, as [`Trunk::adapt`] does. Models that share the trunk keep it
+    /// without the adapter; the weights stay shared.
+    ///
+    /// # Errors
+    /// When the trunk has no such module.
+    pub fn adapt(&mut self, module: &str, scale: f32, a: &B::Weight, b: &B::Weight) -> Result<()> {
+        Rc::make_mut(&mut self.trunk).adapt(module, scale, a, b)
+    }
+
     /// The model's sizes.
     pub fn config(&self) -> &ModelConfig {
         self.trunk.config()

@@ -1,12 +1,14 @@
 //! The LLaMA trunk: embedding, blocks, and the gain of the final norm (arXiv 2302.13971; names as in transformers'
 //! `modeling_llama.py`).
 
+use super::adapters::Linear;
 use super::{Attend, Loader};
 use crate::backend::{HeadLayout, Operations, Segments};
 use crate::weights::Source;
 use crate::{ModelConfig, Result};
 
 /// Everything below a model's head.
+#[derive(Clone)]
 pub(super) struct Llama<B: Operations> {
     pub embed_tokens: B::Weight,
     blocks: Vec<Block<B>>,
@@ -15,18 +17,15 @@ pub(super) struct Llama<B: Operations> {
     frequencies: B::Tensor,
 }
 
-/// One block. Fused weights keep the rows of q, k and v, and of gate and up, together.
+/// One block. q, k and v share a projection, gate and up another.
+#[derive(Clone)]
 struct Block<B: Operations> {
     input_layernorm: B::Weight,
-    qkv_proj: B::Weight,
-    qkv_bias: Option<B::Weight>,
-    o_proj: B::Weight,
-    o_bias: Option<B::Weight>,
+    qkv_proj: Linear<B>,
+    o_proj: Linear<B>,
     post_attention_layernorm: B::Weight,
-    gate_up_proj: B::Weight,
-    gate_up_bias: Option<B::Weight>,
-    down_proj: B::Weight,
-    down_bias: Option<B::Weight>,
+    gate_up_proj: Linear<B>,
+    down_proj: Linear<B>,
 }
 
 impl<B: Operations> Llama<B> {
@@ -55,21 +54,21 @@ impl<B: Operations> Llama<B> {
         let mut x = backend.embed(&self.embed_tokens, tokens)?;
         for (index, block) in self.blocks.iter().enumerate() {
             backend.enter_block(index)?;
-            let qkv =
-                backend.rms_norm_linear(&x, &block.input_layernorm, eps, &block.qkv_proj, block.qkv_bias.as_ref())?;
+            let qkv = block.qkv_proj.forward_normed(backend, &x, &block.input_layernorm, eps)?;
             let attended = attend.attend(backend, index, &qkv, heads, segments, Some(&self.frequencies))?;
-            x = backend.linear_add(&attended, &block.o_proj, block.o_bias.as_ref(), &x)?;
-            let gated = backend.rms_norm_gate_up(
-                &x,
-                &block.post_attention_layernorm,
-                eps,
-                &block.gate_up_proj,
-                block.gate_up_bias.as_ref(),
-            )?;
-            x = backend.linear_add(&gated, &block.down_proj, block.down_bias.as_ref(), &x)?;
+            x = block.o_proj.forward_add(backend, &attended, &x)?;
+            let gated = block.gate_up_proj.forward_gated(backend, &x, &block.post_attention_layernorm, eps)?;
+            x = block.down_proj.forward_add(backend, &gated, &x)?;
         }
         backend.enter_block(self.blocks.len())?;
         Ok(x)
+    }
+
+    /// The projections of all blocks.
+    pub fn projections(&mut self) -> impl Iterator<Item = &mut Linear<B>> {
+        self.blocks.iter_mut().flat_map(|Block { qkv_proj, o_proj, gate_up_proj, down_proj, .. }| {
+            [qkv_proj, o_proj, gate_up_proj, down_proj]
+        })
     }
 
     pub fn norm(&self, backend: &B, eps: f32, x: &B::Tensor) -> Result<B::Tensor> {
@@ -91,19 +90,15 @@ impl<B: Operations> Llama<B> {
 impl<B: Operations> Block<B> {
     async fn load<S: Source>(loader: &mut Loader<'_, B, S>, index: usize, config: &ModelConfig) -> Result<Self> {
         let name = |part: &str| format!("model.layers.{index}.{part}");
-        let qkv = |kind: &str| ["q", "k", "v"].map(|part| name(&format!("self_attn.{part}_proj.{kind}")));
-        let gate_up = |kind: &str| ["gate", "up"].map(|part| name(&format!("mlp.{part}_proj.{kind}")));
+        let qkv = ["q_proj", "k_proj", "v_proj"].map(|part| name(&format!("self_attn.{part}")));
+        let gate_up = ["gate_proj", "up_proj"].map(|part| name(&format!("mlp.{part}")));
         Ok(Self {
             input_layernorm: loader.vector(&[name("input_layernorm.weight")]).await?,
-            qkv_proj: loader.matrix(&qkv("weight")).await?,
-            qkv_bias: loader.bias(config.attention_bias, &qkv("bias")).await?,
-            o_proj: loader.matrix(&[name("self_attn.o_proj.weight")]).await?,
-            o_bias: loader.bias(config.attention_output_bias, &[name("self_attn.o_proj.bias")]).await?,
+            qkv_proj: Linear::load(loader, &qkv, config.attention_bias).await?,
+            o_proj: Linear::load(loader, &[name("self_attn.o_proj")], config.attention_output_bias).await?,
             post_attention_layernorm: loader.vector(&[name("post_attention_layernorm.weight")]).await?,
-            gate_up_proj: loader.matrix(&gate_up("weight")).await?,
-            gate_up_bias: loader.bias(config.mlp_bias, &gate_up("bias")).await?,
-            down_proj: loader.matrix(&[name("mlp.down_proj.weight")]).await?,
-            down_bias: loader.bias(config.mlp_bias, &[name("mlp.down_proj.bias")]).await?,
+            gate_up_proj: Linear::load(loader, &gate_up, config.mlp_bias).await?,
+            down_proj: Linear::load(loader, &[name("mlp.down_proj")], config.mlp_bias).await?,
         })
     }
 }

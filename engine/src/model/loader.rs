@@ -121,7 +121,7 @@ impl<'a, B: Device, S: Source> Loader<'a, B, S> {
         self.checkpoint.finish().await
     }
 
-    fn info(&self, name: &str) -> Result<TensorInfo> {
+    pub(super) fn info(&self, name: &str) -> Result<TensorInfo> {
         self.checkpoint.tensor(name).cloned().ok_or_else(|| Error::Missing {
             file: format!("tensor {name}"),
             hint: "the checkpoint is incomplete; download it again".to_string(),

@@ -1,6 +1,7 @@
 //! Architectures, written once, generic over the backend: the browser, the CPU reference and (through the trainer's
 //! tape) fine-tuning all run these files.
 
+mod adapters;
 mod attend;
 mod causal_lm;
 mod llama;
@@ -12,6 +13,7 @@ mod trunk;
 use llama::Llama;
 use opt::Opt;
 
+pub use adapters::Adapter;
 pub use attend::{Attend, Cached, Fresh};
 pub use causal_lm::CausalLm;
 pub use loader::{LoadProgress, Loader};

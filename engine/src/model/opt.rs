@@ -1,6 +1,7 @@
 //! The OPT trunk (arXiv 2205.01068; names as in transformers' `modeling_opt.py`): norms before the layers, learned
 //! positions.
 
+use super::adapters::Linear;
 use super::{Attend, Loader};
 use crate::backend::{HeadLayout, Operations, Segments};
 use crate::config::POSITION_OFFSET;
@@ -8,6 +9,7 @@ use crate::weights::Source;
 use crate::{ModelConfig, Result};
 
 /// Everything below a model's head.
+#[derive(Clone)]
 pub(super) struct Opt<B: Operations> {
     pub embed_tokens: B::Weight,
     embed_positions: B::Weight,
@@ -16,23 +18,21 @@ pub(super) struct Opt<B: Operations> {
 }
 
 /// A LayerNorm's gain and bias.
+#[derive(Clone)]
 struct Norm<B: Operations> {
     gain: B::Weight,
     bias: B::Weight,
 }
 
-/// One layer. The fused weight keeps the rows of q, k and v together.
+/// One layer. q, k and v share a projection.
+#[derive(Clone)]
 struct Layer<B: Operations> {
     self_attn_layer_norm: Norm<B>,
-    qkv_proj: B::Weight,
-    qkv_bias: Option<B::Weight>,
-    out_proj: B::Weight,
-    out_bias: Option<B::Weight>,
+    qkv_proj: Linear<B>,
+    out_proj: Linear<B>,
     final_layer_norm: Norm<B>,
-    fc1: B::Weight,
-    fc1_bias: Option<B::Weight>,
-    fc2: B::Weight,
-    fc2_bias: Option<B::Weight>,
+    fc1: Linear<B>,
+    fc2: Linear<B>,
 }
 
 impl<B: Operations> Opt<B> {
@@ -64,15 +64,20 @@ impl<B: Operations> Opt<B> {
         for (index, layer) in self.layers.iter().enumerate() {
             backend.enter_block(index)?;
             let normed = layer.self_attn_layer_norm.forward(backend, &x, eps)?;
-            let qkv = backend.linear(&normed, &layer.qkv_proj, layer.qkv_bias.as_ref())?;
+            let qkv = layer.qkv_proj.forward(backend, &normed)?;
             let attended = attend.attend(backend, index, &qkv, heads, segments, None)?;
-            x = backend.linear_add(&attended, &layer.out_proj, layer.out_bias.as_ref(), &x)?;
+            x = layer.out_proj.forward_add(backend, &attended, &x)?;
             let normed = layer.final_layer_norm.forward(backend, &x, eps)?;
-            let hidden = backend.relu(&backend.linear(&normed, &layer.fc1, layer.fc1_bias.as_ref())?)?;
-            x = backend.linear_add(&hidden, &layer.fc2, layer.fc2_bias.as_ref(), &x)?;
+            let hidden = backend.relu(&layer.fc1.forward(backend, &normed)?)?;
+            x = layer.fc2.forward_add(backend, &hidden, &x)?;
         }
         backend.enter_block(self.layers.len())?;
         Ok(x)
+    }
+
+    /// The projections of all layers.
+    pub fn projections(&mut self) -> impl Iterator<Item = &mut Linear<B>> {
+        self.layers.iter_mut().flat_map(|Layer { qkv_proj, out_proj, fc1, fc2, .. }| [qkv_proj, out_proj, fc1, fc2])
     }
 
     pub fn norm(&self, backend: &B, eps: f32, x: &B::Tensor) -> Result<B::Tensor> {
@@ -106,18 +111,14 @@ impl<B: Operations> Norm<B> {
 impl<B: Operations> Layer<B> {
     async fn load<S: Source>(loader: &mut Loader<'_, B, S>, index: usize, config: &ModelConfig) -> Result<Self> {
         let name = |part: &str| format!("model.decoder.layers.{index}.{part}");
-        let qkv = |kind: &str| ["q", "k", "v"].map(|part| name(&format!("self_attn.{part}_proj.{kind}")));
+        let qkv = ["q_proj", "k_proj", "v_proj"].map(|part| name(&format!("self_attn.{part}")));
         Ok(Self {
             self_attn_layer_norm: Norm::load(loader, &name("self_attn_layer_norm")).await?,
-            qkv_proj: loader.matrix(&qkv("weight")).await?,
-            qkv_bias: loader.bias(config.attention_bias, &qkv("bias")).await?,
-            out_proj: loader.matrix(&[name("self_attn.out_proj.weight")]).await?,
-            out_bias: loader.bias(config.attention_bias, &[name("self_attn.out_proj.bias")]).await?,
+            qkv_proj: Linear::load(loader, &qkv, config.attention_bias).await?,
+            out_proj: Linear::load(loader, &[name("self_attn.out_proj")], config.attention_bias).await?,
             final_layer_norm: Norm::load(loader, &name("final_layer_norm")).await?,
-            fc1: loader.matrix(&[name("fc1.weight")]).await?,
-            fc1_bias: loader.bias(config.mlp_bias, &[name("fc1.bias")]).await?,
-            fc2: loader.matrix(&[name("fc2.weight")]).await?,
-            fc2_bias: loader.bias(config.mlp_bias, &[name("fc2.bias")]).await?,
+            fc1: Linear::load(loader, &[name("fc1")], config.mlp_bias).await?,
+            fc2: Linear::load(loader, &[name("fc2")], config.mlp_bias).await?,
         })
     }
 }

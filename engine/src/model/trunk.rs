@@ -1,12 +1,14 @@
 //! Everything below a model's head, whatever its architecture.
 
+use super::adapters::Linear;
 use super::{Attend, Llama, Loader, Opt};
 use crate::backend::{HeadLayout, Operations, Segments};
 use crate::config::Architecture;
 use crate::weights::Source;
-use crate::{ModelConfig, Result};
+use crate::{Error, ModelConfig, Result};
 
-/// A trunk: tokens in, the residual stream out.
+/// A trunk: tokens in, the residual stream out. A clone shares the weights; its adapters are its own.
+#[derive(Clone)]
 pub struct Trunk<B: Operations> {
     backend: B,
     config: ModelConfig,
@@ -14,6 +16,7 @@ pub struct Trunk<B: Operations> {
     fingerprint: String,
 }
 
+#[derive(Clone)]
 enum Layers<B: Operations> {
     Llama(Llama<B>),
     Opt(Opt<B>),
@@ -60,6 +63,29 @@ impl<B: Operations> Trunk<B> {
             Layers::Llama(llama) => &llama.embed_tokens,
             Layers::Opt(opt) => &opt.embed_tokens,
         }
+    }
+
+    /// Gives `module` a low-rank adapter: from now on `scale · b · a` is added to its weight, beside what adapters it has.
+    /// `module` is a parameter's name in [`ModelConfig::params`] without ".weight", such as
+    /// "model.layers.3.self_attn.q_proj"; `a` is `[rank, inputs]` and `b` `[outputs, rank]`. Matrices of other shapes
+    /// are reported by the first forward pass.
+    ///
+    /// # Errors
+    /// When the trunk has no such module.
+    pub fn adapt(&mut self, module: &str, scale: f32, a: &B::Weight, b: &B::Weight) -> Result<()> {
+        let mut projections: Vec<&mut Linear<B>> = match &mut self.layers {
+            Layers::Llama(llama) => llama.projections().collect(),
+            Layers::Opt(opt) => opt.projections().collect(),
+        };
+        if projections.iter_mut().any(|projection| projection.adapt(module, scale, a, b)) {
+            return Ok(());
+        }
+        let layers = self.config.num_hidden_layers;
+        let names: Vec<&str> = projections.iter().flat_map(|projection| projection.modules()).collect();
+        let first = names[..names.len() / layers.max(1)].join(", ");
+        Err(Error::Request(format!(
+            "the model has no module \"{module}\" for an adapter; it has {first}, and so on in each of its {layers} layers"
+        )))
     }
 
     /// The residual stream after the last block, before the final norm: `[tokens, hidden_size]`.
