@@ -116,5 +116,5 @@ fn digests(folder: &str) -> Vec<String> {
     let mut files: Vec<_> = fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path()).collect();
     files.retain(|file| file.extension().is_some_and(|extension| extension == "safetensors"));
     files.sort();
-    files.iter().map(|file| paddock::weights::file_sha256(file).unwrap()).collect()
+    files.iter().map(|file| paddock::files::file_sha256(file).unwrap()).collect()
 }

@@ -4,8 +4,8 @@ use std::time::Instant;
 
 use paddock::Result;
 use paddock::cuda::{Cuda, Device, DeviceOptions, Dtype, Formats};
-use paddock::train::memory::{self, Recipe};
-use paddock::train::resident_memory;
+use paddock::run::memory::{self, Recipe};
+use paddock::run::resident_memory;
 use paddock_engine::backend::{Cpu, Device as _, Operations, WeightPart};
 use paddock_engine::weights::Encoding;
 use paddock_learn::optim::{Moments, Precision};
@@ -29,7 +29,7 @@ pub struct Machine<'a, B> {
     /// Bytes a second, read and written.
     pub bandwidth: f64,
     /// What estimates of memory are made for.
-    pub device: memory::Device,
+    pub device: memory::RunDevice,
     /// The recipe that is fastest, but for the sizes.
     pub precision: Precision,
 }
@@ -70,7 +70,7 @@ pub fn with_gpu<R>(measure: impl FnOnce(&Machine<Cuda<Device>>) -> R) -> Result<
         memory: paddock::cuda::total_memory()?,
         peak,
         bandwidth,
-        device: memory::Device::Cuda { gradients: Dtype::Bf16 },
+        device: memory::RunDevice::Cuda { gradients: Dtype::Bf16 },
         precision: Precision::Bf16Stochastic,
     }))
 }
@@ -99,7 +99,7 @@ pub fn with_cpu<R>(measure: impl FnOnce(&Machine<Cpu>) -> R) -> Result<R> {
         memory: u64::MAX,
         peak,
         bandwidth,
-        device: memory::Device::Cpu,
+        device: memory::RunDevice::Cpu,
         precision: Precision::F32,
     }))
 }

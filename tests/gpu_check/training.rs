@@ -2,7 +2,7 @@
 
 use paddock::Result;
 use paddock::cuda::Dtype;
-use paddock::train::memory::{Device, MemoryEstimate, Recipe, usable};
+use paddock::run::memory::{MemoryEstimate, Recipe, RunDevice, usable};
 use paddock_engine::ModelConfig;
 use paddock_engine::weights::Checkpoint;
 use paddock_learn::Adjoint;
@@ -38,8 +38,8 @@ pub fn table<B: Adjoint>(steps: &Steps, machine: &Machine<B>, in_time: impl Fn()
     );
     for (precision, moments, gradients, gradient_checkpointing) in SETTINGS {
         let device = match machine.device {
-            Device::Cuda { .. } => Device::Cuda { gradients },
-            Device::Cpu => Device::Cpu,
+            RunDevice::Cuda { .. } => RunDevice::Cuda { gradients },
+            RunDevice::Cpu => RunDevice::Cpu,
         };
         let lean = machine.lean(steps.micro_batch_tokens);
         let recipe = Recipe { device, gradient_checkpointing, precision, moments, ..lean };

@@ -9,10 +9,10 @@ use std::thread;
 use std::time::Duration;
 
 use paddock::Result;
+use paddock::files::Dtype;
 use paddock::ranks::{Threads, threads};
-use paddock::sft::{self, Observer, Outcome, Settings};
-use paddock::train::Metrics;
-use paddock::weights::Dtype;
+use paddock::run::{Metrics, SftSettings};
+use paddock::sft::{self, Observer, Outcome};
 use paddock_engine::Error;
 use paddock_engine::backend::Cpu;
 use paddock_engine::model::LoadProgress;
@@ -30,9 +30,9 @@ const TOLERANCE: f64 = 1e-5;
 /// Of weights in bf16 in which a sum decides the rounding: some differ by a unit of their last place.
 const BF16_TOLERANCE: f64 = 2e-3;
 
-fn settings(output: &Path) -> Settings {
+fn settings(output: &Path) -> SftSettings {
     let fixture = package_fixture("sft");
-    Settings {
+    SftSettings {
         data: fixture.join("data.json"),
         model: fixture,
         output: output.to_path_buf(),
@@ -45,7 +45,7 @@ fn settings(output: &Path) -> Settings {
         warmup_ratio: 0.1,
         save_steps: 4,
         keep: 2,
-        ..Settings::default()
+        ..SftSettings::default()
     }
 }
 
@@ -62,17 +62,17 @@ impl Observer for Silent {
 
 type Ranks = Rc<dyn Collective<Cpu>>;
 
-fn rank(ranks: Option<Ranks>, settings: &Settings, resume: bool) -> Result<Outcome> {
+fn rank(ranks: Option<Ranks>, settings: &SftSettings, resume: bool) -> Result<Outcome> {
     block_on(sft::run(Cpu::with_threads(1), ranks, settings, resume, &mut Silent))
 }
 
 /// Runs `settings` on so many ranks.
-fn train(world_size: usize, settings: &Settings, resume: bool) {
+fn train(world_size: usize, settings: &SftSettings, resume: bool) {
     train_by(|threads| Rc::new(threads), world_size, settings, resume);
 }
 
 /// The same, with what `ranks` makes of the threads.
-fn train_by(ranks: fn(Threads) -> Ranks, world_size: usize, settings: &Settings, resume: bool) {
+fn train_by(ranks: fn(Threads) -> Ranks, world_size: usize, settings: &SftSettings, resume: bool) {
     if world_size == 1 {
         rank(None, settings, resume).unwrap();
         return;
@@ -173,7 +173,7 @@ fn what_ranks_exchange_beside_other_work_is_waited_for() {
     for zero in [Stage::One, Stage::Two, Stage::Three] {
         for gradient_checkpointing in [false, true] {
             let output = |name: &str| folder.path().join(format!("{name}-{zero}-{gradient_checkpointing}"));
-            let settings = |name: &str| Settings { zero, gradient_checkpointing, ..settings(&output(name)) };
+            let settings = |name: &str| SftSettings { zero, gradient_checkpointing, ..settings(&output(name)) };
             train(2, &settings("at-once"), false);
             train_by(|threads| Rc::new(Late(Rc::new(threads))), 2, &settings("late"), false);
             let model = |name: &str| fs::read(output(name).join(MODEL)).unwrap();
@@ -187,9 +187,9 @@ fn ranks_may_have_their_optimiser_on_the_host() {
     let folder = TempDir::new().unwrap();
     for zero in [Stage::One, Stage::Two, Stage::Three] {
         let output = |name: &str| folder.path().join(format!("{name}-{zero}"));
-        let settings = |name: &str| Settings { zero, ..settings(&output(name)) };
+        let settings = |name: &str| SftSettings { zero, ..settings(&output(name)) };
         train(2, &settings("device"), false);
-        train(2, &Settings { offload_optimizer: true, ..settings("host") }, false);
+        train(2, &SftSettings { offload_optimizer: true, ..settings("host") }, false);
         let model = |name: &str| fs::read(output(name).join(MODEL)).unwrap();
         assert!(model("host") == model("device"), "stage {zero}");
     }
@@ -204,13 +204,13 @@ fn every_number_of_ranks_and_every_stage_train_alike() {
     train(1, &settings(&alone), false);
     // The comparison can fail: another order of the examples is another curve.
     let other = folder.path().join("other");
-    train(1, &Settings { seed: 7, ..settings(&other) }, false);
+    train(1, &SftSettings { seed: 7, ..settings(&other) }, false);
     assert!(losses(&alone).iter().zip(losses(&other)).any(|(a, b)| (a / b - 1.0).abs() > 100.0 * TOLERANCE));
     for world_size in [2, 4] {
         for zero in [Stage::One, Stage::Two, Stage::Three] {
             let output = folder.path().join(format!("{world_size}-{zero}"));
             let gradient_checkpointing = zero == Stage::Three;
-            train(world_size, &Settings { zero, gradient_checkpointing, ..settings(&output) }, false);
+            train(world_size, &SftSettings { zero, gradient_checkpointing, ..settings(&output) }, false);
             assert_same(&output, &alone, MODEL, TOLERANCE);
         }
     }
@@ -220,23 +220,23 @@ fn every_number_of_ranks_and_every_stage_train_alike() {
 fn adapters_and_bf16_are_shared_too() {
     let folder = TempDir::new().unwrap();
     let lora = Some(Lora { rank: 3, ..Lora::default() });
-    let bf16 = |bf16_update, output: &Path| Settings { dtype: Dtype::Bf16, bf16_update, ..settings(output) };
-    type Make<'a> = Box<dyn Fn(&Path) -> Settings + 'a>;
+    let bf16 = |bf16_update, output: &Path| SftSettings { dtype: Dtype::Bf16, bf16_update, ..settings(output) };
+    type Make<'a> = Box<dyn Fn(&Path) -> SftSettings + 'a>;
     let kinds: [(&str, Make, &str, f64); 4] = [
         (
             "lora",
-            Box::new(|output| Settings { lora: lora.clone(), ..settings(output) }),
+            Box::new(|output| SftSettings { lora: lora.clone(), ..settings(output) }),
             "adapter_model.safetensors",
             1e-4,
         ),
         ("split", Box::new(|output| bf16(Bf16Update::SplitMaster, output)), MODEL, BF16_TOLERANCE),
-        ("8bit", Box::new(|output| Settings { moments: Moments::Dynamic8, ..settings(output) }), MODEL, 1e-4),
+        ("8bit", Box::new(|output| SftSettings { moments: Moments::Dynamic8, ..settings(output) }), MODEL, 1e-4),
         ("stochastic", Box::new(|output| bf16(Bf16Update::StochasticRounding, output)), MODEL, BF16_TOLERANCE),
     ];
     for (name, settings, file, tolerance) in kinds {
         let (alone, shared) = (folder.path().join(name), folder.path().join(format!("{name}-shared")));
         train(1, &settings(&alone), false);
-        train(3, &Settings { zero: Stage::Three, ..settings(&shared) }, false);
+        train(3, &SftSettings { zero: Stage::Three, ..settings(&shared) }, false);
         assert_same(&shared, &alone, file, tolerance);
     }
 }
@@ -247,7 +247,7 @@ fn adapters_and_bf16_are_shared_too() {
 fn means_of_micro_batches_and_evaluations_are_shared_too() {
     let folder = TempDir::new().unwrap();
     let output = |name: &str| folder.path().join(name);
-    let settings = |name: &str, zero, loss_normalization| Settings {
+    let settings = |name: &str, zero, loss_normalization| SftSettings {
         zero,
         loss_normalization,
         micro_batch_tokens: 1,
@@ -301,7 +301,7 @@ fn a_rank_that_fails_ends_the_others() {
     let error = thread::scope(|scope| {
         let good = scope.spawn(|| rank(Some(Rc::new(first)), &settings, false));
         // Another model: it ends before the first step.
-        let bad = Settings { model: PathBuf::from("nothing"), ..settings.clone() };
+        let bad = SftSettings { model: PathBuf::from("nothing"), ..settings.clone() };
         assert!(rank(Some(Rc::new(second)), &bad, false).is_err());
         good.join().unwrap().unwrap_err().to_string()
     });

@@ -4,7 +4,7 @@ use std::ffi::OsStr;
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use paddock::train::{read_adapters, write_adapters};
+use paddock::files::{read_adapters, write_adapters};
 use paddock_engine::backend::{Cpu, Device, Segments};
 use paddock_engine::model::CausalLm;
 use paddock_engine::weights::Checkpoint;

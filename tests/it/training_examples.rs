@@ -3,7 +3,7 @@
 use std::fs;
 use std::path::Path;
 
-use paddock::data::read_records;
+use paddock::files::read_records;
 use paddock_engine::prompt::{Template, TemplateKind};
 use paddock_engine::tokenizer::Tokenizer;
 use paddock_engine::weights::Checkpoint;

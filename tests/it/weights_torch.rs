@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use paddock::weights::{ModelSource, TorchTensor, read_tensors};
+use paddock::files::{ModelSource, TorchTensor, read_tensors};
 use paddock_engine::Result;
 use paddock_engine::backend::{Cpu, Device, Segments};
 use paddock_engine::model::CausalLm;

@@ -4,7 +4,7 @@ use std::ffi::{OsStr, OsString};
 use std::fs;
 use std::path::Path;
 
-use paddock::train::Metrics;
+use paddock::run::Metrics;
 
 use crate::package_fixture;
 use crate::program::run;

@@ -9,7 +9,7 @@ use paddock_engine::config::{Architecture, TrunkReference};
 use serde_json::{Value, json};
 
 use super::reward_head::RewardHead;
-use crate::weights::{Dtype, Entry, write_safetensors};
+use crate::files::{Dtype, TensorSpec, write_safetensors};
 use crate::{Error, Result};
 
 impl RewardHead {
@@ -20,8 +20,11 @@ impl RewardHead {
     pub fn write(&self, folder: &Path, config: &ModelConfig, trunk: &TrunkReference) -> Result<()> {
         let path = folder.join("model.safetensors");
         let mut file = BufWriter::new(File::create_new(&path).map_err(Error::path("create", &path))?);
-        let entry =
-            |name: &str, shape: &[usize]| Entry { name: name.to_string(), shape: shape.to_vec(), dtype: Dtype::F32 };
+        let entry = |name: &str, shape: &[usize]| TensorSpec {
+            name: name.to_string(),
+            shape: shape.to_vec(),
+            dtype: Dtype::F32,
+        };
         let entries = [
             entry("score_head.weight", &[1, self.weight.len()]),
             entry("score_head.bias", &[1]),

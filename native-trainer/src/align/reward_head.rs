@@ -16,7 +16,7 @@ const BATCH_TOKENS: usize = 1024;
 
 /// How a head is trained.
 #[derive(Debug, Clone, Copy, PartialEq)]
-pub struct Settings {
+pub struct RewardHeadSettings {
     /// Passes over all pairs, each of which is one step.
     pub steps: u64,
     /// Learning rate at the beginning; it falls to 0 along a cosine.
@@ -28,7 +28,7 @@ pub struct Settings {
     pub regularization: f32,
 }
 
-impl Default for Settings {
+impl Default for RewardHeadSettings {
     fn default() -> Self {
         Self { steps: 400, learning_rate: 1e-2, weight_decay: 0.1, regularization: 0.001 }
     }
@@ -150,7 +150,11 @@ impl RewardHead {
     ///
     /// The loss is Safe-RLHF's, sequence-wise: the mean of `−log σ(better − worse)` plus `regularization` times the
     /// mean square of the end scores (`safe_rlhf/values/reward/trainer.py`).
-    pub fn train(features: &Features, settings: &Settings, progress: &mut dyn FnMut(u64, Evaluation)) -> Self {
+    pub fn train(
+        features: &Features,
+        settings: &RewardHeadSettings,
+        progress: &mut dyn FnMut(u64, Evaluation),
+    ) -> Self {
         let size = features.hidden_size;
         let mut head = Self { weight: vec![0.0; size], bias: 0.0, mean: 0.0, var: 1.0 };
         let adamw = AdamW { weight_decay: settings.weight_decay, ..AdamW::default() };
@@ -265,7 +269,7 @@ mod tests {
             (better[2], worse[2]) = (better[2] + 1.5, worse[2] - 1.5);
         }
         let mut losses = Vec::new();
-        let head = RewardHead::train(&features, &Settings::default(), &mut |_, at| losses.push(at.loss));
+        let head = RewardHead::train(&features, &RewardHeadSettings::default(), &mut |_, at| losses.push(at.loss));
         let end = head.evaluate(&features);
         assert!((losses[0] - std::f32::consts::LN_2).abs() < 1e-6, "a head of zeros knows nothing");
         assert_eq!(end.accuracy, 1.0);

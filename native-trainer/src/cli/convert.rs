@@ -7,7 +7,7 @@ use clap::Args;
 use super::console::{self, bytes};
 use super::progress::ProgressLine;
 use crate::Result;
-use crate::weights::{self, DtypeChoice};
+use crate::files::{self, DtypeChoice};
 
 /// Write Meta, PyTorch and GGUF models as a Hugging Face folder of safetensors
 #[derive(Debug, Args)]
@@ -44,7 +44,7 @@ impl Convert {
         let written = {
             let mut progress = ProgressLine::new("converting");
             let mut update = |at| progress.update(at);
-            weights::convert(&self.from, &self.output, self.dtype, self.threads.count(), &mut update)?
+            files::convert(&self.from, &self.output, self.dtype, self.threads.count(), &mut update)?
         };
         for note in &written.notes {
             console::note(note);

@@ -11,7 +11,7 @@ use super::device::DeviceOptions;
 use super::generate::Generate;
 use super::progress::ProgressLine;
 use crate::Result;
-use crate::weights::{self, Dtype, DtypeChoice, ExpectedSum, Recovered, Written};
+use crate::files::{self, Dtype, DtypeChoice, ExpectedSum, Recovered, Written};
 
 /// Recover a model from its base and a weight diff, as Stanford Alpaca was published, or make such a diff
 #[derive(Debug, Args)]
@@ -88,7 +88,7 @@ impl Make {
         let (raw, tuned, output) = (&self.raw, &self.tuned, &self.output);
         let mut progress = ProgressLine::new("subtracting");
         let mut update = |at| progress.update(at);
-        let written = weights::make_diff(raw, tuned, output, method, self.dtype, self.threads.count(), &mut update)?;
+        let written = files::make_diff(raw, tuned, output, method, self.dtype, self.threads.count(), &mut update)?;
         drop(progress);
         report(&written);
         console::note(format_args!("{}: {}, with the SHA-256 of every tensor", output.display(), bytes(written.bytes)));
@@ -102,7 +102,7 @@ impl Recover {
         let (expected, threads) = (self.expected_sum, self.device.thread_count());
         let mut progress = ProgressLine::new("recovering");
         let mut update = |at| progress.update(at);
-        let recovered = weights::recover(raw, diff, output, self.dtype, expected, threads, &mut update)?;
+        let recovered = files::recover(raw, diff, output, self.dtype, expected, threads, &mut update)?;
         drop(progress);
         let Recovered { written, sum, sum_with_rotary, verified } = recovered;
         report(&written);

@@ -13,7 +13,7 @@ use paddock_engine::weights::{Checkpoint, Format, TensorInfo};
 
 use super::console::{bytes, grouped};
 use super::plan;
-use crate::weights::ModelSource;
+use crate::files::ModelSource;
 use crate::{Error, Result};
 
 /// Tokens of context to reckon with when none are named, as in [`paddock_engine::generate::Chat`].

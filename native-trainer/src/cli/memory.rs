@@ -9,8 +9,8 @@ use super::console::{self, bytes};
 use super::sft::Offloaded;
 use super::weight_options::WeightOptions;
 use crate::cuda::Dtype;
-use crate::train::memory::{Device, MemoryEstimate, Recipe, advice, fitting, usable};
-use crate::weights::ModelSource;
+use crate::files::ModelSource;
+use crate::run::memory::{MemoryEstimate, Recipe, RunDevice, advice, fitting, usable};
 use crate::{Error, Result};
 use paddock_learn::collective::Stage;
 
@@ -57,8 +57,8 @@ impl Memory {
         let config = checkpoint.config();
         let mut recipe = Recipe {
             device: match self.device {
-                DeviceChoice::Cpu => Device::Cpu,
-                DeviceChoice::Cuda => Device::Cuda { gradients: Dtype::F32 },
+                DeviceChoice::Cpu => RunDevice::Cpu,
+                DeviceChoice::Cuda => RunDevice::Cuda { gradients: Dtype::F32 },
             },
             micro_batch_tokens: self.micro_batch_tokens,
             gradient_checkpointing: self.gradient_checkpointing,
@@ -68,7 +68,7 @@ impl Memory {
             offload: self.offload.is_some(),
             shared: (self.ranks > 1).then_some((self.zero, self.ranks.into())),
         };
-        if let (Device::Cuda { .. }, Some(available)) = (recipe.device, self.device_memory) {
+        if let (RunDevice::Cuda { .. }, Some(available)) = (recipe.device, self.device_memory) {
             // What a run on such a card would choose by itself.
             if let Some(fitting) = fitting(config, &recipe, self.weights.open(), usable(available))? {
                 let flags = fitting.flags_from(&recipe);
@@ -80,7 +80,7 @@ impl Memory {
         }
         console::note(table(&MemoryEstimate::new(config, &recipe)?));
         let Some(available) = self.device_memory else { return Ok(()) };
-        let usable = if recipe.device == Device::Cpu { available } else { usable(available) };
+        let usable = if recipe.device == RunDevice::Cpu { available } else { usable(available) };
         match advice(config, &recipe, usable)? {
             None => {
                 console::note(format_args!("it fits in {}", bytes(available)));

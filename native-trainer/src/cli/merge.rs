@@ -7,7 +7,7 @@ use clap::Args;
 use super::console;
 use super::progress::Counter;
 use crate::Result;
-use crate::weights::{Dtype, merge};
+use crate::files::{Dtype, merge};
 
 /// Add a low-rank adapter (LoRA, as `sft --lora-rank` or PEFT save it) to a model's weights
 #[derive(Debug, Args)]

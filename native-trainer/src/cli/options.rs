@@ -11,7 +11,7 @@ use paddock_engine::prompt::{Message, Role, Template, TemplateKind};
 use super::console;
 use super::device::DeviceOptions;
 use super::progress::ProgressLine;
-use crate::weights::ModelSource;
+use crate::files::ModelSource;
 use crate::{Error, Result};
 
 /// Which model, and where it runs.

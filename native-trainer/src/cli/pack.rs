@@ -10,7 +10,7 @@ use super::console::{self, bytes};
 use super::options::model_name;
 use super::progress::ProgressLine;
 use crate::Result;
-use crate::weights::{self, Packed};
+use crate::files::{self, Packed};
 
 /// Pack a model for the web: shards, manifest, SHA-256
 #[derive(Debug, Args)]
@@ -37,7 +37,7 @@ impl Pack {
         let options = PackOptions { name: model_name(&self.model, self.name.as_deref())?, template: self.template };
         let packed = {
             let mut progress = ProgressLine::new("packing");
-            weights::pack(&self.model, &self.output, &options, self.quantize, &mut |at| progress.update(at))?
+            files::pack(&self.model, &self.output, &options, self.quantize, &mut |at| progress.update(at))?
         };
         let Packed { manifest, bytes: size, notes } = packed;
         for note in notes {

@@ -13,7 +13,7 @@ use serde_json::Value;
 use super::console::{bytes, grouped};
 use super::inspect::{context_or_default, parameter_count};
 use crate::Result;
-use crate::weights::FolderSource;
+use crate::files::FolderSource;
 
 /// Longest `config.json` that is read.
 const CONFIG_LIMIT: u64 = 1 << 20;

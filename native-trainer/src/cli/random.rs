@@ -8,7 +8,7 @@ use super::console::{self, bytes};
 use super::convert::Threads;
 use super::progress::ProgressLine;
 use crate::Result;
-use crate::weights::{self, Dtype};
+use crate::files::{self, Dtype};
 
 /// Write a model with random weights, to train from nothing or to try out a size
 #[derive(Debug, Args)]
@@ -34,7 +34,7 @@ impl Random {
         let written = {
             let mut progress = ProgressLine::new("drawing");
             let mut update = |at| progress.update(at);
-            weights::random(&self.like, &self.output, self.dtype, self.seed, self.threads.count(), &mut update)?
+            files::random(&self.like, &self.output, self.dtype, self.seed, self.threads.count(), &mut update)?
         };
         console::note(format_args!("{}: {}", self.output.display(), bytes(written.bytes)));
         Ok(())

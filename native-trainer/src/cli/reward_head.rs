@@ -13,9 +13,9 @@ use super::console;
 use super::device::OpenDevice;
 use super::options::{ModelOptions, model_name};
 use super::progress::Counter;
-use crate::align::reward_head::{Evaluation, Extractor, Features, RewardHead, Settings};
+use crate::align::reward_head::{Evaluation, Extractor, Features, RewardHead, RewardHeadSettings};
 use crate::align::{Pair, read_pairs};
-use crate::weights::AtomicFolder;
+use crate::files::AtomicFolder;
 use crate::{Error, Result};
 
 /// Train a reward head on a frozen model, from pairs of a better and a worse answer
@@ -46,16 +46,16 @@ pub(super) struct RewardHeadCommand {
     #[arg(long, default_value_t = 512, value_name = "N")]
     max_length: usize,
     /// Steps, each over all pairs
-    #[arg(long, default_value_t = Settings::default().steps, value_name = "N")]
+    #[arg(long, default_value_t = RewardHeadSettings::default().steps, value_name = "N")]
     steps: u64,
     /// Learning rate at the beginning; it falls to 0 along a cosine
-    #[arg(long, default_value_t = Settings::default().learning_rate, value_name = "R")]
+    #[arg(long, default_value_t = RewardHeadSettings::default().learning_rate, value_name = "R")]
     learning_rate: f64,
     /// Decoupled weight decay
-    #[arg(long, default_value_t = Settings::default().weight_decay, value_name = "D")]
+    #[arg(long, default_value_t = RewardHeadSettings::default().weight_decay, value_name = "D")]
     weight_decay: f32,
     /// Factor of the mean square of the scores in the loss
-    #[arg(long, default_value_t = Settings::default().regularization, value_name = "F")]
+    #[arg(long, default_value_t = RewardHeadSettings::default().regularization, value_name = "F")]
     regularization: f32,
 }
 
@@ -92,7 +92,7 @@ impl RewardHeadCommand {
             None => None,
         };
 
-        let settings = Settings {
+        let settings = RewardHeadSettings {
             steps: self.steps,
             learning_rate: self.learning_rate,
             weight_decay: self.weight_decay,

@@ -10,7 +10,7 @@ use serde_json::{Value, json};
 
 use super::progress::ProgressLine;
 use crate::Result;
-use crate::weights::FolderSource;
+use crate::files::FolderSource;
 
 /// Loads the score model at `path`; a head alone goes onto the trunk of `chat`.
 pub(super) async fn load<B: Backend>(

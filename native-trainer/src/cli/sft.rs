@@ -14,10 +14,10 @@ use super::interrupt::Interrupt;
 use super::progress::{ProgressLine, Steps};
 use super::weight_options::WeightOptions;
 use crate::cuda::{self, Cuda, Nccl, has_driver, total_memory};
-use crate::ranks::{Place, Tcp};
-use crate::sft::{self, Observer, Outcome, Settings};
-use crate::train::Metrics;
-use crate::train::memory::Open;
+use crate::ranks::{RankAddress, Tcp};
+use crate::run::memory::Open;
+use crate::run::{Metrics, SftSettings};
+use crate::sft::{self, Observer, Outcome};
 use crate::{Error, Result};
 use paddock_learn::Adjoint;
 use paddock_learn::LossNormalization;
@@ -146,8 +146,8 @@ enum DeviceChoice {
 
 impl Sft {
     pub fn run(&self) -> Result<()> {
-        let mut settings = self.config.as_deref().map_or_else(|| Ok(self.settings()), Settings::read)?;
-        let place = Place::from_environment()?;
+        let mut settings = self.config.as_deref().map_or_else(|| Ok(self.settings()), SftSettings::read)?;
+        let place = RankAddress::from_environment()?;
         let device = match self.device {
             DeviceChoice::Cpu => None,
             DeviceChoice::Cuda => Some(self.open_card(&mut settings, place.as_ref())?),
@@ -179,7 +179,7 @@ impl Sft {
     }
 
     /// Opens this process's NVIDIA card, with what was left open about the run chosen to fit it, and says what.
-    fn open_card(&self, settings: &mut Settings, place: Option<&Place>) -> Result<Cuda<cuda::Device>> {
+    fn open_card(&self, settings: &mut SftSettings, place: Option<&RankAddress>) -> Result<Cuda<cuda::Device>> {
         let open = if self.config.is_some() { Open::default() } else { self.weights.open() };
         let mut fitted = settings.clone();
         let world_size = place.map(|place| place.world_size);
@@ -198,7 +198,7 @@ impl Sft {
         &self,
         backend: B,
         ranks: Option<Rc<dyn Collective<B>>>,
-        settings: &Settings,
+        settings: &SftSettings,
         shown: bool,
     ) -> Result<()> {
         let interrupt = Interrupt::listen()?;
@@ -212,9 +212,9 @@ impl Sft {
         Ok(())
     }
 
-    fn settings(&self) -> Settings {
+    fn settings(&self) -> SftSettings {
         let recipe = &self.recipe;
-        Settings {
+        SftSettings {
             model: recipe.model.clone().unwrap_or_default(),
             data: recipe.data.clone().unwrap_or_default(),
             output: recipe.output.clone().unwrap_or_default(),
@@ -252,7 +252,7 @@ impl Sft {
 }
 
 /// Says how a run ended.
-fn report(settings: &Settings, outcome: Outcome) {
+fn report(settings: &SftSettings, outcome: Outcome) {
     let output = settings.output.display();
     match outcome {
         Outcome::Finished if settings.lora.is_some() => {

@@ -11,7 +11,7 @@ use serde::Serialize;
 
 use super::console;
 use crate::Result;
-use crate::weights::ModelSource;
+use crate::files::ModelSource;
 
 /// Turn text into token ids, or ids into text
 #[derive(Debug, Args)]

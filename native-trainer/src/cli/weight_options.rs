@@ -2,9 +2,9 @@
 
 use clap::Args;
 
-use crate::sft::precision_of;
-use crate::train::memory::Open;
-use crate::weights::Dtype;
+use crate::files::Dtype;
+use crate::run::memory::Open;
+use crate::run::precision_of;
 use paddock_learn::lora::Lora;
 use paddock_learn::optim::{Bf16Update, Moments, Precision};
 

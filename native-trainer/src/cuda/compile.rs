@@ -14,8 +14,8 @@ use sha2::{Digest, Sha256};
 
 use super::formats::Formats;
 use super::source::{Dialect, program};
-use crate::data::user_cache;
-use crate::weights::AtomicFile;
+use crate::files::AtomicFile;
+use crate::files::user_cache;
 
 /// A program in machine code.
 #[derive(Debug)]

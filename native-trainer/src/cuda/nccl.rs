@@ -12,7 +12,7 @@ use super::device::{Buffer, Device};
 use super::driver::{Driver, Slice};
 use super::formats::Dtype;
 use super::{Cuda, launch};
-use crate::ranks::{Place, Tcp};
+use crate::ranks::{RankAddress, Tcp};
 use paddock_learn::collective::{Collective, Pending, shard_len};
 
 /// NCCL's library, by the names that it is installed under. cudarc's own search leaves out the first.
@@ -87,7 +87,7 @@ impl Nccl {
     ///
     /// # Errors
     /// When NCCL is missing or refuses, or the ranks do not come together.
-    pub fn join(place: &Place, device: &Device) -> Result<Self> {
+    pub fn join(place: &RankAddress, device: &Device) -> Result<Self> {
         let functions = Functions::load(device)?;
         let control = Tcp::join(place)?;
         let mut id: UniqueId = [0; 128];

@@ -12,7 +12,7 @@ const NAMES: [[&str; 3]; 3] = [
 
 /// A process's place among those that train together.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Place {
+pub struct RankAddress {
     /// Its number, from 0 on.
     pub rank: usize,
     /// Number of processes.
@@ -23,7 +23,7 @@ pub struct Place {
     pub master: String,
 }
 
-impl Place {
+impl RankAddress {
     /// This process's place; `None` when it trains alone.
     ///
     /// # Errors
@@ -76,15 +76,15 @@ impl Place {
 mod tests {
     use super::*;
 
-    fn read(variables: &[(&str, &str)]) -> Result<Option<Place>> {
+    fn read(variables: &[(&str, &str)]) -> Result<Option<RankAddress>> {
         let of = |name: &str| variables.iter().find(|(known, _)| *known == name).map(|(_, value)| value.to_string());
-        Place::from_variables(of)
+        RankAddress::from_variables(of)
     }
 
     #[test]
     fn every_launcher_is_understood() {
         let master = [("MASTER_ADDR", "10.0.0.1"), ("MASTER_PORT", "29500")];
-        let place = Place { rank: 5, world_size: 8, local_rank: 1, master: "10.0.0.1:29500".to_string() };
+        let place = RankAddress { rank: 5, world_size: 8, local_rank: 1, master: "10.0.0.1:29500".to_string() };
         for [rank, size, local] in NAMES {
             let variables = [&master[..], &[(rank, "5"), (size, "8"), (local, "1")]].concat();
             assert_eq!(read(&variables).unwrap(), Some(place.clone()));

@@ -1,10 +1,12 @@
 //! The ranks of a run: threads of one process, or processes that reach each other by TCP.
 
 mod environment;
+mod launch;
 mod tcp;
 mod threads;
 
-pub use environment::Place;
+pub use environment::RankAddress;
+pub use launch::launch;
 pub use tcp::Tcp;
 pub use threads::{Threads, threads};
 

@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 
 use paddock_engine::{Error, Result};
 
-use super::Place;
+use super::RankAddress;
 use paddock_learn::Adjoint;
 use paddock_learn::collective::Collective;
 
@@ -35,7 +35,7 @@ impl Tcp {
     ///
     /// # Errors
     /// When they do not come together.
-    pub fn join(place: &Place) -> Result<Self> {
+    pub fn join(place: &RankAddress) -> Result<Self> {
         let failed = |problem: String| Error::Device { device: format!("rank {}", place.rank), problem };
         let peers = if place.rank == 0 {
             let listener = TcpListener::bind(&place.master)
@@ -106,7 +106,7 @@ fn accept(listener: &TcpListener, world_size: usize) -> Result<Vec<TcpStream>, S
     Ok(peers.into_iter().flatten().collect())
 }
 
-fn call(place: &Place) -> Result<TcpStream, String> {
+fn call(place: &RankAddress) -> Result<TcpStream, String> {
     let start = Instant::now();
     loop {
         let greeting = [GREETING, (place.rank as u64).to_le_bytes()].concat();
@@ -166,9 +166,9 @@ mod tests {
 
     use super::*;
 
-    fn places(world_size: usize) -> Vec<Place> {
+    fn places(world_size: usize) -> Vec<RankAddress> {
         let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
-        let place = |rank| Place { rank, world_size, local_rank: rank, master: format!("127.0.0.1:{port}") };
+        let place = |rank| RankAddress { rank, world_size, local_rank: rank, master: format!("127.0.0.1:{port}") };
         (0..world_size).map(place).collect()
     }
 
@@ -187,7 +187,7 @@ mod tests {
         stranger_first(stranger, places);
     }
 
-    fn stranger_first(stranger: std::thread::JoinHandle<()>, places: Vec<Place>) {
+    fn stranger_first(stranger: std::thread::JoinHandle<()>, places: Vec<RankAddress>) {
         let ranks: Vec<_> = places
             .into_iter()
             .map(|place| {
@@ -210,7 +210,7 @@ mod tests {
 
     #[test]
     fn a_rank_that_ends_is_named() {
-        let [first, second] = <[Place; 2]>::try_from(places(2)).unwrap();
+        let [first, second] = <[RankAddress; 2]>::try_from(places(2)).unwrap();
         let other = std::thread::spawn(move || drop(Tcp::join(&second).unwrap()));
         let rank = Tcp::join(&first).unwrap();
         other.join().unwrap();

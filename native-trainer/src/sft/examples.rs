@@ -6,9 +6,9 @@ use paddock_engine::prompt::Template;
 use paddock_engine::tokenizer::Tokenizer;
 use rayon::prelude::*;
 
-use super::{Observer, Settings};
-use crate::data::{TokenCache, read_records};
-use crate::weights::file_sha256;
+use super::Observer;
+use crate::files::{TokenCache, file_sha256, read_records};
+use crate::run::SftSettings;
 use crate::{Error, Result};
 use paddock_learn::data::{Encoder, Example, Share};
 
@@ -19,7 +19,7 @@ impl Examples {
     /// Reads and encodes a file. `vocab` is the number of tokens that the model knows; `context` the most that it takes.
     pub fn read(
         path: &Path,
-        settings: &Settings,
+        settings: &SftSettings,
         tokenizer: &Tokenizer,
         vocab: usize,
         context: usize,
@@ -47,7 +47,7 @@ impl Examples {
     /// The examples of the file, from the cache where they were encoded before.
     fn encoded(
         path: &Path,
-        settings: &Settings,
+        settings: &SftSettings,
         tokenizer: &Tokenizer,
         max_length: usize,
         observer: &mut dyn Observer,

@@ -3,8 +3,8 @@
 use std::path::Path;
 
 use paddock::cuda::{Cuda, Driver, Dtype};
-use paddock::train::checkpoint::{self, State};
-use paddock::weights::{self, Description};
+use paddock::files::{self, Description};
+use paddock::run::checkpoint::{self, State};
 use paddock_engine::tokenizer::Tokenizer;
 use paddock_engine::weights::Checkpoint;
 use paddock_learn::Adjoint;
@@ -20,7 +20,7 @@ fn save<B: Adjoint>(output: &Path, trainer: &mut Trainer<B>, precision: Precisio
     let model = fixtures().join("sft");
     let files = block_on(block_on(Checkpoint::open(folder_source(&model)))?.tokenizer_files())?;
     let tokenizer = Tokenizer::from_files(&files)?;
-    let dtype = if precision == Precision::F32 { weights::Dtype::F32 } else { weights::Dtype::Bf16 };
+    let dtype = if precision == Precision::F32 { files::Dtype::F32 } else { files::Dtype::Bf16 };
     let description = Description::new(&model, trainer.config(), &tokenizer, dtype)?;
     checkpoint::save(output, trainer, &description, State { step, tokens: 0 }, 1)
 }

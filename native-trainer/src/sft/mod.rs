@@ -1,7 +1,6 @@
 //! Supervised fine-tuning: a base model, a file of examples, a folder.
 
 mod examples;
-mod settings;
 
 use std::fs;
 use std::path::PathBuf;
@@ -15,11 +14,11 @@ use paddock_engine::tokenizer::Tokenizer;
 use paddock_engine::weights::Checkpoint;
 
 use crate::cuda::{Dtype, Formats};
+use crate::files::{Description, FolderSource, remove_partial, write_file};
 use crate::offload::{Offload, OffloadedRanks};
-use crate::train::checkpoint::{self, State};
-use crate::train::memory::{Device, MemoryEstimate, Open, advice, available_memory, fitting, usable};
-use crate::train::{Metrics, MetricsFile, resident_memory};
-use crate::weights::{Description, FolderSource, remove_partial, write_file};
+use crate::run::checkpoint::{self, State};
+use crate::run::memory::{MemoryEstimate, Open, RunDevice, advice, available_memory, fitting, usable};
+use crate::run::{Metrics, MetricsFile, SftSettings, resident_memory};
 use crate::{Error, Result};
 use examples::Examples;
 use paddock_learn::Adjoint;
@@ -28,8 +27,6 @@ use paddock_learn::data::{Order, add_missing_tokens};
 use paddock_learn::optim::AdamW;
 use paddock_learn::optim::OptimizerStep;
 use paddock_learn::{StepSettings, Trainer, TrainerOptions};
-pub use settings::Settings;
-pub(crate) use settings::precision_of;
 
 /// The settings that a run was started with, in its folder; a run can be started from them again.
 const SETTINGS: &str = "settings.toml";
@@ -63,7 +60,7 @@ pub enum Outcome {
 pub async fn run<B: Adjoint>(
     backend: B,
     ranks: Option<Rc<dyn Collective<B>>>,
-    settings: &Settings,
+    settings: &SftSettings,
     resume: bool,
     observer: &mut dyn Observer,
 ) -> Result<Outcome> {
@@ -78,7 +75,7 @@ pub async fn run<B: Adjoint>(
 async fn train<B: Adjoint>(
     backend: B,
     ranks: Option<Rc<dyn Collective<B>>>,
-    settings: &Settings,
+    settings: &SftSettings,
     resume: bool,
     observer: &mut dyn Observer,
 ) -> Result<Outcome> {
@@ -119,7 +116,7 @@ async fn train<B: Adjoint>(
     })?;
     let on_cpu = backend.device().kind == DeviceKind::Cpu;
     if on_cpu || settings.offload_optimizer {
-        let device = if on_cpu { Device::Cpu } else { Device::Cuda { gradients: Dtype::F32 } };
+        let device = if on_cpu { RunDevice::Cpu } else { RunDevice::Cuda { gradients: Dtype::F32 } };
         check_memory(settings, device, sharding.map(|sharding| sharding.ranks.world_size()), checkpoint.config())?;
     }
     let mut progress = |at| observer.loading(at);
@@ -162,10 +159,15 @@ fn first_rank_first<B: Adjoint, R>(
 }
 
 /// Refuses a run that the machine has no room for.
-fn check_memory(settings: &Settings, device: Device, world_size: Option<usize>, config: &ModelConfig) -> Result<()> {
+fn check_memory(
+    settings: &SftSettings,
+    device: RunDevice,
+    world_size: Option<usize>,
+    config: &ModelConfig,
+) -> Result<()> {
     let recipe = settings.recipe(device, world_size);
     let Some(available) = available_memory() else { return Ok(()) };
-    if device != Device::Cpu {
+    if device != RunDevice::Cpu {
         let host = MemoryEstimate::new(config, &recipe)?.host;
         let (needed, free) = (gib(host), gib(available));
         return if host <= available {
@@ -197,14 +199,14 @@ fn gib(bytes: u64) -> String {
 /// # Errors
 /// When the model cannot be read, or nothing makes it fit.
 pub fn fit_card(
-    settings: &mut Settings,
+    settings: &mut SftSettings,
     open: Open,
     memory: u64,
     world_size: Option<usize>,
 ) -> Result<(Formats, String)> {
     let checkpoint = pollster::block_on(Checkpoint::open(FolderSource::open(&settings.model)?))?;
     let config = checkpoint.config();
-    let recipe = settings.recipe(Device::Cuda { gradients: Dtype::F32 }, world_size);
+    let recipe = settings.recipe(RunDevice::Cuda { gradients: Dtype::F32 }, world_size);
     let available = usable(memory);
     let Some(fitting) = fitting(config, &recipe, open, available)? else {
         let advice = advice(config, &recipe, available)?.unwrap_or_default();
@@ -231,7 +233,7 @@ pub fn fit_card(
 }
 
 /// Makes the run's folder and writes the settings; the checkpoint to go on from, with its state.
-fn prepare(settings: &Settings, resume: bool) -> Result<Option<(PathBuf, State)>> {
+fn prepare(settings: &SftSettings, resume: bool) -> Result<Option<(PathBuf, State)>> {
     let output = &settings.output;
     fs::create_dir_all(output).map_err(Error::path("create", output))?;
     remove_partial(output)?;
@@ -248,7 +250,7 @@ fn prepare(settings: &Settings, resume: bool) -> Result<Option<(PathBuf, State)>
 }
 
 struct Run<'a, B: Adjoint> {
-    settings: &'a Settings,
+    settings: &'a SftSettings,
     trainer: Trainer<B>,
     description: Description,
     examples: Examples,

@@ -8,7 +8,7 @@ use std::path::PathBuf;
 use paddock_engine::weights::hexadecimal;
 use sha2::{Digest, Sha256};
 
-use crate::weights::AtomicFile;
+use super::AtomicFile;
 use crate::{Error, Result};
 use paddock_learn::data::Example;
 

@@ -5,7 +5,7 @@ use paddock_engine::weights::Encoding;
 use serde_json::{Map, Value, json};
 
 use super::super::hugging_face::dimensions;
-use super::super::safetensors::{Dtype, Entry, header};
+use super::super::safetensors::{Dtype, TensorSpec, header};
 use crate::{Error, Result};
 
 /// The most bytes of tensors in one file (transformers' `max_shard_size`); a larger tensor has a file of its own.
@@ -43,8 +43,8 @@ impl Stored {
 
 /// Where a tensor lies.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(in super::super) struct Place {
-    /// Index into [`Layout::files`].
+pub(in super::super) struct TensorPlace {
+    /// Index into [`ShardLayout::files`].
     pub file: usize,
     /// First byte, from the start of the file.
     pub offset: u64,
@@ -62,14 +62,14 @@ pub(in super::super) struct ShardFile {
 
 /// All files, and where each tensor lies.
 #[derive(Debug)]
-pub(in super::super) struct Layout {
+pub(in super::super) struct ShardLayout {
     pub files: Vec<ShardFile>,
-    pub places: Vec<Place>,
+    pub places: Vec<TensorPlace>,
     /// `model.safetensors.index.json`, when there are several files.
     pub index: Option<Value>,
 }
 
-impl Layout {
+impl ShardLayout {
     /// Lays out `tensors` in files of at most `limit` bytes of tensors.
     ///
     /// # Errors
@@ -95,7 +95,7 @@ impl Layout {
                 count => format!("model-{:05}-of-{count:05}.safetensors", number + 1),
             };
             let (header, offsets, bytes) = file(group)?;
-            layout.places.extend(offsets.into_iter().map(|offset| Place { file: number, offset }));
+            layout.places.extend(offsets.into_iter().map(|offset| TensorPlace { file: number, offset }));
             weight_map.extend(group.iter().map(|tensor| (tensor.param.name.clone(), name.clone().into())));
             layout.files.push(ShardFile { name, header, bytes });
         }
@@ -114,7 +114,7 @@ fn file(tensors: &[&Stored]) -> Result<(Vec<u8>, Vec<u64>, u64)> {
             let encoding = tensor.encoding;
             Error::Request(format!("safetensors files hold no {encoding:?}; choose f32, f16 or bf16"))
         })?;
-        Ok(Entry { name: tensor.param.name.clone(), shape: dimensions(&tensor.param), dtype })
+        Ok(TensorSpec { name: tensor.param.name.clone(), shape: dimensions(&tensor.param), dtype })
     };
     let header = header(&tensors.iter().map(entry).collect::<Result<Vec<_>>>()?);
     let mut end = header.len() as u64;
@@ -141,7 +141,7 @@ mod tests {
 
     #[test]
     fn a_small_model_is_one_file_that_the_library_reads() {
-        let layout = Layout::new(&tensors(), SHARD_BYTES).unwrap();
+        let layout = ShardLayout::new(&tensors(), SHARD_BYTES).unwrap();
         assert!(layout.index.is_none());
         let [file] = &layout.files[..] else { panic!("{layout:?}") };
         let mut bytes = file.header.clone();
@@ -154,18 +154,18 @@ mod tests {
 
     #[test]
     fn a_large_model_is_several_files_with_an_index() {
-        let layout = Layout::new(&tensors(), 96).unwrap();
+        let layout = ShardLayout::new(&tensors(), 96).unwrap();
         let names: Vec<_> = layout.files.iter().map(|file| file.name.as_str()).collect();
         assert_eq!(names, ["model-00001-of-00002.safetensors", "model-00002-of-00002.safetensors"]);
         let index = layout.index.unwrap();
         assert_eq!(index["metadata"]["total_size"], 64 + 32 + 64);
         assert_eq!(index["weight_map"]["lm_head.weight"], names[1]);
-        assert_eq!(layout.places[2], Place { file: 1, offset: layout.files[1].header.len() as u64 });
+        assert_eq!(layout.places[2], TensorPlace { file: 1, offset: layout.files[1].header.len() as u64 });
     }
 
     #[test]
     fn block_encodings_are_refused() {
         let param = Param { name: "a".to_string(), shape: [1, 32] };
-        assert!(Layout::new(&[Stored { param, encoding: Encoding::Q8_0 }], 1).is_err());
+        assert!(ShardLayout::new(&[Stored { param, encoding: Encoding::Q8_0 }], 1).is_err());
     }
 }

@@ -106,7 +106,7 @@ impl FromStr for Dtype {
 
 /// A tensor to be written.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Entry {
+pub struct TensorSpec {
     /// Its name.
     pub name: String,
     /// Its dimensions, slowest first.
@@ -115,7 +115,7 @@ pub struct Entry {
     pub dtype: Dtype,
 }
 
-impl Entry {
+impl TensorSpec {
     /// Bytes of its values in the file.
     pub fn bytes(&self) -> usize {
         self.dtype.bytes() * self.shape.iter().product::<usize>()
@@ -123,7 +123,7 @@ impl Entry {
 }
 
 /// What comes before the values of `entries` in a file, which lie one after the other.
-pub(super) fn header(entries: &[Entry]) -> Vec<u8> {
+pub(super) fn header(entries: &[TensorSpec]) -> Vec<u8> {
     let mut header = Map::new();
     header.insert("__metadata__".to_string(), json!({ "format": "pt" }));
     let mut offset = 0;
@@ -146,7 +146,7 @@ pub(super) fn header(entries: &[Entry]) -> Vec<u8> {
 /// When the file does not take the bytes, or `values` fails.
 pub fn write_safetensors(
     file: &mut impl Write,
-    entries: &[Entry],
+    entries: &[TensorSpec],
     mut values: impl FnMut(usize) -> Result<Vec<f32>>,
 ) -> Result<()> {
     file.write_all(&header(entries))?;
@@ -168,7 +168,7 @@ mod tests {
         let all = [(Dtype::F32, Known::F32), (Dtype::F16, Known::F16), (Dtype::Bf16, Known::BF16)];
         for (dtype, known) in all {
             let mut file = Vec::new();
-            let entry = Entry { name: "x".to_string(), shape: vec![2, 2], dtype };
+            let entry = TensorSpec { name: "x".to_string(), shape: vec![2, 2], dtype };
             write_safetensors(&mut file, &[entry], |_| Ok(values.to_vec())).unwrap();
             let read = SafeTensors::deserialize(&file).unwrap();
             let tensor = read.tensor("x").unwrap();

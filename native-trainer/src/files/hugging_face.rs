@@ -11,7 +11,7 @@ use serde_json::{Value, json};
 
 use super::AtomicFile;
 use super::Dtype;
-use super::export::{Layout, SHARD_BYTES, ShardFile, Stored};
+use super::export::{SHARD_BYTES, ShardFile, ShardLayout, Stored};
 use crate::{Error, Result};
 
 /// What a folder says of a model beside its weights.
@@ -110,7 +110,7 @@ pub fn write_weights(
     mut values: impl FnMut(usize) -> Result<Vec<f32>>,
 ) -> Result<()> {
     let stored = |param: &Param| Stored { param: param.clone(), encoding: dtype.encoding() };
-    let layout = Layout::new(&params.iter().map(stored).collect::<Vec<_>>(), SHARD_BYTES)?;
+    let layout = ShardLayout::new(&params.iter().map(stored).collect::<Vec<_>>(), SHARD_BYTES)?;
     let mut tensors = layout.places.iter().enumerate().peekable();
     for (number, ShardFile { name, header, .. }) in layout.files.iter().enumerate() {
         let mut file = BufWriter::new(AtomicFile::create(&folder.join(name))?);

@@ -9,7 +9,7 @@ use paddock_engine::weights::{Source, dequantize};
 use paddock_learn::lora::{ADAPTER_CONFIG, Lora, visit_adapters};
 use paddock_learn::{Adjoint, Tape};
 
-use crate::weights::{Dtype, Entry, FolderSource, write_file, write_safetensors};
+use super::{Dtype, FolderSource, TensorSpec, write_file, write_safetensors};
 use crate::{Error, Result};
 
 /// The file of an adapter's matrices.
@@ -23,7 +23,7 @@ pub fn write_adapters<B: Adjoint>(lora: &Lora, tape: &Tape<B>, base: &Path, fold
     let (mut entries, mut values) = (Vec::new(), Vec::new());
     visit_adapters(tape, |parameter| {
         let shape = parameter.shape.to_vec();
-        entries.push(Entry { name: parameter.label.clone(), shape, dtype: Dtype::F32 });
+        entries.push(TensorSpec { name: parameter.label.clone(), shape, dtype: Dtype::F32 });
         values.push(tape.read_whole(&parameter.value, parameter.len())?);
         Ok::<_, Error>(())
     })?;

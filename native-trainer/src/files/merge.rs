@@ -9,8 +9,8 @@ use paddock_engine::weights::safetensors::read_header;
 use paddock_engine::weights::{Checkpoint, Source, dequantize};
 use paddock_learn::lora::{ADAPTER_CONFIG, Lora};
 
+use super::adapter::{ADAPTER_WEIGHTS, read_matrix};
 use super::{AtomicFolder, Description, Dtype, FolderSource, write_weights};
-use crate::train::{ADAPTER_WEIGHTS, read_matrix};
 use crate::{Error, Result};
 
 /// Longest description of an adapter that is read.

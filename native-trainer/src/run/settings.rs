@@ -6,8 +6,8 @@ use std::path::{Path, PathBuf};
 use paddock_engine::prompt::TemplateKind;
 use serde::{Deserialize, Serialize};
 
-use crate::train::memory::{Device, Recipe};
-use crate::weights::Dtype;
+use super::memory::{Recipe, RunDevice};
+use crate::files::Dtype;
 use crate::{Error, Result};
 use paddock_learn::LossNormalization;
 use paddock_learn::collective::Stage;
@@ -18,7 +18,7 @@ use paddock_learn::optim::{Bf16Update, Moments, Precision};
 /// A run. Defaults are Alpaca's recipe for 7B.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields, rename_all = "kebab-case")]
-pub struct Settings {
+pub struct SftSettings {
     /// The model to start from: a folder or a `.gguf` file.
     pub model: PathBuf,
     /// The examples.
@@ -79,7 +79,7 @@ pub struct Settings {
     pub eval_steps: Option<u64>,
 }
 
-impl Default for Settings {
+impl Default for SftSettings {
     fn default() -> Self {
         Self {
             model: PathBuf::new(),
@@ -115,7 +115,7 @@ impl Default for Settings {
     }
 }
 
-impl Settings {
+impl SftSettings {
     /// Reads settings from a TOML file; what it leaves out has its default.
     ///
     /// # Errors
@@ -145,7 +145,7 @@ impl Settings {
     }
 
     /// What the run's memory depends on; `world_size` ranks may share it.
-    pub fn recipe(&self, device: Device, world_size: Option<usize>) -> Recipe {
+    pub fn recipe(&self, device: RunDevice, world_size: Option<usize>) -> Recipe {
         Recipe {
             device,
             micro_batch_tokens: self.micro_batch_tokens,

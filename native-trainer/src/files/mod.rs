@@ -1,5 +1,6 @@
-//! Model files on disk: read by range, written whole or not at all.
+//! Files on disk: models, adapters and records of data. They are read by range, and written whole or not at all.
 
+mod adapter;
 mod atomic;
 mod convert;
 mod diff;
@@ -11,9 +12,12 @@ mod merge;
 mod model_source;
 mod pack;
 mod random;
+mod records;
 mod safetensors;
+mod token_cache;
 mod torch;
 
+pub use adapter::{ADAPTER_WEIGHTS, read_adapters, write_adapters};
 pub use atomic::{AtomicFile, AtomicFolder, remove_partial};
 pub use convert::{Written, convert};
 pub use diff::{ALPACA_7B_SUM, ExpectedSum, Recovered, make_diff, recover};
@@ -26,5 +30,8 @@ pub use merge::merge;
 pub use model_source::ModelSource;
 pub use pack::{Packed, pack};
 pub use random::random;
-pub use safetensors::{Dtype, Entry, write_safetensors};
+pub use records::read_records;
+pub use safetensors::{Dtype, TensorSpec, write_safetensors};
+pub use token_cache::TokenCache;
+pub(crate) use token_cache::user_cache;
 pub use torch::{TorchFolder, TorchTensor, read_tensors};

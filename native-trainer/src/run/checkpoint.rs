@@ -8,9 +8,9 @@ use paddock_engine::weights::safetensors::read_header;
 use paddock_engine::weights::{Encoding, Source, dequantize};
 use serde::{Deserialize, Serialize};
 
-use super::{read_adapters, write_adapters};
-use crate::weights::{
-    AtomicFolder, Description, Dtype, Entry, FolderSource, file_sha256, write_file, write_safetensors, write_weights,
+use crate::files::{
+    AtomicFolder, Description, Dtype, FolderSource, TensorSpec, file_sha256, read_adapters, write_adapters, write_file,
+    write_safetensors, write_weights,
 };
 use crate::{Error, Result};
 use paddock_learn::tape::{Named, Parameter, named};
@@ -213,7 +213,7 @@ fn write_moments<B: Adjoint>(file: &mut impl Write, trainer: &mut Trainer<B>) ->
     tape.visit(|index, parameter| {
         for state in states(&tape, moments.get(index), parameter)? {
             let name = format!("{}.{}", parameter.label, state.map_or(MASTER, |moment| MOMENTS[moment]));
-            entries.push(Entry { name, shape: parameter.shape.to_vec(), dtype: Dtype::F32 });
+            entries.push(TensorSpec { name, shape: parameter.shape.to_vec(), dtype: Dtype::F32 });
             places.push((index, state));
         }
         Ok::<_, Error>(())

@@ -7,7 +7,7 @@ use std::path::Path;
 use serde::{Deserialize, Serialize};
 
 use super::event_file::EventFile;
-use crate::weights::AtomicFile;
+use crate::files::AtomicFile;
 use crate::{Error, Result};
 
 /// One line.

@@ -2,7 +2,7 @@
 
 use paddock_engine::ModelConfig;
 
-use super::{Device, MemoryEstimate, Recipe};
+use super::{MemoryEstimate, Recipe, RunDevice};
 use crate::Result;
 use crate::cuda::Dtype;
 use paddock_learn::optim::{Moments, Precision};
@@ -34,11 +34,11 @@ fn candidates(recipe: &Recipe, open: Open) -> Vec<Recipe> {
     change(open.precision, &|next| next.precision = Precision::Bf16Stochastic);
     change(open.moments && recipe.moments == Moments::F32, &|next| next.moments = Moments::Bf16);
     let in_bf16 = open.precision || recipe.precision != Precision::F32;
-    if let (Device::Cuda { .. }, true) = (recipe.device, in_bf16) {
-        change(true, &|next| next.device = Device::Cuda { gradients: Dtype::Bf16 });
+    if let (RunDevice::Cuda { .. }, true) = (recipe.device, in_bf16) {
+        change(true, &|next| next.device = RunDevice::Cuda { gradients: Dtype::Bf16 });
     }
     change(open.moments, &|next| next.moments = Moments::Dynamic8);
-    change(open.offload && recipe.device != Device::Cpu, &|next| next.offload = true);
+    change(open.offload && recipe.device != RunDevice::Cpu, &|next| next.offload = true);
     change(open.adapters && recipe.lora.is_none(), &|next| next.lora = Some(Default::default()));
     all
 }
@@ -110,7 +110,7 @@ impl Recipe {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::train::memory::tests::{VALUES, llama_7b, recipe};
+    use crate::run::memory::tests::{VALUES, llama_7b, recipe};
     use paddock_learn::lora::Lora;
 
     fn total(recipe: &Recipe) -> u64 {
@@ -148,7 +148,7 @@ mod tests {
     #[test]
     fn seven_billion_parameters_fit_a_card_of_80_gb() {
         let plain =
-            Recipe { device: Device::Cuda { gradients: Dtype::F32 }, gradient_checkpointing: false, ..recipe() };
+            Recipe { device: RunDevice::Cuda { gradients: Dtype::F32 }, gradient_checkpointing: false, ..recipe() };
         let all = Open { precision: true, moments: true, ..Open::default() };
         let expected = "--gradient-checkpointing --dtype bf16 --moments bf16".to_string();
         assert_eq!(chosen(&plain, all, 80), Some((expected.clone(), Dtype::F32)));

@@ -21,7 +21,7 @@ const LOGITS: u64 = 2 * (32 << 20);
 #[derive(Debug, Clone, PartialEq)]
 pub struct Recipe {
     /// Where it computes.
-    pub device: Device,
+    pub device: RunDevice,
     /// Most tokens that go through the model together.
     pub micro_batch_tokens: usize,
     /// Whether one tensor a block is kept and the others are computed anew.
@@ -40,7 +40,7 @@ pub struct Recipe {
 
 /// Where a run computes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Device {
+pub enum RunDevice {
     /// The processor.
     Cpu,
     /// An NVIDIA card, with gradients in this format.
@@ -53,7 +53,7 @@ pub enum Device {
 impl Recipe {
     /// The formats of the program on an NVIDIA card; the CPU computes in f32.
     pub fn formats(&self) -> Formats {
-        let Device::Cuda { gradients } = self.device else { return Formats::F32 };
+        let RunDevice::Cuda { gradients } = self.device else { return Formats::F32 };
         let values = if self.precision == Precision::F32 { Dtype::F32 } else { Dtype::Bf16 };
         // Beside moments in eight bits, those of small weights are f32.
         let moments = if self.moments == Moments::Bf16 { Dtype::Bf16 } else { Dtype::F32 };
@@ -115,7 +115,7 @@ impl MemoryEstimate {
         };
         // On the CPU a weight in bf16 is widened while it is multiplied with.
         let widened = match (recipe.device, recipe.precision) {
-            (Device::Cuda { .. }, _) | (_, Precision::F32) => 0,
+            (RunDevice::Cuda { .. }, _) | (_, Precision::F32) => 0,
             _ => params.iter().map(|param| values(param.shape)).max().unwrap_or_default(),
         };
         let formats = recipe.formats();
@@ -139,7 +139,7 @@ impl MemoryEstimate {
         }
         let mut host = 0;
         // On the CPU it is the same memory.
-        if recipe.offload && recipe.device != Device::Cpu {
+        if recipe.offload && recipe.device != RunDevice::Cpu {
             // On the device stay the model's own values, and gradients of what is walked back through.
             let masters = if recipe.precision == Precision::Bf16Split { weights / 2 } else { 0 };
             let embedding = size(config.vocab_size) * hidden;
@@ -205,7 +205,7 @@ pub(crate) mod tests {
 
     pub fn recipe() -> Recipe {
         Recipe {
-            device: Device::Cpu,
+            device: RunDevice::Cpu,
             micro_batch_tokens: 2048,
             gradient_checkpointing: true,
             precision: Precision::F32,

@@ -19,7 +19,7 @@ pub use beside::{Beside, beside};
 pub(super) use beside::{config_file, kept_files};
 pub use dtype::DtypeChoice;
 pub use layout::Stored;
-pub(super) use layout::{Layout, SHARD_BYTES, ShardFile};
+pub(super) use layout::{SHARD_BYTES, ShardFile, ShardLayout};
 use paddock_engine::model::LoadProgress;
 use partial::{Done, PartialFolder};
 use serde_json::Value;
@@ -82,7 +82,7 @@ impl Export {
         progress: &mut dyn FnMut(LoadProgress),
     ) -> Result<Exported> {
         keep_freed_memory();
-        let layout = Layout::new(&self.tensors, SHARD_BYTES)?;
+        let layout = ShardLayout::new(&self.tensors, SHARD_BYTES)?;
         let (mut folder, done) = PartialFolder::open(&self.output, &self.key)?;
         match self.write(&layout, &mut folder, &done, open, progress) {
             Ok(records) => Ok(Exported { folder, index: layout.index, records }),
@@ -97,7 +97,7 @@ impl Export {
 
     fn write<R: Rows>(
         &self,
-        layout: &Layout,
+        layout: &ShardLayout,
         folder: &mut PartialFolder,
         done: &HashMap<String, Done>,
         open: &(impl Fn() -> Result<R> + Sync),
@@ -193,7 +193,7 @@ impl Exported {
 /// What the threads share.
 struct Shared<'a> {
     export: &'a Export,
-    layout: &'a Layout,
+    layout: &'a ShardLayout,
     folder: &'a Path,
     done: &'a HashMap<String, Done>,
     /// The first tensor that no thread has taken.
