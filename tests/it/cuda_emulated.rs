@@ -51,8 +51,13 @@ fn the_optimiser_is_the_cpus() {
 }
 
 #[test]
-fn rounding_by_chance_follows_seed_and_place() {
+fn the_cpu_rounds_by_seed_and_place_too() {
     rounding_follows_seed_and_place(&Cpu::with_threads(2), Precision::Bf16Stochastic).unwrap();
+    small_eight_bit_moments_are_not_zero(&Cpu::with_threads(2)).unwrap();
+}
+
+#[test]
+fn rounding_by_chance_follows_seed_and_place() {
     on_devices(|cuda| {
         if cuda.formats() != Formats::F32 {
             rounding_follows_seed_and_place(cuda, Precision::F32).unwrap();
@@ -62,7 +67,6 @@ fn rounding_by_chance_follows_seed_and_place() {
 
 #[test]
 fn moments_in_eight_bits_do_not_vanish() {
-    small_eight_bit_moments_are_not_zero(&Cpu::with_threads(2)).unwrap();
     on_devices(|cuda| small_eight_bit_moments_are_not_zero(cuda).unwrap());
 }
 

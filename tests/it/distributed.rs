@@ -244,35 +244,43 @@ fn adapters_and_bf16_are_shared_too() {
 /// Five examples on two ranks, one of which fills up with a pass that adds nothing; every example is a micro-batch, so
 /// that a mean of their means does not depend on the ranks.
 #[test]
-fn means_of_micro_batches_and_evaluations_are_shared_too() {
+fn a_mean_of_micro_batches_is_that_of_all_ranks() {
     let folder = TempDir::new().unwrap();
     let output = |name: &str| folder.path().join(name);
     let settings = |name: &str, zero, loss_normalization| SftSettings {
         zero,
         loss_normalization,
         micro_batch_tokens: 1,
-        eval_data: Some(package_fixture("sft").join("data.json")),
-        eval_steps: Some(2),
         ..settings(&output(name))
-    };
-    let evaluations = |name: &str| -> Vec<f64> {
-        let text = fs::read_to_string(output(name).join("metrics.jsonl")).unwrap();
-        text.lines().filter_map(|line| serde_json::from_str::<Metrics>(line).unwrap().eval_loss).collect()
     };
     train(1, &settings("alone", Stage::One, LossNormalization::MicroBatch), false);
     train(1, &settings("global", Stage::One, LossNormalization::Global), false);
     let differs = |(a, b): (&f64, &f64)| (a / b - 1.0).abs() > 100.0 * TOLERANCE;
     assert!(losses(&output("alone")).iter().zip(&losses(&output("global"))).any(differs), "the comparison can fail");
-    let expected = evaluations("alone");
-    assert_eq!(expected.len(), 3);
     for zero in [Stage::One, Stage::Two, Stage::Three] {
         let name = format!("shared-{zero}");
         train(2, &settings(&name, zero, LossNormalization::MicroBatch), false);
         assert_same(&output(&name), &output("alone"), MODEL, TOLERANCE);
-        let got = evaluations(&name);
+    }
+}
+
+#[test]
+fn ranks_evaluate_together() {
+    let folder = TempDir::new().unwrap();
+    let evaluations = |world_size: usize| -> Vec<f64> {
+        let output = folder.path().join(world_size.to_string());
+        let eval_data = Some(package_fixture("sft").join("data.json"));
+        train(world_size, &SftSettings { eval_data, eval_steps: Some(2), ..settings(&output) }, false);
+        let text = fs::read_to_string(output.join("metrics.jsonl")).unwrap();
+        text.lines().filter_map(|line| serde_json::from_str::<Metrics>(line).unwrap().eval_loss).collect()
+    };
+    let expected = evaluations(1);
+    assert_eq!(expected.len(), 3);
+    for world_size in [2, 3] {
+        let got = evaluations(world_size);
         assert_eq!(got.len(), expected.len());
         for (got, expected) in got.iter().zip(&expected) {
-            assert!((got / expected - 1.0).abs() < TOLERANCE, "evaluation {got}, expected {expected}");
+            assert!((got / expected - 1.0).abs() < TOLERANCE, "{world_size} ranks: {got}, expected {expected}");
         }
     }
 }

@@ -29,7 +29,7 @@ pub(crate) fn user_cache() -> Option<PathBuf> {
 pub struct TokenCache(PathBuf);
 
 impl TokenCache {
-    /// The user's, in [`user_cache`]. `None` where the system has no such place.
+    /// The user's own cache (see `user_cache`). `None` where the system has no such place.
     pub fn of_user() -> Option<Self> {
         Some(Self(user_cache()?.join("tokens")))
     }

@@ -10,7 +10,7 @@ use std::rc::Rc;
 /// Free bytes beyond which a returned buffer is given back to the device.
 const FREE_LIMIT: u64 = 128 << 20;
 
-/// What buffers are for, in [`super::MemoryUse`] and in the plan.
+/// What a buffer is for: memory in use and in the plan is counted by it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Purpose {
     /// Parameters of the model.

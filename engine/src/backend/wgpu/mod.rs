@@ -1,6 +1,6 @@
 //! The GPU backend: WGSL from `shaders/` through wgpu, natively (Vulkan, Metal, DX12) and in the browser (WebGPU).
 //!
-//! Methods record dispatches; [`Backend::enter_block`] and the two reads submit them. Plain WGSL suffices: no
+//! Methods record dispatches; [`Device::enter_block`] and the two reads submit them. Plain WGSL suffices: no
 //! shader-f16, no subgroups, bindings of 128 MiB; f16, subgroups and larger bindings are used when the adapter has them.
 //! Whatever the operands, products are summed in f32.
 //!
