@@ -100,7 +100,7 @@ fn an_emulated_gpu_is_left_alone_unless_asked_for() {
     let Some(page) = tiny_page(&[], "model=tiny&autoload=1") else { return };
     let golden = golden();
     page.wait_for("ready");
-    assert!(page.text("status-device").expect("a device").contains("CPU"), "{:?}", page.text("status-device"));
+    page.wait_for_text("status-device", |device| device.contains("CPU"));
     page.set_greedy("none", golden.answer.token_ids.len());
     assert_eq!(page.ask(&golden.prompt), golden.answer);
 }
@@ -130,12 +130,11 @@ fn a_long_prompt_can_be_given_up() {
     page.wait_for("ready");
     page.set_greedy("auto", 4);
     page.send(&"The horses graze in the paddock. ".repeat(120));
-    let facts = || page.text("message-facts").unwrap_or_default();
-    page.browser.wait("some of the prompt", PATIENCE, |_| facts().contains(" of ").then_some(()));
+    page.wait_for_text("message-facts", |facts| facts.contains(" of "));
     page.click("stop");
     let stopped = page.wait_for_answer();
     assert!(stopped.token_ids.is_empty(), "{stopped:?}");
-    assert!(facts().contains("stopped"), "{}", facts());
+    page.wait_for_text("message-facts", |facts| facts.contains("stopped"));
     assert_eq!(page.ask("Hello!").token_ids.len(), 4);
 }
 
@@ -146,16 +145,16 @@ fn an_answer_can_be_stopped_and_the_chat_goes_on_or_begins_anew() {
     page.wait_for("ready");
     page.set_greedy("none", 8192);
     page.send(&golden.prompt);
-    page.browser.wait("some text", PATIENCE, |_| page.text("message-assistant").filter(|text| !text.is_empty()));
+    page.wait_for_text("message-assistant", |text| !text.is_empty());
     page.click("stop");
     let stopped = page.wait_for_answer();
-    assert!(page.text("message-facts").is_some_and(|facts| facts.contains("stopped")));
+    page.wait_for_text("message-facts", |facts| facts.contains("stopped"));
     let common = stopped.token_ids.len().min(golden.answer.token_ids.len());
     assert_eq!(stopped.token_ids[..common], golden.answer.token_ids[..common]);
     page.set_greedy("none", 4);
     assert_eq!(page.ask("And then?").token_ids.len(), 4);
     page.click("clear");
-    assert_eq!(page.text("message-assistant"), None);
+    page.wait_for_texts("message-assistant", &[]);
     page.set_greedy("none", golden.answer.token_ids.len());
     assert_eq!(page.ask(&golden.prompt), golden.answer);
 }
@@ -183,7 +182,7 @@ fn load_fails(file: &str, fault: Fault, words: &[&str]) {
     }
     page.click("dismiss");
     page.wait_for("empty");
-    assert!(page.text("load-button").is_some_and(|text| text.starts_with("Load")));
+    page.wait_for_text("load-button", |text| text.starts_with("Load"));
 }
 
 #[test]

@@ -82,8 +82,13 @@ fn drop_folder(page: &Page, field: &str, pack: &str) {
     assert_eq!(dropped, names.len());
 }
 
-fn models(page: &Page) -> Vec<String> {
-    page.texts("model")
+/// Waits until the list of models has `count` of the site and, when `stored`, one in this browser.
+fn wait_for_models(page: &Page, count: usize, stored: bool) {
+    page.browser.wait("the list of models", PATIENCE, |_| {
+        let models = page.texts("model");
+        let in_browser = models.iter().filter(|text| text.contains("in this browser")).count();
+        (models.len() == count + in_browser && in_browser == usize::from(stored)).then_some(())
+    });
 }
 
 #[test]
@@ -98,7 +103,8 @@ fn a_model_is_recovered_into_the_storage_and_stays_there() {
     let expected = expected();
     assert_eq!(ask(&page).token_ids, expected);
     page.go_to("models");
-    assert!(models(&page).iter().any(|text| text.contains("recovered") && text.contains("in this browser")));
+    wait_for_models(&page, 3, true);
+    assert!(page.texts("model").iter().any(|text| text.contains("recovered") && text.contains("in this browser")));
     page.take_screenshots("recovered");
 
     page.visit("model=recovered&device=cpu&autoload=1");
@@ -106,9 +112,7 @@ fn a_model_is_recovered_into_the_storage_and_stays_there() {
     assert_eq!(ask(&page).token_ids, expected);
     page.go_to("models");
     page.click("remove-button");
-    page.browser.wait("the model to go", PATIENCE, |_| {
-        models(&page).iter().all(|text| !text.contains("in this browser")).then_some(())
-    });
+    wait_for_models(&page, 3, false);
 }
 
 #[test]
@@ -133,8 +137,12 @@ fn fails(page: &Page, base: &str, diff: &str, words: &[&str]) {
     }
     page.click("dismiss");
     page.wait_for("empty");
+    wait_for_models(page, 3, false);
+    // The storage itself is empty too, as the next visit shows.
+    page.visit("device=cpu");
+    page.wait_for("empty");
     page.go_to("models");
-    assert!(models(page).iter().all(|text| !text.contains("in this browser")), "{:?}", models(page));
+    wait_for_models(page, 3, false);
 }
 
 #[test]

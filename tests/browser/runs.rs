@@ -33,27 +33,22 @@ fn runs_are_drawn_compared_and_followed() {
     fs::write(&first, lines(1..=200, 3.0)).unwrap();
     fs::write(site.models().join("second.jsonl"), lines(1..=150, 4.0) + "not json\n").unwrap();
     let Some(page) = Page::open(site, "run=models%2Ffirst.jsonl&run=models/second.jsonl#runs") else { return };
-    page.browser.wait("both runs", PATIENCE, |browser| {
+    page.wait_for_texts("run-step", &["200", "150"]);
+    page.browser.wait("both lines", PATIENCE, |browser| {
         let lines = browser.evaluate("return document.querySelectorAll('[data-testid=chart-loss] path').length");
         (lines == 2).then_some(())
     });
-    let steps = |page: &Page| {
-        page.browser
-            .evaluate("return [...document.querySelectorAll('[data-testid=run-step]')].map(cell => cell.textContent)")
-    };
-    assert_eq!(steps(&page), json!(["200", "150"]));
-    assert!(page.text("run-problem").is_some_and(|text| text.contains("1 line")), "{:?}", page.text("run-problem"));
+    page.wait_for_text("run-problem", |text| text.contains("1 line"));
     assert_eq!(page.text("chart-eval_loss"), None, "what no run tells is not drawn");
     page.take_screenshots("runs");
 
     let mut file = OpenOptions::new().append(true).open(first).unwrap();
     file.write_all(lines(201..=260, 3.0).as_bytes()).unwrap();
-    page.browser.wait("the new steps", PATIENCE, |_| (steps(&page)[0] == "260").then_some(()));
+    page.wait_for_texts("run-step", &["260", "150"]);
 
-    page.browser.type_text("[data-testid=run-address]", "models/missing.jsonl");
+    page.type_text("run-address", "models/missing.jsonl");
     page.click("run-open");
-    let problem =
-        page.browser.wait("a problem", PATIENCE, |_| page.text("run-problem").filter(|text| text.contains("404")));
+    let problem = page.wait_for_text("run-problem", |text| text.contains("404"));
     assert!(problem.contains("models/missing.jsonl cannot be read"), "{problem}");
 }
 

@@ -62,10 +62,8 @@ fn chat_page(faults: &[(&str, Fault)]) -> Option<Page> {
 /// Presses Score and waits for as many end scores.
 fn score(page: &Page, count: usize) -> Vec<f32> {
     page.click("score");
-    page.browser.wait("the scores", PATIENCE, |_| {
-        assert_eq!(page.text("error"), None, "while scoring");
-        Some(page.numbers("end-score", "data-score")).filter(|scores| scores.len() == count)
-    })
+    page.wait_for("ready");
+    page.wait_for_numbers("end-score", "data-score", count)
 }
 
 #[test]
@@ -100,11 +98,10 @@ fn shows_the_reference_scores(device: &str, tolerance: f32) {
          strip.focus();
          strip.dispatchEvent(new KeyboardEvent('keydown', { key: 'End', bubbles: true }));",
     );
-    let readout = page.text("readout").expect("a readout");
-    assert!(readout.contains("0.74"), "{readout}");
+    page.wait_for_text("readout", |text| text.contains("0.74"));
     // A change takes the scores away.
     page.type_text("answer", "Something else.");
-    assert_eq!(page.texts("end-score"), Vec::<String>::new());
+    page.wait_for_texts("end-score", &[]);
 }
 
 /// The template "none" takes whole conversations as answers to nothing, so that the reference's scores hold for
@@ -120,8 +117,8 @@ fn answers_are_ranked_and_pictured() {
     let expected: Vec<f32> = cases.iter().map(|case| number(&case["end_score"])).rev().collect();
     let shown = score(&page, 3);
     assert!(largest_difference(&shown, &expected) < TOLERANCE, "{shown:?}");
-    assert_eq!(page.texts("rank"), ["3rd", "2nd", "1st"]);
-    assert!(page.text("legend").is_some_and(|legend| legend.contains("Running score after each token")));
+    page.wait_for_texts("rank", &["3rd", "2nd", "1st"]);
+    page.wait_for_text("legend", |legend| legend.contains("Running score after each token"));
     page.set("score-template-select", "auto");
     let row = json!({ "prompt": text(&cases[0], "prompt"), "responses": cases.iter().map(|case| text(case, "response")).collect::<Vec<_>>() });
     page.import(&row.to_string());
@@ -137,12 +134,10 @@ fn what_is_exported_can_be_imported() {
     let single = json!({ "prompt": text(&cases[0], "prompt"), "response": text(&cases[0], "response") });
     page.click("append-eos");
     page.import(&format!("{single}\n{{\"prompt\":\n{pair}\n"));
-    let problem = page.browser.wait("a problem", PATIENCE, |_| page.text("problems"));
-    assert!(problem.starts_with("Line 2: it is not JSON"), "{problem}");
-    assert_eq!(page.text("row-place").as_deref(), Some("Prompt 1 of 2"));
+    page.wait_for_text("problems", |text| text.starts_with("Line 2: it is not JSON"));
+    page.wait_for_texts("row-place", &["Prompt 1 of 2"]);
     page.click("score-all");
-    let all_scored = || page.text("score-progress").filter(|text| text == "Scored 2 of 2 prompts.");
-    page.browser.wait("all scores", PATIENCE, |_| all_scored());
+    page.wait_for_texts("score-progress", &["Scored 2 of 2 prompts."]);
     let export = page.download("export");
     let lines: Vec<Value> = export.lines().map(|line| serde_json::from_str(line).expect("JSON")).collect();
     assert!(largest_difference(&[number(&lines[0]["end_score"])], &[number(&cases[0]["end_score"])]) < TOLERANCE);
@@ -153,10 +148,10 @@ fn what_is_exported_can_be_imported() {
     assert_eq!(lines[1]["end_score"].as_array().map(Vec::len), Some(2));
 
     page.import(&export);
-    page.browser.wait("the import", PATIENCE, |_| page.texts("end-score").is_empty().then_some(()));
-    assert_eq!(page.texts("problems"), Vec::<String>::new());
+    page.wait_for_texts("end-score", &[]);
+    page.wait_for_texts("problems", &[]);
     page.click("score-all");
-    page.browser.wait("all scores", PATIENCE, |_| all_scored());
+    page.wait_for_texts("score-progress", &["Scored 2 of 2 prompts."]);
     assert_eq!(page.download("export"), export);
 }
 
@@ -165,12 +160,9 @@ fn a_row_that_does_not_fit_is_named_and_the_others_go_on() {
     let Some(page) = score_page() else { return };
     let [short, long] = ["Fine.", &"Far too long. ".repeat(200)].map(|text| json!({ "prompt": "p", "response": text }));
     page.import(&format!("{short}\n{long}\n{short}"));
-    page.browser.wait("the import", PATIENCE, |_| page.text("score-all"));
     page.click("score-all");
-    let done = |text: &String| text == "Scored 2 of 3 prompts.";
-    page.browser.wait("the other rows", PATIENCE, |_| page.text("score-progress").filter(done));
-    let problem = page.text("problems").expect("a problem");
-    assert!(problem.starts_with("Prompt 2: ") && problem.contains("512"), "{problem}");
+    page.wait_for_texts("score-progress", &["Scored 2 of 3 prompts."]);
+    page.wait_for_text("problems", |text| text.starts_with("Prompt 2: ") && text.contains("512"));
     assert_eq!(page.text("error"), None);
 }
 
@@ -179,13 +171,12 @@ fn scoring_can_be_stopped() {
     let Some(page) = score_page() else { return };
     let line = json!({ "prompt": "p", "response": text(&cases()[1], "response").repeat(2) });
     page.import(&format!("{line}\n").repeat(500));
-    page.browser.wait("the import", PATIENCE, |_| page.text("score-all"));
     page.click("score-all");
-    page.browser.wait("a score", PATIENCE, |_| page.text("score-progress").filter(|text| !text.contains(" 0 of ")));
+    page.wait_for_text("score-progress", |text| text.ends_with(" of 500 prompts …") && !text.contains(" 0 of "));
     page.click("stop");
     page.wait_for("ready");
-    let progress = page.text("score-progress").expect("how far it went");
-    assert!(progress.ends_with(" of 500 prompts.") && !progress.contains("500 of"), "{progress}");
+    let progress = page.wait_for_text("score-progress", |text| text.ends_with(" of 500 prompts."));
+    assert!(!progress.contains("500 of"), "{progress}");
     score(&page, 1);
 }
 
@@ -205,7 +196,7 @@ fn an_answer_in_the_chat_shows_its_score() {
     });
     assert!(largest_difference(&[shown], expected.end_score()) < TOLERANCE, "{shown}");
     page.wait_for("ready");
-    assert!(page.text("status-model").is_some_and(|name| name == "tiny + reward"));
+    page.wait_for_texts("status-model", &["tiny + reward"]);
 }
 
 #[test]
@@ -217,16 +208,17 @@ fn best_of_two_keeps_the_best_and_notes_what_a_person_prefers() {
     page.set("option-temperature", "1");
     page.set("option-seed", "1");
     page.set("option-best-of", "2");
-    assert_eq!(page.text("best-of").as_deref(), Some("Best of 2"));
+    page.wait_for_texts("best-of", &["Best of 2"]);
     let answer = page.ask("The cat");
-    let scores = page.numbers("choice-score", "data-score");
-    assert!(scores.len() == 2 && scores[0] >= scores[1], "{scores:?}");
+    let scores = page.wait_for_numbers("choice-score", "data-score", 2);
+    assert!(scores[0] >= scores[1], "{scores:?}");
     assert_eq!(page.wait_for_score(), scores[0]);
     assert_eq!(answer.token_ids.len(), 16);
-    let other = page.text("choice-text").expect("the other answer");
+    let other = page.wait_for_text("choice-text", |_| true);
     assert_ne!(other, answer.text);
 
     page.click("prefer-second");
+    page.wait_for_text("preference-noted", |text| text.starts_with("Noted"));
     let expected =
         json!({ "prompt": "The cat", "response_0": answer.text, "response_1": other, "better_response_id": 1 });
     let line = page.download("download-preferences");
@@ -234,8 +226,8 @@ fn best_of_two_keeps_the_best_and_notes_what_a_person_prefers() {
     page.take_screenshots("best-of");
 
     page.click("keep");
-    assert_eq!(page.text("message-assistant"), Some(other));
-    assert_eq!(page.wait_for_score(), scores[1]);
+    page.wait_for_texts("message-assistant", &[&other]);
+    page.browser.wait("the other score", PATIENCE, |_| (page.wait_for_score() == scores[1]).then_some(()));
 }
 
 #[test]
@@ -290,14 +282,10 @@ fn a_score_head_uses_the_trunk_of_the_chat_model() {
     let Some(page) = Page::open(site, "device=cpu") else { return };
     page.wait_for("empty");
     page.go_to("score");
-    let need = page.text("memory-need").expect("the memory");
-    assert!(need.contains("for head") && need.contains("for trunk"), "{need}");
+    page.wait_for_text("memory-need", |need| need.contains("for head") && need.contains("for trunk"));
     page.click("load-button");
-    page.browser.wait("both models", PATIENCE, |_| {
-        assert_eq!(page.text("error"), None, "while loading");
-        page.text("status-model").filter(|name| name == "trunk + head")
-    });
     page.wait_for("ready");
+    page.wait_for_texts("status-model", &["trunk + head"]);
     let case = &cases()[0];
     page.click("append-eos");
     page.click("remove-answer");

@@ -1,17 +1,17 @@
 //! The page as a person sees it: its parts by their test ids.
 
-use std::time::Duration;
-
-use serde_json::{Value, json};
+use serde_json::json;
 use xtask::browser::{Browser, screenshots};
 
 use crate::site::TestSite;
 use crate::skip;
 
-/// Long enough for a model on a slow machine; a page that hangs is found out all the same.
-pub const PATIENCE: Duration = Duration::from_secs(300);
+pub use xtask::browser::PATIENCE;
 
 /// The page in a browser of its own.
+///
+/// Whatever a test does to the page shows up some time later, so a test waits for what it expects: the methods named
+/// `wait_for…` do. [`Page::text`] and the like read at once and are for what a wait has already brought about.
 pub struct Page {
     /// The browser.
     pub browser: Browser,
@@ -52,19 +52,40 @@ impl Page {
     /// # Panics
     /// When an error shows up meanwhile.
     pub fn wait_for(&self, state: &str) {
-        let seen = self.browser.wait(state, PATIENCE, |_| {
-            let error = self.error();
-            error
-                .is_some()
-                .then_some(error)
-                .or_else(|| (self.attribute("page", "data-state")? == state).then_some(None))
+        self.browser.wait(state, PATIENCE, |_| {
+            assert_eq!(self.error(), None, "while waiting for {state}");
+            self.attribute("page", "data-state").filter(|seen| seen == state)
         });
-        assert_eq!(seen, None, "while waiting for {state}");
     }
 
     /// The error that shows up.
     pub fn wait_for_error(&self) -> String {
         self.browser.wait("an error", PATIENCE, |_| self.error())
+    }
+
+    /// Waits until the last element with this test id has a text that fits, and returns it.
+    pub fn wait_for_text(&self, id: &str, fits: impl Fn(&str) -> bool) -> String {
+        self.browser.wait_for(id, PATIENCE, |_| match self.text(id) {
+            Some(text) if fits(&text) => Ok(text),
+            Some(text) => Err(format!("but {text:?}")),
+            None => Err("and it is not there".to_string()),
+        })
+    }
+
+    /// Waits until the texts of all elements with this test id are these.
+    pub fn wait_for_texts(&self, id: &str, expected: &[&str]) {
+        self.browser.wait_for(id, PATIENCE, |_| {
+            let texts = self.texts(id);
+            if texts == expected { Ok(()) } else { Err(format!("{expected:?} but {texts:?}")) }
+        });
+    }
+
+    /// Waits until there are `count` elements with this test id and returns an attribute, which is a number, of each.
+    pub fn wait_for_numbers(&self, id: &str, attribute: &str, count: usize) -> Vec<f32> {
+        self.browser.wait_for(id, PATIENCE, |_| {
+            let numbers = self.numbers(id, attribute);
+            if numbers.len() == count { Ok(numbers) } else { Err(format!("{count} times but {numbers:?}")) }
+        })
     }
 
     /// Answers are greedy from now on and at most `max_tokens` long; the conversation is written by `template`.
@@ -83,10 +104,12 @@ impl Page {
         self.wait_for_answer()
     }
 
-    /// Types a question and sends it.
+    /// Types a question, sends it and waits until it stands in the conversation.
     pub fn send(&self, question: &str) {
+        let asked = self.texts("message-user").len();
         self.browser.type_text(&selector("composer"), question);
         self.click("send");
+        self.browser.wait("the question", PATIENCE, |_| (self.texts("message-user").len() > asked).then_some(()));
     }
 
     /// Waits for the end of the answer under way.
@@ -105,9 +128,11 @@ impl Page {
         }
     }
 
-    /// Goes to the page `chat`, `score`, `runs` or `models`.
+    /// Goes to the page `chat`, `score`, `runs` or `models` and waits until it is there: a click on a link only queues
+    /// the event to which the page responds.
     pub fn go_to(&self, name: &str) {
         self.click(&format!("nav-{name}"));
+        self.browser.wait(name, PATIENCE, |_| self.attribute(&format!("{name}-page"), "aria-label"));
     }
 
     /// Waits for the score of the last answer.
@@ -118,7 +143,7 @@ impl Page {
         })
     }
 
-    /// Gives the Score page a file to import.
+    /// Gives the Score page a file to import and waits until it has been read: the page then empties the field.
     pub fn import(&self, lines: &str) {
         self.browser.evaluate(&format!(
             "const files = new DataTransfer();
@@ -129,23 +154,28 @@ impl Page {
             json!(lines),
             json!(selector("import"))
         ));
+        let files = format!("return document.querySelector({}).files.length", json!(selector("import")));
+        self.browser.wait("the import", PATIENCE, |browser| (browser.evaluate(&files) == 0).then_some(()));
     }
 
     /// Clicks what has this test id and gives the text of the file that is then downloaded.
     pub fn download(&self, id: &str) -> String {
         self.browser.evaluate(
             "HTMLAnchorElement.prototype.click = function () {};
-             URL.createObjectURL = blob => { window.downloaded = blob; return 'blob:'; };",
+             URL.createObjectURL = blob => { window.downloaded = blob; return 'blob:'; };
+             window.downloaded = null;",
         );
         self.click(id);
-        let text = self.browser.evaluate_async("window.downloaded.text().then(arguments[0]);");
-        text.as_str().expect("a downloaded text").to_string()
+        let text = "const done = arguments[0];
+            if (window.downloaded) window.downloaded.text().then(done); else done(null);";
+        self.browser.wait(id, PATIENCE, |browser| browser.evaluate_async(text).as_str().map(str::to_string))
     }
 
     /// Bytes of the worker's heap, which never shrinks.
     pub fn heap_bytes(&self) -> u64 {
-        let heap = self.attribute("status-memory", "data-heap").expect("the heap in the status line");
-        heap.parse().expect("a number of bytes")
+        self.browser.wait("the heap", PATIENCE, |_| {
+            self.attribute("status-memory", "data-heap")?.parse().ok().filter(|bytes| *bytes > 0)
+        })
     }
 
     /// Clicks what has this test id.
@@ -156,6 +186,26 @@ impl Page {
     /// Types into the first field with this test id.
     pub fn type_text(&self, id: &str, text: &str) {
         self.browser.type_text(&selector(id), text);
+    }
+
+    /// Sets a field or selection as if the person had changed it and gone on, as soon as it is there and enabled; a
+    /// selection must have the value among its options.
+    pub fn set(&self, id: &str, value: &str) {
+        let script = format!(
+            "const field = document.querySelector({});
+             if (!field) return 'and it is not there';
+             if (field.matches(':disabled')) return 'and it is disabled';
+             const options = field.options && [...field.options].map(option => option.value);
+             if (options && !options.includes({value})) return `but has only ${{options.join(', ')}}`;
+             field.value = {value};
+             field.dispatchEvent(new Event('change', {{ bubbles: true }}));
+             return null;",
+            json!(selector(id)),
+            value = json!(value)
+        );
+        self.browser.wait_for(&format!("{id}: {value}"), PATIENCE, |browser| {
+            browser.evaluate(&script).as_str().map_or(Ok(()), |obstacle| Err(obstacle.to_string()))
+        });
     }
 
     /// The texts of all elements with this test id.
@@ -208,20 +258,6 @@ impl Page {
         let elements = format!("[...document.querySelectorAll({})]", json!(selector(id)));
         let value = self.browser.evaluate(&format!("return {elements}.at(-1)?.{member} ?? null"));
         value.as_str().map(str::to_string)
-    }
-
-    /// Sets a field or selection as if the person had changed it and gone on.
-    pub fn set(&self, id: &str, value: &str) {
-        let found: Value = self.browser.evaluate(&format!(
-            "const field = document.querySelector({});
-             if (!field) return false;
-             field.value = {};
-             field.dispatchEvent(new Event('change', {{ bubbles: true }}));
-             return true;",
-            json!(selector(id)),
-            json!(value)
-        ));
-        assert_eq!(found, true, "the page has no {id}");
     }
 }
 

@@ -1,24 +1,26 @@
 //! Headless Chromium, driven through chromedriver (W3C WebDriver over HTTP), for the end-to-end tests and the
 //! measurements. As in a test, what goes wrong once the browser runs is a panic.
 
-use std::fs::File;
-use std::io::ErrorKind;
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, TcpListener};
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command};
-use std::sync::atomic::{AtomicU32, Ordering};
+use std::process::Command;
 use std::time::{Duration, Instant};
 use std::{fs, thread};
 
+use base64::Engine;
+use base64::prelude::BASE64_STANDARD;
 use serde_json::{Value, json};
 use tempfile::TempDir;
 
 use crate::Result;
 use crate::process;
 use crate::workspace;
+use driver::Driver;
 
-/// WebDriver's own name for a reference to an element.
-const ELEMENT: &str = "element-6066-11e4-a52e-4f735466cecf";
+mod driver;
+mod element;
+
+/// How long to wait for what the page will show: enough for a model on a slow, busy machine.
+pub const PATIENCE: Duration = Duration::from_secs(300);
 
 /// The names under which Chromium is installed.
 pub const CHROMIUM: [&str; 3] = ["chromium", "chromium-browser", "google-chrome"];
@@ -47,16 +49,6 @@ pub struct Browser {
     profile: TempDir,
 }
 
-/// chromedriver; it ends when dropped.
-struct Driver(Child);
-
-impl Drop for Driver {
-    fn drop(&mut self) {
-        self.0.kill().ok();
-        self.0.wait().ok();
-    }
-}
-
 impl Browser {
     /// Starts Chromium with WebGPU on its software adapter.
     ///
@@ -68,13 +60,14 @@ impl Browser {
             return Err("chromium and chromedriver are not both on the PATH".to_string());
         };
         let profile = TempDir::new().expect("a temporary folder");
-        let (driver, port) = start_driver(&driver, &profile.path().join("chromedriver.log"));
+        let driver = Driver::start(&driver, &profile.path().join("chromedriver.log"));
         let agent = ureq::Agent::config_builder()
             .http_status_as_error(false)
-            .timeout_global(Some(Duration::from_secs(300)))
+            .timeout_global(Some(PATIENCE))
             .build()
             .new_agent();
-        let mut browser = Self { session: format!("http://127.0.0.1:{port}/session"), agent, _driver: driver, profile };
+        let session = format!("http://127.0.0.1:{}/session", driver.port());
+        let mut browser = Self { session, agent, _driver: driver, profile };
         let arguments = [
             "--headless=new",
             "--no-sandbox",
@@ -137,31 +130,21 @@ impl Browser {
         self.evaluate(&format!("window.pageWorker.postMessage({})", json!(request.to_string())));
     }
 
-    /// Clicks the element of a CSS selector as a person does: it must be visible and not covered.
-    pub fn click(&self, selector: &str) {
-        let element = self.element(selector);
-        self.post(&format!("/element/{element}/click"), json!({}));
-    }
-
-    /// Replaces what stands in the field of a CSS selector by typing `text`.
-    pub fn type_text(&self, selector: &str, text: &str) {
-        let element = self.element(selector);
-        self.post(&format!("/element/{element}/clear"), json!({}));
-        self.post(&format!("/element/{element}/value"), json!({ "text": text }));
-    }
-
     /// A viewport in CSS pixels, as a phone has it when `mobile`, in the colour scheme `light` or `dark`.
     pub fn set_viewport(&self, width: u32, height: u32, mobile: bool, scheme: &str) {
         let metrics = json!({ "width": width, "height": height, "deviceScaleFactor": 1, "mobile": mobile });
         self.devtools("Emulation.setDeviceMetricsOverride", metrics);
         let features = json!({ "features": [{ "name": "prefers-color-scheme", "value": scheme }] });
         self.devtools("Emulation.setEmulatedMedia", features);
+        let query = format!("(width: {width}px) and (prefers-color-scheme: {scheme})");
+        let applied = format!("return matchMedia({query:?}).matches");
+        self.wait(&query, PATIENCE, |browser| (browser.evaluate(&applied) == true).then_some(()));
     }
 
     /// Writes a PNG of the viewport.
     pub fn screenshot(&self, path: &Path) {
         let image = self.get("/screenshot");
-        let png = decode_base64(image.as_str().expect("base64"));
+        let png = BASE64_STANDARD.decode(image.as_str().expect("a text")).expect("base64");
         fs::create_dir_all(path.parent().expect("a folder")).expect("a folder for the screenshots");
         fs::write(path, png).expect("the screenshot");
     }
@@ -173,22 +156,30 @@ impl Browser {
         lines.collect::<Vec<_>>().join("\n")
     }
 
-    /// Waits until `condition` gives something.
+    /// Waits until `condition` returns something.
     ///
     /// # Panics
     /// After `limit`, with the page's text and console.
     pub fn wait<T>(&self, what: &str, limit: Duration, condition: impl Fn(&Self) -> Option<T>) -> T {
+        self.wait_for(what, limit, |browser| condition(browser).ok_or_else(String::new))
+    }
+
+    /// As [`Browser::wait`]; the error of `condition` says what is still in the way.
+    pub fn wait_for<T>(&self, what: &str, limit: Duration, condition: impl Fn(&Self) -> Result<T, String>) -> T {
         let begin = Instant::now();
         loop {
-            if let Some(value) = condition(self) {
-                return value;
-            }
+            let obstacle = match condition(self) {
+                Ok(value) => return value,
+                Err(obstacle) => obstacle,
+            };
             if begin.elapsed() > limit {
                 let text = self.evaluate("return document.body.innerText");
-                let screenshot = screenshots().join("failure.png");
+                // The harness names a test's thread after the test.
+                let test = thread::current().name().unwrap_or("browser").replace("::", "-");
+                let screenshot = screenshots().join(format!("failed-{test}.png"));
                 self.screenshot(&screenshot);
                 panic!(
-                    "{what}: not within {limit:?} (see {})\npage: {text}\nconsole: {}",
+                    "{what}: not within {limit:?} {obstacle} (see {})\npage: {text}\nconsole: {}",
                     screenshot.display(),
                     self.console()
                 );
@@ -197,16 +188,16 @@ impl Browser {
         }
     }
 
-    fn element(&self, selector: &str) -> String {
-        let found = self.post("/element", json!({ "using": "css selector", "value": selector }));
-        found[ELEMENT].as_str().unwrap_or_else(|| panic!("{selector}: {found}")).to_string()
-    }
-
     fn devtools(&self, command: &str, parameters: Value) -> Value {
         self.post("/goog/cdp/execute", json!({ "cmd": command, "params": parameters }))
     }
 
     fn post(&self, path: &str, body: Value) -> Value {
+        self.try_post(path, body).unwrap_or_else(|refusal| panic!("WebDriver {path}: {}", refusal.message))
+    }
+
+    /// As [`Browser::post`], for commands that the page may rightly refuse.
+    fn try_post(&self, path: &str, body: Value) -> Result<Value, Refusal> {
         let address = format!("{}{path}", self.session);
         let response = self.agent.post(&address).send_json(&body).and_then(|mut r| r.body_mut().read_json::<Value>());
         value(path, response)
@@ -215,7 +206,8 @@ impl Browser {
     fn get(&self, path: &str) -> Value {
         let response = self.agent.get(format!("{}{path}", self.session)).call();
         // A screenshot is longer than the client's usual limit.
-        value(path, response.and_then(|mut r| r.body_mut().with_config().limit(64 << 20).read_json::<Value>()))
+        let response = response.and_then(|mut r| r.body_mut().with_config().limit(64 << 20).read_json::<Value>());
+        value(path, response).unwrap_or_else(|refusal| panic!("WebDriver {path}: {}", refusal.message))
     }
 }
 
@@ -231,90 +223,27 @@ impl Drop for Browser {
     }
 }
 
-/// A free port for chromedriver. Told to choose one itself, it takes what IPv6 has free and ends when IPv4 has it in
-/// use; so this one is free on both, and lies below those that systems hand out to connections.
-fn free_port() -> u16 {
-    const FIRST: u32 = 20_000;
-    const COUNT: u32 = 12_000;
-    // Processes begin at different places, and a process gives no port twice.
-    static NEXT: AtomicU32 = AtomicU32::new(0);
-    for _ in 0..COUNT {
-        let offset = std::process::id().wrapping_mul(101).wrapping_add(NEXT.fetch_add(1, Ordering::Relaxed));
-        let port = (FIRST + offset % COUNT) as u16;
-        let free = |address: IpAddr| match TcpListener::bind((address, port)) {
-            Ok(_) => true,
-            // Without IPv6 there is nothing in the way there.
-            Err(error) => address.is_ipv6() && error.kind() != ErrorKind::AddrInUse,
-        };
-        if free(Ipv4Addr::LOCALHOST.into()) && free(Ipv6Addr::LOCALHOST.into()) {
-            return port;
-        }
-    }
-    panic!("no port from {FIRST} on is free");
-}
-
-/// Starts chromedriver, and says on which port.
-fn start_driver(program: &Path, log: &Path) -> (Driver, u16) {
-    let begin = Instant::now();
-    let file = File::create(log).expect("a log");
-    let driver = Command::new(program)
-        .arg(format!("--port={}", free_port()))
-        .stdout(file.try_clone().expect("a log"))
-        .stderr(file)
-        .spawn()
-        .expect("chromedriver starts");
-    let mut driver = Driver(driver);
-    loop {
-        let text = fs::read_to_string(log).expect("a log");
-        let port =
-            text.lines().find_map(|line| line.strip_suffix('.')?.split_once("successfully on port ")?.1.parse().ok());
-        if let Some(port) = port {
-            return (driver, port);
-        }
-        if let Some(status) = driver.0.try_wait().expect("a child") {
-            panic!("chromedriver ended at once ({status}): {text}");
-        }
-        assert!(begin.elapsed() < Duration::from_secs(60), "chromedriver names no port: {text}");
-        thread::sleep(Duration::from_millis(20));
-    }
-}
-
 /// Where pictures of the page go.
 pub fn screenshots() -> PathBuf {
     workspace::target().join("screenshots")
 }
 
-/// The `value` of WebDriver's answer.
-fn value(path: &str, response: Result<Value, ureq::Error>) -> Value {
-    let mut answer = response.unwrap_or_else(|error| panic!("WebDriver {path}: {error}"));
-    let value = answer["value"].take();
-    assert!(
-        value.get("error").is_none() || value.get("stacktrace").is_none(),
-        "WebDriver {path}: {}",
-        value["message"]
-    );
-    value
+/// A command that WebDriver did not carry out.
+struct Refusal {
+    /// WebDriver's own name of the error, such as `stale element reference`.
+    error: String,
+    message: String,
 }
 
-/// Decodes standard base64 with padding.
-fn decode_base64(text: &str) -> Vec<u8> {
-    let mut bytes = Vec::with_capacity(text.len() / 4 * 3);
-    let (mut bits, mut count) = (0_u32, 0);
-    for byte in text.bytes() {
-        let digit = match byte {
-            b'A'..=b'Z' => byte - b'A',
-            b'a'..=b'z' => byte - b'a' + 26,
-            b'0'..=b'9' => byte - b'0' + 52,
-            b'+' => 62,
-            b'/' => 63,
-            _ => continue,
-        };
-        bits = bits << 6 | u32::from(digit);
-        count += 6;
-        if count >= 8 {
-            count -= 8;
-            bytes.push((bits >> count) as u8);
-        }
+/// The `value` of WebDriver's answer.
+fn value(path: &str, response: Result<Value, ureq::Error>) -> Result<Value, Refusal> {
+    let mut answer = response.unwrap_or_else(|error| panic!("WebDriver {path}: {error}"));
+    let value = answer["value"].take();
+    match (value.get("error"), value.get("stacktrace")) {
+        (Some(error), Some(_)) => Err(Refusal {
+            error: error.as_str().unwrap_or_default().to_string(),
+            message: value["message"].as_str().unwrap_or_default().to_string(),
+        }),
+        _ => Ok(value),
     }
-    bytes
 }

@@ -12,8 +12,12 @@ pub fn StatusLine() -> impl IntoView {
     let session = use_session();
     let state = move || match session.phase.get() {
         Phase::Starting => "Starting".to_string(),
-        Phase::Idle if session.state() == "empty" => "Waiting".to_string(),
-        Phase::Idle => "Ready".to_string(),
+        Phase::Idle => match session.state() {
+            "starting" => "Starting",
+            "empty" => "Waiting",
+            _ => "Ready",
+        }
+        .to_string(),
         Phase::Loading(_, progress) if progress.total > 0 => {
             format!("Loading {} %", progress.bytes.saturating_mul(100) / progress.total)
         }

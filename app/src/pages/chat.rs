@@ -16,7 +16,7 @@ pub fn ChatPage() -> impl IntoView {
     let silent = Memo::new(move |_| session.exchanges.with(Vec::is_empty));
     let loaded = Memo::new(move |_| session.loaded.with(Option::is_some));
     view! {
-        <section class="chat" aria-label="Chat">
+        <section class="chat" aria-label="Chat" data-testid="chat-page">
             <Show when=move || !silent.get() fallback=move || view! {
                 <div class="scroll">
                     <div class="column welcome">

@@ -16,7 +16,7 @@ pub fn ModelsPage() -> impl IntoView {
     let session = use_session();
     let loading = Memo::new(move |_| session.is_loading());
     view! {
-        <section class="scroll" aria-label="Models">
+        <section class="scroll" aria-label="Models" data-testid="models-page">
             <div class="column page">
                 <h1>"Models"</h1>
                 <p class="quiet">"A model is downloaded into this tab and runs here. What you write stays on this device. A score model goes beside the chat model and rates its answers."</p>

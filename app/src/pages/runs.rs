@@ -133,7 +133,7 @@ pub fn RunsPage() -> impl IntoView {
     let cursor = RwSignal::new(None);
     let empty = Memo::new(move |_| list.with(Vec::is_empty));
     view! {
-        <section class="scroll" aria-label="Runs">
+        <section class="scroll" aria-label="Runs" data-testid="runs-page">
             <div class="column page runs">
                 <h1>"Runs"</h1>
                 <p class="quiet">

@@ -18,7 +18,7 @@ pub fn ScorePage() -> impl IntoView {
     let ids =
         move || session.sheet.with(|sheet| sheet.row().answers.iter().map(|answer| answer.id).collect::<Vec<_>>());
     view! {
-        <section class="scroll" aria-label="Score">
+        <section class="scroll" aria-label="Score" data-testid="score-page">
             <div class="column page wide">
                 <h1>"Score answers"</h1>
                 <p class="quiet">"A score model reads a prompt with an answer and rates it. Only scores of the same model compare."</p>

@@ -150,6 +150,8 @@ impl Session {
     pub fn state(&self) -> &'static str {
         match self.phase.get() {
             Phase::Starting => "starting",
+            // Nothing can be chosen before the list of models is there.
+            Phase::Idle if self.index.with(Option::is_none) => "starting",
             Phase::Idle if self.loaded.with(Option::is_none) && self.scorer.with(Option::is_none) => "empty",
             Phase::Idle => "ready",
             Phase::Loading(..) => "loading",
