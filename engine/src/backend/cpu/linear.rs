@@ -1,16 +1,19 @@
 //! Products of activations and weights: nearly all of the time.
 //!
-//! The unit of work is a tile of a few weight rows and a few tokens. Every (row, token) has two vectors of eight partial
-//! sums, which take the columns in order, so an output has the same bits however rows and tokens are grouped.
+//! Every (row, token) has sixteen partial sums: the first eight take the even groups of eight columns in order, the others
+//! the odd groups. They are added at the end, always in the same order, so an output has the same bits however rows and
+//! tokens are grouped, and with AVX-512 as with AVX2. A single token is multiplied with packed rows as they come from
+//! memory; for several tokens, a panel of rows is unpacked first and multiplied tile by tile.
 
 use std::ops::Range;
 use std::sync::Arc;
 
 use bytemuck::Zeroable;
 
-use super::lanes::{Kernel, LANES, Lanes, Simd};
+use super::lanes::{Kernel, LANES, Lanes, Simd, TileKernel, WIDE};
+use super::output::Output;
 use super::packing::GROUP;
-use super::plane::{Plane, PlaneKernel, Singles, run_for};
+use super::plane::{Plane, PlaneKernel, run_for};
 use super::weight::{Matrix, Part, Weight};
 use super::{Cpu, Tensor};
 use crate::Result;
@@ -22,11 +25,18 @@ const GROUPS_PER_PIECE: usize = 4000;
 const PIECES_PER_THREAD: usize = 4;
 /// Rows whose scales are unpacked at once.
 const SCALED_ROWS: usize = 16;
-/// Rows and tokens of a tile: with two sums each they fill the registers of AVX2.
-const TILE_ROWS: usize = 2;
-const TILE_TOKENS: usize = 3;
-/// Values of a panel: with the tokens of a tile they fit the first-level cache.
-const PANEL_VALUES: usize = 4096;
+/// Rows of a panel are a multiple of this, which is one of every tile's rows.
+const PANEL_ROWS: usize = 4;
+/// Tokens up to which a panel is used only once or twice, and is to stay in the first-level cache.
+const FEW_TOKENS: usize = 6;
+/// Values of such a panel.
+const SMALL_PANEL: usize = 4096;
+/// Values of a panel for more tokens: it stays in the second-level cache.
+const PANEL: usize = 192 << 10;
+/// Rows and columns whose products with the tokens of a tile are computed at once: tokens and sums then stay in the
+/// first-level cache.
+const BLOCK_ROWS: usize = 16;
+const BLOCK_COLS: usize = 768;
 
 pub(super) fn linear(cpu: &Cpu, x: &Tensor, weight: &Weight, bias: Option<&Weight>) -> Result<Tensor> {
     let [tokens, _] = x.shape;
@@ -34,24 +44,19 @@ pub(super) fn linear(cpu: &Cpu, x: &Tensor, weight: &Weight, bias: Option<&Weigh
     check::linear("linear", x.shape, weight.0.shape, bias.map(|bias| bias.0.shape))?;
 
     let x = whole_groups(x);
-    let pieces = Arc::new(pieces(&weight.0, tokens, cpu.team.threads()));
-    let results = cpu.team.map(pieces.len(), {
-        let (simd, pieces, weight) = (cpu.simd, pieces.clone(), weight.0.clone());
+    let pieces = pieces(&weight.0, tokens, cpu.team.threads());
+    let out = Output::zeros([tokens, outputs]);
+    cpu.team.map(pieces.len(), {
+        let (simd, weight, out) = (cpu.simd, weight.0.clone(), out.clone());
         move |index| {
-            let Piece { part, ref rows, .. } = pieces[index];
-            multiply(simd, &weight.parts[part], rows.clone(), &x, tokens)
+            let Piece { part, ref rows, first_output } = pieces[index];
+            multiply(simd, &weight.parts[part], rows.clone(), &x, tokens, &out, first_output);
         }
     });
 
-    let bias = bias.map(|bias| bias.0.vector(cpu));
-    let mut out = vec![0.0; tokens * outputs];
-    for (piece, result) in pieces.iter().zip(&results) {
-        let len = piece.rows.len();
-        for (out, result) in out.chunks_exact_mut(outputs).zip(result.chunks_exact(len)) {
-            out[piece.first_output..][..len].copy_from_slice(result);
-        }
-    }
+    let mut out = out.into_values();
     if let Some(bias) = bias {
+        let bias = bias.0.vector(cpu);
         for out in out.chunks_exact_mut(outputs) {
             out.iter_mut().zip(&bias).for_each(|(out, bias)| *out += bias);
         }
@@ -98,23 +103,27 @@ fn whole_groups(x: &Tensor) -> Arc<Vec<f32>> {
     Arc::new(out)
 }
 
-/// `tokens` rows of `x` times some rows of a part: `[tokens, rows]`.
-fn multiply(simd: Simd, part: &Part, rows: Range<usize>, x: &[f32], tokens: usize) -> Vec<f32> {
-    let mut out = vec![0.0; tokens * rows.len()];
+/// `tokens` rows of `x` times some rows of a part, into the columns of `out` from `first_output` on.
+fn multiply(simd: Simd, part: &Part, rows: Range<usize>, x: &[f32], tokens: usize, out: &Output, first_output: usize) {
     if tokens == 1 {
-        simd.run(TokenRows { part, rows, x: x.as_chunks().0, out: &mut out });
-        return out;
+        let mut products = vec![0.0; rows.len()];
+        simd.run(TokenRows { part, rows, x: x.as_chunks().0, out: &mut products });
+        return out.write(0, first_output, &products);
     }
     let stride = part.layout.groups * GROUP;
-    let panel_rows = (PANEL_VALUES / stride.max(1)).max(1).next_multiple_of(TILE_ROWS);
-    let mut panel = vec![0.0; panel_rows.min(rows.len()) * stride];
+    let values = if tokens <= FEW_TOKENS { SMALL_PANEL } else { PANEL };
+    let panel_rows = (values / stride.max(1)).clamp(1, rows.len()).next_multiple_of(PANEL_ROWS);
+    let mut panel = vec![0.0; panel_rows * stride + WIDE];
+    // A wide vector then never straddles two lines of the cache.
+    let aligned = panel.as_ptr().align_offset(size_of::<[f32; WIDE]>()).min(WIDE);
+    let panel = &mut panel[aligned..][..panel_rows * stride];
     for first in rows.clone().step_by(panel_rows) {
-        let panel_rows = first..rows.end.min(first + panel_rows);
-        let panel = &mut panel[..panel_rows.len() * stride];
-        part.unpack(simd, panel_rows, stride, panel);
-        simd.run(PanelRows { panel, x, stride, out: &mut out[first - rows.start..], out_stride: rows.len() });
+        let now = first..rows.end.min(first + panel_rows);
+        let len = now.len();
+        part.unpack(simd, now, stride, &mut panel[..len * stride]);
+        let first_output = first_output + first - rows.start;
+        simd.run_wide(Panel { panel, rows: len, x, stride, out, first_output });
     }
-    out
 }
 
 /// A single token: weights go from memory through registers. The two rows of a tile are half a piece apart, which makes
@@ -179,7 +188,7 @@ impl PlaneKernel for RowPairs<'_> {
             } else {
                 [&[][..]; 2]
             };
-            let [[upper], [lower]] = if L::PAIRS {
+            let [[upper], [lower]] = if L::TILE[0] > 1 {
                 tile::<L, P, 2, 1>(lanes, weights, scales, [self.x])
             } else {
                 let one = |row: usize| tile::<L, P, 1, 1>(lanes, [weights[row]], [scales[row]], [self.x]);
@@ -191,38 +200,100 @@ impl PlaneKernel for RowPairs<'_> {
     }
 }
 
-/// Several tokens and a panel of unpacked rows: `[tokens, rows]` from `x` `[tokens, stride]`, `panel` `[rows, stride]`.
-struct PanelRows<'a> {
+/// Several tokens, `x` `[tokens, stride]`, and a panel of unpacked rows `[rows, stride]`. The panel has room for whole
+/// tiles; what is beyond its rows is computed and left out.
+struct Panel<'a> {
     panel: &'a [f32],
+    rows: usize,
     x: &'a [f32],
     stride: usize,
-    /// Where the panel's first row goes; rows of `out` are `out_stride` apart.
-    out: &'a mut [f32],
-    out_stride: usize,
+    out: &'a Output,
+    /// The column that the panel's first row goes to.
+    first_output: usize,
 }
 
-impl Kernel for PanelRows<'_> {
+impl Kernel for Panel<'_> {
     type Output = ();
 
     #[inline(always)]
     fn run<L: Lanes>(self, lanes: L) {
-        let (tokens, rows) = (self.x.len() / self.stride, self.panel.len() / self.stride);
-        for first_token in (0..tokens).step_by(TILE_TOKENS) {
-            let mut x: [&[[f32; GROUP]]; TILE_TOKENS] = [&[]; TILE_TOKENS];
-            for t in 0..TILE_TOKENS {
-                // What is missing to a whole tile is filled up with the last one.
-                x[t] = self.x[(first_token + t).min(tokens - 1) * self.stride..][..self.stride].as_chunks().0;
-            }
-            for first_row in (0..rows).step_by(TILE_ROWS) {
-                let mut weights: [&[_]; TILE_ROWS] = [&[]; TILE_ROWS];
-                for r in 0..TILE_ROWS {
-                    let row = &self.panel[(first_row + r).min(rows - 1) * self.stride..][..self.stride];
-                    weights[r] = bytemuck::cast_slice(row);
+        let Self { panel, rows, x, stride, out, first_output } = self;
+        let [tile_rows, tile_tokens] = L::TILE;
+        let tokens = x.len() / stride;
+        // Tiles of about the same size: eight tokens are four and four, rather than six and two.
+        let tile_tokens = tokens.div_ceil(tokens.div_ceil(tile_tokens).max(1)).max(1);
+        let most_rows = rows.min(BLOCK_ROWS).next_multiple_of(tile_rows);
+        let mut sums = vec![[0.0; WIDE]; (tile_tokens * most_rows).next_multiple_of(WIDE)];
+        let mut products = vec![[0.0; WIDE]; sums.len() / WIDE];
+        for first in (0..tokens).step_by(tile_tokens) {
+            let tokens = first..tokens.min(first + tile_tokens);
+            let x = &x[tokens.start * stride..tokens.end * stride];
+            for first_row in (0..rows).step_by(BLOCK_ROWS) {
+                let rows = BLOCK_ROWS.min(rows - first_row);
+                let padded_rows = rows.next_multiple_of(tile_rows);
+                let panel = &panel[first_row * stride..][..padded_rows * stride];
+                lanes.run_tile(tokens.len(), TokenTile { panel, rows: padded_rows, x, stride, sums: &mut sums });
+                for (products, sums) in products.iter_mut().zip(sums.as_chunks().0) {
+                    *products = lanes.sums(sums);
                 }
-                let sums = tile::<L, Singles, TILE_ROWS, TILE_TOKENS>(lanes, weights, [&[]; TILE_ROWS], x);
-                for t in 0..TILE_TOKENS.min(tokens - first_token) {
-                    for r in 0..TILE_ROWS.min(rows - first_row) {
-                        self.out[(first_token + t) * self.out_stride + first_row + r] = sums[r][t];
+                let products = products.as_flattened().chunks_exact(padded_rows);
+                for (token, products) in tokens.clone().zip(products) {
+                    out.write(token, first_output + first_row, &products[..rows]);
+                }
+            }
+        }
+    }
+}
+
+/// The partial sums `[tokens, rows]` of a panel and the tokens of one tile.
+struct TokenTile<'a> {
+    panel: &'a [f32],
+    rows: usize,
+    x: &'a [f32],
+    stride: usize,
+    sums: &'a mut [[f32; WIDE]],
+}
+
+impl TileKernel for TokenTile<'_> {
+    #[inline(always)]
+    fn run<L: Lanes, const R: usize, const T: usize>(self, lanes: L) {
+        let Self { panel, rows, x, stride, sums } = self;
+        let block_cols = stride.div_ceil(stride.div_ceil(BLOCK_COLS)).next_multiple_of(WIDE);
+        for block in (0..stride).step_by(block_cols) {
+            let cols = block_cols.min(stride - block);
+            let steps = cols / WIDE;
+            let mut tokens: [&[[f32; WIDE]]; T] = [&[]; T];
+            for t in 0..T {
+                tokens[t] = &x[t * stride + block..][..cols].as_chunks().0[..steps];
+            }
+            for row in (0..rows).step_by(R) {
+                let mut weights: [&[[f32; WIDE]]; R] = [&[]; R];
+                for r in 0..R {
+                    weights[r] = &panel[(row + r) * stride + block..][..cols].as_chunks().0[..steps];
+                }
+                let mut tile = [[lanes.load_wide(&[0.0; WIDE]); T]; R];
+                if block > 0 {
+                    for r in 0..R {
+                        for t in 0..T {
+                            tile[r][t] = lanes.load_wide(&sums[t * rows + row + r]);
+                        }
+                    }
+                }
+                for step in 0..steps {
+                    let mut w = [lanes.load_wide(&[0.0; WIDE]); R];
+                    for r in 0..R {
+                        w[r] = lanes.load_wide(&weights[r][step]);
+                    }
+                    for t in 0..T {
+                        let x = lanes.load_wide(&tokens[t][step]);
+                        for r in 0..R {
+                            tile[r][t] = lanes.mul_add_wide(w[r], x, tile[r][t]);
+                        }
+                    }
+                }
+                for r in 0..R {
+                    for t in 0..T {
+                        sums[t * rows + row + r] = lanes.store_wide(tile[r][t]);
                     }
                 }
             }
@@ -306,6 +377,41 @@ mod tests {
                     let x = cpu.tensor([len, cols], &x[first * cols..][..len * cols]).unwrap();
                     let some = linear(&cpu, &x, &weight, None).unwrap();
                     assert_eq!(*some.values, all.values[first * rows..][..len * rows], "{encoding:?}");
+                }
+            }
+        }
+    }
+
+    /// A product by the order of additions that the module promises.
+    fn product(w: &[f32], x: &[f32], fused: bool) -> f32 {
+        let mut sums = [0.0f32; WIDE];
+        for (i, (w, x)) in w.iter().zip(x).enumerate() {
+            let sum = &mut sums[i % WIDE];
+            *sum = if fused { w.mul_add(*x, *sum) } else { w * x + *sum };
+        }
+        let [a, b, c, d, e, f, g, h]: [f32; LANES] = std::array::from_fn(|i| sums[i] + sums[i + LANES]);
+        ((a + e) + (c + g)) + ((b + f) + (d + h))
+    }
+
+    #[test]
+    fn every_instruction_set_has_the_bits_of_the_definition() {
+        for simd in Simd::available() {
+            let cpu = Cpu { simd, ..Cpu::with_threads(2) };
+            let fused = !matches!(simd, Simd::Portable(_));
+            for encoding in [F32, BF16, Q8_0, Q4_K] {
+                // Panels of few and of many tokens, several panels, several blocks of columns, tiles that are not full.
+                for (tokens, rows, cols) in [(1, 37, 512), (3, 5, 256), (6, 10, 256), (8, 1, 256), (23, 70, 1536)] {
+                    let weight = quantised(&cpu, encoding, rows, cols, 3);
+                    let x = numbers(tokens * cols, 4);
+                    let got = linear(&cpu, &cpu.tensor([tokens, cols], &x).unwrap(), &weight, None).unwrap();
+                    let mut values = vec![0.0; rows * cols];
+                    weight.read_rows(&cpu, 0..rows, &mut values).unwrap();
+                    let expected = x.chunks_exact(cols).flat_map(|x| {
+                        let rows = values.chunks_exact(cols);
+                        rows.map(move |w| product(w, x, fused).to_bits())
+                    });
+                    let got: Vec<u32> = got.values.iter().map(|value| value.to_bits()).collect();
+                    assert_eq!(got, expected.collect::<Vec<_>>(), "{simd:?} {encoding:?} [{tokens}, {rows}, {cols}]");
                 }
             }
         }

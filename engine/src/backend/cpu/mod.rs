@@ -13,6 +13,7 @@ mod kv_cache;
 mod lanes;
 mod layer_norm;
 mod linear;
+mod output;
 mod packing;
 mod plane;
 mod relu;

@@ -49,13 +49,12 @@ fn scale_and_shift<L: Lanes>(lanes: L, q: [L::I32; 4], [scale, offset]: &[f32; 2
 }
 
 impl Plane for Singles {
-    type Group = [[u8; 4 * LANES]; 4];
+    type Group = [[f32; LANES]; 4];
     type Scale = [f32; 1];
     const SCALED: bool = false;
 
     #[inline(always)]
     fn unpack<L: Lanes>(lanes: L, group: &Self::Group, _: &[f32; 1]) -> [L::F32; 4] {
-        let group: &[[f32; LANES]; 4] = &bytemuck::cast(*group);
         [lanes.load(&group[0]), lanes.load(&group[1]), lanes.load(&group[2]), lanes.load(&group[3])]
     }
 }

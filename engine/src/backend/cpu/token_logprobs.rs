@@ -5,8 +5,10 @@ use super::lanes::{Kernel, LANES, Lanes};
 use super::{Cpu, Tensor, Tokens, Weight, linear};
 use crate::{Error, Result};
 
-/// Rows whose logits exist at a time.
-const ROWS: usize = 32;
+/// Logits that exist at a time: 32 MiB.
+const LOGITS: usize = 8 << 20;
+/// Rows whose logits are added up by a thread at a time.
+const ROWS_PER_PIECE: usize = 8;
 
 pub(super) fn token_logprobs(cpu: &Cpu, x: &Tensor, weight: &Weight, targets: &Tokens) -> Result<Tensor> {
     let [rows, cols] = x.shape;
@@ -18,13 +20,25 @@ pub(super) fn token_logprobs(cpu: &Cpu, x: &Tensor, weight: &Weight, targets: &T
             got: format!("{} targets up to {}", targets.0.len(), targets.0.iter().max().unwrap_or(&0)),
         });
     }
+    let step = (LOGITS / vocab.max(1)).max(1);
     let mut out = Vec::with_capacity(rows);
-    for (x, targets) in x.values.chunks(ROWS * cols.max(1)).zip(targets.0.chunks(ROWS)) {
-        let x = Tensor::new([targets.len(), cols], x.to_vec());
-        let logits = linear::linear(cpu, &x, weight, None)?;
-        for (logits, &target) in logits.values.chunks_exact(vocab).zip(targets) {
-            out.push(logits[target as usize] - cpu.simd.run(LogSumExp { logits }));
-        }
+    for first in (0..rows).step_by(step) {
+        let targets = &targets.0[first..rows.min(first + step)];
+        let logits = if targets.len() == rows {
+            linear::linear(cpu, x, weight, None)?
+        } else {
+            let x = x.values[first * cols..][..targets.len() * cols].to_vec();
+            linear::linear(cpu, &Tensor::new([targets.len(), cols], x), weight, None)?
+        };
+        let sums = cpu.team.map(targets.len().div_ceil(ROWS_PER_PIECE), {
+            let (simd, logits) = (cpu.simd, logits.clone());
+            move |piece| {
+                let rows = logits.values.chunks_exact(vocab).skip(piece * ROWS_PER_PIECE).take(ROWS_PER_PIECE);
+                rows.map(|logits| simd.run(LogSumExp { logits })).collect::<Vec<_>>()
+            }
+        });
+        let logits = logits.values.chunks_exact(vocab).zip(targets);
+        out.extend(logits.zip(sums.concat()).map(|((logits, &target), sum)| logits[target as usize] - sum));
     }
     Ok(Tensor::new([rows, 1], out))
 }
@@ -38,8 +52,14 @@ impl Kernel for LogSumExp<'_> {
 
     #[inline(always)]
     fn run<L: Lanes>(self, lanes: L) -> f32 {
-        let largest = self.logits.iter().copied().fold(f32::NEG_INFINITY, f32::max);
         let (eights, rest) = self.logits.as_chunks::<LANES>();
+        let mut largest = [f32::NEG_INFINITY; LANES];
+        for eight in eights {
+            for i in 0..LANES {
+                largest[i] = largest[i].max(eight[i]);
+            }
+        }
+        let largest = largest.iter().chain(rest).copied().fold(f32::NEG_INFINITY, f32::max);
         let mut sums = lanes.splat(0.0);
         for eight in eights {
             sums = lanes.add(sums, lanes.load(&eight.map(|logit| exp(logit - largest))));
@@ -58,7 +78,7 @@ mod tests {
     #[test]
     fn is_the_logarithm_of_the_softmax_of_the_logits() {
         let cpu = Cpu::with_threads(2);
-        let (rows, cols, vocab) = (ROWS + 5, 20, 67);
+        let (rows, cols, vocab) = (2 * ROWS_PER_PIECE + 5, 20, 67);
         let table = weight(&cpu, [vocab, cols], &numbers(vocab * cols, 1));
         let x = cpu.tensor([rows, cols], &numbers(rows * cols, 2)).unwrap();
         let ids: Vec<u32> = (0..rows as u32).map(|row| row * 31 % vocab as u32).collect();
@@ -70,6 +90,22 @@ mod tests {
             let expected = f64::from(logits[ids[row] as usize]) - sum.ln();
             assert!((f64::from(got.values[row]) - expected).abs() < 1e-5, "row {row}: not {expected}");
         }
+    }
+
+    #[test]
+    fn rows_have_the_same_bits_however_many_fit_at_once() {
+        let cpu = Cpu::with_threads(2);
+        let (rows, cols, vocab) = (8, 1, LOGITS / 3);
+        let table = weight(&cpu, [vocab, cols], &numbers(vocab * cols, 1));
+        let x = numbers(rows * cols, 2);
+        let ids: Vec<u32> = (0..rows as u32).map(|row| row * 1000).collect();
+        let of = |rows: std::ops::Range<usize>| {
+            let x = cpu.tensor([rows.len(), cols], &x[rows.start * cols..rows.end * cols]).unwrap();
+            token_logprobs(&cpu, &x, &table, &cpu.tokens(&ids[rows]).unwrap()).unwrap().into_values()
+        };
+        let all = of(0..rows);
+        let alone: Vec<f32> = (0..rows).flat_map(|row| of(row..row + 1)).collect();
+        assert_eq!(all, alone);
     }
 
     #[test]

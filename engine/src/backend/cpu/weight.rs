@@ -179,10 +179,10 @@ impl PlaneKernel for UnpackScaled<'_, '_> {
             for (group, packed) in part.groups::<P>(row).iter().enumerate() {
                 let scale = if P::SCALED { &scales[index * groups + group] } else { &P::Scale::zeroed() };
                 let [a, b, c, d] = P::unpack(lanes, packed, scale);
-                let values = bytemuck::cast([lanes.store(a), lanes.store(b), lanes.store(c), lanes.store(d)]);
+                let values = [lanes.store(a), lanes.store(b), lanes.store(c), lanes.store(d)];
                 match whole.get_mut(group) {
-                    Some(whole) => *whole = values,
-                    None => rest.copy_from_slice(&values[..rest.len()]),
+                    Some(whole) => *bytemuck::cast_mut(whole) = values,
+                    None => rest.copy_from_slice(&values.as_flattened()[..rest.len()]),
                 }
             }
         }

@@ -1,18 +1,20 @@
 //! Eight numbers at a time: what the kernels are written in.
 //!
-//! A kernel is generic over [`Lanes`] and compiled once for each implementation: AVX2 with FMA where the processor has
-//! it, simd128 in the browser, plain arrays that the compiler vectorises elsewhere. Which one runs is found out once,
-//! when the backend is made ([`Simd::detect`]).
+//! A kernel is generic over [`Lanes`] and compiled once for each implementation: AVX-512 or AVX2 with FMA where the
+//! processor has it, simd128 in the browser, plain arrays that the compiler vectorises elsewhere. Which one runs is
+//! decided once, when the backend is made ([`Simd::detect`]). AVX-512 and AVX2 give the same bits.
 
-#[cfg(target_arch = "x86_64")]
-mod avx2;
 #[cfg(not(target_arch = "wasm32"))]
 mod portable;
 #[cfg(target_arch = "wasm32")]
 mod wasm;
+#[cfg(target_arch = "x86_64")]
+mod x86;
 
 /// Number of lanes.
 pub(super) const LANES: usize = 8;
+/// Lanes of a wide vector: a vector of eight and the one after it.
+pub(super) const WIDE: usize = 2 * LANES;
 
 /// Turns the exponent of an IEEE half, biased by 15, into that of a single, biased by 127.
 const TWO_TO_112: f32 = f32::from_bits((112 + 127) << 23);
@@ -26,8 +28,10 @@ pub(super) trait Lanes: Copy {
     type F32: Copy;
     /// Eight i32.
     type I32: Copy;
-    /// Whether the registers hold what multiplying two rows of weights at once takes.
-    const PAIRS: bool;
+    /// Sixteen f32.
+    type Wide: Copy;
+    /// How many rows and tokens have their products computed at once, one wide sum each: as many as the registers hold.
+    const TILE: [usize; 2];
 
     fn splat(self, value: f32) -> Self::F32;
     fn load(self, values: &[f32; LANES]) -> Self::F32;
@@ -36,6 +40,24 @@ pub(super) trait Lanes: Copy {
     fn mul(self, a: Self::F32, b: Self::F32) -> Self::F32;
     /// `a · b + c`, rounded once where the processor can.
     fn mul_add(self, a: Self::F32, b: Self::F32, c: Self::F32) -> Self::F32;
+
+    fn load_wide(self, values: &[f32; WIDE]) -> Self::Wide;
+    fn store_wide(self, values: Self::Wide) -> [f32; WIDE];
+    /// `a · b + c`, rounded as by [`Self::mul_add`].
+    fn mul_add_wide(self, a: Self::Wide, b: Self::Wide, c: Self::Wide) -> Self::Wide;
+    /// Runs `kernel` for the rows of a tile and `tokens` tokens, from one up to the tokens of a tile.
+    fn run_tile<K: TileKernel>(self, tokens: usize, kernel: K);
+
+    /// The sum of each of sixteen wide vectors: of its two halves added, as [`Self::sum`].
+    #[inline(always)]
+    fn sums(self, vectors: &[[f32; WIDE]; WIDE]) -> [f32; WIDE] {
+        let mut out = [0.0; WIDE];
+        for (out, vector) in out.iter_mut().zip(vectors) {
+            let [low, high]: &[[f32; LANES]; 2] = bytemuck::cast_ref(vector);
+            *out = self.sum(self.add(self.load(low), self.load(high)));
+        }
+        out
+    }
 
     /// Unsigned bytes.
     fn bytes(self, values: &[u8; 8]) -> Self::I32;
@@ -100,11 +122,19 @@ pub(super) trait Kernel {
     fn run<L: Lanes>(self, lanes: L) -> Self::Output;
 }
 
+/// A computation that is compiled for every number of rows and tokens that [`Lanes::run_tile`] may choose.
+pub(super) trait TileKernel {
+    /// Runs it for `R` rows and `T` tokens. To be marked `#[inline(always)]`.
+    fn run<L: Lanes, const R: usize, const T: usize>(self, lanes: L);
+}
+
 /// The instruction set that this processor has.
 #[derive(Debug, Clone, Copy)]
 pub(super) enum Simd {
     #[cfg(target_arch = "x86_64")]
-    Avx2(avx2::Avx2),
+    Avx512(x86::X86<x86::Zmm>),
+    #[cfg(target_arch = "x86_64")]
+    Avx2(x86::X86<x86::Ymm>),
     #[cfg(not(target_arch = "wasm32"))]
     Portable(portable::Portable),
     #[cfg(target_arch = "wasm32")]
@@ -114,25 +144,44 @@ pub(super) enum Simd {
 impl Simd {
     /// The fastest one.
     pub(super) fn detect() -> Self {
-        #[cfg(target_arch = "x86_64")]
-        if let Some(lanes) = avx2::Avx2::detect() {
-            return Self::Avx2(lanes);
-        }
-        #[cfg(not(target_arch = "wasm32"))]
-        return Self::Portable(portable::Portable);
-        #[cfg(target_arch = "wasm32")]
-        Self::Wasm(wasm::Simd128)
+        Self::available()[0]
     }
 
-    /// Runs `kernel` with it.
+    /// All that this processor has, the fastest first.
+    pub(super) fn available() -> Vec<Self> {
+        let mut all = Vec::new();
+        #[cfg(target_arch = "x86_64")]
+        {
+            all.extend(x86::X86::<x86::Zmm>::detect().map(Self::Avx512));
+            all.extend(x86::X86::<x86::Ymm>::detect().map(Self::Avx2));
+        }
+        #[cfg(not(target_arch = "wasm32"))]
+        all.push(Self::Portable(portable::Portable));
+        #[cfg(target_arch = "wasm32")]
+        all.push(Self::Wasm(wasm::Simd128));
+        all
+    }
+
+    /// Runs `kernel`, which computes with eight lanes: on a processor with AVX-512, by AVX2.
     pub(super) fn run<K: Kernel>(self, kernel: K) -> K::Output {
         match self {
+            #[cfg(target_arch = "x86_64")]
+            Self::Avx512(lanes) => lanes.narrow().vectorize(kernel),
             #[cfg(target_arch = "x86_64")]
             Self::Avx2(lanes) => lanes.vectorize(kernel),
             #[cfg(not(target_arch = "wasm32"))]
             Self::Portable(lanes) => kernel.run(lanes),
             #[cfg(target_arch = "wasm32")]
             Self::Wasm(lanes) => kernel.run(lanes),
+        }
+    }
+
+    /// Runs `kernel`, which computes with wide vectors.
+    pub(super) fn run_wide<K: Kernel>(self, kernel: K) -> K::Output {
+        match self {
+            #[cfg(target_arch = "x86_64")]
+            Self::Avx512(lanes) => lanes.vectorize(kernel),
+            _ => self.run(kernel),
         }
     }
 }
@@ -169,13 +218,24 @@ mod tests {
             let values = l.load(&[1.0, 2.0, 3.0, 4.0, 5.0, 6.0, 7.0, 8.5]);
             out.push([l.sum(values); 8]);
             out.push(l.store(l.mul_add(values, l.splat(2.0), l.splat(-1.0))));
+            let vectors: [[f32; WIDE]; WIDE] =
+                std::array::from_fn(|i| std::array::from_fn(|j| 1.0 / (1 + WIDE * i + j) as f32));
+            out.extend(l.sums(&vectors).as_chunks().0);
+            let wide = l.mul_add_wide(l.load_wide(&vectors[0]), l.load_wide(&[2.0; WIDE]), l.load_wide(&[1.0; WIDE]));
+            out.extend(l.store_wide(wide).as_chunks().0);
             out
         }
     }
 
     #[test]
     fn operations_have_their_meaning() {
-        let out = Simd::detect().run(Everything);
+        for simd in Simd::available() {
+            operations_of(simd);
+        }
+    }
+
+    fn operations_of(simd: Simd) {
+        let out = simd.run_wide(Everything);
         let byte = |i: usize| (i * 37 + 11) as u8;
         assert_eq!(out[0], [0.0, 1.0, 2.0, 127.0, 128.0, 200.0, 254.0, 255.0]);
         assert_eq!(out[1], [0.0, 1.0, 2.0, 127.0, -128.0, -56.0, -2.0, -1.0]);
@@ -192,11 +252,21 @@ mod tests {
         assert_eq!(out[6], [0.0, 1.5, 0.0, -2.0, 0.0, 3.0, 0.0, 0.25]);
         assert_eq!(out[11], [36.5; 8]);
         assert_eq!(out[12], [1.0, 3.0, 5.0, 7.0, 9.0, 11.0, 13.0, 16.0]);
+        for (i, sum) in out[13..15].as_flattened().iter().enumerate() {
+            let expected: f64 = (0..WIDE).map(|j| 1.0 / (1 + WIDE * i + j) as f64).sum();
+            assert!((f64::from(*sum) - expected).abs() < 1e-6, "{simd:?}: vector {i} has {sum}, not {expected}");
+        }
+        for (j, value) in out[15..].as_flattened().iter().enumerate() {
+            assert_eq!(*value, 2.0 / (1 + j) as f32 + 1.0);
+        }
     }
 
     #[test]
     fn implementations_agree() {
-        assert_eq!(Simd::detect().run(Everything), Simd::Portable(portable::Portable).run(Everything));
+        // Doubling is exact, so that it makes no difference whether additions of products are fused.
+        for simd in Simd::available() {
+            assert_eq!(simd.run_wide(Everything), Simd::Portable(portable::Portable).run(Everything), "{simd:?}");
+        }
     }
 
     struct Halves([u8; 16]);
@@ -212,7 +282,7 @@ mod tests {
 
     #[test]
     fn every_half_is_exact() {
-        for simd in [Simd::detect(), Simd::Portable(portable::Portable)] {
+        for simd in Simd::available() {
             for start in (0..=u16::MAX).step_by(8) {
                 let bits: [u16; 8] = std::array::from_fn(|i| start + i as u16);
                 let got = simd.run(Halves(bytemuck::cast(bits)));

@@ -1,6 +1,6 @@
 //! Plain arrays: the meaning of every operation, and fast where the compiler vectorises loops of eight.
 
-use super::{LANES, Lanes};
+use super::{LANES, Lanes, TileKernel, WIDE};
 
 /// Needs nothing of the processor.
 #[derive(Debug, Clone, Copy)]
@@ -27,7 +27,32 @@ fn both<A: Copy, B: Copy + Default>(a: [A; LANES], b: [A; LANES], f: impl Fn(A, 
 impl Lanes for Portable {
     type F32 = [f32; LANES];
     type I32 = [i32; LANES];
-    const PAIRS: bool = true;
+    type Wide = [Self::F32; 2];
+    const TILE: [usize; 2] = [2, 3];
+
+    #[inline(always)]
+    fn load_wide(self, values: &[f32; WIDE]) -> Self::Wide {
+        bytemuck::cast(*values)
+    }
+
+    #[inline(always)]
+    fn store_wide(self, values: Self::Wide) -> [f32; WIDE] {
+        bytemuck::cast(values)
+    }
+
+    #[inline(always)]
+    fn mul_add_wide(self, a: Self::Wide, b: Self::Wide, c: Self::Wide) -> Self::Wide {
+        [self.mul_add(a[0], b[0], c[0]), self.mul_add(a[1], b[1], c[1])]
+    }
+
+    #[inline(always)]
+    fn run_tile<K: TileKernel>(self, tokens: usize, kernel: K) {
+        match tokens {
+            1 => kernel.run::<_, 2, 1>(self),
+            2 => kernel.run::<_, 2, 2>(self),
+            _ => kernel.run::<_, 2, 3>(self),
+        }
+    }
 
     #[inline(always)]
     fn splat(self, value: f32) -> Self::F32 {

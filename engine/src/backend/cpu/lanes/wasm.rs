@@ -2,7 +2,7 @@
 
 use std::arch::wasm32::*;
 
-use super::{LANES, Lanes};
+use super::{LANES, Lanes, TileKernel, WIDE};
 
 /// WebAssembly's 128-bit SIMD, which every browser with WebGPU has; the build turns it on.
 #[derive(Debug, Clone, Copy)]
@@ -11,7 +11,32 @@ pub(in super::super) struct Simd128;
 impl Lanes for Simd128 {
     type F32 = [v128; 2];
     type I32 = [v128; 2];
-    const PAIRS: bool = false;
+    type Wide = [Self::F32; 2];
+    const TILE: [usize; 2] = [1, 3];
+
+    #[inline(always)]
+    fn load_wide(self, values: &[f32; WIDE]) -> Self::Wide {
+        bytemuck::cast(*values)
+    }
+
+    #[inline(always)]
+    fn store_wide(self, values: Self::Wide) -> [f32; WIDE] {
+        bytemuck::cast(values)
+    }
+
+    #[inline(always)]
+    fn mul_add_wide(self, a: Self::Wide, b: Self::Wide, c: Self::Wide) -> Self::Wide {
+        [self.mul_add(a[0], b[0], c[0]), self.mul_add(a[1], b[1], c[1])]
+    }
+
+    #[inline(always)]
+    fn run_tile<K: TileKernel>(self, tokens: usize, kernel: K) {
+        match tokens {
+            1 => kernel.run::<_, 1, 1>(self),
+            2 => kernel.run::<_, 1, 2>(self),
+            _ => kernel.run::<_, 1, 3>(self),
+        }
+    }
 
     #[inline(always)]
     fn splat(self, value: f32) -> [v128; 2] {
