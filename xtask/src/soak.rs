@@ -1,22 +1,55 @@
-//! `cargo xtask soak`: the long campaigns, which are the tests marked `#[ignore]` and the fuzz targets.
+//! `cargo xtask soak`: the long campaigns, which are the fuzz targets, the tests marked `#[ignore]`, and mutants.
 
 use xtask::{Result, default_model, page, tools};
 
 use crate::cargo_test::{self, Counts, Environment, Targets};
 
 mod fuzz;
+mod mutants;
 
-/// How long to go on.
+/// What to do, and how long to go on.
 #[derive(clap::Args)]
 pub struct Options {
+    /// Do only this; by default all three, one after the other.
+    #[arg(long, value_enum)]
+    only: Option<Part>,
     /// Seconds for each fuzz target.
     #[arg(long, default_value_t = 180)]
     fuzz_seconds: u64,
+    #[command(flatten)]
+    mutants: mutants::Options,
 }
 
-/// Fuzzes, builds the page and runs every ignored test.
+/// A campaign.
+#[derive(Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
+enum Part {
+    /// Damaged files to every parser of downloaded ones.
+    Fuzz,
+    /// The tests marked as ignored.
+    Tests,
+    /// Small changes to the code, each of which must fail a test; takes days on two cores.
+    Mutants,
+}
+
+/// Runs the campaigns until one fails.
+///
+/// # Errors
+/// When one does.
 pub fn run(options: &Options) -> Result<()> {
-    fuzz::run(options.fuzz_seconds)?;
+    let wanted = |part| options.only.is_none_or(|only| only == part);
+    if wanted(Part::Fuzz) {
+        fuzz::run(options.fuzz_seconds)?;
+    }
+    if wanted(Part::Tests) {
+        ignored_tests()?;
+    }
+    if wanted(Part::Mutants) {
+        mutants::run(&options.mutants)?;
+    }
+    Ok(())
+}
+
+fn ignored_tests() -> Result<()> {
     tools::ensure()?;
     let environment =
         Environment { model: Some(default_model::ensure()?), nvrtc: None, required: &["gpu", "browser", "model"] };

@@ -12,6 +12,8 @@ use crate::workspace;
 
 /// The version of trunk that builds the page.
 pub const TRUNK: &str = "0.21.14";
+/// The version of cargo-mutants.
+pub const MUTANTS: &str = "27.1.0";
 /// The target of everything that runs in the page.
 pub const WASM: &str = "wasm32-unknown-unknown";
 
@@ -25,6 +27,14 @@ pub fn ensure() -> Result<()> {
     ensure_tool("trunk", "trunk", TRUNK, &["--locked"])?;
     // With --locked wasm-bindgen-cli can name crates newer than a mirrored index has.
     ensure_tool("wasm-bindgen", "wasm-bindgen-cli", &locked_version("wasm-bindgen")?, &[])
+}
+
+/// Makes sure that cargo-mutants is there.
+///
+/// # Errors
+/// When it is missing and cannot be installed.
+pub fn ensure_mutants() -> Result<()> {
+    ensure_tool("cargo-mutants", "cargo-mutants", MUTANTS, &["--locked"])
 }
 
 /// The PATH with the project's own tools in front.
