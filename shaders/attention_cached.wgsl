@@ -1,14 +1,6 @@
 // Causal attention of rotated rows on the cache: an invocation a row and head, its sums in registers, no barrier.
 // Grid (groups of rows, heads). The table holds (position, slot of position 0) a row. Softmax is online
 // (arXiv 1805.02867).
-struct Params { quads: u32, kv_quads: u32, group: u32, table: u32, scale: f32, rows: u32 }
-@group(0) @binding(0) var<uniform> params: Params;
-@group(0) @binding(1) var<storage, read> qkv: array<vec4<f32>>;
-@group(0) @binding(2) var<storage, read> tables: array<u32>;
-@group(0) @binding(6) var<storage, read_write> out: array<vec4<f32>>;
-
-const HEAD_QUADS: u32 = HEAD_DIM / 4u;
-
 @compute @workgroup_size(64)
 fn main(@builtin(global_invocation_id) at: vec3<u32>, @builtin(num_workgroups) grid: vec3<u32>) {
     let row = at.x;
@@ -24,7 +16,7 @@ fn main(@builtin(global_invocation_id) at: vec3<u32>, @builtin(num_workgroups) g
         q[i] = qkv[row * params.quads + head * HEAD_QUADS + i] * params.scale;
         sums[i] = vec4<f32>();
     }
-    var highest = -3.0e38;
+    var highest = LOWEST;
     var total = 0.0;
     for (var key = 0u; key <= position; key++) {
         let source = (base + key) * params.kv_quads + head / params.group * HEAD_QUADS;

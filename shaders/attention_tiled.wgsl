@@ -1,20 +1,12 @@
 // Causal attention of rotated rows on the cache, for many rows on a graphics processor: a workgroup takes 16 rows of a
 // segment and a head, and goes over the keys 32 at a time with online softmax. Grid (heads, tiles of rows).
 // The table holds (first row, rows, position of the first row, slot of position 0) a tile.
-struct Params { quads: u32, kv_quads: u32, group: u32, table: u32, scale: f32 }
-@group(0) @binding(0) var<uniform> params: Params;
-@group(0) @binding(1) var<storage, read> qkv: array<vec4<f32>>;
-@group(0) @binding(2) var<storage, read> tables: array<u32>;
-@group(0) @binding(6) var<storage, read_write> out: array<vec4<f32>>;
-
-const HEAD_QUADS: u32 = HEAD_DIM / 4u;
 const ROWS: u32 = 16u;
 const KEYS: u32 = 32u;
 const THREADS: u32 = 128u;
 // Values: invocations (group, quad), each with SHARE rows.
 const GROUPS: u32 = min(THREADS / HEAD_QUADS, ROWS);
 const SHARE: u32 = (ROWS + GROUPS - 1u) / GROUPS;
-const LOWEST: f32 = -3.0e38;
 
 var<workgroup> query: array<vec4<f32>, ROWS * HEAD_QUADS>;
 var<workgroup> weights: array<f32, ROWS * KEYS>;

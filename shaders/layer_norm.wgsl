@@ -7,19 +7,6 @@ struct Params { quads: u32, eps: f32 }
 @group(0) @binding(4) var<storage, read_write> out: array<vec4<f32>>;
 
 const THREADS: u32 = 64u;
-var<workgroup> parts: array<f32, THREADS>;
-
-// The sum of all lanes' values.
-fn total(lane: u32, value: f32) -> f32 {
-    workgroupBarrier();
-    parts[lane] = value;
-    workgroupBarrier();
-    var sum = 0.0;
-    for (var i = 0u; i < THREADS; i++) {
-        sum += parts[i];
-    }
-    return sum;
-}
 
 @compute @workgroup_size(THREADS)
 fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index) lane: u32) {

@@ -1,34 +1,5 @@
 // out = x · weightᵀ + bias, for many rows of x: every invocation keeps 4 × 4 sums in registers, without a barrier.
-// Grid (groups of 16 × 4 output rows, groups of 4 × 4 rows of x). See linear.wgsl for the split.
-struct Params { chunks: u32, rows: u32, out_cols: u32, first: u32, has_bias: u32, x_rows: u32 }
-@group(0) @binding(0) var<uniform> params: Params;
-@group(0) @binding(1) var<storage, read> x: array<vec4<f32>>;
-@group(0) @binding(4) var<storage, read> bias: array<f32>;
-@group(0) @binding(5) var<storage, read_write> out: array<f32>;
-
-fn input(i: u32) -> vec4<f32> {
-    return x[i];
-}
-
-fn values(chunk: Chunk, part: u32) -> vec4<f32> {
-    return chunk_part(chunk.words, part) * chunk.scale + vec4<f32>(chunk.minimum);
-}
-
-fn store(x_row: u32, first: u32, sums: vec4<f32>) {
-    if (x_row < params.x_rows) {
-        for (var i = 0u; i < 4u; i++) {
-            if (first + i < params.rows) {
-                let col = params.first + first + i;
-                var sum = sums[i];
-                if (params.has_bias == 1u) {
-                    sum += bias[col];
-                }
-                out[x_row * params.out_cols + col] = sum;
-            }
-        }
-    }
-}
-
+// Grid (groups of 16 × 4 output rows, groups of 4 × 4 rows of x).
 @compute @workgroup_size(16, 4)
 fn main(@builtin(global_invocation_id) id: vec3<u32>) {
     let first = id.x * 4u;
@@ -58,10 +29,10 @@ fn main(@builtin(global_invocation_id) id: vec3<u32>) {
         let cd = load_chunk(wd + chunk);
         for (var part = 0u; part < CHUNK / 4u; part++) {
             let i = chunk * (CHUNK / 4u) + part;
-            let a = values(ca, part);
-            let b = values(cb, part);
-            let c = values(cc, part);
-            let d = values(cd, part);
+            let a = chunk_values(ca, part);
+            let b = chunk_values(cb, part);
+            let c = chunk_values(cc, part);
+            let d = chunk_values(cd, part);
             var v = x[xa + i];
             sa += vec4<f32>(dot(v, a), dot(v, b), dot(v, c), dot(v, d));
             v = x[xb + i];
@@ -72,8 +43,8 @@ fn main(@builtin(global_invocation_id) id: vec3<u32>) {
             sd += vec4<f32>(dot(v, a), dot(v, b), dot(v, c), dot(v, d));
         }
     }
-    store(x_first, first, sa);
-    store(x_first + 1u, first, sb);
-    store(x_first + 2u, first, sc);
-    store(x_first + 3u, first, sd);
+    store_four(x_first, first, 1u, sa);
+    store_four(x_first + 1u, first, 1u, sb);
+    store_four(x_first + 2u, first, 1u, sc);
+    store_four(x_first + 3u, first, 1u, sd);
 }

@@ -1,21 +1,11 @@
 // out = x · weightᵀ + bias, for many rows of x: tiles of 64 rows of x, 64 output rows and 16 columns go through
 // workgroup memory; every invocation sums 4 × 4 outputs.
-// Grid (tiles of output rows, tiles of rows of x). See linear.wgsl for the split.
-struct Params { chunks: u32, rows: u32, out_cols: u32, first: u32, has_bias: u32, x_rows: u32 }
-@group(0) @binding(0) var<uniform> params: Params;
-@group(0) @binding(1) var<storage, read> x: array<vec4<f32>>;
-@group(0) @binding(4) var<storage, read> bias: array<f32>;
-@group(0) @binding(5) var<storage, read_write> out: array<f32>;
-
+// Grid (tiles of output rows, tiles of rows of x).
 const QUADS: u32 = 4u;
 // Rows of a tile lie 5 quads apart, so that neighbouring invocations meet different banks.
 const STRIDE: u32 = QUADS + 1u;
 var<workgroup> x_tile: array<vec4<f32>, 64u * STRIDE>;
 var<workgroup> w_tile: array<vec4<f32>, 64u * STRIDE>;
-
-fn input(i: u32) -> vec4<f32> {
-    return x[i];
-}
 
 // Four columns of a weight row from column `4 · quad` on; zero behind the last.
 fn weight_quad(row: u32, quad: u32) -> vec4<f32> {
@@ -23,8 +13,7 @@ fn weight_quad(row: u32, quad: u32) -> vec4<f32> {
     if (chunk >= params.chunks || row >= params.rows) {
         return vec4<f32>();
     }
-    let loaded = load_chunk(row * params.chunks + chunk);
-    return chunk_part(loaded.words, quad % (CHUNK / 4u)) * loaded.scale + vec4<f32>(loaded.minimum);
+    return chunk_values(load_chunk(row * params.chunks + chunk), quad % (CHUNK / 4u));
 }
 
 fn x_quad(row: u32, quad: u32) -> vec4<f32> {
@@ -33,24 +22,6 @@ fn x_quad(row: u32, quad: u32) -> vec4<f32> {
         return vec4<f32>();
     }
     return x[row * width + quad];
-}
-
-fn store(x_row: u32, row: u32, value: f32) {
-    if (x_row < params.x_rows && row < params.rows) {
-        let col = params.first + row;
-        var sum = value;
-        if (params.has_bias == 1u) {
-            sum += bias[col];
-        }
-        out[x_row * params.out_cols + col] = sum;
-    }
-}
-
-fn store_four(x_row: u32, row: u32, sums: vec4<f32>) {
-    store(x_row, row, sums.x);
-    store(x_row, row + 16u, sums.y);
-    store(x_row, row + 32u, sums.z);
-    store(x_row, row + 48u, sums.w);
 }
 
 @compute @workgroup_size(256)
@@ -89,8 +60,8 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index
     }
     let x_row = tile_x + ty;
     let row = tile_row + tx;
-    store_four(x_row, row, sa);
-    store_four(x_row + 16u, row, sb);
-    store_four(x_row + 32u, row, sc);
-    store_four(x_row + 48u, row, sd);
+    store_four(x_row, row, 16u, sa);
+    store_four(x_row + 16u, row, 16u, sb);
+    store_four(x_row + 32u, row, 16u, sc);
+    store_four(x_row + 48u, row, 16u, sd);
 }

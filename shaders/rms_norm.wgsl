@@ -6,7 +6,6 @@ struct Params { quads: u32, eps: f32 }
 @group(0) @binding(3) var<storage, read_write> out: array<vec4<f32>>;
 
 const THREADS: u32 = 64u;
-var<workgroup> parts: array<f32, THREADS>;
 
 @compute @workgroup_size(THREADS)
 fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index) lane: u32) {
@@ -16,13 +15,7 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index
         let value = x[base + i];
         squares += dot(value, value);
     }
-    parts[lane] = squares;
-    workgroupBarrier();
-    var total = 0.0;
-    for (var i = 0u; i < THREADS; i++) {
-        total += parts[i];
-    }
-    let factor = inverseSqrt(total / f32(params.quads * 4u) + params.eps);
+    let factor = inverseSqrt(total(lane, squares) / f32(params.quads * 4u) + params.eps);
     for (var i = lane; i < params.quads; i += THREADS) {
         out[base + i] = x[base + i] * factor * gain[i];
     }

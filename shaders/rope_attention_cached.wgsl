@@ -2,19 +2,12 @@
 // The first head of a group writes the new key and value; the others take them from the fused row, so no invocation
 // reads what another writes. With more than one split every split leaves its sums, maximum and total for
 // attention_merge.wgsl. The table holds (position, slot of position 0) a row.
-struct Params { quads: u32, kv_quads: u32, group: u32, table: u32, scale: f32, splits: u32 }
-@group(0) @binding(0) var<uniform> params: Params;
-@group(0) @binding(1) var<storage, read> qkv: array<vec4<f32>>;
-@group(0) @binding(2) var<storage, read> tables: array<u32>;
 @group(0) @binding(3) var<storage, read> frequencies: array<vec4<f32>>;
-@group(0) @binding(6) var<storage, read_write> out: array<vec4<f32>>;
 
-const HEAD_QUADS: u32 = HEAD_DIM / 4u;
 const HALF: u32 = HEAD_QUADS / 2u;
 const THREADS: u32 = 64u;
 // Invocations (group, quad): each sums one quad of the values of every GROUPS-th key.
 const GROUPS: u32 = THREADS / HEAD_QUADS;
-const LOWEST: f32 = -3.0e38;
 
 var<workgroup> query: array<vec4<f32>, HEAD_QUADS>;
 var<workgroup> new_key: array<vec4<f32>, HEAD_QUADS>;

@@ -4,6 +4,7 @@ mod llama;
 mod opt;
 mod read;
 mod score_head;
+mod size;
 
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
@@ -12,6 +13,7 @@ use crate::{Error, Result};
 pub(crate) use opt::POSITION_OFFSET;
 pub(crate) use score_head::{MEAN, SCORE_BIAS, VAR};
 pub use score_head::{Normalization, ScoreFamily, ScoreHead, TrunkReference};
+pub use size::DEFAULT_CONTEXT;
 
 /// How rotary frequencies are stretched for long contexts.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]

@@ -7,9 +7,9 @@ mod row;
 
 use std::rc::Rc;
 
-use crate::backend::{Backend, DeviceInfo, Segments};
+use crate::backend::{Backend, DeviceInfo, PREFILL_ROWS, Segments};
 use crate::config::ScoreFamily;
-use crate::generate::{Chat, PREFILL_ROWS, context_of};
+use crate::generate::Chat;
 use crate::model::{Cached, LoadProgress, ScoreModel};
 use crate::prompt::{Message, Template, TemplateKind};
 use crate::tokenizer::Tokenizer;
@@ -66,8 +66,8 @@ impl Scored {
 }
 
 impl<B: Backend> Scorer<B> {
-    /// Streams a score model onto the device. `context` is the most tokens of a conversation; by default the model's
-    /// own, at most 4096.
+    /// Streams a score model onto the device. `context` is the most tokens of a conversation; see
+    /// [`ModelConfig::context`].
     ///
     /// # Errors
     /// When the checkpoint is not a score model's; what the source, the checkpoint, the tokenizer or the device report.
@@ -109,7 +109,7 @@ impl<B: Backend> Scorer<B> {
         template: TemplateKind,
         context: Option<usize>,
     ) -> Result<Self> {
-        let context = context_of(model.trunk().config(), context)?;
+        let context = model.trunk().config().context(context)?;
         Ok(Self { model, tokenizer, template, context, tokens_run: 0 })
     }
 

@@ -1,7 +1,9 @@
 // Dot products of one row of inputs with four rows of a weight: the core of every decoding product. A workgroup is
 // ROW_LANES × K_LANES invocations: K_LANES of them share four output rows and add up their parts with `reduce`.
-// The op provides `input`, `weight_row` and `squares` (0 where it needs no mean square); `params` has `chunks`.
+// Needs `params` (shared/product.wgsl), `weight_row`, and `input` with `squares` (shared/input*.wgsl).
 const THREADS: u32 = ROW_LANES * K_LANES;
+
+var<private> x_base: u32;
 
 struct Dots {
     first: u32,        // index of the first of the four outputs

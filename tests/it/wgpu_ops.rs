@@ -57,6 +57,26 @@ fn cached_attention_equals_full_attention() {
 }
 
 #[test]
+fn token_logprobs_are_the_cpu_s() {
+    on_devices(wgpu::token_logprobs_are_the_cpu_s);
+}
+
+#[test]
+fn token_logprobs_near_zero_keep_their_digits() {
+    on_devices(wgpu::token_logprobs_near_zero_keep_their_digits);
+}
+
+#[test]
+fn token_logprobs_take_the_memory_of_a_chunk_of_rows() {
+    on_devices(wgpu::token_logprobs_take_the_memory_of_a_chunk_of_rows);
+}
+
+#[test]
+fn token_logprobs_of_operands_that_do_not_fit_are_refused() {
+    on_devices(wgpu::token_logprobs_of_operands_that_do_not_fit_are_refused);
+}
+
+#[test]
 fn sample_draws_what_a_sort_would() {
     on_devices(wgpu::sample_draws_what_a_sort_would);
 }

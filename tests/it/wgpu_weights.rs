@@ -58,6 +58,29 @@ fn a_cut_weight_computes_what_a_whole_one_does() {
 }
 
 #[test]
+fn token_logprobs_of_a_cut_weight_are_those_of_a_whole_one() {
+    let (rows, cols, vocab) = (20, 16, 300);
+    let number = |i: usize| ((i * 37 % 101) as f32 - 50.0) / 16.0;
+    let compute = |gpu: &Wgpu| -> Result<Vec<f32>> {
+        let mut table = gpu.create_weight("test", cols, &[WeightPart { rows: vocab, encoding: Encoding::F32 }])?;
+        let bytes: Vec<u8> = (0..vocab * cols).flat_map(|i| number(i).to_le_bytes()).collect();
+        gpu.write_rows(&mut table, 0, &bytes)?;
+        let x = gpu.tensor([rows, cols], &(0..rows * cols).map(|i| number(i * i)).collect::<Vec<_>>())?;
+        let targets = gpu.tokens(&(0..rows as u32).map(|row| row * 97 % vocab as u32).collect::<Vec<_>>())?;
+        block_on(gpu.read(&gpu.token_logprobs(&x, &table, &targets)?))
+    };
+    let Some(whole) = device(Options::default()) else { return };
+    // 62 rows of the table a buffer, and the logits of three rows a chunk.
+    let Some(cut) = device(Options { max_binding: Some(4000), ..Options::default() }) else { return };
+    let (whole, cut) = (compute(&whole).expect("values"), compute(&cut).expect("values"));
+    assert_eq!(whole.len(), rows);
+    for (row, (whole, cut)) in whole.iter().zip(&cut).enumerate() {
+        // Three rows are multiplied by other kernels than twenty.
+        assert!((whole - cut).abs() <= 1e-5 * whole.abs().max(1.0), "row {row}: {cut}, whole {whole}");
+    }
+}
+
+#[test]
 fn what_does_not_fit_is_refused_in_a_sentence() {
     let Some(gpu) = device(Options { portable: true, ..Options::default() }) else { return };
     let heads = HeadLayout { heads: 32, kv_heads: 32, head_dim: 128 };

@@ -3,6 +3,9 @@
 use super::WeightPart;
 use crate::Result;
 
+/// Most rows of prompts that go through a model at a time; bounds the memory of activations.
+pub(crate) const PREFILL_ROWS: usize = 256;
+
 /// Where a backend computes.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct DeviceInfo {

@@ -19,6 +19,7 @@ pub mod wgpu;
 
 pub use cache::Cache;
 pub use cpu::Cpu;
+pub(crate) use device::PREFILL_ROWS;
 pub use device::{Device, DeviceInfo, DeviceKind};
 pub use ops::Operations;
 pub use sample::{Sample, Sampling, pcg_hash, sampling_noise};

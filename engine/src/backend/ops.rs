@@ -53,17 +53,7 @@ pub trait Operations: Device {
 
     /// The log-probability of `targets[i]` by the logits `x[i] · weightᵀ`: `[rows, 1]`. The logits of all rows never
     /// exist together. The caller has checked the ids against the rows of `weight`.
-    fn token_logprobs(
-        &self,
-        _x: &Self::Tensor,
-        _weight: &Self::Weight,
-        _targets: &Self::Tokens,
-    ) -> Result<Self::Tensor> {
-        Err(crate::Error::Unsupported(format!(
-            "{} does not compute log-probabilities of tokens; use the CPU",
-            self.device().name
-        )))
-    }
+    fn token_logprobs(&self, x: &Self::Tensor, weight: &Self::Weight, targets: &Self::Tokens) -> Result<Self::Tensor>;
 
     /// Fused: [`Operations::linear`] of [`Operations::rms_norm`].
     fn rms_norm_linear(

@@ -1,8 +1,8 @@
 //! Several answers to one prompt, decoded side by side: the prompt is read once and its keys and values are forked.
 
 use super::draft::Draft;
-use super::{Answer, FinishReason, PREFILL_ROWS};
-use crate::backend::{Backend, Segments};
+use super::{Answer, FinishReason};
+use crate::backend::{Backend, PREFILL_ROWS, Segments};
 use crate::model::CausalLm;
 use crate::tokenizer::Tokenizer;
 use crate::{Error, Result};

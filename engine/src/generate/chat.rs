@@ -12,9 +12,6 @@ use crate::tokenizer::Tokenizer;
 use crate::weights::{Checkpoint, Source};
 use crate::{Error, ModelConfig, Result};
 
-/// Tokens of context when the caller names none: enough for a long conversation, and a cache that small devices hold.
-const DEFAULT_CONTEXT: usize = 4096;
-
 /// A model that answers, with its tokenizer and the conversation so far in its cache.
 pub struct Chat<B: Backend> {
     session: Session<B>,
@@ -36,8 +33,8 @@ struct Generation<B: Backend> {
 }
 
 impl<B: Backend> Chat<B> {
-    /// Streams a model onto the device. `context` is the most tokens of a conversation, answers included; by default
-    /// the model's own, at most 4096.
+    /// Streams a model onto the device. `context` is the most tokens of a conversation, answers included; see
+    /// [`ModelConfig::context`].
     ///
     /// # Errors
     /// What the source, the checkpoint, the tokenizer or the device report.
@@ -58,7 +55,7 @@ impl<B: Backend> Chat<B> {
     /// # Errors
     /// When `context` is longer than the model's, or the device has no room for the cache.
     pub fn new(model: CausalLm<B>, tokenizer: Tokenizer, context: Option<usize>) -> Result<Self> {
-        let context = context_of(model.config(), context)?;
+        let context = model.config().context(context)?;
         let mut end_ids = model.config().eos_token_ids.clone();
         end_ids.extend(tokenizer.eos().filter(|id| !end_ids.contains(id)));
         let session = Session::new(model, context)?;
@@ -293,18 +290,6 @@ impl<B: Backend> Chat<B> {
         self.generation = Some(generation);
         Ok(shortened)
     }
-}
-
-/// Most tokens of a conversation: as many as `asked` for; by default the model's own, at most 4096.
-pub(crate) fn context_of(config: &ModelConfig, asked: Option<usize>) -> Result<usize> {
-    let longest = config.max_position_embeddings;
-    let context = asked.unwrap_or(longest.min(DEFAULT_CONTEXT));
-    if context == 0 || context > longest {
-        return Err(Error::Request(format!(
-            "a context of {context} tokens was asked for; this model was made for 1 to {longest}"
-        )));
-    }
-    Ok(context)
 }
 
 fn no_answer() -> Error {

@@ -10,8 +10,6 @@ use serde::{Deserialize, Serialize};
 
 pub use candidates::CandidateStep;
 pub use chat::Chat;
-pub(crate) use chat::context_of;
-pub(crate) use session::PREFILL_ROWS;
 pub use session::Session;
 
 use crate::backend::Sampling;

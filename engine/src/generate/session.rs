@@ -4,9 +4,6 @@ use crate::backend::{Backend, Sampling, Segments};
 use crate::model::{Cached, CausalLm};
 use crate::{Error, Result};
 
-/// Most rows of prompts that go through the model at a time; bounds the memory of activations.
-pub(crate) const PREFILL_ROWS: usize = 256;
-
 /// A model with one sequence.
 pub struct Session<B: Backend> {
     model: CausalLm<B>,

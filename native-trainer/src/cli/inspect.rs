@@ -13,11 +13,8 @@ use paddock_engine::weights::{Checkpoint, Format, TensorInfo};
 
 use super::console::{bytes, grouped};
 use super::plan;
+use crate::Result;
 use crate::files::ModelSource;
-use crate::{Error, Result};
-
-/// Tokens of context to reckon with when none are named, as in [`paddock_engine::generate::Chat`].
-const DEFAULT_CONTEXT: usize = 4096;
 
 /// Show a model's architecture, tensors, tokenizer, template and memory
 #[derive(Debug, Args)]
@@ -49,7 +46,7 @@ impl Inspect {
         let mut checkpoint = Checkpoint::open(ModelSource::open(&self.model)?).await?;
         let tokenizer = Tokenizer::from_files(&checkpoint.tokenizer_files().await?)?;
         let config = checkpoint.config();
-        let context = context_or_default(self.context, config)?;
+        let context = config.context(self.context)?;
         let mut output = io::stdout().lock();
         let format = match checkpoint.format() {
             Format::HuggingFace => "Hugging Face folder",
@@ -62,22 +59,6 @@ impl Inspect {
         write_memory(&mut output, checkpoint.total_bytes(), config, context)?;
         write_tensors(&mut output, checkpoint.tensors())
     }
-}
-
-/// The tokens of context to reckon with.
-pub(super) fn context_or_default(context: Option<usize>, config: &ModelConfig) -> Result<usize> {
-    let longest = config.max_position_embeddings;
-    match context.unwrap_or(longest.min(DEFAULT_CONTEXT)) {
-        context if (1..=longest).contains(&context) => Ok(context),
-        context => Err(Error::Request(format!(
-            "a context of {context} tokens was asked for; this model was made for 1 to {longest}"
-        ))),
-    }
-}
-
-/// Numbers that make up the model.
-pub(super) fn parameter_count(config: &ModelConfig) -> u64 {
-    config.params().iter().map(|param| (param.shape[0] * param.shape[1]) as u64).sum()
 }
 
 fn write_architecture(output: &mut impl Write, config: &ModelConfig) -> Result<()> {
@@ -99,7 +80,7 @@ fn write_architecture(output: &mut impl Write, config: &ModelConfig) -> Result<(
         [(config.attention_bias, "q, k and v"), (config.attention_output_bias, "o"), (config.mlp_bias, "feed-forward")];
     let biases: Vec<&str> = biases.iter().filter(|(present, _)| *present).map(|(_, name)| *name).collect();
     let biases = if biases.is_empty() { "none".to_string() } else { biases.join(", ") };
-    writeln!(output, "architecture  LLaMA, {} parameters", grouped(parameter_count(config)))?;
+    writeln!(output, "architecture  LLaMA, {} parameters", grouped(config.parameter_count()))?;
     writeln!(output, "  blocks        {}", config.num_hidden_layers)?;
     writeln!(output, "  hidden        {}", config.hidden_size)?;
     writeln!(output, "  feed-forward  {}", config.intermediate_size)?;
@@ -148,7 +129,7 @@ fn write_tokenizer(
 }
 
 fn write_memory(output: &mut impl Write, weights: u64, config: &ModelConfig, context: usize) -> Result<()> {
-    let cache = (2 * config.num_hidden_layers * config.kv_dim() * size_of::<f32>() * context) as u64;
+    let cache = config.kv_bytes(context);
     writeln!(output, "memory        {} on the CPU (--plan shows a GPU's)", bytes(weights + cache))?;
     writeln!(output, "  weights       {}", bytes(weights))?;
     writeln!(output, "  cache         {} for {context} tokens", bytes(cache))?;

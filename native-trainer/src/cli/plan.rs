@@ -11,7 +11,6 @@ use paddock_engine::{Error, ModelConfig};
 use serde_json::Value;
 
 use super::console::{bytes, grouped};
-use super::inspect::{context_or_default, parameter_count};
 use crate::Result;
 use crate::files::FolderSource;
 
@@ -21,7 +20,7 @@ const CONFIG_LIMIT: u64 = 1 << 20;
 /// Prints the plan of the model at `model`; `context` is in tokens.
 pub(super) fn print(model: &Path, quantize: Option<Quantize>, context: Option<usize>) -> Result<()> {
     let (config, tensors, quantize) = pollster::block_on(tensors(model, quantize))?;
-    let context = context_or_default(context, &config)?;
+    let context = config.context(context)?;
     let encodings: HashMap<&str, Encoding> =
         tensors.iter().map(|tensor| (tensor.name.as_str(), quantize.encoding(tensor, &config))).collect();
     let encoding = |name: &str| encodings.get(name).copied().unwrap_or(Encoding::F32);
@@ -30,7 +29,7 @@ pub(super) fn print(model: &Path, quantize: Option<Quantize>, context: Option<us
     writeln!(
         output,
         "LLaMA, {} parameters, matrices {quantize}, {context} tokens of context",
-        grouped(parameter_count(&config))
+        grouped(config.parameter_count())
     )?;
     write_buffers(&mut output, &plan)?;
     write_totals(&mut output, &plan)

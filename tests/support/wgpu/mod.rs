@@ -3,6 +3,7 @@
 
 mod attention;
 mod blocks;
+mod logprobs;
 mod products;
 mod sample;
 
@@ -15,6 +16,10 @@ pub use attention::{
     attention_keeps_documents_apart, cached_attention_equals_full_attention, rope_turns_far_positions_precisely,
 };
 pub use blocks::every_block_kind_has_ggml_s_values;
+pub use logprobs::{
+    token_logprobs_are_the_cpu_s, token_logprobs_near_zero_keep_their_digits,
+    token_logprobs_of_operands_that_do_not_fit_are_refused, token_logprobs_take_the_memory_of_a_chunk_of_rows,
+};
 pub use products::{
     a_weight_takes_the_widest_of_its_parts, embed_reads_rows_of_every_encoding,
     linear_and_its_fusions_multiply_every_encoding, operands_that_do_not_fit_are_refused, plain_operations_on_rows,
@@ -28,7 +33,7 @@ pub use sample::{
 pub type Check = fn(&Wgpu) -> Result<()>;
 
 /// All checks, by what they are about.
-pub const CHECKS: [(&str, Check); 13] = [
+pub const CHECKS: [(&str, Check); 17] = [
     ("linear and its fusions", linear_and_its_fusions_multiply_every_encoding),
     ("weights of several encodings", a_weight_takes_the_widest_of_its_parts),
     ("every block format of GGUF", every_block_kind_has_ggml_s_values),
@@ -37,6 +42,10 @@ pub const CHECKS: [(&str, Check); 13] = [
     ("rope", rope_turns_far_positions_precisely),
     ("attention", attention_keeps_documents_apart),
     ("rope, cache and attention", cached_attention_equals_full_attention),
+    ("token_logprobs", token_logprobs_are_the_cpu_s),
+    ("token_logprobs, near zero", token_logprobs_near_zero_keep_their_digits),
+    ("token_logprobs, memory", token_logprobs_take_the_memory_of_a_chunk_of_rows),
+    ("token_logprobs, operands that do not fit", token_logprobs_of_operands_that_do_not_fit_are_refused),
     ("sample", sample_draws_what_a_sort_would),
     ("sample, greedy", greedy_takes_the_lowest_of_equals_and_penalises_what_it_has_seen),
     ("sample, negative logits", the_penalty_multiplies_negative_logits),

@@ -7,7 +7,7 @@ use paddock_engine::weights::Encoding;
 use super::{TOLERANCE, close, doubles, f32_weight, noise, read, weight};
 
 /// A row of blocks and what they mean: (encoding, bytes, values).
-fn encoded(encoding: Encoding, values: &[f32]) -> (Vec<u8>, Vec<f32>) {
+pub(super) fn encoded(encoding: Encoding, values: &[f32]) -> (Vec<u8>, Vec<f32>) {
     let half = |value: f32| half::f16::from_f32(value);
     let mut bytes = Vec::new();
     let mut meaning = Vec::new();
@@ -56,7 +56,7 @@ fn encoded(encoding: Encoding, values: &[f32]) -> (Vec<u8>, Vec<f32>) {
 }
 
 /// x · weightᵀ + bias.
-fn linear(x: &[f64], weight: &[f32], cols: usize, bias: Option<&[f32]>) -> Vec<f64> {
+pub(super) fn linear(x: &[f64], weight: &[f32], cols: usize, bias: Option<&[f32]>) -> Vec<f64> {
     let rows = weight.len() / cols;
     x.chunks(cols)
         .flat_map(|x| {
@@ -98,7 +98,8 @@ fn silu_mul(gate_up: &[f64], cols: usize) -> Vec<f64> {
         .collect()
 }
 
-const ENCODINGS: [Encoding; 5] = [Encoding::F32, Encoding::F16, Encoding::BF16, Encoding::Q8_0, Encoding::Q4_1];
+pub(super) const ENCODINGS: [Encoding; 5] =
+    [Encoding::F32, Encoding::F16, Encoding::BF16, Encoding::Q8_0, Encoding::Q4_1];
 
 /// Projections with and without bias, norm, residual and SwiGLU, for one row and many.
 ///

@@ -11,110 +11,40 @@
 
 mod attention;
 mod buffers;
+mod context;
 mod device;
+mod elementwise;
+mod embed;
+mod encoding;
+mod fault;
 mod frame;
 mod kv_cache;
 mod linear;
-mod ops;
-mod pack;
+mod norm;
 mod pipelines;
 mod plan;
-mod readback;
+mod read;
+mod repack;
 mod sample;
 mod shaders;
+mod token_logprobs;
 mod tune;
 mod weight;
+mod write;
 
 pub use buffers::Purpose;
-pub use device::{DEFAULT_BINDING, Kernels, Options, probe};
-pub use kv_cache::{KvCache, KvEncoding};
+pub use context::{DEFAULT_BINDING, Kernels, Options, Tensor, Tokens, Wgpu, Work};
+pub use device::probe;
+pub use encoding::{KvEncoding, WeightEncoding};
+pub use kv_cache::KvCache;
 pub use plan::{Plan, PlannedBuffer, plan};
 pub use sample::Sampler;
-pub use weight::{Kind, Weight};
+pub use weight::Weight;
 
-use std::rc::Rc;
-
-use self::buffers::Buffer;
-use self::device::Context;
-use super::{Cache, Device, DeviceInfo, DeviceKind, HeadLayout, Operations, Sample, Sampling, Segments, WeightPart};
+use super::{
+    Cache, Device, DeviceInfo, DeviceKind, HeadLayout, Operations, PREFILL_ROWS, Sample, Sampling, Segments, WeightPart,
+};
 use crate::Result;
-use crate::generate::PREFILL_ROWS;
-
-/// Computes on a GPU. Cloning clones the handle.
-#[derive(Clone)]
-pub struct Wgpu(Rc<Context>);
-
-/// An activation `[tokens, features]` of f32 on the device. Cloning clones the handle.
-#[derive(Clone)]
-pub struct Tensor {
-    buffer: Buffer,
-    shape: [usize; 2],
-}
-
-/// Token ids on the device. Cloning clones the handle.
-#[derive(Clone)]
-pub struct Tokens {
-    buffer: Buffer,
-    len: usize,
-}
-
-/// What has been asked of the device since it was opened.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub struct Work {
-    /// Compute dispatches.
-    pub dispatches: u64,
-    /// Submits to the queue.
-    pub submits: u64,
-    /// Bind groups alive: constant while decoding.
-    pub bind_groups: usize,
-}
-
-impl Wgpu {
-    /// Opens the adapter that [`probe`] describes.
-    ///
-    /// # Errors
-    /// [`crate::Error::Device`] when there is no adapter or it refuses to open.
-    pub async fn new(options: Options) -> Result<Self> {
-        device::open(options).await
-    }
-
-    /// What has been asked of the device so far.
-    pub fn work(&self) -> Work {
-        let (dispatches, submits) = self.0.counts();
-        Work { dispatches, submits, bind_groups: self.0.pipelines.borrow().bind_groups() }
-    }
-
-    /// Bytes allocated on the device for a purpose.
-    pub fn bytes(&self, purpose: Purpose) -> u64 {
-        self.0.pool.bytes(purpose)
-    }
-
-    /// The kernels in use.
-    pub fn kernels(&self) -> Kernels {
-        self.0.kernels.get()
-    }
-
-    /// Size of the subgroups that the kernels use; `None` when they use none.
-    pub fn subgroup_size(&self) -> Option<u32> {
-        self.0.subgroup
-    }
-
-    /// Whether the kernels use f16.
-    pub fn uses_f16(&self) -> bool {
-        self.0.half
-    }
-
-    fn take(&self, shape: [usize; 2]) -> Result<Tensor> {
-        let buffer = self.0.pool.take(&self.0.device, 4 * shape[0] as u64 * shape[1] as u64);
-        if buffer.raw().size() > self.0.max_binding {
-            return Err(self.0.error(format!(
-                "an activation of {} × {} values is more than it can bind; use a smaller batch",
-                shape[0], shape[1]
-            )));
-        }
-        Ok(Tensor { buffer, shape })
-    }
-}
 
 impl Device for Wgpu {
     type Tensor = Tensor;
@@ -126,19 +56,19 @@ impl Device for Wgpu {
     }
 
     fn create_weight(&self, label: &str, cols: usize, parts: &[WeightPart]) -> Result<Weight> {
-        self.new_weight(label, cols, parts)
+        weight::create_weight(self, label, cols, parts)
     }
 
     fn write_rows(&self, weight: &mut Weight, first_row: usize, bytes: &[u8]) -> Result<()> {
-        self.write_weight(weight, first_row, bytes)
+        weight::write_rows(self, weight, first_row, bytes)
     }
 
     fn tensor(&self, shape: [usize; 2], values: &[f32]) -> Result<Tensor> {
-        self.upload(shape, values)
+        write::tensor(self, shape, values)
     }
 
     fn tokens(&self, ids: &[u32]) -> Result<Tokens> {
-        self.upload_tokens(ids)
+        write::tokens(self, ids)
     }
 
     fn shape(&self, x: &Tensor) -> [usize; 2] {
@@ -146,11 +76,11 @@ impl Device for Wgpu {
     }
 
     async fn read(&self, x: &Tensor) -> Result<Vec<f32>> {
-        self.read_values(x).await
+        read::read(self, x).await
     }
 
     async fn read_tokens(&self, tokens: &[Tokens]) -> Result<Vec<u32>> {
-        self.read_ids(tokens).await
+        read::read_tokens(self, tokens).await
     }
 
     fn tokens_per_round_trip(&self) -> usize {
@@ -168,53 +98,57 @@ impl Device for Wgpu {
     }
 
     fn enter_block(&self, index: usize) -> Result<()> {
-        self.submit_between_blocks(index)
+        embed::enter_block(self, index)
     }
 }
 
 impl Operations for Wgpu {
     fn embed(&self, table: &Weight, ids: &Tokens) -> Result<Tensor> {
-        self.embed_rows(table, ids)
+        embed::embed(self, table, ids)
     }
 
     fn rms_norm(&self, x: &Tensor, gain: &Weight, eps: f32) -> Result<Tensor> {
-        self.normalize(x, gain, eps)
+        norm::rms_norm(self, x, gain, eps)
     }
 
     fn layer_norm(&self, x: &Tensor, gain: &Weight, bias: &Weight, eps: f32) -> Result<Tensor> {
-        self.centre(x, gain, bias, eps)
+        norm::layer_norm(self, x, gain, bias, eps)
     }
 
     fn linear(&self, x: &Tensor, weight: &Weight, bias: Option<&Weight>) -> Result<Tensor> {
-        self.project(x, weight, bias)
+        linear::linear(self, x, weight, bias)
     }
 
     fn rope(&self, qkv: &Tensor, heads: HeadLayout, segments: &Segments, frequencies: &Tensor) -> Result<Tensor> {
-        self.rotate(qkv, heads, segments, frequencies)
+        attention::rope(self, qkv, heads, segments, frequencies)
     }
 
     fn attention(&self, qkv: &Tensor, heads: HeadLayout, segments: &Segments) -> Result<Tensor> {
-        self.attend(qkv, heads, segments)
+        attention::attention(self, qkv, heads, segments)
     }
 
     fn relu(&self, x: &Tensor) -> Result<Tensor> {
-        self.rectify(x)
+        elementwise::relu(self, x)
     }
 
     fn silu_mul(&self, gate_up: &Tensor) -> Result<Tensor> {
-        self.gate(gate_up)
+        elementwise::silu_mul(self, gate_up)
     }
 
     fn add(&self, a: &Tensor, b: &Tensor) -> Result<Tensor> {
-        self.sum(a, b)
+        elementwise::add(self, a, b)
     }
 
     fn add_columns(&self, x: &Tensor, delta: &Tensor, first: usize, scale: f32) -> Result<Tensor> {
-        self.add_to_columns(x, delta, first, scale)
+        elementwise::add_columns(self, x, delta, first, scale)
     }
 
     fn select_rows(&self, x: &Tensor, rows: &[usize]) -> Result<Tensor> {
-        self.pick_rows(x, rows)
+        elementwise::select_rows(self, x, rows)
+    }
+
+    fn token_logprobs(&self, x: &Tensor, weight: &Weight, targets: &Tokens) -> Result<Tensor> {
+        token_logprobs::token_logprobs(self, x, weight, targets)
     }
 
     fn rms_norm_linear(
@@ -225,7 +159,7 @@ impl Operations for Wgpu {
         weight: &Weight,
         bias: Option<&Weight>,
     ) -> Result<Tensor> {
-        self.normalize_project(x, gain, eps, weight, bias)
+        linear::rms_norm_linear(self, x, gain, eps, weight, bias)
     }
 
     fn rms_norm_gate_up(
@@ -236,11 +170,11 @@ impl Operations for Wgpu {
         gate_up: &Weight,
         bias: Option<&Weight>,
     ) -> Result<Tensor> {
-        self.normalize_gate_up(x, gain, eps, gate_up, bias)
+        linear::rms_norm_gate_up(self, x, gain, eps, gate_up, bias)
     }
 
     fn linear_add(&self, x: &Tensor, weight: &Weight, bias: Option<&Weight>, residual: &Tensor) -> Result<Tensor> {
-        self.project_add(x, weight, bias, residual)
+        linear::linear_add(self, x, weight, bias, residual)
     }
 }
 
@@ -248,7 +182,7 @@ impl Cache for Wgpu {
     type KvCache = KvCache;
 
     fn kv_cache(&self, layers: usize, heads: HeadLayout, sequences: usize, capacity: usize) -> Result<KvCache> {
-        self.new_cache(layers, heads, sequences, capacity)
+        kv_cache::kv_cache(self, layers, heads, sequences, capacity)
     }
 
     fn cache_append(
@@ -259,11 +193,11 @@ impl Cache for Wgpu {
         heads: HeadLayout,
         segments: &Segments,
     ) -> Result<()> {
-        self.append(cache, layer, qkv, heads, segments)
+        attention::cache_append(self, cache, layer, qkv, heads, segments)
     }
 
     fn cache_fork(&self, cache: &mut KvCache, from: usize, to: usize, tokens: usize) -> Result<()> {
-        self.fork(cache, from, to, tokens)
+        kv_cache::cache_fork(self, cache, from, to, tokens)
     }
 
     fn attention_cached(
@@ -274,7 +208,7 @@ impl Cache for Wgpu {
         heads: HeadLayout,
         segments: &Segments,
     ) -> Result<Tensor> {
-        self.attend_cached(cache, layer, qkv, heads, segments)
+        attention::attention_cached(self, cache, layer, qkv, heads, segments)
     }
 
     fn rope_attention_cached(
@@ -286,7 +220,7 @@ impl Cache for Wgpu {
         segments: &Segments,
         frequencies: &Tensor,
     ) -> Result<Tensor> {
-        self.rotate_append_attend(cache, layer, qkv, heads, segments, frequencies)
+        attention::rope_attention_cached(self, cache, layer, qkv, heads, segments, frequencies)
     }
 }
 

@@ -3,9 +3,7 @@
 use std::collections::{BTreeSet, HashMap};
 
 use super::buffers::Buffer;
-use super::device::Context;
-use super::frame::PARAMS;
-use super::shaders::{Op, Variant};
+use super::shaders::{Op, PARAMS, Variant};
 
 /// Most bindings of an op, the parameters not counted: what plain WebGPU promises.
 const BINDINGS: usize = 8;
@@ -16,23 +14,29 @@ struct Pipeline {
 }
 
 /// Pipelines and bind groups made so far.
-#[derive(Default)]
 pub(super) struct Pipelines {
+    device: wgpu::Device,
+    /// The kernels use shader-f16.
+    half: bool,
     pipelines: HashMap<Variant, Pipeline>,
     bind_groups: HashMap<(Variant, [u64; BINDINGS]), wgpu::BindGroup>,
 }
 
 impl Pipelines {
+    /// None so far. `half` tells whether kernels may use shader-f16.
+    pub(super) fn new(device: &wgpu::Device, half: bool) -> Self {
+        Self { device: device.clone(), half, pipelines: HashMap::new(), bind_groups: HashMap::new() }
+    }
+
     /// The pipeline of `variant` and its bind group for `buffers`.
     pub(super) fn get(
         &mut self,
-        context: &Context,
         variant: Variant,
         params: &wgpu::Buffer,
         buffers: &[&Buffer],
     ) -> (wgpu::ComputePipeline, wgpu::BindGroup) {
-        let variant = if context.half { variant.with_half() } else { variant };
-        let pipeline = self.pipelines.entry(variant).or_insert_with(|| create(&context.device, variant));
+        let variant = if self.half { variant.with_half() } else { variant };
+        let pipeline = self.pipelines.entry(variant).or_insert_with(|| create(&self.device, variant));
         let mut ids = [u64::MAX; BINDINGS];
         for (id, buffer) in ids.iter_mut().zip(buffers) {
             *id = buffer.id();
@@ -50,7 +54,7 @@ impl Pipelines {
                 binding,
                 resource: buffer.raw().as_entire_binding(),
             });
-            context.device.create_bind_group(&wgpu::BindGroupDescriptor {
+            self.device.create_bind_group(&wgpu::BindGroupDescriptor {
                 label: Some(variant.op.name()),
                 layout: &pipeline.layout,
                 entries: &std::iter::once(params).chain(bound).collect::<Vec<_>>(),
@@ -123,20 +127,22 @@ fn create(device: &wgpu::Device, variant: Variant) -> Pipeline {
 mod tests {
     use super::*;
     use crate::backend::wgpu::shaders::Lanes;
-    use crate::backend::wgpu::{Kind, KvEncoding, Options, Wgpu};
+    use crate::backend::wgpu::{KvEncoding, Options, WeightEncoding, Wgpu};
 
-    const KINDS: [Kind; 5] = [Kind::F32, Kind::F16, Kind::BF16, Kind::Q8, Kind::Q4];
+    const WEIGHTS: [WeightEncoding; 5] =
+        [WeightEncoding::F32, WeightEncoding::F16, WeightEncoding::BF16, WeightEncoding::Q8, WeightEncoding::Q4];
 
     /// Every text that a device without subgroups, or with ones of `subgroup`, can ask for.
     fn variants(op: Op, subgroup: Option<u32>) -> Vec<Variant> {
         let lanes =
             || [Some(Lanes::Serial), Some(Lanes::Portable), subgroup.map(Lanes::Subgroup)].into_iter().flatten();
         match op {
-            Op::Linear | Op::LinearAdd | Op::RmsNormLinear | Op::RmsNormGateUp => {
-                KINDS.iter().flat_map(|kind| lanes().map(|lanes| Variant::on_weight(op, *kind, Some(lanes)))).collect()
-            }
+            Op::Linear | Op::LinearAdd | Op::RmsNormLinear | Op::RmsNormGateUp => WEIGHTS
+                .iter()
+                .flat_map(|weight| lanes().map(|lanes| Variant::on_weight(op, *weight, Some(lanes))))
+                .collect(),
             Op::LinearBlocked | Op::LinearTiled | Op::Embed => {
-                KINDS.iter().map(|kind| Variant::on_weight(op, *kind, None)).collect()
+                WEIGHTS.iter().map(|weight| Variant::on_weight(op, *weight, None)).collect()
             }
             Op::CacheAppend => [KvEncoding::F32, KvEncoding::F16].map(|kv| Variant::on_cache(op, kv, 0)).into(),
             Op::AttentionCached | Op::AttentionTiled | Op::RopeAttentionCached => [KvEncoding::F32, KvEncoding::F16]
@@ -161,7 +167,7 @@ mod tests {
                 for variant in variants(*op, gpu.0.subgroup) {
                     for variant in [Some(variant), gpu.0.half.then(|| variant.with_half())].into_iter().flatten() {
                         create(&gpu.0.device, variant);
-                        gpu.0.check().unwrap_or_else(|error| panic!("{variant:?}: {error}"));
+                        gpu.0.fault.check().unwrap_or_else(|error| panic!("{variant:?}: {error}"));
                     }
                 }
             }

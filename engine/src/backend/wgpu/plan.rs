@@ -4,12 +4,12 @@
 //! for activations the plan is what a prompt's largest batch can need.
 
 use super::buffers::{Purpose, exact_size, pooled_size};
-use super::frame::{PARAMS, PARAMS_SLOTS, TABLE_WORDS};
-use super::kv_cache::KvEncoding;
+use super::encoding::KvEncoding;
+use super::frame::{PARAMS_SLOTS, TABLE_WORDS};
+use super::shaders::PARAMS;
 use super::weight::layout;
-use crate::backend::{HeadLayout, WeightPart};
+use crate::backend::{HeadLayout, PREFILL_ROWS, WeightPart};
 use crate::config::Param;
-use crate::generate::PREFILL_ROWS;
 use crate::weights::Encoding;
 use crate::{ModelConfig, Result};
 

@@ -1,9 +1,8 @@
 //! Choosing a token on the device.
 
 use super::buffers::{Buffer, Purpose};
-use super::frame::Params;
-use super::shaders::Op;
-use super::{Tensor, Tokens, Wgpu};
+use super::context::{Tensor, Tokens, Wgpu};
+use super::shaders::{Op, Params};
 use crate::backend::{Sampling, check};
 use crate::{Error, Result};
 
@@ -35,7 +34,7 @@ impl Wgpu {
         let count = ids.len() as u32;
         let mut params = Params::default();
         params[..2].copy_from_slice(&[count, table]);
-        self.0.dispatch(Op::MarkSeen.into(), params, &[&self.0.tables(), &sampler.seen], [count.div_ceil(64), 1, 1])
+        self.0.dispatch(Op::MarkSeen, params, &[&self.0.tables(), &sampler.seen], [count.div_ceil(64), 1, 1])
     }
 
     pub(super) fn choose(
@@ -50,16 +49,16 @@ impl Wgpu {
         let vocab = sampler.vocab as u32;
         let groups = sampler.vocab.div_ceil(THREADS).min(GROUPS) as u32;
         let grid = [groups, 1, 1];
-        let scores = self.take(logits.shape)?;
-        let bests = self.take([GROUPS, 2])?;
+        let scores = self.empty(logits.shape)?;
+        let bests = self.empty([GROUPS, 2])?;
         let greedy = sampling.temperature <= 0.0;
         let temperature = if greedy { 1.0 } else { sampling.temperature };
         let mut params = Params::default();
         params[..3].copy_from_slice(&[vocab, sampling.repetition_penalty.to_bits(), temperature.to_bits()]);
         let buffers = [&logits.buffer, &sampler.seen, &scores.buffer, &bests.buffer];
-        context.dispatch(Op::SampleScores.into(), params, &buffers, grid)?;
+        context.dispatch(Op::SampleScores, params, &buffers, grid)?;
         if !greedy {
-            let threshold = self.take([1, 1])?;
+            let threshold = self.empty([1, 1])?;
             let log_min_p = if sampling.min_p > 0.0 { sampling.min_p.ln() } else { f32::MIN };
             params[..5].copy_from_slice(&[
                 vocab,
@@ -69,16 +68,16 @@ impl Wgpu {
                 log_min_p.to_bits(),
             ]);
             let buffers = [&scores.buffer, &bests.buffer, &threshold.buffer];
-            context.dispatch(Op::SampleThreshold.into(), params, &buffers, [1, 1, 1])?;
+            context.dispatch(Op::SampleThreshold, params, &buffers, [1, 1, 1])?;
             params = Params::default();
             params[..3].copy_from_slice(&[vocab, sampling.seed, position]);
             let buffers = [&scores.buffer, &threshold.buffer, &bests.buffer];
-            context.dispatch(Op::SampleDraw.into(), params, &buffers, grid)?;
+            context.dispatch(Op::SampleDraw, params, &buffers, grid)?;
         }
         let token = Tokens { buffer: context.pool.take(&context.device, 4), len: 1 };
         params = Params::default();
         params[0] = groups;
-        context.dispatch(Op::SamplePick.into(), params, &[&bests.buffer, &sampler.seen, &token.buffer], [1, 1, 1])?;
+        context.dispatch(Op::SamplePick, params, &[&bests.buffer, &sampler.seen, &token.buffer], [1, 1, 1])?;
         Ok(token)
     }
 }

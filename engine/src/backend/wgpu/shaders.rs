@@ -1,8 +1,20 @@
-//! The texts of the shaders: files of `shaders/`, one an op. A variant of one is the file with a few shared files and
-//! constants in front.
+//! The texts of the shaders: files of `shaders/`, one an op. A variant of one is the file with the shared files that it
+//! needs and a few constants in front.
 
-use super::kv_cache::KvEncoding;
-use super::weight::Kind;
+use super::encoding::{KvEncoding, WeightEncoding};
+
+/// Words of a dispatch's parameters.
+pub(super) const PARAMS: usize = 8;
+
+/// The parameters of a dispatch: the words of the shader's `Params`, the rest zero.
+pub(super) type Params = [u32; PARAMS];
+
+/// Parameters that begin with `words`.
+pub(super) fn params<const N: usize>(words: [u32; N]) -> Params {
+    let mut params = Params::default();
+    params.iter_mut().zip(words).for_each(|(param, word)| *param = word);
+    params
+}
 
 macro_rules! shader {
     ($name:literal) => {
@@ -11,7 +23,7 @@ macro_rules! shader {
 }
 
 macro_rules! ops {
-    ($($op:ident $name:literal $access:literal)*) => {
+    ($($op:ident $name:literal $access:literal [$($shared:literal)*])*) => {
         /// A file of `shaders/`.
         #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
         pub(super) enum Op { $($op),* }
@@ -24,8 +36,11 @@ macro_rules! ops {
                 match self { $(Op::$op => $name),* }
             }
 
+            /// The file, with the files of `shaders/shared/` that it needs whatever the variant.
             fn source(self) -> &'static str {
-                match self { $(Op::$op => shader!($name)),* }
+                match self {
+                    $(Op::$op => concat!($(include_str!(concat!("../../../../shaders/shared/", $shared, ".wgsl")),)* shader!($name))),*
+                }
             }
 
             /// One letter a binding from 1 on: `r` for read, `w` for read and write, `-` for none.
@@ -37,32 +52,33 @@ macro_rules! ops {
 }
 
 ops! {
-    Embed "embed" "rrrw"
-    RmsNorm "rms_norm" "rrw"
-    LayerNorm "layer_norm" "rrrw"
-    Linear "linear" "rrrrw"
-    LinearAdd "linear_add" "rrrrrw"
-    RmsNormLinear "rms_norm_linear" "rrrrrw"
-    RmsNormGateUp "rms_norm_gate_up" "rrrrrw"
-    LinearBlocked "linear_blocked" "rrrrw"
-    LinearTiled "linear_tiled" "rrrrw"
-    Relu "relu" "rw"
-    SiluMul "silu_mul" "rw"
-    Add "add" "rrw"
-    AddColumns "add_columns" "rrw"
-    SelectRows "select_rows" "rrw"
-    Rope "rope" "rrrw"
-    CacheAppend "cache_append" "rr-ww"
-    CacheFork "cache_fork" "ww"
-    AttentionCached "attention_cached" "rr-www"
-    AttentionTiled "attention_tiled" "rr-www"
-    RopeAttentionCached "rope_attention_cached" "rrrwww"
-    AttentionMerge "attention_merge" "rw"
-    MarkSeen "mark_seen" "rw"
-    SampleScores "sample_scores" "rrww"
-    SampleThreshold "sample_threshold" "rrw"
-    SampleDraw "sample_draw" "rrw"
-    SamplePick "sample_pick" "rww"
+    Embed "embed" "rrrw" ["input_none"]
+    RmsNorm "rms_norm" "rrw" ["total"]
+    LayerNorm "layer_norm" "rrrw" ["total"]
+    Linear "linear" "rrrrw" ["product" "weight_row" "input"]
+    LinearAdd "linear_add" "rrrrwr" ["product" "weight_row" "input"]
+    RmsNormLinear "rms_norm_linear" "rrrrwr" ["product" "weight_row" "input_rms_norm"]
+    RmsNormGateUp "rms_norm_gate_up" "rrrrwr" ["product" "input_rms_norm"]
+    LinearBlocked "linear_blocked" "rrrrw" ["product" "input_none"]
+    LinearTiled "linear_tiled" "rrrrw" ["product" "input_none"]
+    Relu "relu" "rw" []
+    SiluMul "silu_mul" "rw" []
+    Add "add" "rrw" []
+    AddColumns "add_columns" "rrw" []
+    SelectRows "select_rows" "rrw" []
+    Rope "rope" "rrrw" ["rotary"]
+    CacheAppend "cache_append" "rr-ww" []
+    CacheFork "cache_fork" "ww" []
+    AttentionCached "attention_cached" "rr-www" ["attention"]
+    AttentionTiled "attention_tiled" "rr-www" ["attention"]
+    RopeAttentionCached "rope_attention_cached" "rrrwww" ["attention" "rotary"]
+    AttentionMerge "attention_merge" "rw" []
+    TokenLogprobs "token_logprobs" "rrw" ["total" "log"]
+    MarkSeen "mark_seen" "rw" []
+    SampleScores "sample_scores" "rrww" ["best"]
+    SampleThreshold "sample_threshold" "rrw" ["best"]
+    SampleDraw "sample_draw" "rrw" ["best" "log" "noise"]
+    SamplePick "sample_pick" "rww" ["best"]
 }
 
 /// How the invocations of a workgroup share the rows of a matrix-vector product.
@@ -109,7 +125,7 @@ impl Lanes {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub(super) struct Variant {
     pub(super) op: Op,
-    pub(super) weight: Option<Kind>,
+    pub(super) weight: Option<WeightEncoding>,
     pub(super) lanes: Option<Lanes>,
     pub(super) kv: Option<KvEncoding>,
     pub(super) head_dim: u32,
@@ -124,9 +140,9 @@ impl From<Op> for Variant {
 }
 
 impl Variant {
-    /// The op on weights of a kind.
-    pub(super) fn on_weight(op: Op, kind: Kind, lanes: Option<Lanes>) -> Self {
-        Self { weight: Some(kind), lanes, ..op.into() }
+    /// The op on weights of an encoding.
+    pub(super) fn on_weight(op: Op, weight: WeightEncoding, lanes: Option<Lanes>) -> Self {
+        Self { weight: Some(weight), lanes, ..op.into() }
     }
 
     /// The op on a cache of an encoding.
@@ -136,7 +152,7 @@ impl Variant {
 
     /// The variant for a device with shader-f16, where f16 operands need no unpacking.
     pub(super) fn with_half(self) -> Self {
-        Self { half: self.weight == Some(Kind::F16) || self.kv == Some(KvEncoding::F16), ..self }
+        Self { half: self.weight == Some(WeightEncoding::F16) || self.kv == Some(KvEncoding::F16), ..self }
     }
 
     /// The whole WGSL text.
@@ -149,14 +165,19 @@ impl Variant {
             text.push_str(&format!("const HEAD_DIM: u32 = {}u;\n", self.head_dim));
         }
         text.push_str(match self.weight {
-            Some(Kind::F32) => shader!("shared/weight_f32"),
-            Some(Kind::F16) if self.half => shader!("shared/weight_half"),
-            Some(Kind::F16) => shader!("shared/weight_f16"),
-            Some(Kind::BF16) => shader!("shared/weight_bf16"),
-            Some(Kind::Q8) => shader!("shared/weight_q8"),
-            Some(Kind::Q4) => shader!("shared/weight_q4"),
+            Some(WeightEncoding::F32) => shader!("shared/weight_f32"),
+            Some(WeightEncoding::F16) if self.half => {
+                concat!(shader!("shared/weight_half"), shader!("shared/weight_16_bits"))
+            }
+            Some(WeightEncoding::F16) => concat!(shader!("shared/weight_f16"), shader!("shared/weight_16_bits")),
+            Some(WeightEncoding::BF16) => concat!(shader!("shared/weight_bf16"), shader!("shared/weight_16_bits")),
+            Some(WeightEncoding::Q8) => shader!("shared/weight_q8"),
+            Some(WeightEncoding::Q4) => shader!("shared/weight_q4"),
             None => "",
         });
+        if self.weight.is_some() {
+            text.push_str(shader!("shared/weight"));
+        }
         if let Some(lanes) = self.lanes {
             text.push_str(&lanes.constants());
             text.push_str(shader!("shared/dots"));
@@ -168,12 +189,9 @@ impl Variant {
             Some(KvEncoding::F16) => shader!("shared/kv_f16"),
             None => "",
         });
-        text.push_str(match self.op {
-            Op::Rope | Op::RopeAttentionCached => shader!("shared/rotary"),
-            Op::SampleScores | Op::SampleThreshold | Op::SamplePick => shader!("shared/best"),
-            Op::SampleDraw => concat!(shader!("shared/best"), shader!("shared/noise")),
-            _ => "",
-        });
+        if self.kv.is_some() {
+            text.push_str(shader!("shared/kv"));
+        }
         text.push_str(self.op.source());
         text
     }

@@ -7,7 +7,7 @@
 
 use half::f16;
 
-use super::weight::Kind;
+use super::encoding::WeightEncoding;
 use crate::Result;
 use crate::weights::{Encoding, dequantize};
 
@@ -28,21 +28,21 @@ pub(super) struct Packed {
     pub(super) scales: Vec<u8>,
 }
 
-/// Converts whole rows. `kind` must be one that [`super::weight::layout`] chooses for `encoding`.
-pub(super) fn pack(encoding: Encoding, kind: Kind, bytes: &[u8]) -> Result<Packed> {
+/// Converts whole rows. `to` must be one that [`super::weight::layout`] chooses for `encoding`.
+pub(super) fn repack(encoding: Encoding, to: WeightEncoding, bytes: &[u8]) -> Result<Packed> {
     let mut packed = Packed { quants: Vec::new(), scales: Vec::new() };
-    match kind {
-        Kind::F16 | Kind::BF16 => packed.quants = bytes.to_vec(),
-        Kind::F32 => {
+    match to {
+        WeightEncoding::F16 | WeightEncoding::BF16 => packed.quants = bytes.to_vec(),
+        WeightEncoding::F32 => {
             let mut values = vec![0.0_f32; bytes.len() / encoding.block_bytes() * encoding.block_values()];
             dequantize(encoding, bytes, &mut values)?;
             packed.quants.extend(values.iter().flat_map(|value| value.to_le_bytes()));
         }
-        Kind::Q8 | Kind::Q4 => each_block(encoding, bytes, |block| {
+        WeightEncoding::Q8 | WeightEncoding::Q4 => each_block(encoding, bytes, |block| {
             packed.scales.extend(f16::from_f32(block.scale).to_le_bytes());
             packed.scales.extend(f16::from_f32(block.minimum).to_le_bytes());
-            match kind {
-                Kind::Q8 => packed.quants.extend(block.quants.map(|quant| quant as u8)),
+            match to {
+                WeightEncoding::Q8 => packed.quants.extend(block.quants.map(|quant| quant as u8)),
                 _ => {
                     for eight in block.quants.chunks_exact(8) {
                         packed.quants.extend((0..4).map(|i| eight[i] as u8 | (eight[i + 4] as u8) << 4));

@@ -6,8 +6,8 @@ use std::sync::{Arc, Mutex};
 use std::task::{Context as TaskContext, Poll, Waker};
 
 use super::buffers::{Buffer, Purpose};
-use super::device::Context;
-use super::{Tensor, Tokens, Wgpu};
+use super::context::{Context, Tensor, Tokens, Wgpu};
+use super::sample::NO_TOKEN;
 use crate::Result;
 
 type Outcome = Result<(), wgpu::BufferAsyncError>;
@@ -50,7 +50,7 @@ impl Context {
             return Ok(Vec::new());
         }
         let staging = self.pool.create(&self.device, "staging", total, Purpose::Staging);
-        self.submit_with(|encoder| {
+        self.frame.borrow_mut().submit_with(|encoder| {
             let mut at = 0;
             for (buffer, bytes) in parts {
                 encoder.copy_buffer_to_buffer(buffer.raw(), 0, staging.raw(), at, *bytes);
@@ -65,7 +65,7 @@ impl Context {
             .poll(wgpu::PollType::wait_indefinitely())
             .map_err(|error| self.error(format!("it stopped working ({error}); load the model again")))?;
         let outcome = mapped.await;
-        self.check()?;
+        self.fault.check()?;
         outcome.map_err(|_| self.error("a result could not be read back; load the model again"))?;
         let view = staging
             .raw()
@@ -75,18 +75,16 @@ impl Context {
     }
 }
 
-impl Wgpu {
-    pub(super) async fn read_values(&self, x: &Tensor) -> Result<Vec<f32>> {
-        let bytes = self.0.read_bytes(&[(&x.buffer, 4 * x.shape[0] as u64 * x.shape[1] as u64)]).await?;
-        Ok(bytemuck::pod_collect_to_vec(&bytes))
-    }
+pub(super) async fn read(gpu: &Wgpu, x: &Tensor) -> Result<Vec<f32>> {
+    let bytes = gpu.0.read_bytes(&[(&x.buffer, 4 * x.shape[0] as u64 * x.shape[1] as u64)]).await?;
+    Ok(bytemuck::pod_collect_to_vec(&bytes))
+}
 
-    pub(super) async fn read_ids(&self, tokens: &[Tokens]) -> Result<Vec<u32>> {
-        let parts: Vec<_> = tokens.iter().map(|tokens| (&tokens.buffer, 4 * tokens.len as u64)).collect();
-        let ids: Vec<u32> = bytemuck::pod_collect_to_vec(&self.0.read_bytes(&parts).await?);
-        if ids.contains(&super::sample::NO_TOKEN) {
-            return Err(self.0.error("the model computed something that is not a number; check the model's files"));
-        }
-        Ok(ids)
+pub(super) async fn read_tokens(gpu: &Wgpu, tokens: &[Tokens]) -> Result<Vec<u32>> {
+    let parts: Vec<_> = tokens.iter().map(|tokens| (&tokens.buffer, 4 * tokens.len as u64)).collect();
+    let ids: Vec<u32> = bytemuck::pod_collect_to_vec(&gpu.0.read_bytes(&parts).await?);
+    if ids.contains(&NO_TOKEN) {
+        return Err(gpu.0.error("the model computed something that is not a number; check the model's files"));
     }
+    Ok(ids)
 }
