@@ -3,7 +3,7 @@
 
 use js_sys::Reflect;
 use paddock_engine::weights::Source;
-use paddock_engine::weights::manifest::{MANIFEST, Manifest};
+use paddock_engine::weights::manifest::{MANIFEST, MANIFEST_LIMIT, Manifest};
 use paddock_engine::weights::pack::PackSink;
 use paddock_engine::{Error, Result};
 use wasm_bindgen::prelude::*;
@@ -19,8 +19,6 @@ use crate::models::{Kind, Pack};
 
 /// The folder of all models.
 const MODELS: &str = "models";
-/// A manifest of 4096 layers has 8 MB.
-const MANIFEST_LIMIT: u64 = 64 << 20;
 
 fn refused(action: &str, error: &JsValue) -> Error {
     let name = Reflect::get(error, &"name".into()).ok().and_then(|name| name.as_string()).unwrap_or_default();
@@ -96,8 +94,7 @@ async fn read(name: &str, folder: FileSystemDirectoryHandle) -> Option<Pack> {
     let bytes = source.read_all(MANIFEST, MANIFEST_LIMIT).await.ok()??;
     let manifest = Manifest::parse(&bytes).ok()?;
     let config = &manifest.config;
-    // As in the site's list: keys and values of a full context in f32.
-    let token = 2 * 4 * config.num_hidden_layers as u64 * config.kv_dim() as u64;
+    let context = config.context(None).ok()?;
     Some(Pack {
         name: name.to_string(),
         path: name.to_string(),
@@ -105,7 +102,7 @@ async fn read(name: &str, folder: FileSystemDirectoryHandle) -> Option<Pack> {
         quantization: Some(manifest.quantization.clone()),
         kind: Kind::Chat,
         trunk: None,
-        cache_bytes: token * config.max_position_embeddings.min(4096) as u64,
+        cache_bytes: config.kv_bytes(context),
         stored: true,
     })
 }

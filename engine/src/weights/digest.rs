@@ -5,8 +5,8 @@ use std::ops::Range;
 
 use sha2::{Digest as _, Sha256};
 
-use super::Source;
 use super::manifest::FileRecord;
+use super::source::Source;
 use crate::{Error, Result};
 
 /// Gaps between reads, and what is left at the end, are read in pieces of this size.

@@ -5,9 +5,10 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 use serde::Deserialize;
 use serde_json::Value;
 
-use super::checkpoint::{Contents, Entry, Opened, Piece, check_shape, mismatch};
 use super::diff::{WEIGHT_DIFF, WEIGHT_DIFF_LIMIT, WeightDiff};
-use super::{Source, safetensors};
+use super::layout::{LocatedTensor, TensorPiece, TensorTable, check_shape, mismatch};
+use super::safetensors::{FileEntry, read_header};
+use super::source::Source;
 use crate::config::{Head, Param};
 use crate::tokenizer::TokenizerFiles;
 use crate::{Error, ModelConfig, Result};
@@ -29,7 +30,7 @@ pub(super) async fn is_folder<S: Source>(source: &S) -> Result<bool> {
 }
 
 /// Reads the configuration and the headers of all weight files.
-pub(super) async fn open<S: Source>(source: &S) -> Result<Opened> {
+pub(super) async fn open<S: Source>(source: &S) -> Result<TensorTable> {
     let config = read_json(source, CONFIG, CONFIG_LIMIT).await?.ok_or_else(|| Error::Missing {
         file: CONFIG.to_string(),
         hint: "a model folder holds it beside the weights; download the model again".to_string(),
@@ -43,22 +44,22 @@ pub(super) async fn open<S: Source>(source: &S) -> Result<Opened> {
     };
     let mut found = HashMap::new();
     for (number, file) in files.iter().enumerate() {
-        for entry in safetensors::read_header(source, file).await? {
+        for entry in read_header(source, file).await? {
             if index.as_ref().is_none_or(|index| index.weight_map.get(&entry.name) == Some(file)) {
                 found.insert(entry.name.clone(), (number, entry));
             }
         }
     }
     config.detect(|name| found.contains_key(name));
-    let entries = config.params().iter().map(|param| locate(&config, param, &found)).collect::<Result<_>>()?;
+    let tensors = config.params().iter().map(|param| locate(&config, param, &found)).collect::<Result<_>>()?;
     let weight_diff = match source.read_all(WEIGHT_DIFF, WEIGHT_DIFF_LIMIT).await? {
         Some(bytes) => Some(WeightDiff::parse(&bytes)?),
         None => None,
     };
-    Ok(Opened { config, files, entries, contents: Contents::Folder, weight_diff })
+    Ok(TensorTable { config, files, tensors, weight_diff })
 }
 
-fn locate(config: &ModelConfig, param: &Param, found: &HashMap<String, (usize, safetensors::Entry)>) -> Result<Entry> {
+fn locate(config: &ModelConfig, param: &Param, found: &HashMap<String, (usize, FileEntry)>) -> Result<LocatedTensor> {
     let Some((file, entry)) = found.get(&param.name) else {
         let tied = config.head == Head::Untied && param.name == "lm_head.weight";
         let hint = if tied { "; if the model's embeddings are tied, config.json must say so" } else { "" };
@@ -72,7 +73,8 @@ fn locate(config: &ModelConfig, param: &Param, found: &HashMap<String, (usize, s
     })?;
     let info = check_shape(param, &entry.shape, encoding)?;
     let rows = 0..info.shape[0];
-    Ok(Entry { info, pieces: vec![Piece { file: *file, offset: entry.offset, rows }], interleaved_heads: None })
+    let pieces = vec![TensorPiece { file: *file, offset: entry.offset, rows }];
+    Ok(LocatedTensor { info, pieces, interleaved_heads: None })
 }
 
 /// `model.safetensors.index.json`: which file holds which tensor.

@@ -10,17 +10,18 @@ use std::ops::Range;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-use super::checkpoint::{Contents, Entry, Opened, Piece, check_shape, mismatch};
 use super::diff::WeightDiff;
-use super::digest::Digest;
-use super::folder::{TOKENIZER_LIMIT, is_plain_name};
-use super::{Encoding, Source};
+use super::encoding::Encoding;
+use super::folder::is_plain_name;
+use super::layout::{LocatedTensor, TensorPiece, check_shape, mismatch};
 use crate::prompt::TemplateKind;
-use crate::tokenizer::TokenizerFiles;
 use crate::{Error, ModelConfig, Result};
 
 /// The manifest's name.
 pub const MANIFEST: &str = "manifest.json";
+/// The longest manifest that is read; 4096 layers of nine tensors take 8 MB.
+pub const MANIFEST_LIMIT: u64 = 64 << 20;
+
 /// The name of shard `index`, from 0.
 pub(super) fn shard_name(index: usize) -> String {
     format!("shard-{:05}.safetensors", index + 1)
@@ -30,9 +31,6 @@ pub(super) fn shard_name(index: usize) -> String {
 pub const VERSION: u32 = 1;
 /// The most bytes of one shard, header and all (only a single row may be larger).
 pub const SHARD_BYTES: u64 = 32 << 20;
-
-/// 4096 layers of nine tensors take 8 MB.
-const MANIFEST_LIMIT: u64 = 64 << 20;
 
 /// `manifest.json`.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -130,12 +128,12 @@ impl Manifest {
                 return Err(Error::format(MANIFEST, format!("{:?} is not a file of this pack", record.file)));
             }
         }
-        manifest.entries()?;
+        manifest.locate()?;
         Ok(manifest)
     }
 
     /// Where each parameter lies.
-    fn entries(&self) -> Result<Vec<Entry>> {
+    pub(super) fn locate(&self) -> Result<Vec<LocatedTensor>> {
         let params = self.config.params();
         if let Some(missing) = params.get(self.tensors.len()) {
             return Err(mismatch(missing, format!("nothing: the pack has {} tensors", self.tensors.len())));
@@ -158,12 +156,12 @@ impl Manifest {
                         Error::format(MANIFEST, problem)
                     })?;
                     row = rows.end;
-                    pieces.push(Piece { file: piece.shard, offset: piece.offset, rows });
+                    pieces.push(TensorPiece { file: piece.shard, offset: piece.offset, rows });
                 }
                 if row != info.shape[0] {
                     return Err(mismatch(param, format!("{row} rows in its parts")));
                 }
-                Ok(Entry { info, pieces, interleaved_heads: None })
+                Ok(LocatedTensor { info, pieces, interleaved_heads: None })
             })
             .collect()
     }
@@ -173,49 +171,5 @@ impl Manifest {
         let rows = first..first.checked_add(piece.rows).filter(|end| *end <= all)?;
         let end = (piece.rows as u64).checked_mul(row_bytes)?.checked_add(piece.offset)?;
         (end <= self.shards.get(piece.shard)?.bytes).then_some(rows)
-    }
-}
-
-/// A pack's state while it is read.
-#[derive(Debug)]
-pub(super) struct Pack {
-    pub template: TemplateKind,
-    tokenizer: Option<TokenizerRecord>,
-    /// One for each shard.
-    pub shards: Vec<Digest>,
-}
-
-/// Opens the pack in `source`; `None` when it holds no manifest.
-pub(super) async fn open<S: Source>(source: &S) -> Result<Option<Opened>> {
-    let Some(bytes) = source.read_all(MANIFEST, MANIFEST_LIMIT).await? else { return Ok(None) };
-    let manifest = Manifest::parse(&bytes)?;
-    let entries = manifest.entries()?;
-    let files = manifest.shards.iter().map(|record| record.file.clone()).collect();
-    let shards = manifest.shards.into_iter().map(Digest::new).collect();
-    let pack = Pack { template: manifest.template, tokenizer: manifest.tokenizer, shards };
-    let (config, contents) = (manifest.config, Contents::Pack(pack));
-    Ok(Some(Opened { config, files, entries, contents, weight_diff: manifest.weight_diff }))
-}
-
-impl Pack {
-    /// The tokenizer's files, checked against their digests.
-    pub(super) async fn tokenizer_files<S: Source>(&self, source: &S) -> Result<TokenizerFiles> {
-        let Some(records) = &self.tokenizer else {
-            return Err(Error::format(MANIFEST, "the pack has no tokenizer; pack the model again"));
-        };
-        let mut files = Vec::new();
-        for record in [&records.tokenizer, &records.config] {
-            if record.bytes > TOKENIZER_LIMIT {
-                let problem =
-                    format!("the manifest gives {} {} bytes; this is not a tokenizer", record.file, record.bytes);
-                return Err(Error::format(MANIFEST, problem));
-            }
-            let mut digest = Digest::new(record.clone());
-            files.push(digest.read(source, 0..record.bytes).await?);
-        }
-        let [tokenizer, config] = <[Vec<u8>; 2]>::try_from(files).unwrap_or_default();
-        let config = serde_json::from_slice(&config)
-            .map_err(|error| Error::format(&records.config.file, format!("it is not valid JSON: {error}")))?;
-        Ok(TokenizerFiles::Json { tokenizer, config: Some(config), chat_template: None })
     }
 }

@@ -7,7 +7,8 @@ use std::fmt;
 use serde::Deserialize;
 use serde::de::{IgnoredAny, MapAccess, Visitor};
 
-use super::{Encoding, Source};
+use super::encoding::Encoding;
+use super::source::Source;
 use crate::{Error, Result};
 
 /// The longest header that is read, as in the reference implementation.
@@ -15,7 +16,7 @@ pub const MAX_HEADER_BYTES: u64 = 100_000_000;
 
 /// One tensor of a safetensors file.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Entry {
+pub struct FileEntry {
     /// Name of the tensor.
     pub name: String,
     /// Type in the file's own spelling, as `F32`.
@@ -28,7 +29,7 @@ pub struct Entry {
     pub bytes: u64,
 }
 
-impl Entry {
+impl FileEntry {
     /// The encoding of the values, for the types that weights come in.
     pub fn encoding(&self) -> Option<Encoding> {
         match self.dtype.as_str() {
@@ -44,7 +45,7 @@ impl Entry {
 ///
 /// # Errors
 /// When the file is missing, or its header is not one of safetensors or disagrees with the file's length.
-pub async fn read_header<S: Source>(source: &S, file: &str) -> Result<Vec<Entry>> {
+pub async fn read_header<S: Source>(source: &S, file: &str) -> Result<Vec<FileEntry>> {
     let size = source.size(file).await?.ok_or_else(|| Error::Missing {
         file: file.to_string(),
         hint: "the folder is incomplete; download the model again".to_string(),
@@ -80,7 +81,7 @@ fn header_length(file: &str, prefix: &[u8], size: u64) -> Result<u64> {
 /// # Errors
 /// When it is not JSON of the right form, names a tensor twice, or its tensors overlap, leave holes, have a length that
 /// their shape contradicts, or do not end where the file ends.
-pub fn parse(file: &str, header: &[u8], size: u64) -> Result<Vec<Entry>> {
+pub fn parse(file: &str, header: &[u8], size: u64) -> Result<Vec<FileEntry>> {
     let Header(raw) = serde_json::from_slice(header)
         .map_err(|error| Error::format(file, format!("its safetensors header is not valid: {error}")))?;
     let start = 8 + header.len() as u64;
@@ -112,7 +113,7 @@ pub fn parse(file: &str, header: &[u8], size: u64) -> Result<Vec<Entry>> {
     Ok(entries)
 }
 
-fn entry(file: &str, name: &str, tensor: &RawEntry, start: u64) -> Result<Entry> {
+fn entry(file: &str, name: &str, tensor: &RawEntry, start: u64) -> Result<FileEntry> {
     let wrong = |problem: String| Error::format(file, format!("tensor {name}: {problem}"));
     let [begin, end] = tensor.data_offsets;
     let bytes = end.checked_sub(begin).ok_or_else(|| wrong(format!("its bytes end at {end}, before {begin}")))?;
@@ -124,7 +125,7 @@ fn entry(file: &str, name: &str, tensor: &RawEntry, start: u64) -> Result<Entry>
             return Err(wrong(format!("{} of shape {:?} cannot take {bytes} bytes", tensor.dtype, tensor.shape)));
         }
     }
-    Ok(Entry { name: name.to_string(), dtype: tensor.dtype.clone(), shape: tensor.shape.clone(), offset, bytes })
+    Ok(FileEntry { name: name.to_string(), dtype: tensor.dtype.clone(), shape: tensor.shape.clone(), offset, bytes })
 }
 
 /// Bytes of one value, for the types whose values are whole bytes.

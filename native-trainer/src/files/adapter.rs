@@ -4,7 +4,7 @@ use std::fs::File;
 use std::io::{BufWriter, Write};
 use std::path::Path;
 
-use paddock_engine::weights::safetensors::{Entry as FileEntry, read_header};
+use paddock_engine::weights::safetensors::{FileEntry, read_header};
 use paddock_engine::weights::{Source, dequantize};
 use paddock_learn::lora::{ADAPTER_CONFIG, Lora, visit_adapters};
 use paddock_learn::{Adjoint, Tape};

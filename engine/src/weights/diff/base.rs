@@ -2,8 +2,23 @@
 
 use std::ops::Range;
 
-use super::super::{Checkpoint, Encoding, Source, dequantize, quantize, recode};
+use crate::weights::{Checkpoint, Encoding, Source, TensorInfo, dequantize, quantize, recode};
 use crate::{Error, Result};
+
+/// Checks that a base of `base` can be the base of `other`.
+///
+/// # Errors
+/// When the shapes differ in more than rows that a vocabulary has grown by.
+pub(super) fn check_pair(base: Option<&TensorInfo>, other: &TensorInfo) -> Result<()> {
+    let refuse = |found: String| Err(Error::Tensor { name: other.name.clone(), expected: other.shape.to_vec(), found });
+    let Some(base) = base else { return refuse("nothing: the base lacks it; is it the right base?".to_string()) };
+    let [rows, columns] = base.shape;
+    let grows = other.name.ends_with("embed_tokens.weight") || other.name == "lm_head.weight";
+    if columns == other.shape[1] && (rows == other.shape[0] || grows && rows < other.shape[0]) {
+        return Ok(());
+    }
+    refuse(format!("{:?} in the base; it is the base of another model", base.shape))
+}
 
 /// The mean of a matrix' rows, summed in PyTorch's order, so that new tokens begin as `weight_diff.py` has them bit for bit:
 /// per column, groups of rows into a first sum, groups of those into a second, and so on (ATen `SumKernel.cpp`,

@@ -1,8 +1,10 @@
 //! Why a tensor comes out wrong: tried out on the tensor itself.
 
-use super::super::{Encoding, Source, half_split, recode};
-use super::{Method, Recovery, Tally};
+use super::description::Method;
+use super::numbers::Tally;
+use super::recover::Recovery;
 use crate::Result;
+use crate::weights::{Encoding, Source, half_split, recode};
 
 /// Values of a tensor that are in memory at a time.
 const CHUNK_VALUES: usize = 1 << 20;

@@ -2,9 +2,10 @@
 
 use std::ops::Range;
 
-use super::super::{Checkpoint, Encoding, Source, TensorInfo, quantize};
-use super::base::Base;
-use super::{Method, Tally, TensorDigest, check_pair, float, subtract_bits, values};
+use super::base::{Base, check_pair};
+use super::description::{Method, TensorDigest};
+use super::numbers::{Tally, float, subtract_bits, values};
+use crate::weights::{Checkpoint, Encoding, Source, TensorInfo, quantize, recode};
 use crate::{Error, Result};
 
 /// A diff, computed as it is read. The rows of a tensor are to be read in order.
@@ -52,7 +53,7 @@ impl<A: Source, B: Source> Difference<A, B> {
         }
         let kept = float(info.encoding);
         let tuned = self.tuned.read_rows(name, rows.clone()).await?;
-        let mut tuned = super::super::recode(tuned, info.encoding, kept)?;
+        let mut tuned = recode(tuned, info.encoding, kept)?;
         if self.method == Method::Exact {
             self.tally.add(&tuned, &[]);
             let base = self.base.rows(name, rows, info.shape[0], kept).await?;

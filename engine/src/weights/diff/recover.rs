@@ -2,11 +2,12 @@
 
 use std::ops::Range;
 
-use super::super::{Checkpoint, Encoding, Source, TensorInfo, quantize, recode};
-use super::base::Base;
-use super::{Method, Tally, TensorDigest, WeightDiff, add_bits, check_pair, float, values};
+use super::base::{Base, check_pair};
+use super::description::{Method, TensorDigest, WEIGHT_DIFF, WeightDiff};
+use super::numbers::{Tally, add_bits, float, values};
 use crate::prompt::TemplateKind;
 use crate::weights::pack::Weights;
+use crate::weights::{Checkpoint, Encoding, Source, TensorInfo, quantize, recode};
 use crate::{Error, ModelConfig, Result};
 
 /// A tuned model, computed as it is read. The rows of a tensor are to be read in order.
@@ -36,7 +37,7 @@ impl<A: Source, B: Source> Recovery<A, B> {
                     .is_none_or(|digest| described.method == Method::Exact && digest.encoding != info.encoding)
             {
                 return Err(Error::format(
-                    super::WEIGHT_DIFF,
+                    WEIGHT_DIFF,
                     format!("it does not describe {}; make the diff again", info.name),
                 ));
             }

@@ -13,9 +13,12 @@ mod vocabulary;
 
 pub use header::{Array, Header, Number, Parsed, TensorEntry, Value, parse};
 
-use super::checkpoint::{Contents, Entry, Opened, Piece, check_shape, mismatch};
-use super::{Encoding, Source, dequantize};
+use super::encoding::Encoding;
+use super::layout::{LocatedTensor, TensorPiece, TensorTable, check_shape, mismatch};
+use super::quant::dequantize;
+use super::source::Source;
 use crate::config::Param;
+use crate::tokenizer::GgufVocabulary;
 use crate::{Error, ModelConfig, Result};
 
 /// First read; holds the whole header of most models.
@@ -24,14 +27,13 @@ const FIRST_READ: u64 = 4 << 20;
 const HEADER_LIMIT: u64 = 128 << 20;
 
 /// Opens the GGUF file `file`.
-pub(super) async fn open<S: Source>(source: &S, file: &str) -> Result<Opened> {
+pub(super) async fn open<S: Source>(source: &S, file: &str) -> Result<(TensorTable, GgufVocabulary)> {
     let header = read_header(source, file).await?;
     let mut config = config::config(file, &header)?;
     config.rope_factors = rope_factors(source, file, &header, &config).await?;
-    let entries = config.params().iter().map(|param| locate(&header, &config, param)).collect::<Result<_>>()?;
+    let tensors = config.params().iter().map(|param| locate(&header, &config, param)).collect::<Result<_>>()?;
     let vocabulary = vocabulary::vocabulary(file, header.metadata)?;
-    let contents = Contents::Gguf(Box::new(vocabulary));
-    Ok(Opened { config, files: vec![file.to_string()], entries, contents, weight_diff: None })
+    Ok((TensorTable { config, files: vec![file.to_string()], tensors, weight_diff: None }, vocabulary))
 }
 
 /// Reads as much from the start of `file` as the header takes.
@@ -59,7 +61,7 @@ async fn read_header<S: Source>(source: &S, file: &str) -> Result<Header> {
 }
 
 /// Finds `param` in the file and checks its shape and encoding.
-fn locate(header: &Header, config: &ModelConfig, param: &Param) -> Result<Entry> {
+fn locate(header: &Header, config: &ModelConfig, param: &Param) -> Result<LocatedTensor> {
     let name = names::gguf_name(&param.name)
         .ok_or_else(|| Error::Unsupported(format!("tensor {} has no name in GGUF files", param.name)))?;
     let tensor =
@@ -79,7 +81,8 @@ fn locate(header: &Header, config: &ModelConfig, param: &Param) -> Result<Entry>
         return Err(mismatch(param, format!("{encoding:?}; a bias must be stored as F32, F16 or BF16")));
     }
     let rows = 0..info.shape[0];
-    Ok(Entry { info, pieces: vec![Piece { file: 0, offset: tensor.offset, rows }], interleaved_heads })
+    let pieces = vec![TensorPiece { file: 0, offset: tensor.offset, rows }];
+    Ok(LocatedTensor { info, pieces, interleaved_heads })
 }
 
 /// The divisors of the rotary frequencies that Llama 3.1 files carry as a tensor.

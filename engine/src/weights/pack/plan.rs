@@ -5,11 +5,10 @@ use std::str::FromStr;
 
 use serde_json::{Map, json};
 
+use super::weights::Weights;
 use crate::config::Head;
 use crate::weights::manifest::{PieceRecord, SHARD_BYTES, TensorRecord};
 use crate::weights::{Encoding, TensorInfo};
-
-use super::Weights;
 use crate::{Error, ModelConfig, Result};
 
 /// What is left of a shard for its header: [`SHARD_TENSORS`] entries of at most 200 bytes.

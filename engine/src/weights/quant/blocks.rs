@@ -1,6 +1,6 @@
 //! Blocks of 32 values. A nibble byte `j` holds value `j` in its low and value `j + 16` in its high half.
 
-use super::half_at;
+use half::f16;
 
 /// `d × q`, q signed 8 bits.
 pub(super) fn q8_0(block: &[u8; 34], out: &mut [f32; 32]) {
@@ -56,4 +56,9 @@ pub(super) fn q5_1(block: &[u8; 24], out: &mut [f32; 32]) {
         out[j] = low * d + m;
         out[j + 16] = high * d + m;
     }
+}
+
+/// The `f16` at byte `at` of a block.
+pub(super) fn half_at(block: &[u8], at: usize) -> f32 {
+    f16::from_le_bytes([block[at], block[at + 1]]).to_f32()
 }

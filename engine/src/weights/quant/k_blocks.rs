@@ -1,6 +1,6 @@
 //! Super-blocks of 256 values: eight groups of 32 with six-bit scales (`Q4_K`, `Q5_K`), or sixteen of 16 (`Q6_K`).
 
-use super::half_at;
+use super::blocks::half_at;
 
 /// The six-bit scale and minimum of group `j`, packed in twelve bytes (ggml's `get_scale_min_k4`).
 fn scale_min(packed: &[u8], j: usize) -> (f32, f32) {

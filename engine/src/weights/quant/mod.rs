@@ -9,7 +9,7 @@ mod quantize;
 use half::slice::HalfFloatSliceExt;
 use half::{bf16, f16};
 
-use super::Encoding;
+use super::encoding::Encoding;
 use crate::{Error, Result};
 
 pub use quantize::quantize;
@@ -83,9 +83,4 @@ fn each<const BYTES: usize, const VALUES: usize>(
     for (block, values) in blocks.iter().zip(values) {
         decode(block, values);
     }
-}
-
-/// The `f16` at byte `at` of a block.
-fn half_at(block: &[u8], at: usize) -> f32 {
-    f16::from_le_bytes([block[at], block[at + 1]]).to_f32()
 }

@@ -4,7 +4,7 @@ use bytemuck::Pod;
 use half::slice::HalfFloatSliceExt;
 use half::{bf16, f16};
 
-use super::Encoding;
+use crate::weights::Encoding;
 use crate::{Error, Result};
 
 /// Files are little-endian, and so is every machine that this runs on: numbers are copied as they lie in memory.

@@ -1,0 +1,53 @@
+//! Reading a web pack: its manifest, and its files against their digests.
+
+use super::digest::Digest;
+use super::folder::TOKENIZER_LIMIT;
+use super::layout::TensorTable;
+use super::manifest::{MANIFEST, MANIFEST_LIMIT, Manifest, TokenizerRecord};
+use super::source::Source;
+use crate::prompt::TemplateKind;
+use crate::tokenizer::TokenizerFiles;
+use crate::{Error, Result};
+
+/// A pack's files while they are read.
+#[derive(Debug)]
+pub(super) struct PackReader {
+    pub template: TemplateKind,
+    tokenizer: Option<TokenizerRecord>,
+    /// One for each shard.
+    pub shards: Vec<Digest>,
+}
+
+/// Opens the pack in `source`; `None` when it holds no manifest.
+pub(super) async fn open<S: Source>(source: &S) -> Result<Option<(TensorTable, PackReader)>> {
+    let Some(bytes) = source.read_all(MANIFEST, MANIFEST_LIMIT).await? else { return Ok(None) };
+    let manifest = Manifest::parse(&bytes)?;
+    let tensors = manifest.locate()?;
+    let files = manifest.shards.iter().map(|record| record.file.clone()).collect();
+    let shards = manifest.shards.into_iter().map(Digest::new).collect();
+    let table = TensorTable { config: manifest.config, files, tensors, weight_diff: manifest.weight_diff };
+    Ok(Some((table, PackReader { template: manifest.template, tokenizer: manifest.tokenizer, shards })))
+}
+
+impl PackReader {
+    /// The tokenizer's files, checked against their digests.
+    pub(super) async fn tokenizer_files<S: Source>(&self, source: &S) -> Result<TokenizerFiles> {
+        let Some(records) = &self.tokenizer else {
+            return Err(Error::format(MANIFEST, "the pack has no tokenizer; pack the model again"));
+        };
+        let mut files = Vec::new();
+        for record in [&records.tokenizer, &records.config] {
+            if record.bytes > TOKENIZER_LIMIT {
+                let problem =
+                    format!("the manifest gives {} {} bytes; this is not a tokenizer", record.file, record.bytes);
+                return Err(Error::format(MANIFEST, problem));
+            }
+            let mut digest = Digest::new(record.clone());
+            files.push(digest.read(source, 0..record.bytes).await?);
+        }
+        let [tokenizer, config] = <[Vec<u8>; 2]>::try_from(files).unwrap_or_default();
+        let config = serde_json::from_slice(&config)
+            .map_err(|error| Error::format(&records.config.file, format!("it is not valid JSON: {error}")))?;
+        Ok(TokenizerFiles::Json { tokenizer, config: Some(config), chat_template: None })
+    }
+}
