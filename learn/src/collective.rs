@@ -3,18 +3,32 @@
 
 use std::fmt;
 use std::ops::Range;
+use std::pin::Pin;
 use std::rc::Rc;
 use std::str::FromStr;
 
+use paddock_engine::Result;
+use paddock_engine::backend::Device;
+
 use crate::Adjoint;
 use crate::optim::MOMENT_BLOCK;
-use paddock_engine::Result;
 use serde::{Deserialize, Serialize};
+
+/// What ranks exchange, once all have brought it.
+pub type Exchange<'a, T> = Pin<Box<dyn Future<Output = Result<T>> + 'a>>;
+
+/// The end of an exchange that ranks have begun together, to be called with what takes the result. A device may do the
+/// work beside its own until then. All ranks end what they began in the same order, or drop it.
+pub type Pending<B, T> = Box<dyn FnOnce(&B, &mut T) -> Result<()>>;
+
+/// A gather of weights that has begun.
+pub type PendingGather<B> = Pending<B, <B as Device>::Weight>;
+
+/// A sum of gradients that has begun.
+pub type PendingSum<B> = Pending<B, <B as Adjoint>::Gradient>;
 
 /// What ranks do together. All ranks call the same methods in the same order; a rank that ends makes the calls of the
 /// others fail.
-///
-/// What a device's own library does better overrides the methods on parameters, which by default go through the host.
 pub trait Collective<B: Adjoint> {
     /// This rank's number, from 0 on.
     fn rank(&self) -> usize;
@@ -23,43 +37,25 @@ pub trait Collective<B: Adjoint> {
     fn world_size(&self) -> usize;
 
     /// The values of all ranks, one after the other. Every rank gives as many.
-    fn gather(&self, values: Vec<f32>) -> Result<Vec<f32>>;
+    fn gather(&self, values: Vec<f32>) -> Exchange<'_, Vec<f32>>;
 
     /// Replaces every value by its sum over the ranks, the same bits on all.
-    fn sum(&self, values: &mut [f64]) -> Result<()>;
+    fn sum<'a>(&'a self, values: &'a mut [f64]) -> Exchange<'a, ()>;
 
-    /// Begins to put a parameter together from the `shard`s of all ranks; its end writes the whole, without what shards
-    /// hold beyond it.
-    fn begin_gather(&self, backend: &B, shard: &B::Param) -> Result<Pending<B>> {
-        let mut values = self.gather(backend.read_param(shard)?)?;
-        Ok(Box::new(move |backend, whole| {
-            let [rows, cols] = backend.param_shape(whole);
-            values.truncate(rows * cols);
-            backend.write_param(whole, 0, &values)
-        }))
-    }
+    /// Begins to put a weight together from the `shard`s of all ranks; its end writes the whole, without what shards hold
+    /// beyond it.
+    ///
+    /// # Errors
+    /// When a rank has ended, or the device fails.
+    fn begin_gather(&self, backend: &B, shard: &B::Weight) -> Result<PendingGather<B>>;
 
-    /// Begins to sum the parts of `whole` up over the ranks; its end adds this rank's to its shard. `whole` may be changed
+    /// Begins to sum the parts of `whole` over the ranks; its end adds this rank's to its shard. `whole` may be changed
     /// before.
-    fn begin_sum(&self, backend: &B, whole: &B::Param) -> Result<Pending<B>> {
-        let values = backend.read_param(whole)?;
-        let part = part(values.len(), self.rank(), self.world_size());
-        let size = values.len().max(1);
-        let all = self.gather(values)?;
-        let parts: Vec<f32> = all.chunks_exact(size).flat_map(|whole| &whole[part.clone()]).copied().collect();
-        Ok(Box::new(move |backend, shard| {
-            let mut sums = backend.read_param(shard)?;
-            for part in parts.chunks_exact(part.len().max(1)) {
-                sums.iter_mut().zip(part).for_each(|(sum, value)| *sum += value);
-            }
-            backend.write_param(shard, 0, &sums)
-        }))
-    }
+    ///
+    /// # Errors
+    /// When a rank has ended, or the device fails.
+    fn begin_sum(&self, backend: &B, whole: &B::Gradient) -> Result<PendingSum<B>>;
 }
-
-/// The end of something that ranks have begun together, to be called with the parameter that takes the result. A device
-/// may do the work beside its own until then. All ranks end what they began in the same order, or let it go.
-pub type Pending<B> = Box<dyn FnOnce(&B, &mut <B as Adjoint>::Param) -> Result<()>>;
 
 /// Values of a shard of `size` values, padding included: whole blocks of the moments' scales, so that these do not
 /// depend on the number of ranks.

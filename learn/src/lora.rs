@@ -2,10 +2,13 @@
 
 use paddock_engine::ModelConfig;
 use paddock_engine::backend::sampling_noise;
+use paddock_engine::model::CausalLm;
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
-use crate::tape::{Adapter, Parameter, Tape, named};
+use crate::optim::Precision;
+use crate::store::Store;
+use crate::tape::{ParameterInfo, Tape};
 use crate::{Adjoint, Error, Result};
 
 /// The file that says what they are.
@@ -74,33 +77,25 @@ impl Lora {
         SUFFIXES.map(|suffix| format!("{PREFIX}{module}{suffix}"))
     }
 
-    /// Gives the model on `tape` its adapters. As in PEFT, `a` is uniform within `1/√inputs` and `b` is 0, so that
-    /// nothing changes yet.
+    /// Gives `model` its adapters, whose matrices become the last parameters of its tape. As in PEFT, `a` is uniform within
+    /// `1/√inputs` and `b` is 0, so that nothing changes yet.
     ///
     /// # Errors
     /// When a target is no module of the model, or there is no room.
-    pub fn attach<B: Adjoint>(&self, config: &ModelConfig, tape: &Tape<B>, seed: u64) -> Result<()> {
-        let params = named(config.params(), tape)?;
-        for (index, module) in self.modules(config)? {
-            let named = &params[index];
-            let [outputs, inputs] = named.param.shape;
-            let labels = Self::labels(&module);
-            let first = named.offset / inputs.max(1);
-            tape.adapt(named.parameter, Adapter { first, outputs, rank: self.rank, scale: self.scale(), labels })?;
+    pub fn attach<B: Adjoint, S: Store<B>>(&self, model: &mut CausalLm<Tape<B, S>>, seed: u64) -> Result<()> {
+        let tape = model.backend().clone();
+        let params = model.config().params();
+        for (adapter, (index, module)) in self.modules(model.config())?.into_iter().enumerate() {
+            let [outputs, inputs] = params[index].shape;
+            let [a_label, b_label] = Self::labels(&module);
+            let a = tape.create_parameter(&a_label, [self.rank, inputs], Precision::F32, true)?;
+            let b = tape.create_parameter(&b_label, [outputs, self.rank], Precision::F32, true)?;
+            let bound = 1.0 / (inputs as f32).sqrt();
+            let noise = |at: usize| (2.0 * sampling_noise(seed as u32, adapter as u32, at as u32) - 1.0) * bound;
+            tape.write_parameter(a, 0, &(0..self.rank * inputs).map(noise).collect::<Vec<_>>())?;
+            model.adapt(&module, self.scale(), &a, &b)?;
         }
-        let mut adapter = 0;
-        tape.visit(|_, parameter| {
-            if parameter.label.ends_with(SUFFIXES[0]) {
-                let [rank, inputs] = parameter.shape;
-                let bound = 1.0 / (inputs as f32).sqrt();
-                let noise = |at: usize| (2.0 * sampling_noise(seed as u32, adapter, at as u32) - 1.0) * bound;
-                let values: Vec<f32> = (0..rank * inputs).map(noise).collect();
-                let size = parameter.len();
-                tape.write_part(&mut parameter.value, size, 0, &values)?;
-                adapter += 1;
-            }
-            Ok(())
-        })
+        Ok(())
     }
 
     /// Reads the description of an adapter.
@@ -151,14 +146,8 @@ impl Lora {
     }
 }
 
-/// Calls `visit` for the matrices of every adapter on `tape`.
-///
-/// # Errors
-/// The first that `visit` returns.
-pub fn visit_adapters<B: Adjoint, E>(
-    tape: &Tape<B>,
-    mut visit: impl FnMut(&mut Parameter<B>) -> Result<(), E>,
-) -> Result<(), E> {
+/// The matrices of the adapters among the parameters of a tape.
+pub fn adapter_parameters<B: Adjoint, S: Store<B>>(tape: &Tape<B, S>) -> Vec<ParameterInfo> {
     let is_adapter = |label: &str| SUFFIXES.iter().any(|suffix| label.ends_with(suffix));
-    tape.visit(|_, parameter| if is_adapter(&parameter.label) { visit(parameter) } else { Ok(()) })
+    tape.parameters().into_iter().filter(|info| is_adapter(&info.label)).collect()
 }

@@ -8,7 +8,6 @@ pub mod cli;
 pub mod cuda;
 mod error;
 pub mod files;
-pub mod offload;
 pub mod ranks;
 pub mod run;
 pub mod sft;

@@ -1,30 +1,71 @@
 //! AdamW, fused: gradient, moments and parameter are read and written once, a block at a time.
 
-use paddock_engine::Result;
+use half::bf16;
+use paddock_engine::backend::Cpu;
+use paddock_engine::backend::cpu::{ValuesMut, Weight};
+use paddock_engine::{Error, Result};
 use rayon::prelude::*;
 
-use super::storage::PieceMut;
-use super::{Dense, PIECE, expect, vectorised};
+use super::storage::{MomentValues, PieceMut};
+use super::store::State;
+use super::weight::{floats, write_values};
+use super::{PIECE, expect, vectorised};
 use crate::optim::{AdamWStep, MOMENT_BLOCK, rounding_noise};
 
-pub(super) fn adamw(
-    param: &mut Dense,
-    grad: &Dense,
-    moments: &mut [Dense; 2],
+pub(super) fn adamw(cpu: &Cpu, weight: &mut Weight, state: &mut State, squares: f64, step: &AdamWStep) -> Result<()> {
+    expect("adamw", "a gradient", state.gradient.shape, weight.shape())?;
+    if weight.stride() == weight.shape()[1] {
+        let pieces = match (weight.values_mut()?, &mut state.low) {
+            (ValuesMut::F32(values), None) => values.chunks_mut(PIECE).map(PieceMut::F32).collect(),
+            (ValuesMut::Bf16(high), None) => high.chunks_mut(PIECE).map(PieceMut::Bf16).collect(),
+            (ValuesMut::Bf16(high), Some(low)) => split_pieces(high, low),
+            (ValuesMut::F32(_), Some(_)) => return Err(no_master(weight)),
+        };
+        update_all(pieces, &state.gradient.values, &mut state.moments, squares, step);
+        return Ok(());
+    }
+    // Rows with gaps between them, which blocks of moments do not have.
+    let is_f32 = matches!(weight.values_mut()?, ValuesMut::F32(_));
+    let mut values = floats(cpu, weight)?.into_owned();
+    if is_f32 {
+        if state.low.is_some() {
+            return Err(no_master(weight));
+        }
+        let pieces = values.chunks_mut(PIECE).map(PieceMut::F32).collect();
+        update_all(pieces, &state.gradient.values, &mut state.moments, squares, step);
+    } else {
+        let mut high: Vec<bf16> = values.iter().map(|value| bf16::from_f32(*value)).collect();
+        let pieces = match &mut state.low {
+            None => high.chunks_mut(PIECE).map(PieceMut::Bf16).collect(),
+            Some(low) => split_pieces(&mut high, low),
+        };
+        update_all(pieces, &state.gradient.values, &mut state.moments, squares, step);
+        values.iter_mut().zip(high).for_each(|(value, high)| *value = high.to_f32());
+    }
+    write_values(weight, 0, &values)
+}
+
+fn split_pieces<'a>(high: &'a mut [bf16], low: &'a mut [i16]) -> Vec<PieceMut<'a>> {
+    high.chunks_mut(PIECE).zip(low.chunks_mut(PIECE)).map(|(high, low)| PieceMut::Split(high, low)).collect()
+}
+
+fn no_master(weight: &Weight) -> Error {
+    Error::Shape { op: "adamw", expected: "a weight of bf16".to_string(), got: format!("{} in f32", weight.label()) }
+}
+
+fn update_all(
+    weights: Vec<PieceMut>,
+    gradient: &[f32],
+    [first, second]: &mut [MomentValues; 2],
     squares: f64,
     step: &AdamWStep,
-) -> Result<()> {
-    for other in [grad.shape, moments[0].shape, moments[1].shape] {
-        expect("adamw", "a gradient and moments", other, param.shape)?;
-    }
+) {
     let scale = step.grad_scale(squares);
-    let [first, second] = moments;
     let moments = first.pieces_mut().into_par_iter().zip(second.pieces_mut());
-    let pieces = param.pieces_mut().into_par_iter().zip(grad.values.par_chunks(PIECE)).zip(moments);
-    pieces.enumerate().for_each(|(piece, ((param, grad), (first, second)))| {
-        vectorised(|| update(param, (grad, scale), first, second, step, piece * PIECE));
+    let pieces = weights.into_par_iter().zip(gradient.par_chunks(PIECE)).zip(moments);
+    pieces.enumerate().for_each(|(piece, ((weight, gradient), (first, second)))| {
+        vectorised(|| update(weight, (gradient, scale), first, second, step, piece * PIECE));
     });
-    Ok(())
 }
 
 /// One piece, whose first value is the parameter's number `start`.
@@ -62,67 +103,92 @@ fn update(
 
 #[cfg(test)]
 mod tests {
+    use paddock_engine::backend::{Device, WeightPart};
+    use pollster::block_on;
+
     use super::*;
-    use crate::cpu::testing::{dense, numbers};
+    use crate::cpu::testing::numbers;
     use crate::optim::{AdamW, Moments, Precision, split};
+    use crate::store::{StateLayout, Store};
 
-    const SHAPE: [usize; 2] = [3, 2 * PIECE / 3 + 5];
+    /// The last piece is short.
+    const SHAPE: [usize; 2] = [3, 10_944];
+    /// As many values, in rows that have gaps between them in memory.
+    const GAPS: [usize; 2] = [48, 684];
 
-    /// The weights after ten small steps from the same bf16 values.
-    fn trained(precision: Precision, moments: Moments, noise: u32) -> Dense {
-        let size = SHAPE[0] * SHAPE[1];
-        let start: Vec<f32> = numbers(size, 1).into_iter().map(|v| half::bf16::from_f32(v).to_f32()).collect();
-        let mut param = Dense::zeros("w", SHAPE, precision).unwrap();
-        param.write(0, &start).unwrap();
-        let mut moments = moments.precisions(size).map(|precision| Dense::zeros("m", SHAPE, precision).unwrap());
+    /// The weights after ten small steps from the same bf16 values, as the model reads them, and their master's.
+    fn trained(precision: Precision, moments: Moments, noise: u32) -> [Vec<f32>; 2] {
+        trained_as(SHAPE, precision, moments, noise)
+    }
+
+    fn trained_as(shape: [usize; 2], precision: Precision, moments: Moments, noise: u32) -> [Vec<f32>; 2] {
+        let cpu = Cpu::with_threads(1);
+        let size = shape[0] * shape[1];
+        let part = WeightPart { rows: shape[0], encoding: precision.encoding() };
+        let mut weight = cpu.create_weight("w", shape[1], &[part]).unwrap();
+        let layout = StateLayout { label: "w", shape, precision, moments: moments.precisions(size) };
+        let mut state = cpu.state(&cpu, &layout).unwrap();
+        cpu.write_master(&cpu, &mut weight, &mut state, 0, &start()).unwrap();
         for number in 1..=10 {
-            let grad = dense(SHAPE, &numbers(size, 10 + number as u32));
+            let gradient = cpu.gradient(&cpu, &mut state).unwrap();
+            gradient.write(&numbers(size, 10 + number as u32)).unwrap();
             let mut step = AdamW::default().step(number, 1e-4, 0.0);
             step.noise = noise ^ number as u32;
-            adamw(&mut param, &grad, &mut moments, 0.0, &step).unwrap();
+            block_on(cpu.adamw(&cpu, &mut weight, &mut state, &0.0, &step)).unwrap();
         }
-        param
+        let master = block_on(cpu.read_master(&cpu, &weight, &state)).unwrap();
+        [floats(&cpu, &weight).unwrap().into_owned(), master]
+    }
+
+    fn start() -> Vec<f32> {
+        numbers(SHAPE[0] * SHAPE[1], 1).into_iter().map(|v| bf16::from_f32(v).to_f32()).collect()
     }
 
     #[test]
     fn a_split_master_takes_the_steps_of_f32() {
-        let (whole, halves) =
-            (trained(Precision::F32, Moments::F32, 0), trained(Precision::Bf16Split, Moments::F32, 0));
-        assert_eq!(halves.master().unwrap(), whole.values);
-        let rounded: Vec<f32> = whole.values.iter().map(|value| split(*value).0.to_f32()).collect();
-        assert_eq!(*halves.floats(), rounded);
+        let [whole, _] = trained(Precision::F32, Moments::F32, 0);
+        let [halves, master] = trained(Precision::Bf16Split, Moments::F32, 0);
+        assert_eq!(master, whole);
+        let rounded: Vec<f32> = whole.iter().map(|value| split(*value).0.to_f32()).collect();
+        assert_eq!(halves, rounded);
+    }
+
+    #[test]
+    fn gaps_between_rows_change_nothing() {
+        for precision in [Precision::F32, Precision::Bf16Split, Precision::Bf16Stochastic] {
+            for moments in [Moments::F32, Moments::Dynamic8] {
+                let run = |shape| trained_as(shape, precision, moments, 3);
+                assert_eq!(run(GAPS), run(SHAPE), "{precision:?}, {moments}");
+            }
+        }
     }
 
     #[test]
     fn stochastic_rounding_keeps_small_steps_on_average() {
-        let whole = trained(Precision::F32, Moments::F32, 0);
-        let rounded = trained(Precision::Bf16Stochastic, Moments::F32, 7);
-        let size = whole.values.len() as f64;
-        let moved = |values: &[f32]| -> f64 {
-            values.iter().zip(&whole.values).map(|(a, b)| f64::from(a - b)).sum::<f64>() / size
-        };
+        let [whole, _] = trained(Precision::F32, Moments::F32, 0);
+        let [rounded, _] = trained(Precision::Bf16Stochastic, Moments::F32, 7);
+        let size = whole.len() as f64;
+        let moved: f64 = rounded.iter().zip(&whole).map(|(a, b)| f64::from(a - b)).sum::<f64>() / size;
         // A single value is off by some units of the last place of bf16, 0.004 near 1; their mean is not.
-        assert!(moved(&rounded.floats()).abs() < 4.0 * 0.004 / size.sqrt(), "{}", moved(&rounded.floats()));
-        let nearest: Vec<f32> = whole.values.iter().map(|value| half::bf16::from_f32(*value).to_f32()).collect();
-        assert_ne!(*rounded.floats(), nearest);
-        assert_ne!(trained(Precision::Bf16Stochastic, Moments::F32, 8), rounded, "the noise is the seed's");
-        assert_eq!(trained(Precision::Bf16Stochastic, Moments::F32, 7), rounded);
+        assert!(moved.abs() < 4.0 * 0.004 / size.sqrt(), "{moved}");
+        let nearest: Vec<f32> = whole.iter().map(|value| bf16::from_f32(*value).to_f32()).collect();
+        assert_ne!(rounded, nearest);
+        assert_ne!(trained(Precision::Bf16Stochastic, Moments::F32, 8)[0], rounded, "the noise is the seed's");
+        assert_eq!(trained(Precision::Bf16Stochastic, Moments::F32, 7)[0], rounded);
     }
 
     /// Moments in fewer bits: every step is of about the size of an exact one, and none is wild.
     #[test]
     fn moments_in_fewer_bits_change_steps_a_little() {
-        let whole = trained(Precision::F32, Moments::F32, 0);
-        let start: Vec<f32> =
-            numbers(whole.values.len(), 1).into_iter().map(|v| half::bf16::from_f32(v).to_f32()).collect();
+        let [whole, _] = trained(Precision::F32, Moments::F32, 0);
         let length = |values: &mut dyn Iterator<Item = f32>| values.map(|v| f64::from(v).powi(2)).sum::<f64>().sqrt();
-        let way = length(&mut whole.values.iter().zip(&start).map(|(a, b)| a - b));
+        let way = length(&mut whole.iter().zip(&start()).map(|(a, b)| a - b));
         for (moments, tolerance) in [(Moments::Bf16, 0.02), (Moments::Dynamic8, 0.05)] {
-            let rounded = trained(Precision::F32, moments, 7);
-            let off = length(&mut rounded.values.iter().zip(&whole.values).map(|(a, b)| a - b)) / way;
+            let [rounded, _] = trained(Precision::F32, moments, 7);
+            let off = length(&mut rounded.iter().zip(&whole).map(|(a, b)| a - b)) / way;
             assert!(off < tolerance, "{moments}: off by {off} of the way");
             assert!(off > 1e-4, "{moments}: the comparison can fail");
-            let furthest = rounded.values.iter().zip(&whole.values).map(|(a, b)| (a - b).abs()).fold(0.0, f32::max);
+            let furthest = rounded.iter().zip(&whole).map(|(a, b)| (a - b).abs()).fold(0.0, f32::max);
             assert!(furthest < 3e-4, "{moments}: a value is off by {furthest}, three whole steps");
         }
     }

@@ -1,22 +1,11 @@
-//! Rows of a trainable table.
+//! Rows of a table.
 
+use paddock_engine::Result;
 use paddock_engine::backend::cpu::{Tensor, Tokens};
-use paddock_engine::{Error, Result};
 
-use super::{Dense, expect};
+use super::{Gradient, expect};
 
-pub(super) fn embed(table: &Dense, ids: &Tokens) -> Result<Tensor> {
-    let [rows, cols] = table.shape;
-    let mut out = Vec::with_capacity(ids.ids().len() * cols);
-    for &id in ids.ids() {
-        if !table.copy_row(id as usize, &mut out) {
-            return Err(Error::Request(format!("token {id} is not in the vocabulary of {rows} tokens")));
-        }
-    }
-    Tensor::from_values([ids.ids().len(), cols], out)
-}
-
-pub(super) fn embed_adjoint(ids: &Tokens, grad: &Tensor, table: &mut Dense) -> Result<()> {
+pub(super) fn embed_adjoint(ids: &Tokens, grad: &Tensor, table: &mut Gradient) -> Result<()> {
     let cols = table.shape[1];
     expect("embed_adjoint", "a gradient", grad.shape(), [ids.ids().len(), cols])?;
     for (&id, grad) in ids.ids().iter().zip(grad.values().chunks_exact(cols.max(1))) {
@@ -29,10 +18,10 @@ pub(super) fn embed_adjoint(ids: &Tokens, grad: &Tensor, table: &mut Dense) -> R
 
 #[cfg(test)]
 mod tests {
-    use paddock_engine::backend::{Cpu, Device};
+    use paddock_engine::backend::{Cpu, Device, Operations};
 
     use super::*;
-    use crate::cpu::testing::{Check, dense, numbers, tensor};
+    use crate::cpu::testing::{Check, numbers, tensor, weight, zeros};
 
     #[test]
     fn agrees_with_differences() {
@@ -40,16 +29,11 @@ mod tests {
         let inputs = [numbers(rows * cols, 1)];
         let check =
             Check::new(&inputs, |v| ids.iter().flat_map(|&id| v[0][id as usize * cols..][..cols].to_vec()).collect());
-        let tokens = Cpu::with_threads(1).tokens(&ids).unwrap();
-        check.value(embed(&dense([rows, cols], &inputs[0]), &tokens).unwrap().values());
-        let mut grad = dense([rows, cols], &vec![0.0; rows * cols]);
+        let cpu = Cpu::with_threads(1);
+        let tokens = cpu.tokens(&ids).unwrap();
+        check.value(cpu.embed(&weight([rows, cols], &inputs[0]), &tokens).unwrap().values());
+        let mut grad = zeros([rows, cols]);
         embed_adjoint(&tokens, &tensor([4, cols], &check.seed), &mut grad).unwrap();
         check.gradient(0, &grad.values);
-    }
-
-    #[test]
-    fn ids_beyond_the_table_are_refused() {
-        let tokens = Cpu::with_threads(1).tokens(&[2]).unwrap();
-        assert!(embed(&dense([2, 3], &[0.0; 6]), &tokens).is_err());
     }
 }

@@ -1,39 +1,23 @@
-//! LayerNorm with a trainable gain and bias.
+//! LayerNorm.
 
 use paddock_engine::Result;
-use paddock_engine::backend::cpu::Tensor;
+use paddock_engine::backend::Cpu;
+use paddock_engine::backend::cpu::{Tensor, Weight};
 use rayon::prelude::*;
 
-use super::{Dense, expect, piece_rows, vectorised};
+use super::weight::vector;
+use super::{Gradient, expect, piece_rows, vectorised};
 
-pub(super) fn layer_norm(x: &Tensor, gain: &Dense, bias: &Dense, eps: f32) -> Result<Tensor> {
-    let [_, cols] = x.shape();
-    let (gain, bias) = (gain.vector("layer_norm", cols)?, bias.vector("layer_norm", cols)?);
-    let mut out = vec![0.0; x.values().len()];
-    let piece = piece_rows(cols) * cols.max(1);
-    out.par_chunks_mut(piece).zip(x.values().par_chunks(piece)).for_each(|(out, x)| {
-        vectorised(|| {
-            for (out, x) in out.chunks_exact_mut(cols.max(1)).zip(x.chunks_exact(cols.max(1))) {
-                let (mean, r) = statistics(x, eps);
-                for i in 0..cols {
-                    out[i] = (x[i] - mean) * r * gain[i] + bias[i];
-                }
-            }
-        });
-    });
-    Tensor::from_values(x.shape(), out)
-}
-
-/// With `y = (x - mean) · r` and `h = gain · grad`: `dx = r · (h - mean(h) - y · mean(h · y))`, `dgain = Σ grad · y`.
 pub(super) fn layer_norm_adjoint(
+    cpu: &Cpu,
     x: &Tensor,
-    gain: &Dense,
+    gain: &Weight,
     eps: f32,
     grad: &Tensor,
-    gain_grad: Option<&mut Dense>,
+    gain_grad: Option<&mut Gradient>,
 ) -> Result<Tensor> {
     let [_, cols] = x.shape();
-    let gain = gain.vector("layer_norm_adjoint", cols)?;
+    let gain = &*vector(cpu, "layer_norm_adjoint", gain, cols)?;
     expect("layer_norm_adjoint", "a gradient", grad.shape(), x.shape())?;
     let mut out = vec![0.0; x.values().len()];
     let piece = piece_rows(cols) * cols.max(1);
@@ -81,9 +65,11 @@ fn statistics(x: &[f32], eps: f32) -> (f32, f32) {
 
 #[cfg(test)]
 mod tests {
+    use paddock_engine::backend::Operations;
+
     use super::*;
     use crate::cpu::linear::bias_adjoint;
-    use crate::cpu::testing::{Check, dense, numbers, tensor};
+    use crate::cpu::testing::{Check, numbers, tensor, weight, zeros};
 
     const EPS: f32 = 1e-3;
 
@@ -103,12 +89,12 @@ mod tests {
             let inputs = [numbers(rows * cols, 5), numbers(cols, 6), numbers(cols, 7)];
             let check = Check::new(&inputs, |v| reference(&v[0], &v[1], &v[2]));
             let x = tensor([rows, cols], &inputs[0]);
-            let (gain, bias) = (dense([1, cols], &inputs[1]), dense([1, cols], &inputs[2]));
-            check.value(layer_norm(&x, &gain, &bias, EPS).unwrap().values());
+            let (gain, bias) = (weight([1, cols], &inputs[1]), weight([1, cols], &inputs[2]));
+            let cpu = Cpu::with_threads(1);
+            check.value(cpu.layer_norm(&x, &gain, &bias, EPS).unwrap().values());
             let grad = tensor([rows, cols], &check.seed);
-            let (mut gain_grad, mut bias_grad) =
-                (dense([1, cols], &vec![0.0; cols]), dense([1, cols], &vec![0.0; cols]));
-            check.gradient(0, layer_norm_adjoint(&x, &gain, EPS, &grad, Some(&mut gain_grad)).unwrap().values());
+            let (mut gain_grad, mut bias_grad) = (zeros([1, cols]), zeros([1, cols]));
+            check.gradient(0, layer_norm_adjoint(&cpu, &x, &gain, EPS, &grad, Some(&mut gain_grad)).unwrap().values());
             bias_adjoint(&grad, &mut bias_grad).unwrap();
             check.gradient(1, &gain_grad.values);
             check.gradient(2, &bias_grad.values);

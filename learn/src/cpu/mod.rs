@@ -6,28 +6,31 @@
 mod adamw;
 mod add_columns;
 mod attention;
-mod dense;
 mod embed;
+mod gradient;
 mod layer_norm;
 mod linear;
+mod products;
 mod relu;
 mod rms_norm;
 mod rope;
 mod select_rows;
 mod silu_mul;
 mod storage;
+mod store;
 #[cfg(test)]
-mod testing;
+pub(crate) mod testing;
 mod token_logprobs;
+mod weight;
 
 use paddock_engine::Result;
 use paddock_engine::backend::check::shape as expect;
-use paddock_engine::backend::cpu::{Tensor, Tokens};
+use paddock_engine::backend::cpu::{Tensor, Tokens, Weight};
 use paddock_engine::backend::{Cpu, HeadLayout, Segments};
 
-use crate::Adjoint;
-use crate::optim::{AdamWStep, Precision};
-pub use dense::Dense;
+use crate::{Adjoint, Parameters};
+pub use gradient::Gradient;
+pub use store::State;
 
 /// Values that are worth a piece of work of their own: some 10 µs.
 const PIECE: usize = 16_384;
@@ -43,113 +46,75 @@ fn piece_rows(cols: usize) -> usize {
     (PIECE / cols.max(1)).max(1)
 }
 
+impl Parameters for Cpu {
+    fn weight_shape(&self, weight: &Weight) -> [usize; 2] {
+        weight.shape()
+    }
+
+    fn write_values(&self, weight: &mut Weight, first: usize, values: &[f32]) -> Result<()> {
+        weight::write_values(weight, first, values)
+    }
+
+    async fn read_values(&self, weight: &Weight) -> Result<Vec<f32>> {
+        Ok(weight::floats(self, weight)?.into_owned())
+    }
+}
+
 impl Adjoint for Cpu {
-    type Param = Dense;
-    type SquaredNorm = f64;
+    type Gradient = Gradient;
 
-    fn param(&self, label: &str, shape: [usize; 2], precision: Precision) -> Result<Dense> {
-        Dense::zeros(label, shape, precision)
+    fn gradient(&self, label: &str, shape: [usize; 2]) -> Result<Gradient> {
+        Gradient::zeros(label, shape)
     }
 
-    fn param_shape(&self, param: &Dense) -> [usize; 2] {
-        param.shape
-    }
-
-    fn write_param(&self, param: &mut Dense, first: usize, values: &[f32]) -> Result<()> {
-        param.write(first, values)
-    }
-
-    fn read_param(&self, param: &Dense) -> Result<Vec<f32>> {
-        Ok(param.floats().into_owned())
-    }
-
-    fn read_master(&self, param: &Dense) -> Result<Option<Vec<f32>>> {
-        Ok(param.master())
-    }
-
-    fn clear_param(&self, param: &mut Dense) -> Result<()> {
-        param.values.fill(0.0);
+    fn clear_gradient(&self, gradient: &mut Gradient) -> Result<()> {
+        gradient.values.fill(0.0);
         Ok(())
     }
 
-    fn squared_norm(&self, grads: &[&Dense]) -> Result<f64> {
-        Ok(grads.iter().map(|grad| grad.squared_norm()).sum())
+    fn write_gradient(&self, gradient: &mut Gradient, values: &[f32]) -> Result<()> {
+        gradient.write(values)
     }
 
-    fn known_squared_norm(&self, squares: f64) -> Result<f64> {
-        Ok(squares)
+    async fn read_gradient(&self, gradient: &Gradient) -> Result<Vec<f32>> {
+        Ok(gradient.values.clone())
     }
 
-    fn read_squared_norm(&self, squares: &f64) -> Result<f64> {
-        Ok(*squares)
-    }
-
-    fn adamw(
-        &self,
-        param: &mut Dense,
-        grad: &Dense,
-        moments: &mut [Dense; 2],
-        squares: &f64,
-        step: &AdamWStep,
-    ) -> Result<()> {
-        adamw::adamw(param, grad, moments, *squares, step)
-    }
-
-    fn embed_param(&self, table: &Dense, ids: &Tokens) -> Result<Tensor> {
-        embed::embed(table, ids)
-    }
-
-    fn rms_norm_param(&self, x: &Tensor, gain: &Dense, eps: f32) -> Result<Tensor> {
-        rms_norm::rms_norm(x, gain, eps)
-    }
-
-    fn layer_norm_param(&self, x: &Tensor, gain: &Dense, bias: &Dense, eps: f32) -> Result<Tensor> {
-        layer_norm::layer_norm(x, gain, bias, eps)
-    }
-
-    fn linear_param(&self, x: &Tensor, weight: &Dense, bias: Option<&Dense>) -> Result<Tensor> {
-        linear::linear(x, weight, bias)
-    }
-
-    fn token_logprobs_param(&self, x: &Tensor, weight: &Dense, targets: &Tokens) -> Result<Tensor> {
-        token_logprobs::token_logprobs(x, weight, targets)
-    }
-
-    fn embed_adjoint(&self, ids: &Tokens, grad: &Tensor, table: &mut Dense) -> Result<()> {
+    fn embed_adjoint(&self, ids: &Tokens, grad: &Tensor, table: &mut Gradient) -> Result<()> {
         embed::embed_adjoint(ids, grad, table)
     }
 
     fn rms_norm_adjoint(
         &self,
         x: &Tensor,
-        gain: &Dense,
+        gain: &Weight,
         eps: f32,
         grad: &Tensor,
-        gain_grad: Option<&mut Dense>,
+        gain_grad: Option<&mut Gradient>,
     ) -> Result<Tensor> {
-        rms_norm::rms_norm_adjoint(x, gain, eps, grad, gain_grad)
+        rms_norm::rms_norm_adjoint(self, x, gain, eps, grad, gain_grad)
     }
 
     fn layer_norm_adjoint(
         &self,
         x: &Tensor,
-        gain: &Dense,
+        gain: &Weight,
         eps: f32,
         grad: &Tensor,
-        gain_grad: Option<&mut Dense>,
+        gain_grad: Option<&mut Gradient>,
     ) -> Result<Tensor> {
-        layer_norm::layer_norm_adjoint(x, gain, eps, grad, gain_grad)
+        layer_norm::layer_norm_adjoint(self, x, gain, eps, grad, gain_grad)
     }
 
-    fn linear_adjoint(&self, grad: &Tensor, weight: &Dense) -> Result<Tensor> {
-        linear::linear_adjoint(grad, weight)
+    fn linear_adjoint(&self, grad: &Tensor, weight: &Weight) -> Result<Tensor> {
+        linear::linear_adjoint(self, grad, weight)
     }
 
-    fn linear_weight_adjoint(&self, x: &Tensor, grad: &Tensor, weight: &mut Dense) -> Result<()> {
+    fn linear_weight_adjoint(&self, x: &Tensor, grad: &Tensor, weight: &mut Gradient) -> Result<()> {
         linear::linear_weight_adjoint(x, grad, weight)
     }
 
-    fn bias_adjoint(&self, grad: &Tensor, bias: &mut Dense) -> Result<()> {
+    fn bias_adjoint(&self, grad: &Tensor, bias: &mut Gradient) -> Result<()> {
         linear::bias_adjoint(grad, bias)
     }
 
@@ -182,12 +147,12 @@ impl Adjoint for Cpu {
     fn token_logprobs_adjoint(
         &self,
         x: &Tensor,
-        weight: &Dense,
+        weight: &Weight,
         targets: &Tokens,
         grad: &Tensor,
-        weight_grad: Option<&mut Dense>,
+        weight_grad: Option<&mut Gradient>,
     ) -> Result<Tensor> {
-        token_logprobs::token_logprobs_adjoint(x, weight, targets, grad, weight_grad)
+        token_logprobs::token_logprobs_adjoint(self, x, weight, targets, grad, weight_grad)
     }
 
     fn add_columns_adjoint(&self, grad: &Tensor, first: usize, count: usize, scale: f32) -> Result<Tensor> {

@@ -1,39 +1,23 @@
 //! RMSNorm with a trainable gain.
 
 use paddock_engine::Result;
-use paddock_engine::backend::cpu::Tensor;
+use paddock_engine::backend::Cpu;
+use paddock_engine::backend::cpu::{Tensor, Weight};
 use rayon::prelude::*;
 
-use super::{Dense, expect, piece_rows, vectorised};
+use super::weight::vector;
+use super::{Gradient, expect, piece_rows, vectorised};
 
-pub(super) fn rms_norm(x: &Tensor, gain: &Dense, eps: f32) -> Result<Tensor> {
-    let [_, cols] = x.shape();
-    let gain = &*gain.vector("rms_norm", cols)?;
-    let mut out = vec![0.0; x.values().len()];
-    let piece = piece_rows(cols) * cols.max(1);
-    out.par_chunks_mut(piece).zip(x.values().par_chunks(piece)).for_each(|(out, x)| {
-        vectorised(|| {
-            for (out, x) in out.chunks_exact_mut(cols.max(1)).zip(x.chunks_exact(cols.max(1))) {
-                let scale = inverse_rms(x, eps);
-                for ((out, x), gain) in out.iter_mut().zip(x).zip(gain) {
-                    *out = x * scale * gain;
-                }
-            }
-        });
-    });
-    Tensor::from_values(x.shape(), out)
-}
-
-/// With `r = 1/rms(x)`: `dx = r · (gain · grad) - x · r³/n · Σ gain · grad · x`, `dgain = Σ grad · x · r`.
 pub(super) fn rms_norm_adjoint(
+    cpu: &Cpu,
     x: &Tensor,
-    gain: &Dense,
+    gain: &Weight,
     eps: f32,
     grad: &Tensor,
-    gain_grad: Option<&mut Dense>,
+    gain_grad: Option<&mut Gradient>,
 ) -> Result<Tensor> {
     let [_, cols] = x.shape();
-    let gain = &*gain.vector("rms_norm_adjoint", cols)?;
+    let gain = &*vector(cpu, "rms_norm_adjoint", gain, cols)?;
     expect("rms_norm_adjoint", "a gradient", grad.shape(), x.shape())?;
     let mut out = vec![0.0; x.values().len()];
     let piece = piece_rows(cols) * cols.max(1);
@@ -92,8 +76,10 @@ fn dot3(a: &[f32], b: &[f32], c: &[f32]) -> f32 {
 
 #[cfg(test)]
 mod tests {
+    use paddock_engine::backend::Operations;
+
     use super::*;
-    use crate::cpu::testing::{Check, dense, numbers, tensor};
+    use crate::cpu::testing::{Check, numbers, tensor, weight, zeros};
 
     const EPS: f32 = 1e-3;
 
@@ -107,28 +93,30 @@ mod tests {
 
     #[test]
     fn agrees_with_differences() {
+        let cpu = Cpu::with_threads(1);
         for [rows, cols] in [[1, 1], [3, 7], [5, 40], [2, 129]] {
             let inputs = [numbers(rows * cols, 5), numbers(cols, 6)];
             let check = Check::new(&inputs, |v| reference(&v[0], &v[1]));
-            let (x, gain) = (tensor([rows, cols], &inputs[0]), dense([1, cols], &inputs[1]));
-            check.value(rms_norm(&x, &gain, EPS).unwrap().values());
+            let (x, gain) = (tensor([rows, cols], &inputs[0]), weight([1, cols], &inputs[1]));
+            check.value(cpu.rms_norm(&x, &gain, EPS).unwrap().values());
             let grad = tensor([rows, cols], &check.seed);
-            let mut gain_grad = dense([1, cols], &vec![0.0; cols]);
-            check.gradient(0, rms_norm_adjoint(&x, &gain, EPS, &grad, Some(&mut gain_grad)).unwrap().values());
+            let mut gain_grad = zeros([1, cols]);
+            check.gradient(0, rms_norm_adjoint(&cpu, &x, &gain, EPS, &grad, Some(&mut gain_grad)).unwrap().values());
             check.gradient(1, &gain_grad.values);
         }
     }
 
     #[test]
     fn pieces_do_not_change_the_gradient() {
+        let cpu = Cpu::with_threads(1);
         let (rows, cols) = (3 * piece_rows(100) + 1, 100);
         let (x, grad) = (numbers(rows * cols, 1), numbers(rows * cols, 2));
-        let gain = dense([1, cols], &numbers(cols, 3));
+        let gain = weight([1, cols], &numbers(cols, 3));
         let whole =
-            rms_norm_adjoint(&tensor([rows, cols], &x), &gain, EPS, &tensor([rows, cols], &grad), None).unwrap();
+            rms_norm_adjoint(&cpu, &tensor([rows, cols], &x), &gain, EPS, &tensor([rows, cols], &grad), None).unwrap();
         for row in [0, piece_rows(cols), rows - 1] {
             let part = |v: &[f32]| tensor([1, cols], &v[row * cols..][..cols]);
-            let alone = rms_norm_adjoint(&part(&x), &gain, EPS, &part(&grad), None).unwrap();
+            let alone = rms_norm_adjoint(&cpu, &part(&x), &gain, EPS, &part(&grad), None).unwrap();
             assert_eq!(alone.values(), &whole.values()[row * cols..][..cols]);
         }
     }

@@ -1,67 +1,67 @@
-//! How the values of weights and moments lie in memory when they are not f32.
+//! How moments lie in memory, and pieces of weights and moments that a step reads and writes.
 
+use std::collections::TryReserveError;
 use std::ops::Range;
 
 use half::bf16;
-use rayon::prelude::*;
 
 use super::{PIECE, vectorised};
 use crate::optim::{DynamicMap, MOMENT_BLOCK, Precision, join, round_stochastically, split};
 
-/// Values in fewer bits than f32's.
+/// The values of a moment.
 #[derive(Debug, Clone, PartialEq)]
-pub(super) enum Packed {
-    /// bf16; `low` is what [`split`] cut off, where a step is to have the precision of f32.
-    Bf16 { high: Vec<bf16>, low: Option<Vec<i16>> },
+pub(super) enum MomentValues {
+    F32(Vec<f32>),
+    Bf16(Vec<bf16>),
     /// Codes of a [`DynamicMap`], and a scale for each block.
-    Dynamic8 { codes: Vec<u8>, scales: Vec<f32>, signed: bool },
+    Dynamic8 {
+        codes: Vec<u8>,
+        scales: Vec<f32>,
+        signed: bool,
+    },
 }
 
-impl Packed {
-    /// Zeros; `None` for f32, which is not packed.
+impl MomentValues {
+    /// Zeros.
     ///
     /// # Errors
     /// When there is no room.
-    pub fn zeros(precision: Precision, size: usize) -> Result<Option<Self>, std::collections::TryReserveError> {
+    pub fn zeros(precision: Precision, size: usize) -> Result<Self, TryReserveError> {
         Ok(match precision {
-            Precision::F32 => None,
-            Precision::Bf16Stochastic => Some(Self::Bf16 { high: filled(bf16::ZERO, size)?, low: None }),
-            Precision::Bf16Split => Some(Self::Bf16 { high: filled(bf16::ZERO, size)?, low: Some(filled(0, size)?) }),
+            Precision::F32 => Self::F32(filled(0.0, size)?),
+            Precision::Bf16Stochastic | Precision::Bf16Split => Self::Bf16(filled(bf16::ZERO, size)?),
             Precision::Dynamic8 { signed } => {
                 let scales = filled(0.0, size.div_ceil(MOMENT_BLOCK))?;
-                Some(Self::Dynamic8 { codes: filled(0, size)?, scales, signed })
+                Self::Dynamic8 { codes: filled(0, size)?, scales, signed }
             }
         })
+    }
+
+    /// Number of values.
+    pub fn len(&self) -> usize {
+        match self {
+            Self::F32(values) => values.len(),
+            Self::Bf16(values) => values.len(),
+            Self::Dynamic8 { codes, .. } => codes.len(),
+        }
     }
 
     /// All values.
     pub fn floats(&self) -> Vec<f32> {
         match self {
-            Self::Bf16 { high, .. } => {
-                let mut values = vec![0.0; high.len()];
-                values.par_chunks_mut(PIECE).zip(high.par_chunks(PIECE)).for_each(|(values, high)| widen(high, values));
-                values
-            }
+            Self::F32(values) => values.clone(),
+            Self::Bf16(values) => values.iter().map(|value| value.to_f32()).collect(),
             Self::Dynamic8 { codes, scales, signed } => DynamicMap::of(*signed).decode_blocks(codes, scales),
         }
     }
 
-    /// The values that steps are added to, where they are more than those that are computed with.
-    pub fn master(&self) -> Option<Vec<f32>> {
-        let Self::Bf16 { high, low: Some(low) } = self else { return None };
-        Some(high.iter().zip(low).map(|(high, low)| join(*high, *low)).collect())
-    }
-
-    /// Puts `values` in the places from `first` on, rounded to nearest.
+    /// Puts `values`, which fit, in the places from `first` on, rounded to nearest.
     pub fn write(&mut self, first: usize, values: &[f32]) {
-        let end = first + values.len();
+        let places = first..first + values.len();
         match self {
-            Self::Bf16 { high, low: None } => {
-                high[first..end].iter_mut().zip(values).for_each(|(high, value)| *high = bf16::from_f32(*value));
-            }
-            Self::Bf16 { high, low: Some(low) } => {
-                let places = high[first..end].iter_mut().zip(&mut low[first..end]);
-                places.zip(values).for_each(|((high, low), value)| (*high, *low) = split(*value));
+            Self::F32(own) => own[places].copy_from_slice(values),
+            Self::Bf16(own) => {
+                own[places].iter_mut().zip(values).for_each(|(own, value)| *own = bf16::from_f32(*value));
             }
             Self::Dynamic8 { codes, scales, signed } => {
                 DynamicMap::of(*signed).replace(codes, scales, first, values);
@@ -69,27 +69,11 @@ impl Packed {
         }
     }
 
-    /// The values of some places, appended to `out`.
-    pub fn copy(&self, places: Range<usize>, out: &mut Vec<f32>) {
-        match self {
-            Self::Bf16 { high, .. } => {
-                let start = out.len();
-                out.resize(start + places.len(), 0.0);
-                widen(&high[places], &mut out[start..]);
-            }
-            Self::Dynamic8 { .. } => out.extend_from_slice(&self.floats()[places]),
-        }
-    }
-
     /// Pieces of [`PIECE`] values.
     pub fn pieces_mut(&mut self) -> Vec<PieceMut<'_>> {
         match self {
-            Self::Bf16 { high, low: None } => high.chunks_mut(PIECE).map(PieceMut::Bf16).collect(),
-            Self::Bf16 { high, low: Some(low) } => high
-                .chunks_mut(PIECE)
-                .zip(low.chunks_mut(PIECE))
-                .map(|(high, low)| PieceMut::Split(high, low))
-                .collect(),
+            Self::F32(values) => values.chunks_mut(PIECE).map(PieceMut::F32).collect(),
+            Self::Bf16(values) => values.chunks_mut(PIECE).map(PieceMut::Bf16).collect(),
             Self::Dynamic8 { codes, scales, signed } => {
                 let pieces = codes.chunks_mut(PIECE).zip(scales.chunks_mut(PIECE / MOMENT_BLOCK));
                 pieces.map(|(codes, scales)| PieceMut::Dynamic8(codes, scales, DynamicMap::of(*signed))).collect()
@@ -152,7 +136,7 @@ fn widen(high: &[bf16], values: &mut [f32]) {
     });
 }
 
-fn filled<T: Clone>(value: T, size: usize) -> Result<Vec<T>, std::collections::TryReserveError> {
+fn filled<T: Clone>(value: T, size: usize) -> Result<Vec<T>, TryReserveError> {
     let mut values = Vec::new();
     values.try_reserve_exact(size)?;
     values.resize(size, value);
@@ -167,8 +151,8 @@ mod tests {
     #[test]
     fn parts_are_written_as_the_whole() {
         let values = numbers(3 * MOMENT_BLOCK + 17, 1);
-        for precision in [Precision::Bf16Stochastic, Precision::Bf16Split, Precision::Dynamic8 { signed: true }] {
-            let zeros = || Packed::zeros(precision, values.len()).unwrap().unwrap();
+        for precision in [Precision::F32, Precision::Bf16Stochastic, Precision::Dynamic8 { signed: true }] {
+            let zeros = || MomentValues::zeros(precision, values.len()).unwrap();
             let (mut whole, mut parts) = (zeros(), zeros());
             whole.write(0, &values);
             let back = whole.floats();
@@ -178,11 +162,8 @@ mod tests {
                 parts.write(start, &values[start..(start + 100).min(values.len())]);
             }
             assert!(values.iter().zip(parts.floats()).all(|(a, b)| (a - b).abs() < 0.04), "{precision:?}");
-            let mut some = Vec::new();
-            whole.copy(250..270, &mut some);
-            assert_eq!(some, back[250..270]);
             let mut again = zeros();
-            again.write(0, &whole.master().unwrap_or(back));
+            again.write(0, &back);
             assert_eq!(again, whole, "{precision:?} is read and written without a change");
         }
     }

@@ -1,8 +1,11 @@
 //! Adjoints against central differences in f64.
 
-use paddock_engine::backend::cpu::Tensor;
+use paddock_engine::backend::cpu::{Tensor, Weight};
+use paddock_engine::backend::{Cpu, Device, WeightPart};
+use paddock_engine::weights::Encoding;
 
-use super::Dense;
+use super::Gradient;
+use crate::Parameters;
 
 /// Largest error of a value or gradient, relative to the largest of its kind: adjoints are sums of some hundred f32
 /// products.
@@ -29,12 +32,22 @@ pub(crate) fn tensor(shape: [usize; 2], values: &[f32]) -> Tensor {
     Tensor::from_values(shape, values.to_vec()).unwrap()
 }
 
-pub(crate) fn dense(shape: [usize; 2], values: &[f32]) -> Dense {
-    Dense::from_values(shape, values.to_vec())
+/// A weight of f32.
+pub(crate) fn weight(shape: [usize; 2], values: &[f32]) -> Weight {
+    let cpu = Cpu::with_threads(1);
+    let part = WeightPart { rows: shape[0], encoding: Encoding::F32 };
+    let mut weight = cpu.create_weight("w", shape[1], &[part]).unwrap();
+    cpu.write_values(&mut weight, 0, values).unwrap();
+    weight
+}
+
+/// A gradient of zeros.
+pub(crate) fn zeros(shape: [usize; 2]) -> Gradient {
+    Gradient::zeros("w", shape).unwrap()
 }
 
 /// An operation in f64, its value, and the gradients of `Σ seed · value` by differences.
-pub(super) struct Check {
+pub(crate) struct Check {
     pub seed: Vec<f32>,
     value: Vec<f64>,
     gradients: Vec<Vec<f64>>,

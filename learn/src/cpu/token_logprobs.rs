@@ -2,46 +2,36 @@
 
 use std::ops::Range;
 
-use paddock_engine::backend::cpu::{Tensor, Tokens, exp};
+use paddock_engine::backend::Cpu;
+use paddock_engine::backend::cpu::{Tensor, Tokens, Weight, exp};
 use paddock_engine::{Error, Result};
 use rayon::prelude::*;
 
-use super::dense::{add_product, product, view};
-use super::{Dense, expect, vectorised};
+use super::products::{add_product, product, view};
+use super::weight::floats;
+use super::{Gradient, expect, vectorised};
 
 /// Logits that exist at a time: 32 MiB of f32.
 const LOGITS: usize = 8 << 20;
 
-pub(super) fn token_logprobs(x: &Tensor, weight: &Dense, targets: &Tokens) -> Result<Tensor> {
-    let mut out = Vec::with_capacity(targets.ids().len());
-    let values = weight.floats();
-    for rows in chunks(x, weight, targets)? {
-        let x = rows_of(x, &rows);
-        let logits = product(view(x, [rows.len(), weight.shape[1]]), view(&values, weight.shape).transpose());
-        let targets = &targets.ids()[rows];
-        let logits = logits.par_chunks_exact(weight.shape[0].max(1));
-        out.par_extend(logits.zip(targets).map(|(logits, &target)| logits[target as usize] - log_sum_exp(logits)));
-    }
-    Tensor::from_values([out.len(), 1], out)
-}
-
 /// `d logits = grad · (one-hot(target) - softmax)`, and from there as a linear operation.
 pub(super) fn token_logprobs_adjoint(
+    cpu: &Cpu,
     x: &Tensor,
-    weight: &Dense,
+    weight: &Weight,
     targets: &Tokens,
     grad: &Tensor,
-    mut weight_grad: Option<&mut Dense>,
+    mut weight_grad: Option<&mut Gradient>,
 ) -> Result<Tensor> {
     const OP: &str = "token_logprobs_adjoint";
-    let [vocab, cols] = weight.shape;
+    let [vocab, cols] = weight.shape();
     expect(OP, "a gradient", grad.shape(), [targets.ids().len(), 1])?;
     if let Some(weight_grad) = weight_grad.as_deref() {
-        expect(OP, "a weight's gradient", weight_grad.shape, weight.shape)?;
+        expect(OP, "a weight's gradient", weight_grad.shape, weight.shape())?;
     }
     let mut out = Vec::with_capacity(x.values().len());
-    let values = weight.floats();
-    let weight_view = view(&values, weight.shape);
+    let values = floats(cpu, weight)?;
+    let weight_view = view(&values, weight.shape());
     for rows in chunks(x, weight, targets)? {
         let x = view(rows_of(x, &rows), [rows.len(), cols]);
         let mut logits = product(x, weight_view.transpose());
@@ -61,8 +51,8 @@ pub(super) fn token_logprobs_adjoint(
 }
 
 /// Runs of rows whose logits fit, once the operands are known to fit each other.
-fn chunks(x: &Tensor, weight: &Dense, targets: &Tokens) -> Result<Vec<Range<usize>>> {
-    let [vocab, cols] = weight.shape;
+fn chunks(x: &Tensor, weight: &Weight, targets: &Tokens) -> Result<Vec<Range<usize>>> {
+    let [vocab, cols] = weight.shape();
     let rows = targets.ids().len();
     expect("token_logprobs", "x", x.shape(), [rows, cols])?;
     if let Some(target) = targets.ids().iter().find(|id| **id as usize >= vocab) {
@@ -100,10 +90,10 @@ fn log_sum_exp(logits: &[f32]) -> f32 {
 
 #[cfg(test)]
 mod tests {
-    use paddock_engine::backend::{Cpu, Device};
+    use paddock_engine::backend::{Device, Operations};
 
     use super::*;
-    use crate::cpu::testing::{Check, dense, numbers, tensor};
+    use crate::cpu::testing::{Check, numbers, tensor, weight as weight_of, zeros};
 
     fn reference(x: &[f64], weight: &[f64], targets: &[u32], cols: usize) -> Vec<f64> {
         let row = |(x, &target): (&[f64], &u32)| {
@@ -120,12 +110,12 @@ mod tests {
         for ([vocab, cols], targets) in [([1, 1], &[0u32, 0][..]), ([37, 5], &[3, 36, 0, 3]), ([9, 11], &[])] {
             let inputs = [numbers(targets.len() * cols, 1), numbers(vocab * cols, 2)];
             let check = Check::new(&inputs, |v| reference(&v[0], &v[1], targets, cols));
-            let (x, weight) = (tensor([targets.len(), cols], &inputs[0]), dense([vocab, cols], &inputs[1]));
+            let (x, weight) = (tensor([targets.len(), cols], &inputs[0]), weight_of([vocab, cols], &inputs[1]));
             let tokens = cpu.tokens(targets).unwrap();
-            check.value(token_logprobs(&x, &weight, &tokens).unwrap().values());
+            check.value(cpu.token_logprobs(&x, &weight, &tokens).unwrap().values());
             let grad = tensor([targets.len(), 1], &check.seed);
-            let mut weight_grad = dense([vocab, cols], &vec![0.0; vocab * cols]);
-            let got = token_logprobs_adjoint(&x, &weight, &tokens, &grad, Some(&mut weight_grad)).unwrap();
+            let mut weight_grad = zeros([vocab, cols]);
+            let got = token_logprobs_adjoint(&cpu, &x, &weight, &tokens, &grad, Some(&mut weight_grad)).unwrap();
             check.gradient(0, got.values());
             check.gradient(1, &weight_grad.values);
         }
@@ -134,19 +124,24 @@ mod tests {
     #[test]
     fn many_rows_go_in_chunks() {
         let (vocab, cols, rows) = (LOGITS / 3, 1, 8);
-        let (x, weight) = (tensor([rows, cols], &numbers(rows, 1)), dense([vocab, cols], &numbers(vocab, 2)));
+        let (x, weight) = (tensor([rows, cols], &numbers(rows, 1)), weight_of([vocab, cols], &numbers(vocab, 2)));
         let ids: Vec<u32> = (0..rows as u32).map(|row| row * 1000).collect();
-        let targets = Cpu::with_threads(1).tokens(&ids).unwrap();
+        let cpu = Cpu::with_threads(1);
+        let targets = cpu.tokens(&ids).unwrap();
         assert_eq!(chunks(&x, &weight, &targets).unwrap(), [0..3, 3..6, 6..8]);
-        let all = token_logprobs(&x, &weight, &targets).unwrap();
-        let last = Cpu::with_threads(1).tokens(&ids[7..]).unwrap();
-        let alone = token_logprobs(&tensor([1, 1], &x.values()[7..]), &weight, &last).unwrap();
-        assert_eq!(alone.values(), &all.values()[7..]);
+        let grad = tensor([rows, 1], &numbers(rows, 3));
+        let all = token_logprobs_adjoint(&cpu, &x, &weight, &targets, &grad, None).unwrap();
+        let last = cpu.tokens(&ids[7..]).unwrap();
+        let (x, grad) = (tensor([1, 1], &x.values()[7..]), tensor([1, 1], &grad.values()[7..]));
+        let alone = token_logprobs_adjoint(&cpu, &x, &weight, &last, &grad, None).unwrap();
+        let error = (alone.values()[0] - all.values()[7]).abs();
+        assert!(error <= 1e-5 * all.values()[7].abs(), "a row by itself is off by {error}");
     }
 
     #[test]
     fn targets_beyond_the_vocabulary_are_refused() {
-        let targets = Cpu::with_threads(1).tokens(&[2]).unwrap();
-        assert!(token_logprobs(&tensor([1, 1], &[0.0]), &dense([2, 1], &[0.0; 2]), &targets).is_err());
+        let cpu = Cpu::with_threads(1);
+        let (x, targets) = (tensor([1, 1], &[0.0]), cpu.tokens(&[2]).unwrap());
+        assert!(token_logprobs_adjoint(&cpu, &x, &weight_of([2, 1], &[0.0; 2]), &targets, &x, None).is_err());
     }
 }

@@ -10,8 +10,8 @@ pub struct Share {
     pub passes: Vec<(MicroBatch, bool)>,
     /// Tokens of all ranks that are to be predicted.
     pub targets: usize,
-    /// Micro-batches of all ranks.
-    pub learning: usize,
+    /// Micro-batches of all ranks that count.
+    pub micro_batches: usize,
     /// Tokens of all ranks.
     pub tokens: usize,
 }
@@ -38,14 +38,19 @@ impl Share {
         }
         let most = all.iter().map(Vec::len).max().unwrap_or_default();
         let filler = all.iter().flatten().min_by_key(|micro| micro.ids.len()).cloned();
-        let learning = all.iter().map(Vec::len).sum();
+        let micro_batch_count = all.iter().map(Vec::len).sum();
         let mut passes: Vec<(MicroBatch, bool)> =
             all.into_iter().nth(rank).unwrap_or_default().into_iter().map(|micro| (micro, true)).collect();
         if let Some(filler) = filler {
             passes.resize_with(most, || (filler.clone(), false));
         }
         let targets = batch.iter().map(|example| example.targets.len()).sum();
-        Self { passes, targets, learning, tokens: batch.iter().map(|example| example.ids.len()).sum() }
+        Self {
+            passes,
+            targets,
+            micro_batches: micro_batch_count,
+            tokens: batch.iter().map(|example| example.ids.len()).sum(),
+        }
     }
 
     /// The whole of a batch, for one that trains alone.
@@ -87,6 +92,6 @@ mod tests {
         let batch: Vec<&Example> = examples.iter().collect();
         let share = Share::whole(&batch, 100);
         assert_eq!(share.passes, [(MicroBatch::new(&batch), true)]);
-        assert_eq!(share.learning, 1);
+        assert_eq!(share.micro_batches, 1);
     }
 }

@@ -5,6 +5,7 @@ use std::str::FromStr;
 
 use half::bf16;
 use paddock_engine::backend::pcg_hash;
+use paddock_engine::weights::Encoding;
 use serde::{Deserialize, Serialize};
 
 use super::dynamic8::BLOCK;
@@ -29,6 +30,14 @@ pub enum Precision {
 }
 
 impl Precision {
+    /// The encoding of a weight that is held so.
+    pub fn encoding(self) -> Encoding {
+        match self {
+            Self::Bf16Stochastic | Self::Bf16Split => Encoding::BF16,
+            Self::F32 | Self::Dynamic8 { .. } => Encoding::F32,
+        }
+    }
+
     /// Bytes of `count` values.
     pub fn bytes(self, count: u64) -> u64 {
         match self {

@@ -1,29 +1,30 @@
-//! The record of a forward pass, and the walk back through it.
+//! The record of a forward pass, and the backward pass through it.
 
 use std::ops::Range;
 
-use paddock_engine::backend::Backend;
+use paddock_engine::backend::Device;
 use paddock_engine::{Error, Result};
 
 use super::op::Op;
 use super::parameter::Parameters;
 use crate::Adjoint;
 use crate::collective::Sharding;
+use crate::store::Store;
 
 /// An activation that a tape knows.
-pub struct Var<B: Backend> {
+pub struct Var<B: Device> {
     pub(super) value: B::Tensor,
     /// Its node; `None` when no gradient flows to it.
     pub(super) node: Option<usize>,
 }
 
-impl<B: Backend> Clone for Var<B> {
+impl<B: Device> Clone for Var<B> {
     fn clone(&self) -> Self {
         Self { value: self.value.clone(), node: self.node }
     }
 }
 
-struct Node<B: Backend> {
+struct Node<B: Device> {
     op: Op<B>,
     /// `None` once a checkpoint has dropped it.
     value: Option<B::Tensor>,
@@ -31,13 +32,13 @@ struct Node<B: Backend> {
 }
 
 /// Operations in the order in which they ran.
-pub(super) struct Graph<B: Backend> {
+pub(super) struct Graph<B: Device> {
     nodes: Vec<Node<B>>,
     /// Where blocks begin and end.
     marks: Vec<usize>,
 }
 
-impl<B: Backend> Default for Graph<B> {
+impl<B: Device> Default for Graph<B> {
     fn default() -> Self {
         Self { nodes: Vec::new(), marks: Vec::new() }
     }
@@ -78,8 +79,8 @@ impl<B: Adjoint> Graph<B> {
         })
     }
 
-    /// A block ends here. Values that the walk back does not read are dropped; with `release`, all but the last since
-    /// the mark before are, and the walk back computes them anew.
+    /// A block ends here. Values that the backward pass does not read are dropped; with `release`, all but the last since
+    /// the mark before are, and the backward pass computes them anew.
     pub fn mark(&mut self, release: bool) {
         let start = self.marks.last().copied().unwrap_or(0);
         let end = self.nodes.len();
@@ -99,12 +100,13 @@ impl<B: Adjoint> Graph<B> {
         self.marks.push(end);
     }
 
-    /// Walks back from `seeds`, gradients of nodes, and adds to the gradients of the parameters.
-    pub fn backward(
+    /// The backward pass from `seeds`, gradients of nodes: adds to the gradients of the parameters.
+    pub async fn backward<S: Store<B>>(
         mut self,
         inner: &B,
+        store: &S,
         sharding: Option<&Sharding<B>>,
-        parameters: &mut Parameters<B>,
+        parameters: &mut Parameters<B, S>,
         seeds: Vec<(usize, B::Tensor)>,
     ) -> Result<()> {
         let mut grads: Vec<Option<B::Tensor>> = (0..self.nodes.len()).map(|_| None).collect();
@@ -127,6 +129,7 @@ impl<B: Adjoint> Graph<B> {
                 let nodes = &self.nodes;
                 nodes[index].op.backward(
                     inner,
+                    store,
                     parameters,
                     |node| self.value(node),
                     |node| nodes.get(node).is_some_and(|node| node.wanted),
@@ -134,19 +137,18 @@ impl<B: Adjoint> Graph<B> {
                     |node, grad| if nodes[node].wanted { add(inner, &mut grads, node, grad) } else { Ok(()) },
                 )?;
             }
-            let weights = self.nodes[start..end].iter().flat_map(|node| node.op.weights());
-            parameters.settle(inner, weights)?;
             if let Some(sharding) = sharding {
-                parameters.end_block(inner, sharding)?;
+                parameters.end_block(inner, store, sharding)?;
             }
+            parameters.settle(inner, store).await?;
             self.nodes.truncate(start);
             end = start;
         }
         Ok(())
     }
 
-    /// Computes the values that a checkpoint has dropped and the walk back through `range` reads.
-    fn recompute(&mut self, inner: &B, parameters: &Parameters<B>, range: Range<usize>) -> Result<()> {
+    /// Computes the values that a checkpoint has dropped and the backward pass through `range` reads.
+    fn recompute<S: Store<B>>(&mut self, inner: &B, parameters: &Parameters<B, S>, range: Range<usize>) -> Result<()> {
         for index in range {
             if let Some(operand) = self.nodes[index].op.remembered() {
                 self.ensure(inner, parameters, operand)?;
@@ -156,7 +158,7 @@ impl<B: Adjoint> Graph<B> {
     }
 
     /// Computes the value of `node`, and before it those of its operands, where they were dropped.
-    fn ensure(&mut self, inner: &B, parameters: &Parameters<B>, node: usize) -> Result<()> {
+    fn ensure<S: Store<B>>(&mut self, inner: &B, parameters: &Parameters<B, S>, node: usize) -> Result<()> {
         if self.nodes[node].value.is_none() {
             let operands: Vec<usize> = self.nodes[node].op.operands().collect();
             for operand in operands {

@@ -2,17 +2,17 @@
 
 use paddock_engine::config::Param;
 
-use crate::Adjoint;
-use crate::tape::Tape;
-use crate::{Error, Result};
+use super::{ParameterId, Tape};
+use crate::store::Store;
+use crate::{Adjoint, Error, Result};
 
 /// A tensor of a checkpoint within a tape.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Named {
     /// Hugging Face's name and shape.
     pub param: Param,
-    /// Index of the tape's parameter.
-    pub parameter: usize,
+    /// The tape's parameter.
+    pub parameter: ParameterId,
     /// Its first value there, row by row; it takes `rows × columns` values.
     pub offset: usize,
 }
@@ -39,26 +39,25 @@ impl Named {
 ///
 /// # Errors
 /// When the model on the tape is another.
-pub fn named<B: Adjoint>(params: Vec<Param>, tape: &Tape<B>) -> Result<Vec<Named>> {
+pub fn named<B: Adjoint, S: Store<B>>(params: Vec<Param>, tape: &Tape<B, S>) -> Result<Vec<Named>> {
     let mut params = params.into_iter().peekable();
     let mut named = Vec::new();
-    tape.visit(|parameter, held| {
-        if params.peek().is_none() {
-            return Ok(());
-        }
-        let [rows, cols] = held.shape;
-        if params.peek().is_none_or(|param| param.name != held.label) {
+    for held in tape.parameters() {
+        let Some(first) = params.peek() else { break };
+        if first.name != held.label {
             return Err(mismatch(&held.label));
         }
         let mut offset = 0;
-        while offset < rows * cols {
+        while offset < held.len() {
             let param = params.next().ok_or_else(|| mismatch(&held.label))?;
-            let next = Named { param, parameter, offset };
+            let next = Named { param, parameter: held.id, offset };
             offset += next.len();
             named.push(next);
         }
-        if offset == rows * cols { Ok(()) } else { Err(mismatch(&held.label)) }
-    })?;
+        if offset != held.len() {
+            return Err(mismatch(&held.label));
+        }
+    }
     match params.next() {
         None => Ok(named),
         Some(missing) => Err(mismatch(&missing.name)),

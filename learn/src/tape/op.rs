@@ -3,34 +3,36 @@
 use std::rc::Rc;
 
 use paddock_engine::Result;
-use paddock_engine::backend::{Backend, HeadLayout, Segments};
+use paddock_engine::backend::{Device, HeadLayout, Segments};
 
-use super::parameter::{Parameters, Weight};
+use super::parameter::{ParameterId, Parameters};
 use crate::Adjoint;
+use crate::store::Store;
 
 /// An operation, its operands being nodes of the graph and parameters of the tape.
-pub(super) enum Op<B: Backend> {
+pub(super) enum Op<B: Device> {
     /// A value from outside.
     Leaf,
     Embed {
-        table: Weight,
+        table: ParameterId,
         ids: B::Tokens,
     },
     RmsNorm {
         x: usize,
-        gain: Weight,
+        gain: ParameterId,
         eps: f32,
     },
     LayerNorm {
         x: usize,
-        gain: Weight,
-        bias: Weight,
+        gain: ParameterId,
+        bias: ParameterId,
         eps: f32,
     },
     Linear {
         x: usize,
-        weight: Weight,
-        bias: Option<Weight>,
+        weight: ParameterId,
+        bias: Option<ParameterId>,
+        residual: Option<usize>,
     },
     Rope {
         qkv: usize,
@@ -67,7 +69,7 @@ pub(super) enum Op<B: Backend> {
     },
     TokenLogprobs {
         x: usize,
-        weight: Weight,
+        weight: ParameterId,
         targets: B::Tokens,
     },
 }
@@ -79,13 +81,13 @@ impl<B: Adjoint> Op<B> {
             Self::Leaf | Self::Embed { .. } => [None, None],
             Self::RmsNorm { x, .. }
             | Self::LayerNorm { x, .. }
-            | Self::Linear { x, .. }
             | Self::Relu { x }
             | Self::SelectRows { x, .. }
             | Self::TokenLogprobs { x, .. } => [Some(x), None],
             Self::Rope { qkv, .. } | Self::Attention { qkv, .. } => [Some(qkv), None],
             Self::SiluMul { gate_up } => [Some(gate_up), None],
             Self::Add { a, b } => [Some(a), Some(b)],
+            Self::Linear { x, residual, .. } => [Some(x), residual],
             Self::AddColumns { x, delta, .. } => [Some(x), Some(delta)],
         };
         first.into_iter().chain(second)
@@ -106,7 +108,7 @@ impl<B: Adjoint> Op<B> {
     }
 
     /// The parameters it reads.
-    pub fn weights(&self) -> impl Iterator<Item = Weight> {
+    pub fn weights(&self) -> impl Iterator<Item = ParameterId> {
         let [first, second] = match *self {
             Self::Embed { table, .. } => [Some(table), None],
             Self::RmsNorm { gain, .. } => [Some(gain), None],
@@ -119,22 +121,26 @@ impl<B: Adjoint> Op<B> {
     }
 
     /// Computes it; `value` gives the operands. A leaf has nothing to compute.
-    pub fn run(
+    pub fn run<S: Store<B>>(
         &self,
         inner: &B,
-        parameters: &Parameters<B>,
+        parameters: &Parameters<B, S>,
         value: impl Fn(usize) -> Result<B::Tensor>,
     ) -> Result<Option<B::Tensor>> {
-        let param = |weight: &Weight| parameters.value(*weight);
+        let weight_of = |id: &ParameterId| parameters.value(*id);
         let result = match self {
             Self::Leaf => return Ok(None),
-            Self::Embed { table, ids } => inner.embed_param(param(table)?, ids)?,
-            Self::RmsNorm { x, gain, eps } => inner.rms_norm_param(&value(*x)?, param(gain)?, *eps)?,
+            Self::Embed { table, ids } => inner.embed(weight_of(table)?, ids)?,
+            Self::RmsNorm { x, gain, eps } => inner.rms_norm(&value(*x)?, weight_of(gain)?, *eps)?,
             Self::LayerNorm { x, gain, bias, eps } => {
-                inner.layer_norm_param(&value(*x)?, param(gain)?, param(bias)?, *eps)?
+                inner.layer_norm(&value(*x)?, weight_of(gain)?, weight_of(bias)?, *eps)?
             }
-            Self::Linear { x, weight, bias } => {
-                inner.linear_param(&value(*x)?, param(weight)?, bias.as_ref().map(param).transpose()?)?
+            Self::Linear { x, weight, bias, residual } => {
+                let (x, weight, bias) = (value(*x)?, weight_of(weight)?, bias.as_ref().map(weight_of).transpose()?);
+                match residual {
+                    Some(residual) => inner.linear_add(&x, weight, bias, &value(*residual)?)?,
+                    None => inner.linear(&x, weight, bias)?,
+                }
             }
             Self::Rope { qkv, heads, segments, frequencies } => {
                 inner.rope(&value(*qkv)?, *heads, segments, frequencies)?
@@ -148,7 +154,7 @@ impl<B: Adjoint> Op<B> {
             }
             Self::SelectRows { x, rows, .. } => inner.select_rows(&value(*x)?, rows)?,
             Self::TokenLogprobs { x, weight, targets } => {
-                inner.token_logprobs_param(&value(*x)?, param(weight)?, targets)?
+                inner.token_logprobs(&value(*x)?, weight_of(weight)?, targets)?
             }
         };
         Ok(Some(result))
@@ -156,10 +162,11 @@ impl<B: Adjoint> Op<B> {
 
     /// Adds to the gradients of its parameters, and hands the gradients of its operands to `give`. `wanted` tells which
     /// nodes need one.
-    pub fn backward(
+    pub fn backward<S: Store<B>>(
         &self,
         inner: &B,
-        parameters: &mut Parameters<B>,
+        store: &S,
+        parameters: &mut Parameters<B, S>,
         value: impl Fn(usize) -> Result<B::Tensor>,
         wanted: impl Fn(usize) -> bool,
         grad: B::Tensor,
@@ -167,28 +174,31 @@ impl<B: Adjoint> Op<B> {
     ) -> Result<()> {
         match self {
             Self::Leaf => Ok(()),
-            Self::Embed { table, ids } => match parameters.get_mut(*table)?.1 {
+            Self::Embed { table, ids } => match parameters.with_gradient(inner, store, *table)?.1 {
                 Some(table) => inner.embed_adjoint(ids, &grad, table),
                 None => Ok(()),
             },
             Self::RmsNorm { x, gain, eps } => {
-                let (gain, gain_grad) = parameters.get_mut(*gain)?;
+                let (gain, gain_grad) = parameters.with_gradient(inner, store, *gain)?;
                 give(*x, inner.rms_norm_adjoint(&value(*x)?, gain, *eps, &grad, gain_grad)?)
             }
             Self::LayerNorm { x, gain, bias, eps } => {
-                if let Some(bias) = parameters.get_mut(*bias)?.1 {
+                if let Some(bias) = parameters.with_gradient(inner, store, *bias)?.1 {
                     inner.bias_adjoint(&grad, bias)?;
                 }
-                let (gain, gain_grad) = parameters.get_mut(*gain)?;
+                let (gain, gain_grad) = parameters.with_gradient(inner, store, *gain)?;
                 give(*x, inner.layer_norm_adjoint(&value(*x)?, gain, *eps, &grad, gain_grad)?)
             }
-            Self::Linear { x, weight, bias } => {
+            Self::Linear { x, weight, bias, residual } => {
+                if let Some(residual) = residual {
+                    give(*residual, grad.clone())?;
+                }
                 if let Some(bias) = bias
-                    && let Some(bias) = parameters.get_mut(*bias)?.1
+                    && let Some(bias) = parameters.with_gradient(inner, store, *bias)?.1
                 {
                     inner.bias_adjoint(&grad, bias)?;
                 }
-                let (weight, weight_grad) = parameters.get_mut(*weight)?;
+                let (weight, weight_grad) = parameters.with_gradient(inner, store, *weight)?;
                 if let Some(weight_grad) = weight_grad {
                     inner.linear_weight_adjoint(&value(*x)?, &grad, weight_grad)?;
                 }
@@ -212,7 +222,7 @@ impl<B: Adjoint> Op<B> {
             }
             Self::SelectRows { x, count, rows } => give(*x, inner.select_rows_adjoint(*count, rows, &grad)?),
             Self::TokenLogprobs { x, weight, targets } => {
-                let (weight, weight_grad) = parameters.get_mut(*weight)?;
+                let (weight, weight_grad) = parameters.with_gradient(inner, store, *weight)?;
                 give(*x, inner.token_logprobs_adjoint(&value(*x)?, weight, targets, &grad, weight_grad)?)
             }
         }

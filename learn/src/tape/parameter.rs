@@ -1,78 +1,96 @@
-//! Trainable matrices: whole, or in parts of which each rank holds one.
+//! The weights of a tape: whole, or in parts of which each rank holds one.
 
 use paddock_engine::backend::WeightPart;
 use paddock_engine::{Error, Result};
 
 use crate::Adjoint;
-use crate::collective::{Pending, Sharding, Stage};
+use crate::collective::{PendingGather, PendingSum, Sharding, Stage};
 use crate::optim::Precision;
+use crate::store::{StateLayout, Store};
 
-/// A parameter of a tape.
+/// Names a weight of a tape.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Weight(pub(super) usize);
+pub struct ParameterId(pub(super) usize);
 
-/// A low-rank addition to some outputs of a linear operation: `scale · b · a` on its weight (LoRA, arXiv 2106.09685).
-#[derive(Debug, Clone, PartialEq)]
-pub struct Adapter {
-    /// First output.
-    pub first: usize,
-    /// Number of outputs.
-    pub outputs: usize,
-    /// Rows of `a`, columns of `b`.
-    pub rank: usize,
-    /// Factor of the product.
-    pub scale: f32,
-    /// Names of `a` and `b`.
-    pub labels: [String; 2],
-}
-
-/// A trainable matrix.
-pub struct Parameter<B: Adjoint> {
+/// A weight of a tape: trained, or frozen in whatever encoding it was loaded.
+pub struct Parameter<B: Adjoint, S: Store<B>> {
     /// The name of the checkpoint's tensor, or of the first of those fused in it.
     pub label: String,
     /// Rows and columns.
     pub shape: [usize; 2],
-    /// The values; this rank's part of them as a row, where ranks share the model.
-    pub value: B::Param,
-    /// The gradient, as the values; `None` while the parameter is frozen.
-    pub grad: Option<B::Param>,
-    /// The values of all ranks, while they are needed.
-    whole: Option<B::Param>,
-    /// The values of all ranks, on their way.
-    gathering: Option<Pending<B>>,
-    /// This rank's share of the gradient of all values, until it is summed up over the ranks.
-    whole_grad: Option<B::Param>,
+    /// The weight that operations read; this rank's part of it as a row, where ranks share it.
+    pub value: B::Weight,
+    /// Gradient, moments and master, in parts as the weight; `None` while it is frozen.
+    pub state: Option<S::State>,
+    /// The weight of all ranks, while it is needed.
+    whole: Option<B::Weight>,
+    /// The weight of all ranks, on its way.
+    gathering: Option<PendingGather<B>>,
+    /// This rank's share of the gradient of the whole weight, until it is summed over the ranks.
+    whole_gradient: Option<B::Gradient>,
     /// The sum of such gradients over the ranks, on its way.
-    summing: Option<Pending<B>>,
+    summing: Option<PendingSum<B>>,
     precision: Precision,
+    /// Whether each rank holds a part of it. A packed weight is whole on every rank.
+    shared: bool,
+    /// Whether it is held in the encodings of its parts, not as dense values.
+    pub(super) packed: bool,
     pub(super) parts: Vec<WeightPart>,
-    pub(super) adapters: Vec<(Adapter, [Weight; 2])>,
 }
 
 /// What a new parameter is.
-pub(super) struct Layout<'a> {
+pub(super) struct ParameterLayout<'a> {
     pub label: &'a str,
     pub shape: [usize; 2],
+    /// How a dense weight is held.
     pub precision: Precision,
-    pub trained: bool,
+    /// How the moments of a trained weight are held; `None` freezes it.
+    pub moments: Option<[Precision; 2]>,
 }
 
-impl<B: Adjoint> Parameter<B> {
-    pub(super) fn new(backend: &B, sharding: Option<&Sharding<B>>, layout: &Layout) -> Result<Self> {
-        let Layout { label, shape, precision, trained } = *layout;
+impl<B: Adjoint, S: Store<B>> Parameter<B, S> {
+    /// A dense weight of zeros.
+    pub(super) fn dense(
+        backend: &B,
+        store: &S,
+        sharding: Option<&Sharding<B>>,
+        layout: &ParameterLayout,
+    ) -> Result<Self> {
+        let ParameterLayout { label, shape, precision, moments } = *layout;
         let held = sharding.map_or(shape, |sharding| sharding.shard_shape(shape[0] * shape[1]));
+        let part = |rows| WeightPart { rows, encoding: precision.encoding() };
+        let state = |moments| store.state(backend, &StateLayout { label, shape: held, precision, moments });
         Ok(Self {
             label: label.to_string(),
             shape,
-            value: backend.param(label, held, precision)?,
-            grad: trained.then(|| backend.gradient(label, held)).transpose()?,
+            value: backend.create_weight(label, held[1], &[part(held[0])])?,
+            state: moments.map(state).transpose()?,
             whole: None,
             gathering: None,
-            whole_grad: None,
+            whole_gradient: None,
             summing: None,
             precision,
-            parts: Vec::new(),
-            adapters: Vec::new(),
+            shared: sharding.is_some(),
+            packed: false,
+            parts: vec![part(shape[0])],
+        })
+    }
+
+    /// A frozen weight in the encodings of its `parts`, whole on every rank.
+    pub(super) fn packed(backend: &B, label: &str, cols: usize, parts: &[WeightPart]) -> Result<Self> {
+        Ok(Self {
+            label: label.to_string(),
+            shape: [parts.iter().map(|part| part.rows).sum(), cols],
+            value: backend.create_weight(label, cols, parts)?,
+            state: None,
+            whole: None,
+            gathering: None,
+            whole_gradient: None,
+            summing: None,
+            precision: Precision::F32,
+            shared: false,
+            packed: true,
+            parts: parts.to_vec(),
         })
     }
 
@@ -81,89 +99,95 @@ impl<B: Adjoint> Parameter<B> {
         self.shape[0] * self.shape[1]
     }
 
-    /// True without values.
-    pub fn is_empty(&self) -> bool {
-        self.len() == 0
-    }
-
     /// Adds the sum that is on its way.
-    fn end_sum(&mut self, backend: &B) -> Result<()> {
-        match (self.summing.take(), &mut self.grad) {
-            (Some(end), Some(grad)) => end(backend, grad),
+    fn end_sum(&mut self, backend: &B, store: &S) -> Result<()> {
+        match (self.summing.take(), &mut self.state) {
+            (Some(end), Some(state)) => end(backend, store.gradient(backend, state)?),
             _ => Ok(()),
-        }
-    }
-
-    /// The precision of the whole that is put together from shards: no rank needs the others' masters.
-    fn whole_precision(&self) -> Precision {
-        match self.precision {
-            Precision::Bf16Split => Precision::Bf16Stochastic,
-            other => other,
         }
     }
 }
 
 /// All parameters of a tape.
-pub(super) struct Parameters<B: Adjoint>(pub Vec<Parameter<B>>);
+pub(super) struct Parameters<B: Adjoint, S: Store<B>>(pub Vec<Parameter<B, S>>);
 
-impl<B: Adjoint> Parameters<B> {
-    /// The values that an operation reads; those of all ranks after [`Parameters::fetch`].
-    pub fn value(&self, weight: Weight) -> Result<&B::Param> {
-        self.0.get(weight.0).map(|parameter| parameter.whole.as_ref().unwrap_or(&parameter.value)).ok_or_else(foreign)
+impl<B: Adjoint, S: Store<B>> Default for Parameters<B, S> {
+    fn default() -> Self {
+        Self(Vec::new())
+    }
+}
+
+impl<B: Adjoint, S: Store<B>> Parameters<B, S> {
+    /// The weight that an operation reads; that of all ranks after [`Parameters::fetch`].
+    pub fn value(&self, id: ParameterId) -> Result<&B::Weight> {
+        self.0.get(id.0).map(|parameter| parameter.whole.as_ref().unwrap_or(&parameter.value)).ok_or_else(foreign)
     }
 
-    /// The values that an adjoint reads and the gradient that it adds to.
-    pub fn get_mut(&mut self, weight: Weight) -> Result<(&B::Param, Option<&mut B::Param>)> {
-        let parameter = self.0.get_mut(weight.0).ok_or_else(foreign)?;
+    /// The weight that an adjoint reads and the gradient that it adds to.
+    pub fn with_gradient(
+        &mut self,
+        backend: &B,
+        store: &S,
+        id: ParameterId,
+    ) -> Result<(&B::Weight, Option<&mut B::Gradient>)> {
+        let parameter = self.0.get_mut(id.0).ok_or_else(foreign)?;
         match &parameter.whole {
-            Some(whole) => Ok((whole, parameter.whole_grad.as_mut())),
-            None => Ok((&parameter.value, parameter.grad.as_mut())),
+            Some(whole) => Ok((whole, parameter.whole_gradient.as_mut())),
+            None => {
+                let gradient = parameter.state.as_mut().map(|state| store.gradient(backend, state)).transpose()?;
+                Ok((&parameter.value, gradient))
+            }
         }
     }
 
-    pub fn is_trained(&self, weight: Weight) -> bool {
-        self.0.get(weight.0).is_some_and(|parameter| parameter.grad.is_some())
+    pub fn is_trained(&self, id: ParameterId) -> bool {
+        self.0.get(id.0).is_some_and(|parameter| parameter.state.is_some())
     }
 
-    /// Puts `weights` together where they are not yet; with `grads`, makes room for their gradients.
+    /// Puts weights together where they are not yet; with `gradients`, makes room for their gradients.
     pub fn fetch(
         &mut self,
         backend: &B,
         sharding: &Sharding<B>,
-        weights: impl Iterator<Item = Weight>,
-        grads: bool,
+        ids: impl Iterator<Item = ParameterId>,
+        gradients: bool,
     ) -> Result<()> {
-        for weight in weights {
-            let parameter = self.0.get_mut(weight.0).ok_or_else(foreign)?;
+        for id in ids {
+            let parameter = self.0.get_mut(id.0).ok_or_else(foreign)?;
+            if !parameter.shared {
+                continue;
+            }
             if parameter.whole.is_none() {
                 let end = match parameter.gathering.take() {
                     Some(begun) => begun,
                     None => sharding.ranks.begin_gather(backend, &parameter.value)?,
                 };
-                let mut whole = backend.param(&parameter.label, parameter.shape, parameter.whole_precision())?;
+                let [rows, cols] = parameter.shape;
+                let part = WeightPart { rows, encoding: parameter.precision.encoding() };
+                let mut whole = backend.create_weight(&parameter.label, cols, &[part])?;
                 end(backend, &mut whole)?;
                 parameter.whole = Some(whole);
             }
-            if grads && parameter.grad.is_some() && parameter.whole_grad.is_none() {
-                parameter.whole_grad = Some(backend.gradient(&parameter.label, parameter.shape)?);
+            if gradients && parameter.state.is_some() && parameter.whole_gradient.is_none() {
+                parameter.whole_gradient = Some(backend.gradient(&parameter.label, parameter.shape)?);
             }
         }
         Ok(())
     }
 
-    /// Begins to put together what will be needed next, beside what is computed meanwhile: in stage 3, where weights are
-    /// let go.
+    /// In stage 3, where weights are released, begins to put together what will be needed next, beside what is computed
+    /// meanwhile.
     pub fn prefetch(
         &mut self,
         backend: &B,
         sharding: &Sharding<B>,
-        weights: impl Iterator<Item = Weight>,
+        ids: impl Iterator<Item = ParameterId>,
     ) -> Result<()> {
         if sharding.stage != Stage::Three {
             return Ok(());
         }
-        for weight in weights {
-            let Some(parameter) = self.0.get_mut(weight.0) else { continue };
+        for id in ids {
+            let Some(parameter) = self.0.get_mut(id.0).filter(|parameter| parameter.shared) else { continue };
             if parameter.whole.is_none() && parameter.gathering.is_none() {
                 parameter.gathering = Some(sharding.ranks.begin_gather(backend, &parameter.value)?);
             }
@@ -171,49 +195,49 @@ impl<B: Adjoint> Parameters<B> {
         Ok(())
     }
 
-    /// Lets go what is not kept beyond a block: weights, from stage 3 on.
+    /// Releases what is not kept beyond a block: whole weights, in stage 3.
     pub fn release(&mut self, sharding: &Sharding<B>) {
         if sharding.stage == Stage::Three {
             self.0.iter_mut().for_each(|parameter| parameter.whole = None);
         }
     }
 
-    /// Begins to sum the gradients up over the ranks, beside what is computed until the next call, which ends it. Room for
+    /// Begins to sum the gradients over the ranks, beside what is computed until the next call, which ends it. Room for
     /// whole gradients is kept in stage 1 alone.
-    pub fn begin_sums(&mut self, backend: &B, sharding: &Sharding<B>) -> Result<()> {
+    pub fn begin_sums(&mut self, backend: &B, store: &S, sharding: &Sharding<B>) -> Result<()> {
         let mut begun = Vec::new();
         for (index, parameter) in self.0.iter_mut().enumerate() {
-            let Some(mut whole) = parameter.whole_grad.take() else { continue };
+            let Some(mut whole) = parameter.whole_gradient.take() else { continue };
             begun.push((index, sharding.ranks.begin_sum(backend, &whole)?));
             if sharding.stage == Stage::One {
-                backend.clear_param(&mut whole)?;
-                parameter.whole_grad = Some(whole);
+                backend.clear_gradient(&mut whole)?;
+                parameter.whole_gradient = Some(whole);
             }
         }
-        self.end_sums(backend)?;
+        self.end_sums(backend, store)?;
         begun.into_iter().for_each(|(index, sum)| self.0[index].summing = Some(sum));
         Ok(())
     }
 
     /// Ends what [`Parameters::begin_sums`] began.
-    pub fn end_sums(&mut self, backend: &B) -> Result<()> {
-        self.0.iter_mut().try_for_each(|parameter| parameter.end_sum(backend))
+    pub fn end_sums(&mut self, backend: &B, store: &S) -> Result<()> {
+        self.0.iter_mut().try_for_each(|parameter| parameter.end_sum(backend, store))
     }
 
-    /// Nothing adds to the gradients of `weights` until another block of the walk back does.
-    pub fn settle(&mut self, backend: &B, weights: impl Iterator<Item = Weight>) -> Result<()> {
-        for weight in weights {
-            if let (_, Some(grad)) = self.get_mut(weight)? {
-                backend.settle(grad)?;
+    /// Nothing adds to gradients until another block of the backward pass does.
+    pub async fn settle(&mut self, backend: &B, store: &S) -> Result<()> {
+        for parameter in &mut self.0 {
+            if let Some(state) = &mut parameter.state {
+                store.settle(backend, state).await?;
             }
         }
         Ok(())
     }
 
-    /// After a block of the walk back.
-    pub fn end_block(&mut self, backend: &B, sharding: &Sharding<B>) -> Result<()> {
+    /// After a block of the backward pass.
+    pub fn end_block(&mut self, backend: &B, store: &S, sharding: &Sharding<B>) -> Result<()> {
         if sharding.stage >= Stage::Two {
-            self.begin_sums(backend, sharding)?;
+            self.begin_sums(backend, store, sharding)?;
         }
         self.release(sharding);
         Ok(())
@@ -221,7 +245,7 @@ impl<B: Adjoint> Parameters<B> {
 
     /// Brings the trained weights that are kept whole to what the steps of all ranks made of their parts.
     pub fn refresh(&mut self, backend: &B, sharding: &Sharding<B>) -> Result<()> {
-        for parameter in self.0.iter_mut().filter(|parameter| parameter.grad.is_some()) {
+        for parameter in self.0.iter_mut().filter(|parameter| parameter.state.is_some()) {
             // Of the weights before the step.
             parameter.gathering = None;
             if let Some(whole) = &mut parameter.whole {

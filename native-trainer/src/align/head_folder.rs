@@ -8,11 +8,11 @@ use paddock_engine::ModelConfig;
 use paddock_engine::config::{Architecture, TrunkReference};
 use serde_json::{Value, json};
 
-use super::reward_head::RewardHead;
+use super::reward_head::TrainedHead;
 use crate::files::{Dtype, TensorSpec, write_safetensors};
 use crate::{Error, Result};
 
-impl RewardHead {
+impl TrainedHead {
     /// Writes `config.json` and `model.safetensors` into `folder`. `config` is the trunk's, which `trunk` names.
     ///
     /// # Errors

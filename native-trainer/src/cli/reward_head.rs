@@ -13,10 +13,11 @@ use super::console;
 use super::device::OpenDevice;
 use super::options::{ModelOptions, model_name};
 use super::progress::Counter;
-use crate::align::reward_head::{Evaluation, Extractor, Features, RewardHead, RewardHeadSettings};
+use crate::align::reward_head::{Extractor, RewardHeadSettings, train};
 use crate::align::{Pair, read_pairs};
 use crate::files::AtomicFolder;
 use crate::{Error, Result};
+use paddock_learn::objective::{HeadEvaluation, PairFeatures};
 
 /// Train a reward head on a frozen model, from pairs of a better and a worse answer
 #[derive(Debug, Args)]
@@ -99,12 +100,14 @@ impl RewardHeadCommand {
             regularization: self.regularization,
         };
         let mut metrics = String::new();
-        let head = RewardHead::train(&features, &settings, &mut |step, at| {
+        let mut log = |step, at: HeadEvaluation| {
             metrics.push_str(&format!("{}\n", json!({ "step": step, "loss": at.loss, "accuracy": at.accuracy })));
-        });
-        tell(&format!("{} pairs", features.pairs()), head.evaluate(&features));
+        };
+        let (head, trainer) = train(&features, &settings, &mut log).await?;
+        let compare = async |features| trainer.objective().compare(trainer.tape(), features).await;
+        tell(&format!("{} pairs", features.pairs()), compare(&features).await?);
         if let Some(eval) = &eval_features {
-            tell(&format!("{} pairs to evaluate on", eval.pairs()), head.evaluate(eval));
+            tell(&format!("{} pairs to evaluate on", eval.pairs()), compare(eval).await?);
         }
 
         let name = model_name(&self.model.model, self.trunk_name.as_deref())?;
@@ -118,11 +121,11 @@ impl RewardHeadCommand {
     }
 }
 
-async fn read<B: Backend>(extractor: &Extractor<'_, B>, pairs: &[Pair]) -> Result<Features> {
+async fn read<B: Backend>(extractor: &Extractor<'_, B>, pairs: &[Pair]) -> Result<PairFeatures> {
     let mut counter = Counter::new("reading", "conversations", 2 * pairs.len());
     extractor.features(pairs, &mut |done| counter.update(done)).await
 }
 
-fn tell(what: &str, Evaluation { loss, accuracy }: Evaluation) {
+fn tell(what: &str, HeadEvaluation { loss, accuracy }: HeadEvaluation) {
     console::note(format_args!("{what}: loss {loss:.4}, accuracy {:.1} %", 100.0 * accuracy));
 }

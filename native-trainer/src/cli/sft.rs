@@ -14,15 +14,15 @@ use super::interrupt::Interrupt;
 use super::progress::{ProgressLine, Steps};
 use super::weight_options::WeightOptions;
 use crate::cuda::{self, Cuda, Nccl, has_driver, total_memory};
-use crate::ranks::{RankAddress, Tcp};
+use crate::ranks::{RankAddress, Tcp, ThroughHost};
 use crate::run::memory::Open;
 use crate::run::{Metrics, SftSettings};
 use crate::sft::{self, Observer, Outcome};
 use crate::{Error, Result};
-use paddock_learn::Adjoint;
-use paddock_learn::LossNormalization;
 use paddock_learn::collective::{Collective, Stage};
+use paddock_learn::objective::LossNormalization;
 use paddock_learn::optim::Schedule;
+use paddock_learn::{Adjoint, Store};
 
 /// Fine-tune a model on examples; the defaults are Stanford Alpaca's
 #[derive(Debug, Args)]
@@ -173,7 +173,7 @@ impl Sft {
             None => {
                 let cpu = self.threads.map_or_else(Cpu::new, |threads| Cpu::with_threads(threads.into()));
                 let ranks = place.map(|place| Tcp::join(&place)).transpose()?;
-                self.train(cpu, ranks.map(|ranks| Rc::new(ranks) as _), &settings, shown)
+                self.train(cpu, ranks.map(|ranks| Rc::new(ThroughHost(ranks)) as _), &settings, shown)
             }
         }
     }
@@ -194,7 +194,7 @@ impl Sft {
     }
 
     /// Trains on `backend`, alone or as one of `ranks`; one of them is `shown`.
-    fn train<B: Adjoint>(
+    fn train<B: Adjoint + Store<B>>(
         &self,
         backend: B,
         ranks: Option<Rc<dyn Collective<B>>>,

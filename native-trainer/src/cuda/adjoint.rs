@@ -1,18 +1,17 @@
-//! The adjoints of the engine's operations, and the optimiser.
+//! The adjoints of the engine's operations.
 
 use std::collections::BTreeMap;
-use std::rc::Rc;
 
 use paddock_engine::backend::{HeadLayout, Segments, check};
+use paddock_engine::weights::Encoding;
 use paddock_engine::{Error, Result};
 
 use super::driver::{Driver, Operands, Product, Slice};
 use super::formats::Dtype;
 use super::launch::{self, Gather};
-use super::weight::{Param, Role};
+use super::weight::{Gradient, Role, Weight};
 use super::{Cuda, Tensor, Tokens, expect, sizes};
-use paddock_learn::Adjoint;
-use paddock_learn::optim::{AdamWStep, DynamicMap, Precision};
+use paddock_learn::{Adjoint, Parameters};
 
 /// Rows that go to other rows, on the device: targets, offsets, sources.
 struct Lists<B> {
@@ -46,24 +45,14 @@ impl<D: Driver> Cuda<D> {
         Ok(Lists { buffer: self.upload_words(&words)?, targets: sources.len() })
     }
 
-    /// The magnitudes of the signed and the unsigned map of moments in eight bits.
-    fn moment_maps(&self) -> Result<Rc<D::Buffer>> {
-        let mut maps = self.0.moment_maps.borrow_mut();
-        if let Some(maps) = &*maps {
-            return Ok(maps.clone());
-        }
-        let magnitudes = [true, false].map(|signed| DynamicMap::of(signed).magnitudes()).concat();
-        Ok(maps.insert(Rc::new(self.upload(bytemuck::cast_slice(&magnitudes))?)).clone())
-    }
-
     fn norm_gradient(
         &self,
         kernel: &'static str,
         x: &Tensor<D::Buffer>,
-        gain: &Param<D::Buffer>,
+        gain: &Weight<D::Buffer>,
         eps: f32,
         grad: &Tensor<D::Buffer>,
-        gain_grad: Option<&mut Param<D::Buffer>>,
+        gain_grad: Option<&mut Gradient<D::Buffer>>,
     ) -> Result<Tensor<D::Buffer>> {
         let [rows, cols] = x.shape();
         expect(kernel, "a gain", gain.shape(), [1, cols])?;
@@ -82,141 +71,48 @@ impl<D: Driver> Cuda<D> {
     }
 }
 
+impl<D: Driver> Parameters for Cuda<D> {
+    fn held_in(&self, _: Encoding) -> Encoding {
+        match self.values() {
+            Dtype::F32 => Encoding::F32,
+            Dtype::Bf16 => Encoding::BF16,
+        }
+    }
+
+    fn weight_shape(&self, weight: &Self::Weight) -> [usize; 2] {
+        weight.shape()
+    }
+
+    fn write_values(&self, weight: &mut Self::Weight, first: usize, values: &[f32]) -> Result<()> {
+        self.write_floats(weight, first, values)
+    }
+
+    async fn read_values(&self, weight: &Self::Weight) -> Result<Vec<f32>> {
+        self.read_floats(weight)
+    }
+}
+
 impl<D: Driver> Adjoint for Cuda<D> {
-    type Param = Param<D::Buffer>;
-    /// An f64.
-    type SquaredNorm = D::Buffer;
+    type Gradient = Gradient<D::Buffer>;
 
-    fn param(&self, label: &str, shape: [usize; 2], precision: Precision) -> Result<Self::Param> {
-        self.new_value(label, shape, precision)
+    fn gradient(&self, label: &str, shape: [usize; 2]) -> Result<Self::Gradient> {
+        self.new_array(label, shape, Role::Gradient)
     }
 
-    fn gradient(&self, label: &str, shape: [usize; 2]) -> Result<Self::Param> {
-        self.new_param(label, shape, Role::Gradient)
+    fn clear_gradient(&self, gradient: &mut Self::Gradient) -> Result<()> {
+        self.clear_array(gradient)
     }
 
-    fn moment(&self, label: &str, shape: [usize; 2], precision: Precision) -> Result<Self::Param> {
-        match (self.formats().moments, precision) {
-            // Small weights ask for f32 in any case; the format is the program's.
-            (_, Precision::F32) | (Dtype::Bf16, Precision::Bf16Stochastic) => {
-                self.new_param(label, shape, Role::Moment)
-            }
-            (_, Precision::Dynamic8 { signed }) => self.new_param(label, shape, Role::Moment8 { signed }),
-            _ => Err(Error::Unsupported(format!("{label}: moments in this format need another program"))),
-        }
+    fn write_gradient(&self, gradient: &mut Self::Gradient, values: &[f32]) -> Result<()> {
+        expect("write_gradient", "values of", [1, values.len()], [1, gradient.count()])?;
+        self.write_array(gradient, 0, values)
     }
 
-    fn param_shape(&self, param: &Self::Param) -> [usize; 2] {
-        param.shape()
+    async fn read_gradient(&self, gradient: &Self::Gradient) -> Result<Vec<f32>> {
+        self.read_array(gradient)
     }
 
-    fn write_param(&self, param: &mut Self::Param, first: usize, values: &[f32]) -> Result<()> {
-        self.write_values(param, first, values)
-    }
-
-    fn read_param(&self, param: &Self::Param) -> Result<Vec<f32>> {
-        self.read_values(param)
-    }
-
-    fn read_master(&self, param: &Self::Param) -> Result<Option<Vec<f32>>> {
-        self.read_exact(param)
-    }
-
-    fn clear_param(&self, param: &mut Self::Param) -> Result<()> {
-        self.clear_values(param)
-    }
-
-    fn squared_norm(&self, grads: &[&Self::Param]) -> Result<D::Buffer> {
-        if grads.iter().any(|grad| grad.role != Role::Gradient) {
-            let (expected, got) = ("gradients".to_string(), "weights or moments".to_string());
-            return Err(Error::Shape { op: "squared_norm", expected, got });
-        }
-        let counts = grads.iter().map(|grad| launch::squared_norm_parts(grad.count() as u64));
-        let all: u32 = counts.clone().sum();
-        let sums = self.driver().alloc(8 * (1 + all as usize))?;
-        let (total, parts) = (Slice::from(&sums), Slice::from(&sums).after(8));
-        self.driver().clear(total, 8)?;
-        let mut first = 0;
-        for (grad, count) in grads.iter().zip(counts) {
-            self.launch(launch::squared_norm(parts.after(8 * first), grad.at(), grad.count() as u64))?;
-            first += count as usize;
-        }
-        self.launch(launch::squared_norm_total(total, parts, all))?;
-        Ok(sums)
-    }
-
-    fn known_squared_norm(&self, squares: f64) -> Result<D::Buffer> {
-        self.upload(&squares.to_le_bytes())
-    }
-
-    fn read_squared_norm(&self, squares: &D::Buffer) -> Result<f64> {
-        let mut bytes = [0; 8];
-        self.driver().read(squares.into(), &mut bytes)?;
-        Ok(f64::from_le_bytes(bytes))
-    }
-
-    fn adamw(
-        &self,
-        param: &mut Self::Param,
-        grad: &Self::Param,
-        moments: &mut [Self::Param; 2],
-        squares: &D::Buffer,
-        step: &AdamWStep,
-    ) -> Result<()> {
-        for other in [grad, &moments[0], &moments[1]] {
-            expect("adamw", "a gradient and moments", other.shape(), param.shape())?;
-        }
-        let [first, second] = moments;
-        let values = (param.at(), param.rest());
-        match (first.role, second.role) {
-            (Role::Moment, Role::Moment) => {
-                let states = [grad.at(), first.at(), second.at()];
-                self.launch(launch::adamw(values, states, squares.into(), param.count() as u64, step))
-            }
-            (Role::Moment8 { signed: true }, Role::Moment8 { signed: false }) => {
-                let maps = self.moment_maps()?;
-                let moments = [first.at(), first.scales(), second.at(), second.scales(), Slice::from(&*maps)];
-                self.launch(launch::adamw8(values, grad.at(), moments, squares.into(), param.count() as u64, step))
-            }
-            _ => {
-                let expected = "two moments of a kind, the first with a sign".to_string();
-                Err(Error::Shape { op: "adamw", expected, got: format!("{:?} and {:?}", first.role, second.role) })
-            }
-        }
-    }
-
-    fn embed_param(&self, table: &Self::Param, ids: &Self::Tokens) -> Result<Self::Tensor> {
-        self.embed_rows(table.matrix(), ids)
-    }
-
-    fn rms_norm_param(&self, x: &Self::Tensor, gain: &Self::Param, eps: f32) -> Result<Self::Tensor> {
-        self.normed(x, gain.matrix(), eps)
-    }
-
-    fn layer_norm_param(
-        &self,
-        x: &Self::Tensor,
-        gain: &Self::Param,
-        bias: &Self::Param,
-        eps: f32,
-    ) -> Result<Self::Tensor> {
-        self.centred(x, gain.matrix(), bias.matrix(), eps)
-    }
-
-    fn linear_param(&self, x: &Self::Tensor, weight: &Self::Param, bias: Option<&Self::Param>) -> Result<Self::Tensor> {
-        self.projected(x, weight.matrix(), bias.map(Param::matrix), None)
-    }
-
-    fn token_logprobs_param(
-        &self,
-        x: &Self::Tensor,
-        weight: &Self::Param,
-        targets: &Self::Tokens,
-    ) -> Result<Self::Tensor> {
-        self.logprobs(x, weight.matrix(), targets)
-    }
-
-    fn embed_adjoint(&self, ids: &Tokens<D::Buffer>, grad: &Self::Tensor, table: &mut Self::Param) -> Result<()> {
+    fn embed_adjoint(&self, ids: &Tokens<D::Buffer>, grad: &Self::Tensor, table: &mut Self::Gradient) -> Result<()> {
         const OP: &str = "embed_adjoint";
         expect(OP, "a gradient", grad.shape(), [ids.len(), table.shape()[1]])?;
         let ids = ids.ids(OP)?;
@@ -232,10 +128,10 @@ impl<D: Driver> Adjoint for Cuda<D> {
     fn rms_norm_adjoint(
         &self,
         x: &Self::Tensor,
-        gain: &Self::Param,
+        gain: &Self::Weight,
         eps: f32,
         grad: &Self::Tensor,
-        gain_grad: Option<&mut Self::Param>,
+        gain_grad: Option<&mut Self::Gradient>,
     ) -> Result<Self::Tensor> {
         self.norm_gradient("rms_norm_adjoint", x, gain, eps, grad, gain_grad)
     }
@@ -243,15 +139,15 @@ impl<D: Driver> Adjoint for Cuda<D> {
     fn layer_norm_adjoint(
         &self,
         x: &Self::Tensor,
-        gain: &Self::Param,
+        gain: &Self::Weight,
         eps: f32,
         grad: &Self::Tensor,
-        gain_grad: Option<&mut Self::Param>,
+        gain_grad: Option<&mut Self::Gradient>,
     ) -> Result<Self::Tensor> {
         self.norm_gradient("layer_norm_adjoint", x, gain, eps, grad, gain_grad)
     }
 
-    fn linear_adjoint(&self, grad: &Self::Tensor, weight: &Self::Param) -> Result<Self::Tensor> {
+    fn linear_adjoint(&self, grad: &Self::Tensor, weight: &Self::Weight) -> Result<Self::Tensor> {
         let ([tokens, _], [outputs, cols]) = (grad.shape(), weight.shape());
         expect("linear_adjoint", "a gradient", grad.shape(), [tokens, outputs])?;
         let grad = self.narrowed(grad)?;
@@ -261,7 +157,7 @@ impl<D: Driver> Adjoint for Cuda<D> {
         Ok(out)
     }
 
-    fn linear_weight_adjoint(&self, x: &Self::Tensor, grad: &Self::Tensor, weight: &mut Self::Param) -> Result<()> {
+    fn linear_weight_adjoint(&self, x: &Self::Tensor, grad: &Self::Tensor, weight: &mut Self::Gradient) -> Result<()> {
         const OP: &str = "linear_weight_adjoint";
         let ([tokens, cols], [_, outputs]) = (x.shape(), grad.shape());
         expect(OP, "a gradient", grad.shape(), [tokens, outputs])?;
@@ -273,7 +169,7 @@ impl<D: Driver> Adjoint for Cuda<D> {
         self.multiply(product, operands)
     }
 
-    fn bias_adjoint(&self, grad: &Self::Tensor, bias: &mut Self::Param) -> Result<()> {
+    fn bias_adjoint(&self, grad: &Self::Tensor, bias: &mut Self::Gradient) -> Result<()> {
         let [rows, outputs] = grad.shape();
         expect("bias_adjoint", "a bias", bias.shape(), [1, outputs])?;
         let grad = self.narrowed(grad)?;
@@ -339,10 +235,10 @@ impl<D: Driver> Adjoint for Cuda<D> {
     fn token_logprobs_adjoint(
         &self,
         x: &Self::Tensor,
-        weight: &Self::Param,
+        weight: &Self::Weight,
         targets: &Self::Tokens,
         grad: &Self::Tensor,
-        weight_grad: Option<&mut Self::Param>,
+        weight_grad: Option<&mut Self::Gradient>,
     ) -> Result<Self::Tensor> {
         self.logprobs_gradient(x, weight.matrix(), targets, grad, weight_grad.as_deref())
     }

@@ -3,7 +3,7 @@
 use paddock_engine::{Error, Result};
 
 use super::driver::{Driver, Layout, Operands, Product, Slice};
-use super::weight::{Matrix, Param};
+use super::weight::{Gradient, Matrix};
 use super::{Cuda, Dtype, Tensor, Tokens, expect, launch};
 
 /// Logits that exist at a time: 128 MiB of f32.
@@ -83,7 +83,7 @@ impl<D: Driver> Cuda<D> {
         weight: Matrix<'_, D::Buffer>,
         targets: &Tokens<D::Buffer>,
         grad: &Tensor<D::Buffer>,
-        weight_grad: Option<&Param<D::Buffer>>,
+        weight_grad: Option<&Gradient<D::Buffer>>,
     ) -> Result<Tensor<D::Buffer>> {
         const OP: &str = "token_logprobs_adjoint";
         let chunks = Chunks::new(OP, x.shape(), weight.shape, targets.len(), LOGITS)?;

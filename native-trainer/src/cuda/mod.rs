@@ -20,6 +20,7 @@ mod logprobs;
 mod nccl;
 mod sample;
 pub mod source;
+mod store;
 mod tables;
 mod tensor;
 mod weight;
@@ -37,8 +38,9 @@ pub use formats::{Dtype, Formats};
 pub use kv_cache::KvCache;
 pub use nccl::Nccl;
 pub use sample::Sampler;
+pub use store::State;
 pub use tensor::{Tensor, Tokens};
-pub use weight::{Param, Weight};
+pub use weight::{Gradient, Weight};
 
 use launch::Launch;
 use tables::Tables;

@@ -11,9 +11,9 @@ use paddock_engine::Result;
 use super::device::{Buffer, Device};
 use super::driver::{Driver, Slice};
 use super::formats::Dtype;
-use super::{Cuda, launch};
-use crate::ranks::{RankAddress, Tcp};
-use paddock_learn::collective::{Collective, Pending, shard_len};
+use super::{Cuda, Gradient, Weight, launch};
+use crate::ranks::{HostRanks, RankAddress, Tcp};
+use paddock_learn::collective::{Collective, Exchange, PendingGather, PendingSum, shard_len};
 
 /// NCCL's library, by the names that it is installed under. cudarc's own search leaves out the first.
 const NAMES: [&str; 2] = ["libnccl.so.2", "libnccl.so"];
@@ -110,7 +110,7 @@ impl Nccl {
     }
 
     fn world_size(&self) -> usize {
-        Collective::<Cuda<Device>>::world_size(&self.control)
+        self.control.world_size()
     }
 
     /// Starts `work` on the ranks' stream, after all that the device was asked for until now, and beside what follows.
@@ -158,22 +158,22 @@ fn pointer(slice: Slice<'_, Buffer>) -> *mut c_void {
 
 impl Collective<Cuda<Device>> for Nccl {
     fn rank(&self) -> usize {
-        Collective::<Cuda<Device>>::rank(&self.control)
+        self.control.rank()
     }
 
     fn world_size(&self) -> usize {
         Self::world_size(self)
     }
 
-    fn gather(&self, values: Vec<f32>) -> Result<Vec<f32>> {
-        Collective::<Cuda<Device>>::gather(&self.control, values)
+    fn gather(&self, values: Vec<f32>) -> Exchange<'_, Vec<f32>> {
+        Box::pin(async move { self.control.gather_values(&values) })
     }
 
-    fn sum(&self, values: &mut [f64]) -> Result<()> {
-        Collective::<Cuda<Device>>::sum(&self.control, values)
+    fn sum<'a>(&'a self, values: &'a mut [f64]) -> Exchange<'a, ()> {
+        Box::pin(async move { self.control.sum_values(values) })
     }
 
-    fn begin_gather(&self, backend: &Cuda<Device>, shard: &super::Param<Buffer>) -> Result<Pending<Cuda<Device>>> {
+    fn begin_gather(&self, backend: &Cuda<Device>, shard: &Weight<Buffer>) -> Result<PendingGather<Cuda<Device>>> {
         let value_bytes = backend.formats().values.bytes();
         let bytes = shard.count() * value_bytes;
         // With the padding of the shards, which the whole has no room for.
@@ -191,7 +191,7 @@ impl Collective<Cuda<Device>> for Nccl {
         }))
     }
 
-    fn begin_sum(&self, backend: &Cuda<Device>, whole: &super::Param<Buffer>) -> Result<Pending<Cuda<Device>>> {
+    fn begin_sum(&self, backend: &Cuda<Device>, whole: &Gradient<Buffer>) -> Result<PendingSum<Cuda<Device>>> {
         let gradients = backend.formats().gradients;
         let len = shard_len(whole.count(), self.world_size());
         let padded_bytes = len * self.world_size() * gradients.bytes();

@@ -1,4 +1,4 @@
-//! Weights of a model that runs, and parameters of one that learns.
+//! Weights, and the gradients and moments of those that are trained.
 
 use std::rc::Rc;
 
@@ -9,7 +9,7 @@ use paddock_engine::{Error, Result};
 use super::Cuda;
 use super::driver::{Driver, Slice};
 use super::formats::{Dtype, decode, encode};
-use paddock_learn::optim::{DynamicMap, MOMENT_BLOCK, Precision, join, moment_blocks_of, split};
+use paddock_learn::optim::{DynamicMap, MOMENT_BLOCK, join, moment_blocks_of, split};
 
 /// A matrix in the device's format of values, whatever its file had. Cloning clones the handle.
 pub struct Weight<B>(Rc<Inner<B>>);
@@ -27,7 +27,7 @@ impl<B> Clone for Weight<B> {
     }
 }
 
-/// A matrix that operations read: of a weight or of a parameter.
+/// A weight as operations read it.
 pub(super) struct Matrix<'a, B> {
     pub shape: [usize; 2],
     pub at: Slice<'a, B>,
@@ -43,15 +43,31 @@ impl<B> Clone for Matrix<'_, B> {
 impl<B> Copy for Matrix<'_, B> {}
 
 impl<B> Weight<B> {
+    /// Rows and columns.
+    pub fn shape(&self) -> [usize; 2] {
+        self.0.shape
+    }
+
+    pub(super) fn label(&self) -> &str {
+        &self.0.label
+    }
+
+    pub(super) fn count(&self) -> usize {
+        self.0.shape[0] * self.0.shape[1]
+    }
+
+    pub(super) fn at(&self) -> Slice<'_, B> {
+        Slice::from(&self.0.buffer)
+    }
+
     pub(super) fn matrix(&self) -> Matrix<'_, B> {
         Matrix { shape: self.0.shape, at: Slice::from(&self.0.buffer) }
     }
 }
 
-/// What a parameter is for.
+/// What an array of the optimiser holds.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Role {
-    Value,
     Gradient,
     Moment,
     /// Codes on a dynamic map; the scales of their blocks lie behind them.
@@ -60,16 +76,14 @@ pub(super) enum Role {
     },
 }
 
-/// A trained matrix, a gradient or a moment, each in its format.
-pub struct Param<B> {
+/// A gradient or a moment, in its format.
+pub struct Gradient<B> {
     shape: [usize; 2],
     pub(super) role: Role,
     buffer: B,
-    /// The lower bits of a split parameter.
-    rest: Option<B>,
 }
 
-impl<B> Param<B> {
+impl<B> Gradient<B> {
     /// Rows and columns.
     pub fn shape(&self) -> [usize; 2] {
         self.shape
@@ -77,10 +91,6 @@ impl<B> Param<B> {
 
     pub(super) fn count(&self) -> usize {
         self.shape[0] * self.shape[1]
-    }
-
-    pub(super) fn matrix(&self) -> Matrix<'_, B> {
-        Matrix { shape: self.shape, at: self.at() }
     }
 
     pub(super) fn at(&self) -> Slice<'_, B> {
@@ -91,10 +101,6 @@ impl<B> Param<B> {
     pub(super) fn scales(&self) -> Slice<'_, B> {
         self.at().after(self.count().next_multiple_of(MOMENT_BLOCK))
     }
-
-    pub(super) fn rest(&self) -> Option<Slice<'_, B>> {
-        self.rest.as_ref().map(Slice::from)
-    }
 }
 
 impl<D: Driver> Cuda<D> {
@@ -103,7 +109,7 @@ impl<D: Driver> Cuda<D> {
             check::row_bytes(label, cols, part)?;
         }
         let shape = [parts.iter().map(|part| part.rows).sum(), cols];
-        let buffer = self.driver().alloc(shape[0] * cols * self.values().bytes())?;
+        let buffer = self.zeros(shape[0] * cols * self.values().bytes())?;
         Ok(Weight(Rc::new(Inner { label: label.to_string(), shape, parts: parts.to_vec(), buffer })))
     }
 
@@ -121,10 +127,53 @@ impl<D: Driver> Cuda<D> {
         self.driver().write(at, &encode(&values, dtype))
     }
 
+    /// Puts `values` at the row-major places of a weight from `first` on, rounded to nearest.
+    pub(super) fn write_floats(&self, weight: &Weight<D::Buffer>, first: usize, values: &[f32]) -> Result<()> {
+        within("write_values", weight.count(), first, values.len())?;
+        let dtype = self.values();
+        self.driver().write(weight.at().after(first * dtype.bytes()), &encode(values, dtype))
+    }
+
+    /// The values of a weight.
+    pub(super) fn read_floats(&self, weight: &Weight<D::Buffer>) -> Result<Vec<f32>> {
+        let dtype = self.values();
+        Ok(decode(&self.read_bytes(weight.at(), weight.count() * dtype.bytes())?, dtype))
+    }
+
+    /// Writes a weight of bf16 and the lower bits of its master.
+    pub(super) fn write_split(
+        &self,
+        weight: &Weight<D::Buffer>,
+        low: &D::Buffer,
+        first: usize,
+        values: &[f32],
+    ) -> Result<()> {
+        within("write_master", weight.count(), first, values.len())?;
+        let (high, rest): (Vec<_>, Vec<_>) = values.iter().map(|value| split(*value)).unzip();
+        let high: Vec<u8> = high.iter().flat_map(|high| high.to_le_bytes()).collect();
+        let rest: Vec<u8> = rest.iter().flat_map(|low| low.to_le_bytes()).collect();
+        self.driver().write(weight.at().after(first * 2), &high)?;
+        self.driver().write(Slice::from(low).after(first * 2), &rest)
+    }
+
+    /// The master of a weight of bf16.
+    pub(super) fn read_split(&self, weight: &Weight<D::Buffer>, low: &D::Buffer) -> Result<Vec<f32>> {
+        let high = self.read_bytes(weight.at(), weight.count() * 2)?;
+        let low = self.read_bytes(low.into(), weight.count() * 2)?;
+        let pairs = high.as_chunks().0.iter().zip(low.as_chunks().0);
+        Ok(pairs.map(|(high, low)| join(half::bf16::from_le_bytes(*high), i16::from_le_bytes(*low))).collect())
+    }
+
+    /// New memory of zeros.
+    pub(super) fn zeros(&self, bytes: usize) -> Result<D::Buffer> {
+        let buffer = self.driver().alloc(bytes)?;
+        self.driver().clear(Slice::from(&buffer), bytes)?;
+        Ok(buffer)
+    }
+
     /// The format of what a role holds.
     fn format(&self, role: Role) -> Dtype {
         match role {
-            Role::Value => self.formats().values,
             Role::Gradient => self.formats().gradients,
             Role::Moment | Role::Moment8 { .. } => self.formats().moments,
         }
@@ -138,63 +187,29 @@ impl<D: Driver> Cuda<D> {
         }
     }
 
-    /// A parameter: in f32, or in bf16 with 16 further bits unless its steps are rounded by chance.
-    pub(super) fn new_value(&self, label: &str, shape: [usize; 2], precision: Precision) -> Result<Param<D::Buffer>> {
-        let is_split = match (self.values(), precision) {
-            (Dtype::F32, Precision::F32) | (Dtype::Bf16, Precision::Bf16Stochastic) => false,
-            (Dtype::Bf16, Precision::F32 | Precision::Bf16Split) => true,
-            (Dtype::F32, Precision::Bf16Stochastic | Precision::Bf16Split) | (_, Precision::Dynamic8 { .. }) => {
-                return Err(Error::Unsupported(format!("{label}: bf16 weights need a device that computes in bf16")));
-            }
-        };
-        let mut param = self.new_param(label, shape, Role::Value)?;
-        if is_split {
-            param.rest = Some(self.zeros(2 * param.count())?);
-        }
-        Ok(param)
-    }
-
-    fn zeros(&self, bytes: usize) -> Result<D::Buffer> {
-        let buffer = self.driver().alloc(bytes)?;
-        self.driver().clear(Slice::from(&buffer), bytes)?;
-        Ok(buffer)
-    }
-
-    pub(super) fn new_param(&self, label: &str, shape: [usize; 2], role: Role) -> Result<Param<D::Buffer>> {
+    /// A gradient or a moment of zeros.
+    pub(super) fn new_array(&self, label: &str, shape: [usize; 2], role: Role) -> Result<Gradient<D::Buffer>> {
         // As no format has more than four bytes, their number fits too.
         let count = shape[0].checked_mul(shape[1]).filter(|count| *count < usize::MAX / 8);
         let count = count.ok_or_else(|| Error::Unsupported(format!("{label}: {shape:?} is too large")))?;
-        Ok(Param { shape, role, buffer: self.zeros(self.bytes(role, count))?, rest: None })
+        Ok(Gradient { shape, role, buffer: self.zeros(self.bytes(role, count))? })
     }
 
-    pub(super) fn write_values(&self, param: &Param<D::Buffer>, first: usize, values: &[f32]) -> Result<()> {
-        if first.checked_add(values.len()).is_none_or(|end| end > param.count()) {
-            return Err(Error::Shape {
-                op: "write_param",
-                expected: format!("at most {} values", param.count()),
-                got: format!("{} from {first} on", values.len()),
-            });
+    /// Puts `values` at the places of an array from `first` on.
+    pub(super) fn write_array(&self, array: &Gradient<D::Buffer>, first: usize, values: &[f32]) -> Result<()> {
+        within("write", array.count(), first, values.len())?;
+        if let Role::Moment8 { signed } = array.role {
+            return self.write_moment8(array, signed, first, values);
         }
-        if let Role::Moment8 { signed } = param.role {
-            return self.write_moment8(param, signed, first, values);
-        }
-        let dtype = self.format(param.role);
-        let at = param.at().after(first * dtype.bytes());
-        let Some(rest) = param.rest() else {
-            return self.driver().write(at, &encode(values, dtype));
-        };
-        let (high, low): (Vec<_>, Vec<_>) = values.iter().map(|value| split(*value)).unzip();
-        let high: Vec<u8> = high.iter().flat_map(|high| high.to_le_bytes()).collect();
-        let low: Vec<u8> = low.iter().flat_map(|low| low.to_le_bytes()).collect();
-        self.driver().write(at, &high)?;
-        self.driver().write(rest.after(first * 2), &low)
+        let dtype = self.format(array.role);
+        self.driver().write(array.at().after(first * dtype.bytes()), &encode(values, dtype))
     }
 
     /// Whole blocks, as the largest of a block is its scale.
-    fn write_moment8(&self, param: &Param<D::Buffer>, signed: bool, first: usize, values: &[f32]) -> Result<()> {
+    fn write_moment8(&self, array: &Gradient<D::Buffer>, signed: bool, first: usize, values: &[f32]) -> Result<()> {
         let blocks = moment_blocks_of(first..first + values.len());
-        let places = blocks.start * MOMENT_BLOCK..(blocks.end * MOMENT_BLOCK).min(param.count());
-        let (codes_at, scales_at) = (param.at().after(places.start), param.scales().after(4 * blocks.start));
+        let places = blocks.start * MOMENT_BLOCK..(blocks.end * MOMENT_BLOCK).min(array.count());
+        let (codes_at, scales_at) = (array.at().after(places.start), array.scales().after(4 * blocks.start));
         let mut codes = self.read_bytes(codes_at, places.len())?;
         let mut scales: Vec<f32> = bytemuck::pod_collect_to_vec(&self.read_bytes(scales_at, 4 * blocks.len())?);
         DynamicMap::of(signed).replace(&mut codes, &mut scales, first - places.start, values);
@@ -208,28 +223,26 @@ impl<D: Driver> Cuda<D> {
         Ok(out)
     }
 
-    /// The values that operations compute with.
-    pub(super) fn read_values(&self, param: &Param<D::Buffer>) -> Result<Vec<f32>> {
-        if let Role::Moment8 { signed } = param.role {
-            let codes = self.read_bytes(param.at(), param.count())?;
-            let scales = self.read_bytes(param.scales(), 4 * param.count().div_ceil(MOMENT_BLOCK))?;
+    /// The values of a gradient or a moment.
+    pub(super) fn read_array(&self, array: &Gradient<D::Buffer>) -> Result<Vec<f32>> {
+        if let Role::Moment8 { signed } = array.role {
+            let codes = self.read_bytes(array.at(), array.count())?;
+            let scales = self.read_bytes(array.scales(), 4 * array.count().div_ceil(MOMENT_BLOCK))?;
             return Ok(DynamicMap::of(signed).decode_blocks(&codes, &bytemuck::pod_collect_to_vec::<u8, f32>(&scales)));
         }
-        let dtype = self.format(param.role);
-        Ok(decode(&self.read_bytes(param.at(), param.count() * dtype.bytes())?, dtype))
+        let dtype = self.format(array.role);
+        Ok(decode(&self.read_bytes(array.at(), array.count() * dtype.bytes())?, dtype))
     }
 
-    /// The exact values of a split parameter.
-    pub(super) fn read_exact(&self, param: &Param<D::Buffer>) -> Result<Option<Vec<f32>>> {
-        let Some(rest) = param.rest() else { return Ok(None) };
-        let high = self.read_bytes(param.at(), param.count() * 2)?;
-        let low = self.read_bytes(rest, param.count() * 2)?;
-        let pairs = high.as_chunks().0.iter().zip(low.as_chunks().0);
-        Ok(Some(pairs.map(|(high, low)| join(half::bf16::from_le_bytes(*high), i16::from_le_bytes(*low))).collect()))
+    /// Sets every value to 0.
+    pub(super) fn clear_array(&self, array: &Gradient<D::Buffer>) -> Result<()> {
+        self.driver().clear(array.at(), self.bytes(array.role, array.count()))
     }
+}
 
-    pub(super) fn clear_values(&self, param: &Param<D::Buffer>) -> Result<()> {
-        self.driver().clear(param.at(), self.bytes(param.role, param.count()))?;
-        param.rest().map_or(Ok(()), |rest| self.driver().clear(rest, param.count() * 2))
+fn within(op: &'static str, size: usize, first: usize, count: usize) -> Result<()> {
+    if first.checked_add(count).is_some_and(|end| end <= size) {
+        return Ok(());
     }
+    Err(Error::Shape { op, expected: format!("at most {size} values"), got: format!("{count} from {first} on") })
 }

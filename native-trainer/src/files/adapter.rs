@@ -6,8 +6,9 @@ use std::path::Path;
 
 use paddock_engine::weights::safetensors::{FileEntry, read_header};
 use paddock_engine::weights::{Source, dequantize};
-use paddock_learn::lora::{ADAPTER_CONFIG, Lora, visit_adapters};
-use paddock_learn::{Adjoint, Tape};
+use paddock_learn::lora::{ADAPTER_CONFIG, Lora, adapter_parameters};
+use paddock_learn::tape::ParameterInfo;
+use paddock_learn::{Adjoint, Store, Tape};
 
 use super::{Dtype, FolderSource, TensorSpec, write_file, write_safetensors};
 use crate::{Error, Result};
@@ -18,15 +19,18 @@ pub const ADAPTER_WEIGHTS: &str = "adapter_model.safetensors";
 /// Writes the adapters on `tape`, for the model at `base`, into `folder`.
 ///
 /// # Errors
-/// When the disk refuses.
-pub fn write_adapters<B: Adjoint>(lora: &Lora, tape: &Tape<B>, base: &Path, folder: &Path) -> Result<()> {
+/// When the disk refuses, or the device fails.
+pub async fn write_adapters<B: Adjoint, S: Store<B>>(
+    lora: &Lora,
+    tape: &Tape<B, S>,
+    base: &Path,
+    folder: &Path,
+) -> Result<()> {
     let (mut entries, mut values) = (Vec::new(), Vec::new());
-    visit_adapters(tape, |parameter| {
-        let shape = parameter.shape.to_vec();
-        entries.push(TensorSpec { name: parameter.label.clone(), shape, dtype: Dtype::F32 });
-        values.push(tape.read_whole(&parameter.value, parameter.len())?);
-        Ok::<_, Error>(())
-    })?;
+    for ParameterInfo { id, label, shape, .. } in adapter_parameters(tape) {
+        entries.push(TensorSpec { name: label, shape: shape.to_vec(), dtype: Dtype::F32 });
+        values.push(tape.read_parameter(id).await?);
+    }
     let path = folder.join(ADAPTER_WEIGHTS);
     let mut file = BufWriter::new(File::create(&path).map_err(Error::path("create", &path))?);
     write_safetensors(&mut file, &entries, |index| Ok(std::mem::take(&mut values[index])))?;
@@ -38,24 +42,14 @@ pub fn write_adapters<B: Adjoint>(lora: &Lora, tape: &Tape<B>, base: &Path, fold
 ///
 /// # Errors
 /// When a matrix is missing or has another shape.
-pub async fn read_adapters<B: Adjoint>(tape: &Tape<B>, folder: &Path) -> Result<()> {
+pub async fn read_adapters<B: Adjoint, S: Store<B>>(tape: &Tape<B, S>, folder: &Path) -> Result<()> {
     let source = FolderSource::open(folder)?;
     let entries = read_header(&source, ADAPTER_WEIGHTS).await?;
-    let mut wanted = Vec::new();
-    visit_adapters(tape, |parameter| {
-        wanted.push((parameter.label.clone(), parameter.shape));
-        Ok::<_, Error>(())
-    })?;
-    let mut values = Vec::new();
-    for (name, shape) in wanted {
-        values.push(read_matrix(&source, &entries, &name, shape).await?);
+    let mut matrices = Vec::new();
+    for ParameterInfo { id, label, shape, .. } in adapter_parameters(tape) {
+        matrices.push((id, read_matrix(&source, &entries, &label, shape).await?));
     }
-    let mut values = values.into_iter();
-    visit_adapters(tape, |parameter| {
-        let matrix = values.next().unwrap_or_default();
-        let size = parameter.len();
-        Ok(tape.write_part(&mut parameter.value, size, 0, &matrix)?)
-    })
+    Ok(matrices.into_iter().try_for_each(|(id, values)| tape.write_parameter(id, 0, &values))?)
 }
 
 /// The matrix `name` of an adapter in `source`, whose header has `entries`.

@@ -10,9 +10,7 @@ use std::time::{Duration, Instant};
 
 use paddock_engine::{Error, Result};
 
-use super::RankAddress;
-use paddock_learn::Adjoint;
-use paddock_learn::collective::Collective;
+use super::{HostRanks, RankAddress};
 
 /// How long ranks wait for each other at the start: all of them first read and encode the same data.
 const PATIENCE: Duration = Duration::from_secs(600);
@@ -51,7 +49,7 @@ impl Tcp {
     ///
     /// # Errors
     /// When a rank has ended.
-    pub fn exchange(&self, mine: &[u8]) -> Result<Vec<u8>> {
+    fn all_bytes(&self, mine: &[u8]) -> Result<Vec<u8>> {
         let mut peers = self.peers.lock().unwrap_or_else(PoisonError::into_inner);
         let gone = |rank: usize| {
             move |_| Error::Device {
@@ -91,7 +89,7 @@ fn accept(listener: &TcpListener, world_size: usize) -> Result<Vec<TcpStream>, S
                     .and_then(|()| stream.set_nodelay(true));
                 let (greeting, rank) = hello.split_at(8);
                 let rank = u64::from_le_bytes(rank.try_into().unwrap_or_default()) as usize;
-                // Whoever says something else is none of us.
+                // Drop connections that do not send our greeting.
                 if greeted.is_ok()
                     && *greeting == GREETING
                     && let Some(place @ None) = rank.checked_sub(1).and_then(|place| peers.get_mut(place))
@@ -140,7 +138,7 @@ fn receive(stream: &mut TcpStream) -> std::io::Result<Vec<u8>> {
     if bytes.len() as u64 == length { Ok(bytes) } else { Err(std::io::ErrorKind::UnexpectedEof.into()) }
 }
 
-impl<B: Adjoint> Collective<B> for Tcp {
+impl HostRanks for Tcp {
     fn rank(&self) -> usize {
         self.rank
     }
@@ -149,21 +147,13 @@ impl<B: Adjoint> Collective<B> for Tcp {
         self.world_size
     }
 
-    fn gather(&self, values: Vec<f32>) -> Result<Vec<f32>> {
-        Ok(bytemuck::pod_collect_to_vec(&self.exchange(bytemuck::cast_slice(&values))?))
-    }
-
-    fn sum(&self, values: &mut [f64]) -> Result<()> {
-        let all = self.exchange(bytemuck::cast_slice(values))?;
-        super::add_up(values, all.chunks(size_of_val(values).max(1)));
-        Ok(())
+    fn exchange(&self, mine: &[u8]) -> Result<Vec<u8>> {
+        self.all_bytes(mine)
     }
 }
 
 #[cfg(test)]
 mod tests {
-    use paddock_engine::backend::Cpu;
-
     use super::*;
 
     fn places(world_size: usize) -> Vec<RankAddress> {
@@ -194,11 +184,10 @@ mod tests {
                 std::thread::spawn(move || {
                     let rank = Tcp::join(&place).unwrap();
                     for call in 0..20 {
-                        let own = vec![call as f32, place.rank as f32];
-                        let all = Collective::<Cpu>::gather(&rank, own).unwrap();
+                        let all = rank.gather_values(&[call as f32, place.rank as f32]).unwrap();
                         assert_eq!(all, [call as f32, 0.0, call as f32, 1.0, call as f32, 2.0]);
                         let mut sums = [1.5, place.rank as f64];
-                        Collective::<Cpu>::sum(&rank, &mut sums).unwrap();
+                        rank.sum_values(&mut sums).unwrap();
                         assert_eq!(sums, [4.5, 3.0]);
                     }
                 })
@@ -214,7 +203,7 @@ mod tests {
         let other = std::thread::spawn(move || drop(Tcp::join(&second).unwrap()));
         let rank = Tcp::join(&first).unwrap();
         other.join().unwrap();
-        let error = Collective::<Cpu>::gather(&rank, vec![1.0]).unwrap_err().to_string();
+        let error = rank.gather_values(&[1.0]).unwrap_err().to_string();
         assert!(error.contains("rank 1") && error.contains("--resume"), "{error}");
     }
 }

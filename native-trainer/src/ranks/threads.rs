@@ -4,8 +4,7 @@ use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 
 use paddock_engine::{Error, Result};
 
-use paddock_learn::Adjoint;
-use paddock_learn::collective::Collective;
+use super::HostRanks;
 
 /// One of the ranks. A rank that is dropped makes the calls of the others fail.
 #[derive(Debug)]
@@ -40,7 +39,7 @@ pub fn threads(world_size: usize) -> Vec<Threads> {
 
 impl Threads {
     /// What every rank brings, on all ranks.
-    fn exchange(&self, mine: Vec<u8>) -> Result<Vec<Arc<Vec<u8>>>> {
+    fn bring(&self, mine: Vec<u8>) -> Result<Vec<Arc<Vec<u8>>>> {
         let mut state = self.meeting.lock();
         // The call before is over when all have taken.
         state = self.meeting.wait(state, |state| state.brought[self.rank].is_some())?;
@@ -86,7 +85,7 @@ impl Drop for Threads {
     }
 }
 
-impl<B: Adjoint> Collective<B> for Threads {
+impl HostRanks for Threads {
     fn rank(&self) -> usize {
         self.rank
     }
@@ -95,27 +94,15 @@ impl<B: Adjoint> Collective<B> for Threads {
         self.world_size
     }
 
-    fn gather(&self, values: Vec<f32>) -> Result<Vec<f32>> {
-        let all = self.exchange(bytemuck::cast_slice(&values).to_vec())?;
-        Ok(all.iter().flat_map(|bytes| bytemuck::pod_collect_to_vec::<u8, f32>(bytes)).collect())
-    }
-
-    fn sum(&self, values: &mut [f64]) -> Result<()> {
-        let all = self.exchange(bytemuck::cast_slice(values).to_vec())?;
-        super::add_up(values, all.iter().map(|bytes| bytes.as_slice()));
-        Ok(())
+    fn exchange(&self, mine: &[u8]) -> Result<Vec<u8>> {
+        let all = self.bring(mine.to_vec())?;
+        Ok(all.iter().flat_map(|bytes| bytes.iter().copied()).collect())
     }
 }
 
 #[cfg(test)]
 mod tests {
-    use paddock_engine::backend::Cpu;
-
     use super::*;
-
-    fn gather(rank: &Threads, values: Vec<f32>) -> Result<Vec<f32>> {
-        Collective::<Cpu>::gather(rank, values)
-    }
 
     #[test]
     fn many_calls_keep_their_order() {
@@ -124,10 +111,10 @@ mod tests {
             .map(|rank| {
                 std::thread::spawn(move || {
                     for call in 0..200 {
-                        let all = gather(&rank, vec![call as f32 * 10.0 + rank.rank as f32]).unwrap();
+                        let all = rank.gather_values(&[call as f32 * 10.0 + rank.rank as f32]).unwrap();
                         assert_eq!(all, [0.0, 1.0, 2.0, 3.0].map(|rank| call as f32 * 10.0 + rank));
                         let mut sums = [call as f64, rank.rank as f64];
-                        Collective::<Cpu>::sum(&rank, &mut sums).unwrap();
+                        rank.sum_values(&mut sums).unwrap();
                         assert_eq!(sums, [4.0 * call as f64, 6.0]);
                     }
                     // Held until all are done: a rank that ends before the others have taken would be missed.
@@ -143,7 +130,7 @@ mod tests {
     fn a_rank_that_ends_is_named() {
         let mut ranks = threads(2);
         drop(ranks.remove(1));
-        let error = gather(&ranks[0], vec![1.0]).unwrap_err().to_string();
+        let error = ranks[0].gather_values(&[1.0]).unwrap_err().to_string();
         assert!(error.contains("rank 1") && error.contains("ended"), "{error}");
     }
 }

@@ -6,6 +6,11 @@ use std::path::{Path, PathBuf};
 
 use paddock_engine::weights::safetensors::read_header;
 use paddock_engine::weights::{Encoding, Source, dequantize};
+use paddock_learn::lora::adapter_parameters;
+use paddock_learn::objective::Sft;
+use paddock_learn::tape::{Named, ParameterId, ParameterInfo, named};
+use paddock_learn::{Adjoint, Moment, Store, Tape, Trainer};
+use pollster::block_on;
 use serde::{Deserialize, Serialize};
 
 use crate::files::{
@@ -13,8 +18,6 @@ use crate::files::{
     write_safetensors, write_weights,
 };
 use crate::{Error, Result};
-use paddock_learn::tape::{Named, Parameter, named};
-use paddock_learn::{Adjoint, Tape, Trainer};
 
 /// First and second moments of every parameter.
 const OPTIMIZER: &str = "optimizer.safetensors";
@@ -42,21 +45,21 @@ pub struct State {
 ///
 /// # Errors
 /// When the disk refuses, or a rank has ended.
-pub fn save<B: Adjoint>(
+pub async fn save<B: Adjoint, S: Store<B>>(
     output: &Path,
-    trainer: &mut Trainer<B>,
+    trainer: &Trainer<B, Sft<B, S>, S>,
     description: &Description,
     state: State,
     keep: usize,
 ) -> Result<()> {
     if !trainer.leads() {
-        give_model(trainer)?;
-        return give_moments(trainer);
+        give_model(trainer).await?;
+        return give_states(trainer.tape()).await;
     }
     let folder = AtomicFolder::create(&output.join(format!("checkpoint-{}", state.step)))?;
     let path = folder.path();
-    save_model(path, trainer, description)?;
-    with_file(&path.join(OPTIMIZER), |file| write_moments(file, trainer))?;
+    save_model(path, trainer, description).await?;
+    with_file(&path.join(OPTIMIZER), |file| write_states(file, trainer.tape()))?;
     write_file(&path.join(STATE), &json(&state)?)?;
     write_file(&path.join(HASHES), &json(&hashes(path)?)?)?;
     folder.commit()?;
@@ -71,21 +74,26 @@ pub fn save<B: Adjoint>(
 ///
 /// # Errors
 /// When the disk refuses, or a rank has ended.
-pub fn save_model<B: Adjoint>(folder: &Path, trainer: &Trainer<B>, description: &Description) -> Result<()> {
+pub async fn save_model<B: Adjoint, S: Store<B>>(
+    folder: &Path,
+    trainer: &Trainer<B, Sft<B, S>, S>,
+    description: &Description,
+) -> Result<()> {
     if !trainer.leads() {
-        return give_model(trainer);
+        return give_model(trainer).await;
     }
-    if let Some(lora) = trainer.lora() {
-        write_adapters(lora, trainer.tape(), description.source(), folder)?;
+    let tape = trainer.tape();
+    if let Some(lora) = trainer.objective().lora() {
+        write_adapters(lora, tape, description.source(), folder).await?;
         return description.write_tokenizer(folder);
     }
-    let named = named(trainer.config().params(), trainer.tape())?;
+    let named = named(trainer.objective().config().params(), tape)?;
     let params: Vec<_> = named.iter().map(|named| named.param.clone()).collect();
-    let mut held: Option<(usize, Vec<f32>)> = None;
+    let mut held: Option<(ParameterId, Vec<f32>)> = None;
     write_weights(folder, &params, description.dtype(), |index| {
         let named: &Named = &named[index];
         if held.as_ref().is_none_or(|(parameter, _)| *parameter != named.parameter) {
-            held = Some((named.parameter, read(trainer, named.parameter)?));
+            held = Some((named.parameter, block_on(tape.read_parameter(named.parameter))?));
         }
         Ok(held.as_ref().map(|(_, values)| named.values(values).to_vec()).unwrap_or_default())
     })?;
@@ -110,124 +118,106 @@ pub fn latest(output: &Path) -> Result<Option<(PathBuf, State)>> {
 ///
 /// # Errors
 /// When a tensor is missing or has another size.
-pub async fn load_state<B: Adjoint>(path: &Path, trainer: &mut Trainer<B>) -> Result<()> {
-    if trainer.lora().is_some() {
-        read_adapters(trainer.tape(), path).await?;
+pub async fn load_state<B: Adjoint, S: Store<B>>(path: &Path, trainer: &Trainer<B, Sft<B, S>, S>) -> Result<()> {
+    let tape = trainer.tape();
+    if trainer.objective().lora().is_some() {
+        read_adapters(tape, path).await?;
     }
     let source = FolderSource::open(path)?;
     let entries = read_header(&source, OPTIMIZER).await?;
-    let tape = trainer.tape().clone();
-    let moments = trainer.optimizer().moments();
-    tape.visit(|index, parameter| {
-        let (label, size) = (parameter.label.clone(), parameter.len());
-        let restore = |suffix: &str, place: &mut B::Param| -> Result<()> {
-            let name = format!("{label}.{suffix}");
+    for info in tape.parameters() {
+        let size = info.len();
+        // A rank reads what it holds.
+        let part = tape.sharding().map_or(0..size, |sharding| sharding.part(size));
+        for state in states(&info) {
+            let name = state.name(&info);
             let entry = entries.iter().find(|entry| entry.name == name && entry.bytes == 4 * size as u64);
             let entry = entry.ok_or_else(|| {
                 Error::Request(format!("{}: {name} is not of this model; resume another run", path.display()))
             })?;
-            let part = tape.sharding().map_or(0..size, |sharding| sharding.part(size));
             let range = entry.offset + 4 * part.start as u64..entry.offset + 4 * part.end as u64;
             let mut values = vec![0.0; part.len()];
-            dequantize(Encoding::F32, &pollster::block_on(source.read(OPTIMIZER, range))?, &mut values)?;
-            Ok(tape.write_part(place, size, part.start, &values)?)
-        };
-        let Some(Some([first, second])) = moments.get_mut(index) else { return Ok(()) };
-        restore(MOMENTS[0], first)?;
-        restore(MOMENTS[1], second)?;
-        if tape.inner().read_master(&parameter.value)?.is_some() {
-            restore(MASTER, &mut parameter.value)?;
+            dequantize(Encoding::F32, &source.read(OPTIMIZER, range).await?, &mut values)?;
+            match state {
+                SavedState::Moment(moment) => tape.write_moment(info.id, moment, part.start, &values)?,
+                SavedState::Master => tape.write_parameter(info.id, part.start, &values)?,
+            }
         }
-        Ok(())
-    })
-}
-
-/// The whole values of a parameter, of which every rank gives its part.
-fn read<B: Adjoint>(trainer: &Trainer<B>, wanted: usize) -> Result<Vec<f32>> {
-    let mut values = Vec::new();
-    trainer.tape().visit(|index, parameter| {
-        if index == wanted {
-            values = trainer.tape().read_whole(&parameter.value, parameter.len())?;
-        }
-        Ok::<_, Error>(())
-    })?;
-    Ok(values)
+    }
+    Ok(())
 }
 
 /// What a rank does while the first one writes the model: gives its parts, in the order in which they are written.
-fn give_model<B: Adjoint>(trainer: &Trainer<B>) -> Result<()> {
-    let named = named(trainer.config().params(), trainer.tape())?;
-    let last_of_model = named.last().map_or(0, |named| named.parameter);
-    trainer.tape().visit(|index, parameter| {
-        if (index <= last_of_model) == trainer.lora().is_none() {
-            trainer.tape().read_whole(&parameter.value, parameter.len())?;
-        }
-        Ok(())
-    })
+async fn give_model<B: Adjoint, S: Store<B>>(trainer: &Trainer<B, Sft<B, S>, S>) -> Result<()> {
+    let tape = trainer.tape();
+    let of_adapters = trainer.objective().lora().is_some();
+    let adapters: Vec<ParameterId> = adapter_parameters(tape).iter().map(|info| info.id).collect();
+    for info in tape.parameters().iter().filter(|info| adapters.contains(&info.id) == of_adapters) {
+        tape.read_parameter(info.id).await?;
+    }
+    Ok(())
 }
 
-/// What is written of the optimiser's state of parameter `index`: moments, and `None` for the parameter's master.
-fn states<B: Adjoint>(
-    tape: &Tape<B>,
-    moments: Option<&Option<[B::Param; 2]>>,
-    parameter: &Parameter<B>,
-) -> Result<Vec<Option<usize>>> {
-    let Some(Some(pair)) = moments else { return Ok(Vec::new()) };
-    let mut states: Vec<Option<usize>> = (0..pair.len()).map(Some).collect();
-    if tape.inner().read_master(&parameter.value)?.is_some() {
-        states.push(None);
-    }
-    Ok(states)
+/// A tensor of the optimiser's state.
+#[derive(Debug, Clone, Copy)]
+enum SavedState {
+    Moment(Moment),
+    /// The values of a parameter that the model holds in fewer bits.
+    Master,
 }
 
-/// The whole values of one of [`states`], of which every rank gives its part.
-fn read_state<B: Adjoint>(
-    tape: &Tape<B>,
-    moments: Option<&Option<[B::Param; 2]>>,
-    parameter: &Parameter<B>,
-    state: Option<usize>,
-) -> Result<Vec<f32>> {
-    let size = parameter.len();
-    match (state, moments) {
-        (Some(moment), Some(Some(pair))) => Ok(tape.read_whole(&pair[moment], size)?),
-        _ => Ok(tape.whole(tape.inner().read_master(&parameter.value)?.unwrap_or_default(), size)?),
+impl SavedState {
+    /// Its name in the file.
+    fn name(self, info: &ParameterInfo) -> String {
+        let suffix = match self {
+            Self::Moment(moment) => MOMENTS[moment as usize],
+            Self::Master => MASTER,
+        };
+        format!("{}.{suffix}", info.label)
     }
+
+    /// Its whole values, of which every rank gives its part.
+    async fn read<B: Adjoint, S: Store<B>>(self, tape: &Tape<B, S>, id: ParameterId) -> Result<Vec<f32>> {
+        Ok(match self {
+            Self::Moment(moment) => tape.read_moment(id, moment).await?,
+            Self::Master => tape.read_master(id).await?,
+        })
+    }
+}
+
+/// What is saved of a parameter beside its values.
+fn states(info: &ParameterInfo) -> Vec<SavedState> {
+    let mut states = Vec::new();
+    if info.trained {
+        states.extend([Moment::First, Moment::Second].map(SavedState::Moment));
+    }
+    if info.has_master {
+        states.push(SavedState::Master);
+    }
+    states
 }
 
 /// What a rank does while the first one writes the optimiser's state.
-fn give_moments<B: Adjoint>(trainer: &mut Trainer<B>) -> Result<()> {
-    let tape = trainer.tape().clone();
-    let moments = trainer.optimizer().moments();
-    tape.visit(|index, parameter| {
-        for state in states(&tape, moments.get(index), parameter)? {
-            read_state(&tape, moments.get(index), parameter, state)?;
+async fn give_states<B: Adjoint, S: Store<B>>(tape: &Tape<B, S>) -> Result<()> {
+    for info in tape.parameters() {
+        for state in states(&info) {
+            state.read(tape, info.id).await?;
         }
-        Ok(())
-    })
+    }
+    Ok(())
 }
 
-fn write_moments<B: Adjoint>(file: &mut impl Write, trainer: &mut Trainer<B>) -> Result<()> {
-    let tape = trainer.tape().clone();
-    let moments = trainer.optimizer().moments();
+fn write_states<B: Adjoint, S: Store<B>>(file: &mut impl Write, tape: &Tape<B, S>) -> Result<()> {
     let (mut entries, mut places) = (Vec::new(), Vec::new());
-    tape.visit(|index, parameter| {
-        for state in states(&tape, moments.get(index), parameter)? {
-            let name = format!("{}.{}", parameter.label, state.map_or(MASTER, |moment| MOMENTS[moment]));
-            entries.push(TensorSpec { name, shape: parameter.shape.to_vec(), dtype: Dtype::F32 });
-            places.push((index, state));
+    for info in tape.parameters() {
+        for state in states(&info) {
+            entries.push(TensorSpec { name: state.name(&info), shape: info.shape.to_vec(), dtype: Dtype::F32 });
+            places.push((info.id, state));
         }
-        Ok::<_, Error>(())
-    })?;
+    }
     write_safetensors(file, &entries, |entry| {
-        let (wanted, state) = places[entry];
-        let mut values = Vec::new();
-        tape.visit(|index, parameter| {
-            if index == wanted {
-                values = read_state(&tape, moments.get(index), parameter, state)?;
-            }
-            Ok::<_, Error>(())
-        })?;
-        Ok(values)
+        let (id, state) = places[entry];
+        block_on(state.read(tape, id))
     })
 }
 

@@ -9,9 +9,9 @@ use serde::{Deserialize, Serialize};
 use super::memory::{Recipe, RunDevice};
 use crate::files::Dtype;
 use crate::{Error, Result};
-use paddock_learn::LossNormalization;
 use paddock_learn::collective::Stage;
 use paddock_learn::lora::Lora;
+use paddock_learn::objective::LossNormalization;
 use paddock_learn::optim::Schedule;
 use paddock_learn::optim::{Bf16Update, Moments, Precision};
 

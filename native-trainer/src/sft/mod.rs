@@ -12,21 +12,19 @@ use paddock_engine::backend::DeviceKind;
 use paddock_engine::model::LoadProgress;
 use paddock_engine::tokenizer::Tokenizer;
 use paddock_engine::weights::Checkpoint;
+use paddock_learn::collective::{Collective, Sharding};
+use paddock_learn::data::{Order, add_missing_tokens};
+use paddock_learn::objective::{Sft, SftOptions};
+use paddock_learn::optim::{AdamW, OptimizerStep};
+use paddock_learn::{Adjoint, Offload, Store, TapeOptions, Trainer};
 
 use crate::cuda::{Dtype, Formats};
 use crate::files::{Description, FolderSource, remove_partial, write_file};
-use crate::offload::{Offload, OffloadedRanks};
 use crate::run::checkpoint::{self, State};
 use crate::run::memory::{MemoryEstimate, Open, RunDevice, advice, available_memory, fitting, usable};
 use crate::run::{Metrics, MetricsFile, SftSettings, resident_memory};
 use crate::{Error, Result};
 use examples::Examples;
-use paddock_learn::Adjoint;
-use paddock_learn::collective::{Collective, Sharding};
-use paddock_learn::data::{Order, add_missing_tokens};
-use paddock_learn::optim::AdamW;
-use paddock_learn::optim::OptimizerStep;
-use paddock_learn::{StepSettings, Trainer, TrainerOptions};
 
 /// The settings that a run was started with, in its folder; a run can be started from them again.
 const SETTINGS: &str = "settings.toml";
@@ -57,7 +55,7 @@ pub enum Outcome {
 ///
 /// # Errors
 /// When the model or the data cannot be read, the folder holds another run, the disk refuses, or a rank has ended.
-pub async fn run<B: Adjoint>(
+pub async fn run<B: Adjoint + Store<B>>(
     backend: B,
     ranks: Option<Rc<dyn Collective<B>>>,
     settings: &SftSettings,
@@ -65,15 +63,16 @@ pub async fn run<B: Adjoint>(
     observer: &mut dyn Observer,
 ) -> Result<Outcome> {
     if settings.offload_optimizer {
-        let ranks = ranks.map(|ranks| Rc::new(OffloadedRanks(ranks)) as Rc<dyn Collective<Offload<B>>>);
-        return train(Offload::new(backend), ranks, settings, resume, observer).await;
+        return train(backend, Offload::new(), ranks, settings, resume, observer).await;
     }
-    train(backend, ranks, settings, resume, observer).await
+    let store = backend.clone();
+    train(backend, store, ranks, settings, resume, observer).await
 }
 
-/// [`run`] on the backend that holds the optimiser's state.
-async fn train<B: Adjoint>(
+/// [`run`] with the optimiser's state in `store`.
+async fn train<B: Adjoint, S: Store<B>>(
     backend: B,
+    store: S,
     ranks: Option<Rc<dyn Collective<B>>>,
     settings: &SftSettings,
     resume: bool,
@@ -84,7 +83,8 @@ async fn train<B: Adjoint>(
     let resumed = first_rank_first(sharding, |leads| match leads {
         true => prepare(settings, resume),
         false => Ok(checkpoint::latest(&settings.output)?.filter(|_| resume)),
-    })?;
+    })
+    .await?;
     if settings.lora.is_some() && settings.add_missing_tokens {
         let problem = "adapters have no rows for new tokens; leave out --add-missing-tokens, or train the whole model";
         return Err(Error::Request(problem.to_string()));
@@ -113,26 +113,31 @@ async fn train<B: Adjoint>(
     // The first rank encodes; the others find its tokens in the cache.
     let (examples, eval) = first_rank_first(sharding, |_| {
         Ok((read(&settings.data)?, settings.eval_data.as_deref().map(&mut read).transpose()?))
-    })?;
+    })
+    .await?;
     let on_cpu = backend.device().kind == DeviceKind::Cpu;
     if on_cpu || settings.offload_optimizer {
         let device = if on_cpu { RunDevice::Cpu } else { RunDevice::Cuda { gradients: Dtype::F32 } };
         check_memory(settings, device, sharding.map(|sharding| sharding.ranks.world_size()), checkpoint.config())?;
     }
     let mut progress = |at| observer.loading(at);
-    let options = TrainerOptions {
+    let options = SftOptions {
+        tape: TapeOptions {
+            checkpointing: settings.gradient_checkpointing,
+            precision: settings.precision(),
+            moments: settings.moments,
+            frozen: settings.lora.is_some(),
+        },
         vocab_size,
-        checkpointing: settings.gradient_checkpointing,
-        precision: settings.precision(),
-        moments: settings.moments,
         lora: settings.lora.clone(),
         seed: settings.seed,
+        normalization: settings.loss_normalization,
     };
-    let trainer = Trainer::load(backend, sharding.cloned(), &mut checkpoint, options, &mut progress).await?;
+    let trainer = Sft::load(backend, store, sharding.cloned(), &mut checkpoint, options, &mut progress).await?;
     let mut run = Run { settings, trainer, description, examples, eval };
     let state = match resumed {
         Some((path, state)) => {
-            checkpoint::load_state(&path, &mut run.trainer).await?;
+            checkpoint::load_state(&path, &run.trainer).await?;
             observer.note(&format!("going on after step {} of {}", state.step, path.display()));
             state
         }
@@ -142,18 +147,18 @@ async fn train<B: Adjoint>(
 }
 
 /// Runs `action` on the first rank, and then on the others, which find what it made. It hears whether it is the first.
-fn first_rank_first<B: Adjoint, R>(
+async fn first_rank_first<B: Adjoint, R>(
     sharding: Option<&Sharding<B>>,
     action: impl FnOnce(bool) -> Result<R>,
 ) -> Result<R> {
     let Some(Sharding { ranks, .. }) = sharding else { return action(true) };
     let leads = ranks.rank() == 0;
     if !leads {
-        ranks.sum(&mut [])?;
+        ranks.sum(&mut []).await?;
     }
     let result = action(leads)?;
     if leads {
-        ranks.sum(&mut [])?;
+        ranks.sum(&mut []).await?;
     }
     Ok(result)
 }
@@ -249,15 +254,15 @@ fn prepare(settings: &SftSettings, resume: bool) -> Result<Option<(PathBuf, Stat
     Ok(resumed.filter(|_| resume))
 }
 
-struct Run<'a, B: Adjoint> {
+struct Run<'a, B: Adjoint, S: Store<B>> {
     settings: &'a SftSettings,
-    trainer: Trainer<B>,
+    trainer: Trainer<B, Sft<B, S>, S>,
     description: Description,
     examples: Examples,
     eval: Option<Examples>,
 }
 
-impl<B: Adjoint> Run<'_, B> {
+impl<B: Adjoint, S: Store<B>> Run<'_, B, S> {
     async fn go(&mut self, mut state: State, observer: &mut dyn Observer) -> Result<Outcome> {
         let settings = self.settings;
         let order = Order {
@@ -280,16 +285,15 @@ impl<B: Adjoint> Run<'_, B> {
                 max_grad_norm: settings.max_grad_norm,
                 seed: settings.seed,
             };
-            let step = StepSettings { optimizer, normalization: settings.loss_normalization };
-            let report = self.trainer.step(&batch, &step).await?;
-            state = State { step: state.step + 1, tokens: state.tokens + report.tokens as u64 };
+            let report = self.trainer.step(&batch, &optimizer).await?;
+            state = State { step: state.step + 1, tokens: state.tokens + batch.tokens as u64 };
             let metrics = Metrics {
                 step: state.step,
                 loss: Some(report.loss),
                 grad_norm: Some(report.grad_norm),
                 learning_rate: Some(learning_rate),
                 tokens: Some(state.tokens),
-                tokens_per_s: Some(report.tokens as f64 / began.elapsed().as_secs_f64()),
+                tokens_per_s: Some(batch.tokens as f64 / began.elapsed().as_secs_f64()),
                 memory: resident_memory(),
                 eval_loss: None,
             };
@@ -306,15 +310,15 @@ impl<B: Adjoint> Run<'_, B> {
             if settings.eval_steps.is_some_and(|steps| state.step.is_multiple_of(steps.max(1))) || state.step == total {
                 self.evaluate(state.step, file.as_mut(), observer).await?;
             }
-            let stop = self.agree(observer.stop())? && state.step < total;
+            let stop = self.agree(observer.stop()).await? && state.step < total;
             if stop || state.step.is_multiple_of(settings.save_steps.max(1)) {
-                checkpoint::save(&settings.output, &mut self.trainer, &self.description, state, settings.keep)?;
+                checkpoint::save(&settings.output, &self.trainer, &self.description, state, settings.keep).await?;
             }
             if stop {
                 return Ok(Outcome::Stopped(state.step));
             }
         }
-        checkpoint::save_model(&settings.output, &self.trainer, &self.description)?;
+        checkpoint::save_model(&settings.output, &self.trainer, &self.description).await?;
         Ok(Outcome::Finished)
     }
 
@@ -324,10 +328,10 @@ impl<B: Adjoint> Run<'_, B> {
     }
 
     /// Whether any rank says yes.
-    fn agree(&self, yes: bool) -> Result<bool> {
+    async fn agree(&self, yes: bool) -> Result<bool> {
         let mut votes = [f64::from(u8::from(yes))];
         if let Some(sharding) = self.trainer.tape().sharding() {
-            sharding.ranks.sum(&mut votes)?;
+            sharding.ranks.sum(&mut votes).await?;
         }
         Ok(votes[0] > 0.0)
     }

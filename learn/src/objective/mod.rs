@@ -1,0 +1,41 @@
+//! What is learned: which passes a step makes, and which seeds start their backward passes.
+
+mod reward_head;
+mod sft;
+
+use paddock_engine::Result;
+
+use crate::Adjoint;
+use crate::store::Store;
+use crate::tape::Tape;
+
+pub use reward_head::{HeadEvaluation, PairFeatures, RewardHead};
+pub use sft::{LossNormalization, Sft, SftOptions};
+
+/// A loss over batches, with the model that it is about. [`crate::Trainer`] makes steps of it.
+#[allow(async_fn_in_trait, reason = "one thread: a browser worker, or a native caller that blocks on it")]
+pub trait Objective<B: Adjoint, S: Store<B>> {
+    /// What a step runs; this rank's share of it, where there are several.
+    type Batch;
+
+    /// Forward passes whose loss has not been read back yet.
+    type Passes;
+
+    /// Makes the forward and backward passes of `batch`, which add to the gradients on `tape`.
+    ///
+    /// # Errors
+    /// When the device fails, or a rank has ended.
+    async fn accumulate(&self, tape: &Tape<B, S>, batch: &Self::Batch) -> Result<Self::Passes>;
+
+    /// Reads back what `passes` add to the loss of the step; that of all ranks is the sum.
+    ///
+    /// # Errors
+    /// When the device fails.
+    async fn loss(&self, tape: &Tape<B, S>, passes: Self::Passes) -> Result<f64>;
+
+    /// What `batch` adds to the loss to report; nothing is recorded meanwhile.
+    ///
+    /// # Errors
+    /// When the device fails, or a rank has ended.
+    async fn evaluate(&self, tape: &Tape<B, S>, batch: &Self::Batch) -> Result<f64>;
+}
