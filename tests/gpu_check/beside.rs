@@ -5,7 +5,7 @@ use std::process::Command;
 use std::time::Duration;
 
 use paddock::{Error, Result};
-use paddock_learn::Adjoint;
+use paddock_learn::{Adjoint, Store};
 
 use super::machine::{Machine, with_cpu};
 use super::sizes::Sizes;
@@ -22,7 +22,11 @@ const WGPU_SECONDS: u64 = 120;
 const LLAMA_CPP_SECONDS: u64 = 40;
 
 /// Those parts of the report, and whether all holds; `elapsed` seconds have gone by.
-pub fn sections<B: Adjoint>(sizes: &Sizes, machine: &Machine<B>, elapsed: impl Fn() -> u64) -> (String, bool) {
+pub fn sections<B: Adjoint + Store<B>>(
+    sizes: &Sizes,
+    machine: &Machine<B>,
+    elapsed: impl Fn() -> u64,
+) -> (String, bool) {
     let mut holds = true;
     let mut text = String::new();
     let mut section = |title: &str, run: &dyn Fn() -> (String, bool)| {

@@ -7,11 +7,10 @@ use std::time::{Duration, Instant};
 use paddock::Result;
 use paddock_engine::backend::HeadLayout;
 use paddock_engine::weights::Checkpoint;
-use paddock_learn::Adjoint;
 use paddock_learn::data::{Example, Share};
-use paddock_learn::optim::AdamW;
-use paddock_learn::optim::OptimizerStep;
-use paddock_learn::{LossNormalization, StepSettings, Trainer, TrainerOptions};
+use paddock_learn::objective::{Sft, SftOptions};
+use paddock_learn::optim::{AdamW, OptimizerStep};
+use paddock_learn::{Adjoint, Store, TapeOptions};
 use paddock_tests::block_on;
 use serde_json::{Value, json};
 
@@ -41,7 +40,11 @@ struct Run {
 ///
 /// # Errors
 /// When our side fails.
-pub fn report<B: Adjoint>(training: &Training, machine: &Machine<B>, limit: Duration) -> Result<(String, bool)> {
+pub fn report<B: Adjoint + Store<B>>(
+    training: &Training,
+    machine: &Machine<B>,
+    limit: Duration,
+) -> Result<(String, bool)> {
     let examples = examples(training)?;
     let theirs = match theirs(training, &examples, limit) {
         Ok(theirs) => theirs,
@@ -153,12 +156,18 @@ fn steps(training: &Training, count: usize) -> Vec<Vec<usize>> {
     (0..training.steps).map(step).collect()
 }
 
-fn train<B: Adjoint>(training: &Training, examples: &[(Vec<u32>, usize)], machine: &Machine<B>) -> Result<Run> {
+fn train<B: Adjoint + Store<B>>(
+    training: &Training,
+    examples: &[(Vec<u32>, usize)],
+    machine: &Machine<B>,
+) -> Result<Run> {
     let recipe = machine.lean(training.packed_tokens);
     let Machine { open, wait, .. } = *machine;
     let mut checkpoint = block_on(Checkpoint::open(Synthetic::new(&training.model)?))?;
-    let options = TrainerOptions { precision: recipe.precision, moments: recipe.moments, ..TrainerOptions::default() };
-    let mut trainer = block_on(Trainer::load(open(recipe.formats())?, None, &mut checkpoint, options, &mut |_| {}))?;
+    let tape = TapeOptions { precision: recipe.precision, moments: recipe.moments, ..TapeOptions::default() };
+    let options = SftOptions { tape, ..SftOptions::default() };
+    let backend = open(recipe.formats())?;
+    let mut trainer = block_on(Sft::load(backend.clone(), backend, None, &mut checkpoint, options, &mut |_| {}))?;
     let examples: Vec<Example> = examples
         .iter()
         .map(|(ids, first)| Example { ids: ids.clone(), targets: (*first..ids.len()).collect() })
@@ -169,14 +178,13 @@ fn train<B: Adjoint>(training: &Training, examples: &[(Vec<u32>, usize)], machin
         let share = Share::whole(&batch, training.packed_tokens);
         let adamw = AdamW { weight_decay: 0.0, ..AdamW::default() };
         let learning_rate = training.learning_rate;
-        let optimizer = OptimizerStep { number: number as u64 + 1, learning_rate, adamw, max_grad_norm: 1.0, seed: 1 };
-        let settings = StepSettings { optimizer, normalization: LossNormalization::Global };
+        let settings = OptimizerStep { number: number as u64 + 1, learning_rate, adamw, max_grad_norm: 1.0, seed: 1 };
         if number == training.warm {
             wait(trainer.tape().inner())?;
             (tokens, began) = (0, Instant::now());
         }
         let report = block_on(trainer.step(&share, &settings))?;
-        tokens += report.tokens;
+        tokens += share.tokens;
         losses.push(report.loss);
     }
     wait(trainer.tape().inner())?;

@@ -5,11 +5,10 @@ use paddock::cuda::Dtype;
 use paddock::run::memory::{MemoryEstimate, Recipe, RunDevice, usable};
 use paddock_engine::ModelConfig;
 use paddock_engine::weights::Checkpoint;
-use paddock_learn::Adjoint;
 use paddock_learn::data::{Example, Share};
-use paddock_learn::optim::OptimizerStep;
-use paddock_learn::optim::{AdamW, Moments, Precision};
-use paddock_learn::{LossNormalization, StepSettings, Trainer, TrainerOptions};
+use paddock_learn::objective::{Sft, SftOptions};
+use paddock_learn::optim::{AdamW, Moments, OptimizerStep, Precision};
+use paddock_learn::{Adjoint, Store, TapeOptions};
 use paddock_tests::block_on;
 
 use super::machine::{Machine, gibibytes, seconds};
@@ -29,7 +28,7 @@ const SETTINGS: [(Precision, Moments, Dtype, bool); 7] = [
 ];
 
 /// The table of a shape, as far as there is time.
-pub fn table<B: Adjoint>(steps: &Steps, machine: &Machine<B>, in_time: impl Fn() -> bool) -> String {
+pub fn table<B: Adjoint + Store<B>>(steps: &Steps, machine: &Machine<B>, in_time: impl Fn() -> bool) -> String {
     let mut text = format!(
         "{}, {} documents of {} tokens a step, half of them to be predicted, {} tokens at a time. MFU is held against \
          a large product of the same run; 50 % are asked.\n\n| weights | moments | gradients | checkpointing | tokens/s \
@@ -57,7 +56,7 @@ pub fn table<B: Adjoint>(steps: &Steps, machine: &Machine<B>, in_time: impl Fn()
     text
 }
 
-fn row<B: Adjoint>(steps: &Steps, machine: &Machine<B>, recipe: &Recipe, in_time: bool) -> Result<String> {
+fn row<B: Adjoint + Store<B>>(steps: &Steps, machine: &Machine<B>, recipe: &Recipe, in_time: bool) -> Result<String> {
     let estimate = MemoryEstimate::new(&ModelConfig::from_json(&steps.model, None)?, recipe)?.total();
     let estimated = format!("{:.1} GiB", gibibytes(estimate));
     if estimate > usable(machine.memory) {
@@ -84,17 +83,19 @@ pub struct Speed {
 ///
 /// # Errors
 /// When the device fails.
-pub fn speed<B: Adjoint>(steps: &Steps, machine: &Machine<B>, recipe: &Recipe) -> Result<Speed> {
+pub fn speed<B: Adjoint + Store<B>>(steps: &Steps, machine: &Machine<B>, recipe: &Recipe) -> Result<Speed> {
     let mut checkpoint = block_on(Checkpoint::open(Synthetic::new(&steps.model)?))?;
-    let options = TrainerOptions {
+    let tape = TapeOptions {
         checkpointing: recipe.gradient_checkpointing,
         precision: recipe.precision,
         moments: recipe.moments,
-        ..TrainerOptions::default()
+        frozen: false,
     };
+    let options = SftOptions { tape, ..SftOptions::default() };
     let backend = (machine.open)(recipe.formats())?;
-    let mut trainer = block_on(Trainer::load(backend.clone(), None, &mut checkpoint, options, &mut |_| {}))?;
-    let config = trainer.config().clone();
+    let mut trainer =
+        block_on(Sft::load(backend.clone(), backend.clone(), None, &mut checkpoint, options, &mut |_| {}))?;
+    let config = trainer.objective().config().clone();
     let Steps { length, documents, .. } = *steps;
     let ids = |document: usize| (0..length).map(|i| ((i * 31 + document * 977) % config.vocab_size) as u32).collect();
     let examples: Vec<Example> =
@@ -108,8 +109,7 @@ pub fn speed<B: Adjoint>(steps: &Steps, machine: &Machine<B>, recipe: &Recipe) -
         || {
             number += 1;
             let adamw = AdamW::default();
-            let optimizer = OptimizerStep { number, learning_rate: 1e-6, adamw, max_grad_norm: 1.0, seed: 1 };
-            let settings = StepSettings { optimizer, normalization: LossNormalization::Global };
+            let settings = OptimizerStep { number, learning_rate: 1e-6, adamw, max_grad_norm: 1.0, seed: 1 };
             Ok(block_on(trainer.step(&share, &settings))?)
         },
     )?;

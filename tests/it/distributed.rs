@@ -10,16 +10,18 @@ use std::time::Duration;
 
 use paddock::Result;
 use paddock::files::Dtype;
-use paddock::ranks::{Threads, threads};
+use paddock::ranks::{Threads, ThroughHost, threads};
 use paddock::run::{Metrics, SftSettings};
 use paddock::sft::{self, Observer, Outcome};
 use paddock_engine::Error;
-use paddock_engine::backend::Cpu;
+use paddock_engine::backend::{Cpu, Device, WeightPart, cpu};
 use paddock_engine::model::LoadProgress;
-use paddock_learn::collective::{Collective, Pending, Stage};
+use paddock_engine::weights::Encoding;
+use paddock_learn::collective::{Collective, Exchange, PendingGather, PendingSum, Stage};
 use paddock_learn::lora::Lora;
-use paddock_learn::optim::{Bf16Update, Moments, Precision};
-use paddock_learn::{Adjoint, LossNormalization};
+use paddock_learn::objective::LossNormalization;
+use paddock_learn::optim::{Bf16Update, Moments};
+use paddock_learn::{Adjoint, Parameters};
 use paddock_tests::program::{paddock, run, signal};
 use paddock_tests::{block_on, distance, package_fixture};
 use safetensors::SafeTensors;
@@ -68,7 +70,7 @@ fn rank(ranks: Option<Ranks>, settings: &SftSettings, resume: bool) -> Result<Ou
 
 /// Runs `settings` on so many ranks.
 fn train(world_size: usize, settings: &SftSettings, resume: bool) {
-    train_by(|threads| Rc::new(threads), world_size, settings, resume);
+    train_by(|threads| Rc::new(ThroughHost(threads)), world_size, settings, resume);
 }
 
 /// The same, with what `ranks` makes of the threads.
@@ -128,7 +130,7 @@ fn assert_same(got: &Path, expected: &Path, file: &str, tolerance: f64) {
 }
 
 /// Ranks that exchange nothing before they must, as if other work had the time until then.
-struct Late(Rc<Threads>);
+struct Late(Rc<ThroughHost<Threads>>);
 
 impl Collective<Cpu> for Late {
     fn rank(&self) -> usize {
@@ -139,33 +141,30 @@ impl Collective<Cpu> for Late {
         Collective::<Cpu>::world_size(&*self.0)
     }
 
-    fn gather(&self, values: Vec<f32>) -> Result<Vec<f32>, Error> {
+    fn gather(&self, values: Vec<f32>) -> Exchange<'_, Vec<f32>> {
         Collective::<Cpu>::gather(&*self.0, values)
     }
 
-    fn sum(&self, values: &mut [f64]) -> Result<(), Error> {
+    fn sum<'a>(&'a self, values: &'a mut [f64]) -> Exchange<'a, ()> {
         Collective::<Cpu>::sum(&*self.0, values)
     }
 
-    fn begin_gather(&self, backend: &Cpu, shard: &Value) -> Result<Pending<Cpu>, Error> {
-        let (ranks, begun) = (self.0.clone(), copied(backend, shard)?);
+    fn begin_gather(&self, backend: &Cpu, shard: &cpu::Weight) -> Result<PendingGather<Cpu>, Error> {
+        // As it is now: a step may change the shard before the end.
+        let [rows, cols] = backend.weight_shape(shard);
+        let mut begun = backend.create_weight("copy", cols, &[WeightPart { rows, encoding: Encoding::F32 }])?;
+        backend.write_values(&mut begun, 0, &block_on(backend.read_values(shard))?)?;
+        let ranks = self.0.clone();
         Ok(Box::new(move |backend, whole| ranks.begin_gather(backend, &begun)?(backend, whole)))
     }
 
-    fn begin_sum(&self, backend: &Cpu, whole: &Value) -> Result<Pending<Cpu>, Error> {
-        let (ranks, begun) = (self.0.clone(), copied(backend, whole)?);
+    fn begin_sum(&self, _: &Cpu, whole: &Gradient) -> Result<PendingSum<Cpu>, Error> {
+        let (ranks, begun) = (self.0.clone(), whole.clone());
         Ok(Box::new(move |backend, shard| ranks.begin_sum(backend, &begun)?(backend, shard)))
     }
 }
 
-type Value = <Cpu as Adjoint>::Param;
-
-/// A parameter as it is now.
-fn copied(backend: &Cpu, value: &Value) -> Result<Value, Error> {
-    let mut copy = backend.param("copy", backend.param_shape(value), Precision::F32)?;
-    backend.write_param(&mut copy, 0, &backend.read_param(value)?)?;
-    Ok(copy)
-}
+type Gradient = <Cpu as Adjoint>::Gradient;
 
 #[test]
 fn what_ranks_exchange_beside_other_work_is_waited_for() {
@@ -175,7 +174,7 @@ fn what_ranks_exchange_beside_other_work_is_waited_for() {
             let output = |name: &str| folder.path().join(format!("{name}-{zero}-{gradient_checkpointing}"));
             let settings = |name: &str| SftSettings { zero, gradient_checkpointing, ..settings(&output(name)) };
             train(2, &settings("at-once"), false);
-            train_by(|threads| Rc::new(Late(Rc::new(threads))), 2, &settings("late"), false);
+            train_by(|threads| Rc::new(Late(Rc::new(ThroughHost(threads)))), 2, &settings("late"), false);
             let model = |name: &str| fs::read(output(name).join(MODEL)).unwrap();
             assert!(model("late") == model("at-once"), "stage {zero}");
         }
@@ -307,10 +306,10 @@ fn a_rank_that_fails_ends_the_others() {
     let settings = settings(&folder.path().join("run"));
     let [first, second] = <[Threads; 2]>::try_from(threads(2)).unwrap();
     let error = thread::scope(|scope| {
-        let good = scope.spawn(|| rank(Some(Rc::new(first)), &settings, false));
+        let good = scope.spawn(|| rank(Some(Rc::new(ThroughHost(first))), &settings, false));
         // Another model: it ends before the first step.
         let bad = SftSettings { model: PathBuf::from("nothing"), ..settings.clone() };
-        assert!(rank(Some(Rc::new(second)), &bad, false).is_err());
+        assert!(rank(Some(Rc::new(ThroughHost(second))), &bad, false).is_err());
         good.join().unwrap().unwrap_err().to_string()
     });
     assert!(error.contains("rank 1") && error.contains("ended"), "{error}");

@@ -3,12 +3,12 @@
 use std::collections::HashMap;
 use std::path::Path;
 
-use paddock_engine::backend::{Cache, Cpu, Device, Sample, Segments};
+use paddock_engine::backend::{Cache, Cpu, Device, Operations, Sample, Sampling, Segments};
 use paddock_engine::model::CausalLm;
 use paddock_engine::weights::Checkpoint;
-use paddock_learn::tape::Var;
-use paddock_learn::tape::named;
-use paddock_learn::{Adjoint, Tape, TapeOptions};
+use paddock_learn::lora::{Lora, adapter_parameters};
+use paddock_learn::tape::{Var, named};
+use paddock_learn::{Tape, TapeOptions};
 use paddock_tests::{block_on, distance, fixtures_with, folder_source, package_fixture};
 use safetensors::SafeTensors;
 use serde::Deserialize;
@@ -47,7 +47,11 @@ impl Model {
     }
 
     fn load_folder(folder: &Path, checkpointing: bool) -> Self {
-        let tape = Tape::new(Cpu::with_threads(2), TapeOptions { checkpointing, ..TapeOptions::default() });
+        let options = TapeOptions { checkpointing, ..TapeOptions::default() };
+        Self::load_on(Tape::new(Cpu::with_threads(2), options), folder)
+    }
+
+    fn load_on(tape: Tape<Cpu>, folder: &Path) -> Self {
         let model = block_on(async {
             let mut checkpoint = Checkpoint::open(folder_source(folder)).await.unwrap();
             CausalLm::load(&tape, &mut checkpoint, &mut |_| {}).await.unwrap()
@@ -72,20 +76,15 @@ impl Model {
         let segments = Segments::documents(&lengths);
         let logprobs: Var<Cpu> = self.model.token_logprobs(&ids, &segments, &rows, &targets).unwrap();
         let loss = block_on(self.tape.read(&logprobs)).unwrap().iter().map(|v| -f64::from(*v)).sum();
-        self.tape.backward(&[(&logprobs, vec![-1.0 / count as f32; rows.len()])]).unwrap();
+        block_on(self.tape.backward(&[(&logprobs, vec![-1.0 / count as f32; rows.len()])])).unwrap();
         loss
     }
 
     /// Gradients by name.
     fn gradients(&self) -> HashMap<String, Vec<f32>> {
-        let mut flat = Vec::new();
-        let visited = self.tape.visit(|_, parameter| {
-            flat.push(self.tape.inner().read_param(parameter.grad.as_ref().unwrap()).unwrap());
-            Ok::<_, paddock_engine::Error>(())
-        });
-        visited.unwrap();
         let named = named(self.model.config().params(), &self.tape).unwrap();
-        named.into_iter().map(|n| (n.param.name.clone(), n.values(&flat[n.parameter]).to_vec())).collect()
+        let gradient = |id| block_on(self.tape.read_gradient(id)).unwrap();
+        named.into_iter().map(|n| (n.param.name.clone(), n.values(&gradient(n.parameter)).to_vec())).collect()
     }
 }
 
@@ -200,34 +199,38 @@ fn micro_batches_add_up_to_the_batch() {
 #[test]
 fn what_cannot_be_trained_through_is_refused_in_words() {
     let model = Model::load(true);
-    let error = model.tape.kv_cache(1, model.model.trunk().heads(), 1, 1).unwrap_err().to_string();
-    assert!(error.contains("cannot be trained through"), "{error}");
-    assert!(model.tape.sampler(4).is_err());
+    let heads = model.model.trunk().heads();
+    let mut cache = model.tape.kv_cache(model.model.config().num_hidden_layers, heads, 1, 4).unwrap();
+    let (ids, segments) = (model.tape.tokens(&[1, 5, 7]).unwrap(), Segments::continuation(3, 0, 0));
+    let error = model.model.forward_cached(&ids, &segments, &mut cache).map(|_| ()).unwrap_err().to_string();
+    assert!(error.contains("no backward pass") && error.contains("pause"), "{error}");
+    let logits = model.model.forward(&ids, &Segments::documents(&[3])).unwrap();
+    let last = model.tape.select_rows(&logits, &[2]).unwrap();
+    let mut sampler = model.tape.sampler(model.model.config().vocab_size).unwrap();
+    let error = model.tape.sample(&last, &mut sampler, &Sampling::default(), 3).map(|_| ()).unwrap_err().to_string();
+    assert!(error.contains("no backward pass") && error.contains("pause"), "{error}");
 }
 
 #[test]
 fn frozen_parameters_do_not_change_the_others() {
     let examples = &expected(&package_fixture("sft")).encoded[..2];
-    let all = Model::load(true);
-    all.accumulate(examples, 1);
-    let some = Model::load(true);
-    let frozen = some.tape.visit(|_, parameter| {
-        if parameter.label != "lm_head.weight" && !parameter.label.ends_with("1.mlp.down_proj.weight") {
-            parameter.grad = None;
+    let [all, some] = [false, true].map(|frozen| {
+        let options = TapeOptions { checkpointing: true, frozen, ..TapeOptions::default() };
+        let tape = Tape::new(Cpu::with_threads(2), options);
+        let mut model = Model::load_on(tape, &package_fixture("sft"));
+        Lora { rank: 3, ..Lora::default() }.attach(&mut model.model, 5).unwrap();
+        let adapters = adapter_parameters(&model.tape);
+        for info in &adapters {
+            // A matrix of zeros would leave the other without a gradient.
+            let values: Vec<f32> = (0..info.len()).map(|i| (i * 31 % 17) as f32 / 100.0 - 0.08).collect();
+            model.tape.write_parameter(info.id, 0, &values).unwrap();
         }
-        Ok::<_, paddock_engine::Error>(())
+        model.accumulate(examples, 1);
+        let trained = model.tape.parameters().iter().filter(|info| info.trained).count();
+        assert_eq!(trained == adapters.len(), frozen);
+        adapters.iter().map(|info| block_on(model.tape.read_gradient(info.id)).unwrap()).collect::<Vec<_>>()
     });
-    frozen.unwrap();
-    some.accumulate(examples, 1);
-    let all = all.gradients();
-    let mut compared = 0;
-    let visited = some.tape.visit(|_, parameter| {
-        if let Some(grad) = &parameter.grad {
-            assert!(some.tape.inner().read_param(grad).unwrap() == all[&parameter.label], "{}", parameter.label);
-            compared += 1;
-        }
-        Ok::<_, paddock_engine::Error>(())
-    });
-    visited.unwrap();
-    assert_eq!(compared, 2);
+    assert_eq!(all.len(), 2 * 2 * 2);
+    assert!(all.iter().flatten().any(|value| *value != 0.0));
+    assert!(all == some, "freezing the trunk changed an adapter's gradient");
 }

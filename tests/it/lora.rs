@@ -8,11 +8,11 @@ use paddock::files::{read_adapters, write_adapters};
 use paddock_engine::backend::{Cpu, Device, Segments};
 use paddock_engine::model::CausalLm;
 use paddock_engine::weights::Checkpoint;
+use paddock_learn::TapeOptions;
 use paddock_learn::data::{Example, Share};
 use paddock_learn::lora::Lora;
-use paddock_learn::optim::AdamW;
-use paddock_learn::optim::OptimizerStep;
-use paddock_learn::{LossNormalization, StepSettings, Trainer, TrainerOptions};
+use paddock_learn::objective::{Sft, SftOptions};
+use paddock_learn::optim::{AdamW, OptimizerStep};
 use paddock_tests::program::{python, refuses, run};
 use paddock_tests::{block_on, distance, folder_source, package_fixture};
 use safetensors::SafeTensors;
@@ -77,30 +77,31 @@ fn ten_steps_are_pefts() {
     let json: Value = serde_json::from_slice(&fs::read(golden("start/adapter_config.json")).unwrap()).unwrap();
     let lora = Lora::from_json(&json).unwrap();
     assert_eq!((lora.rank, lora.alpha, lora.targets.len()), (4, 8.0, 5));
-    let options = TrainerOptions { lora: Some(lora.clone()), checkpointing: true, ..TrainerOptions::default() };
+    let tape = TapeOptions { checkpointing: true, ..TapeOptions::default() };
+    let options = SftOptions { tape, lora: Some(lora.clone()), ..SftOptions::default() };
+    let cpu = Cpu::with_threads(2);
     let mut trainer = block_on(async {
         let mut checkpoint = Checkpoint::open(folder_source(&base())).await.unwrap();
-        Trainer::load(Cpu::with_threads(2), None, &mut checkpoint, options, &mut |_| {}).await.unwrap()
+        Sft::load(cpu.clone(), cpu, None, &mut checkpoint, options, &mut |_| {}).await.unwrap()
     });
     block_on(read_adapters(trainer.tape(), &golden("start"))).unwrap();
     let (expected, examples) = (expected(), examples());
     for step in 0..10 {
         let batch: Vec<&Example> = (0..4).map(|i| &examples[(4 * step + i) % examples.len()]).collect();
-        let optimizer = OptimizerStep {
+        let settings = OptimizerStep {
             number: step as u64 + 1,
             learning_rate: 5e-3,
             adamw: AdamW::default(),
             max_grad_norm: 1.0,
             seed: 0,
         };
-        let settings = StepSettings { optimizer, normalization: LossNormalization::Global };
         let report = block_on(trainer.step(&Share::whole(&batch, usize::MAX), &settings)).unwrap();
         for (got, expected) in [(report.loss, expected.loss[step]), (report.grad_norm, expected.grad_norm[step])] {
             assert!((got / expected - 1.0).abs() < CURVE_TOLERANCE, "step {step}: {got}, expected {expected}");
         }
     }
     let folder = TempDir::new().unwrap();
-    write_adapters(&lora, trainer.tape(), &base(), folder.path()).unwrap();
+    block_on(write_adapters(&lora, trainer.tape(), &base(), folder.path())).unwrap();
     let (start, golden) = (adapter(&golden("start")), adapter(&golden("final")));
     let got = adapter(folder.path());
     assert_eq!(got.len(), golden.len());

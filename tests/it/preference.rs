@@ -9,9 +9,8 @@ use paddock_engine::prompt::{Message, Role, Template, TemplateKind};
 use paddock_engine::tokenizer::Tokenizer;
 use paddock_engine::weights::Checkpoint;
 use paddock_learn::loss::{cost_loss, reward_loss};
-use paddock_learn::tape::Var;
-use paddock_learn::tape::named;
-use paddock_learn::{Adjoint, Tape, TapeOptions};
+use paddock_learn::tape::{Var, named};
+use paddock_learn::{Tape, TapeOptions};
 use paddock_tests::{block_on, fixtures_with, folder_source};
 use safetensors::SafeTensors;
 use serde::Deserialize;
@@ -129,7 +128,7 @@ async fn rewards_are_pytorchs(folder: &Path, model: &Path, expected: &Expected) 
     let loss = reward_loss(better, worse, expected.regularization);
     assert!((loss.loss - expected.reward_loss).abs() < TOLERANCE, "reward loss {}", loss.loss);
     assert!((reward_loss(worse, better, expected.regularization).loss - expected.reward_loss).abs() > TOLERANCE);
-    model.tape.backward(&[(&scores, [loss.first, loss.second].concat())]).unwrap();
+    model.tape.backward(&[(&scores, [loss.first, loss.second].concat())]).await.unwrap();
 
     let bytes = fs::read(folder.join("expected.safetensors")).unwrap();
     let golden = SafeTensors::deserialize(&bytes).unwrap();
@@ -137,18 +136,13 @@ async fn rewards_are_pytorchs(folder: &Path, model: &Path, expected: &Expected) 
     // Statistics of the normaliser, which are no parameters.
     params.retain(|param| !param.name.starts_with("normalizer."));
     let named = named(params, &model.tape).unwrap();
-    let mut gradients = Vec::new();
-    let visited = model.tape.visit(|_, parameter| {
-        gradients.push(model.tape.inner().read_param(parameter.grad.as_ref().unwrap()).unwrap());
-        Ok::<_, paddock_engine::Error>(())
-    });
-    visited.unwrap();
     assert_eq!(named.len(), golden.len());
     for tensor in named {
         let name = tensor.param.name.trim_start_matches("model.");
         let expected = golden.tensor(&format!("reward_grad.{name}")).unwrap();
         let (mut difference, mut size) = (0.0, 0.0);
-        for (got, expected) in tensor.values(&gradients[tensor.parameter]).iter().zip(expected.data().as_chunks().0) {
+        let gradient = model.tape.read_gradient(tensor.parameter).await.unwrap();
+        for (got, expected) in tensor.values(&gradient).iter().zip(expected.data().as_chunks().0) {
             let expected = f64::from(f32::from_le_bytes(*expected));
             difference += (f64::from(*got) - expected).powi(2);
             size += expected.powi(2);

@@ -69,7 +69,7 @@ pub fn cases() -> Vec<Case> {
 }
 
 impl Case {
-    /// Runs the operation on a weight, if it has one, on a parameter, and its adjoints.
+    /// Runs the operation and its adjoints: on a weight of a checkpoint, if it has one, and on one as training has it.
     ///
     /// # Errors
     /// When the device fails.
@@ -150,8 +150,8 @@ impl<B: Adjoint> Run<'_, B> {
         self.tensor_output("value", x)
     }
 
-    fn param_output(&mut self, what: &'static str, param: &B::Param) -> Result<()> {
-        self.outputs.push(Output { what, values: self.backend.read_param(param)? });
+    fn gradient_output(&mut self, what: &'static str, gradient: &B::Gradient) -> Result<()> {
+        self.outputs.push(Output { what, values: block_on(self.backend.read_gradient(gradient))? });
         Ok(())
     }
 
@@ -160,12 +160,12 @@ impl<B: Adjoint> Run<'_, B> {
         let ids = backend.tokens(&self.inputs.indices(count, vocab))?;
         let weight = self.inputs.weight(backend, [vocab, cols])?;
         self.value(&backend.embed(&weight, &ids)?)?;
-        let table = self.inputs.param(backend, [vocab, cols])?;
-        self.value(&backend.embed_param(&table, &ids)?)?;
+        let table = self.inputs.trained(backend, [vocab, cols])?;
+        self.value(&backend.embed(&table, &ids)?)?;
         let grad = self.tensor([count, cols])?;
         let mut table_grad = self.inputs.gradient(backend, [vocab, cols])?;
         backend.embed_adjoint(&ids, &grad, &mut table_grad)?;
-        self.param_output("gradient of the table", &table_grad)
+        self.gradient_output("gradient of the table", &table_grad)
     }
 
     fn norm(&mut self, shape: [usize; 2], centred: bool) -> Result<()> {
@@ -173,20 +173,22 @@ impl<B: Adjoint> Run<'_, B> {
         let backend = self.backend;
         let vector = [1, shape[1]];
         let (x, grad) = (self.tensor(shape)?, self.tensor(shape)?);
-        let (gain, bias) = (self.inputs.weight(backend, vector)?, self.inputs.weight(backend, vector)?);
-        let (gain_param, bias_param) = (self.inputs.param(backend, vector)?, self.inputs.param(backend, vector)?);
-        let mut gain_grad = self.inputs.gradient(backend, vector)?;
-        let x_grad = if centred {
-            self.value(&backend.layer_norm(&x, &gain, &bias, EPS)?)?;
-            self.value(&backend.layer_norm_param(&x, &gain_param, &bias_param, EPS)?)?;
-            backend.layer_norm_adjoint(&x, &gain_param, EPS, &grad, Some(&mut gain_grad))?
-        } else {
-            self.value(&backend.rms_norm(&x, &gain, EPS)?)?;
-            self.value(&backend.rms_norm_param(&x, &gain_param, EPS)?)?;
-            backend.rms_norm_adjoint(&x, &gain_param, EPS, &grad, Some(&mut gain_grad))?
-        };
-        self.tensor_output("gradient of x", &x_grad)?;
-        self.param_output("gradient of the gain", &gain_grad)
+        let loaded = [self.inputs.weight(backend, vector)?, self.inputs.weight(backend, vector)?];
+        let trained = [self.inputs.trained(backend, vector)?, self.inputs.trained(backend, vector)?];
+        for ([gain, bias], has_gradient) in [(loaded, false), (trained, true)] {
+            let mut gain_grad = self.inputs.gradient(backend, vector)?;
+            let wanted = has_gradient.then_some(&mut gain_grad);
+            let x_grad = if centred {
+                self.value(&backend.layer_norm(&x, &gain, &bias, EPS)?)?;
+                backend.layer_norm_adjoint(&x, &gain, EPS, &grad, wanted)?
+            } else {
+                self.value(&backend.rms_norm(&x, &gain, EPS)?)?;
+                backend.rms_norm_adjoint(&x, &gain, EPS, &grad, wanted)?
+            };
+            self.tensor_output("gradient of x", &x_grad)?;
+            self.gradient_output("gradient of the gain", &gain_grad)?;
+        }
+        Ok(())
     }
 
     fn linear(&mut self, tokens: usize, outputs: usize, cols: usize) -> Result<()> {
@@ -198,16 +200,17 @@ impl<B: Adjoint> Run<'_, B> {
         self.value(&backend.linear(&x, &weight, Some(&bias))?)?;
         let residual = self.tensor([tokens, outputs])?;
         self.value(&backend.linear_add(&x, &weight, None, &residual)?)?;
-        let param = self.inputs.param(backend, [outputs, cols])?;
-        self.value(&backend.linear_param(&x, &param, None)?)?;
+        let trained = self.inputs.trained(backend, [outputs, cols])?;
+        self.value(&backend.linear(&x, &trained, None)?)?;
         let grad = self.tensor([tokens, outputs])?;
-        self.tensor_output("gradient of x", &backend.linear_adjoint(&grad, &param)?)?;
+        self.tensor_output("gradient of x", &backend.linear_adjoint(&grad, &trained)?)?;
+        self.tensor_output("gradient of x", &backend.linear_adjoint(&grad, &weight)?)?;
         let mut weight_grad = self.inputs.gradient(backend, [outputs, cols])?;
         backend.linear_weight_adjoint(&x, &grad, &mut weight_grad)?;
-        self.param_output("gradient of the weight", &weight_grad)?;
+        self.gradient_output("gradient of the weight", &weight_grad)?;
         let mut bias_grad = self.inputs.gradient(backend, [1, outputs])?;
         backend.bias_adjoint(&grad, &mut bias_grad)?;
-        self.param_output("gradient of the bias", &bias_grad)
+        self.gradient_output("gradient of the bias", &bias_grad)
     }
 
     fn rope(&mut self, heads: HeadLayout, lengths: &[usize]) -> Result<()> {
@@ -240,12 +243,14 @@ impl<B: Adjoint> Run<'_, B> {
         let targets = backend.tokens(&self.inputs.indices(rows, vocab))?;
         let weight = self.inputs.weight(backend, [vocab, cols])?;
         self.value(&backend.token_logprobs(&x, &weight, &targets)?)?;
-        let param = self.inputs.param(backend, [vocab, cols])?;
-        self.value(&backend.token_logprobs_param(&x, &param, &targets)?)?;
+        let trained = self.inputs.trained(backend, [vocab, cols])?;
+        self.value(&backend.token_logprobs(&x, &trained, &targets)?)?;
         let grad = self.tensor([rows, 1])?;
-        let mut weight_grad = self.inputs.gradient(backend, [vocab, cols])?;
-        let gradient = backend.token_logprobs_adjoint(&x, &param, &targets, &grad, Some(&mut weight_grad))?;
+        let gradient = backend.token_logprobs_adjoint(&x, &weight, &targets, &grad, None)?;
         self.tensor_output("gradient of x", &gradient)?;
-        self.param_output("gradient of the weight", &weight_grad)
+        let mut weight_grad = self.inputs.gradient(backend, [vocab, cols])?;
+        let gradient = backend.token_logprobs_adjoint(&x, &trained, &targets, &grad, Some(&mut weight_grad))?;
+        self.tensor_output("gradient of x", &gradient)?;
+        self.gradient_output("gradient of the weight", &weight_grad)
     }
 }

@@ -2,10 +2,9 @@
 
 use half::bf16;
 use paddock_engine::Result;
-use paddock_engine::backend::{Backend, WeightPart, sampling_noise};
+use paddock_engine::backend::{Device, WeightPart, sampling_noise};
 use paddock_engine::weights::Encoding;
-use paddock_learn::Adjoint;
-use paddock_learn::optim::Precision;
+use paddock_learn::{Adjoint, Parameters};
 
 /// A stream of operands; the same seed gives the same.
 pub struct Inputs {
@@ -33,28 +32,28 @@ impl Inputs {
     }
 
     /// An activation.
-    pub fn tensor<B: Backend>(&mut self, backend: &B, shape: [usize; 2]) -> Result<B::Tensor> {
+    pub fn tensor<B: Device>(&mut self, backend: &B, shape: [usize; 2]) -> Result<B::Tensor> {
         backend.tensor(shape, &self.numbers(shape[0] * shape[1], 1.0))
     }
 
-    /// A trained matrix.
-    pub fn param<B: Adjoint>(&mut self, backend: &B, shape: [usize; 2]) -> Result<B::Param> {
-        let values = self.numbers(shape[0] * shape[1], 1.0);
-        let mut param = backend.param("a parameter", shape, Precision::F32)?;
-        backend.write_param(&mut param, 0, &values)?;
-        Ok(param)
+    /// A matrix as training has it: made for f32 and written by value.
+    pub fn trained<B: Parameters>(&mut self, backend: &B, [rows, cols]: [usize; 2]) -> Result<B::Weight> {
+        let values = self.numbers(rows * cols, 1.0);
+        let mut weight = backend.create_weight("a weight", cols, &[WeightPart { rows, encoding: Encoding::F32 }])?;
+        backend.write_values(&mut weight, 0, &values)?;
+        Ok(weight)
     }
 
     /// A gradient that holds something already.
-    pub fn gradient<B: Adjoint>(&mut self, backend: &B, shape: [usize; 2]) -> Result<B::Param> {
+    pub fn gradient<B: Adjoint>(&mut self, backend: &B, shape: [usize; 2]) -> Result<B::Gradient> {
         let values = self.numbers(shape[0] * shape[1], 0.5);
-        let mut param = backend.gradient("a gradient", shape)?;
-        backend.write_param(&mut param, 0, &values)?;
-        Ok(param)
+        let mut gradient = backend.gradient("a gradient", shape)?;
+        backend.write_gradient(&mut gradient, &values)?;
+        Ok(gradient)
     }
 
     /// A weight as a bf16 checkpoint has it, written in two pieces.
-    pub fn weight<B: Backend>(&mut self, backend: &B, [rows, cols]: [usize; 2]) -> Result<B::Weight> {
+    pub fn weight<B: Device>(&mut self, backend: &B, [rows, cols]: [usize; 2]) -> Result<B::Weight> {
         let values = self.numbers(rows * cols, 1.0);
         let bytes: Vec<u8> = values.iter().flat_map(|value| bf16::from_f32(*value).to_le_bytes()).collect();
         let mut weight = backend.create_weight("a weight", cols, &[WeightPart { rows, encoding: Encoding::BF16 }])?;

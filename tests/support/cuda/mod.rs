@@ -11,6 +11,7 @@ mod preference;
 mod resume;
 mod rounding;
 mod steps;
+mod trained;
 mod training;
 
 use paddock::cuda::{Cuda, Driver, Dtype};
@@ -24,6 +25,8 @@ pub use resume::a_resumed_run_is_the_same;
 pub use rounding::{rounding_follows_seed_and_place, small_eight_bit_moments_are_not_zero};
 pub use steps::{adamw_is_the_cpus, choices_are_the_cpus, decoding_is_the_cpus, small_updates_count_on_average};
 pub use training::{fine_tuning_is_the_cpus, offload_trains_alike, training_is_deterministic};
+
+use trained::Trained;
 
 /// f32 sums of some hundred products in another order, relative to the largest value.
 pub const F32_TOLERANCE: f32 = 2e-5;

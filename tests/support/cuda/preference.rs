@@ -6,7 +6,7 @@ use paddock_engine::model::{Fresh, ScoreModel};
 use paddock_engine::weights::Checkpoint;
 use paddock_learn::loss::reward_loss;
 use paddock_learn::optim::Precision;
-use paddock_learn::{Adjoint, Tape, TapeOptions};
+use paddock_learn::{Adjoint, Store, Tape, TapeOptions};
 
 use super::{Comparison, Inputs};
 use crate::{block_on, fixtures, folder_source};
@@ -25,7 +25,12 @@ struct Rewards {
 }
 
 /// Scores of two pairs of conversations, and the gradients of the reward loss by every parameter.
-fn rewards<B: Adjoint>(backend: B, precision: Precision, length: usize, seed: u32) -> paddock::Result<Rewards> {
+fn rewards<B: Adjoint + Store<B>>(
+    backend: B,
+    precision: Precision,
+    length: usize,
+    seed: u32,
+) -> paddock::Result<Rewards> {
     block_on(async {
         let tape = Tape::new(backend, TapeOptions { checkpointing: true, precision, ..TapeOptions::default() });
         let mut checkpoint = Checkpoint::open(folder_source(&fixtures().join("score"))).await?;
@@ -38,14 +43,11 @@ fn rewards<B: Adjoint>(backend: B, precision: Precision, length: usize, seed: u3
         let scores = tape.read(&ends).await?;
         // Whatever the scores are, the seeds are the same on every device.
         let loss = reward_loss(&[0.5, -0.25], &[0.25, 0.75], 0.1);
-        tape.backward(&[(&ends, [loss.first, loss.second].concat())])?;
+        tape.backward(&[(&ends, [loss.first, loss.second].concat())]).await?;
         let mut gradients = Vec::new();
-        tape.visit(|_, parameter| {
-            if let Some(grad) = &parameter.grad {
-                gradients.push((parameter.label.clone(), tape.inner().read_param(grad)?));
-            }
-            Ok::<_, paddock_engine::Error>(())
-        })?;
+        for info in tape.parameters().into_iter().filter(|info| info.trained) {
+            gradients.push((info.label, tape.read_gradient(info.id).await?));
+        }
         Ok(Rewards { scores, gradients })
     })
 }

@@ -7,22 +7,27 @@ use paddock::files::{self, Description};
 use paddock::run::checkpoint::{self, State};
 use paddock_engine::tokenizer::Tokenizer;
 use paddock_engine::weights::Checkpoint;
-use paddock_learn::Adjoint;
+use paddock_learn::objective::SftOptions;
 use paddock_learn::optim::{Moments, Precision};
-use paddock_learn::{Trainer, TrainerOptions};
+use paddock_learn::{Adjoint, Store, TapeOptions};
 use tempfile::TempDir;
 
-use super::training::Run;
+use super::training::{Run, SftTrainer};
 use crate::{block_on, fixtures, folder_source};
 
 /// Saves a checkpoint of the fixture's model after `step` steps.
-fn save<B: Adjoint>(output: &Path, trainer: &mut Trainer<B>, precision: Precision, step: u64) -> paddock::Result<()> {
+fn save<B: Adjoint, S: Store<B>>(
+    output: &Path,
+    trainer: &SftTrainer<B, S>,
+    precision: Precision,
+    step: u64,
+) -> paddock::Result<()> {
     let model = fixtures().join("sft");
     let files = block_on(block_on(Checkpoint::open(folder_source(&model)))?.tokenizer_files())?;
     let tokenizer = Tokenizer::from_files(&files)?;
     let dtype = if precision == Precision::F32 { files::Dtype::F32 } else { files::Dtype::Bf16 };
-    let description = Description::new(&model, trainer.config(), &tokenizer, dtype)?;
-    checkpoint::save(output, trainer, &description, State { step, tokens: 0 }, 1)
+    let description = Description::new(&model, trainer.objective().config(), &tokenizer, dtype)?;
+    block_on(checkpoint::save(output, trainer, &description, State { step, tokens: 0 }, 1))
 }
 
 /// A step, a checkpoint and another step, by the trainer that goes on and by one that resumes: the same bits, with moments
@@ -40,14 +45,16 @@ pub fn a_resumed_run_is_the_same<D: Driver>(cuda: &Cuda<D>, length: usize) -> pa
         Dtype::Bf16 => Precision::Bf16Split,
     };
     let folder = TempDir::new()?;
-    let options = || TrainerOptions { precision, moments: Moments::Dynamic8, ..TrainerOptions::default() };
-    let mut whole = run.start(cuda.clone(), options(), &fixtures().join("sft"))?;
+    let tape = TapeOptions { precision, moments: Moments::Dynamic8, ..TapeOptions::default() };
+    let start =
+        |folder: &Path| run.start(cuda.clone(), cuda.clone(), SftOptions { tape, ..SftOptions::default() }, folder);
+    let mut whole = start(&fixtures().join("sft"))?;
     run.go(&mut whole, 0..1)?;
-    save(folder.path(), &mut whole, precision, 1)?;
+    save(folder.path(), &whole, precision, 1)?;
     run.go(&mut whole, 1..2)?;
     let (saved, _) = checkpoint::latest(folder.path())?.expect("the checkpoint");
-    let mut resumed = run.start(cuda.clone(), options(), &saved)?;
-    block_on(checkpoint::load_state(&saved, &mut resumed))?;
+    let mut resumed = start(&saved)?;
+    block_on(checkpoint::load_state(&saved, &resumed))?;
     run.go(&mut resumed, 1..2)?;
     assert!(Run::weights(&whole)? == Run::weights(&resumed)?, "weights of a resumed run");
     Ok(())

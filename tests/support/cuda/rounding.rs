@@ -1,11 +1,14 @@
 //! What rounding by chance and moments in eight bits owe to a value's place and size, on any backend that trains.
 
 use paddock_engine::Result;
-use paddock_learn::Adjoint;
 use paddock_learn::optim::{AdamW, MOMENT_BLOCK, Precision};
+use paddock_learn::{Adjoint, StateLayout, Store};
+
+use super::Trained;
+use crate::block_on;
 
 /// A weight of ones after one step, and its moments. It is the part from value `first` on of a larger one.
-fn stepped<B: Adjoint>(
+fn stepped<B: Adjoint + Store<B>>(
     backend: &B,
     first: usize,
     grad: &[f32],
@@ -13,16 +16,14 @@ fn stepped<B: Adjoint>(
     precision: Precision,
     moments: [Precision; 2],
 ) -> Result<[Vec<f32>; 3]> {
-    let shape = [1, grad.len()];
-    let mut param = backend.param("a weight", shape, precision)?;
-    backend.write_param(&mut param, 0, &vec![1.0; grad.len()])?;
-    let mut gradient = backend.gradient("its gradient", shape)?;
-    backend.write_param(&mut gradient, 0, grad)?;
-    let mut moments = [backend.moment("m", shape, moments[0])?, backend.moment("v", shape, moments[1])?];
+    let layout = StateLayout { label: "a weight", shape: [1, grad.len()], precision, moments };
+    let mut trained = Trained::new(backend, &layout, &vec![1.0; grad.len()])?;
+    trained.write_gradient(grad)?;
     let mut step = AdamW::default().step(1, 1e-3, 0.0);
     (step.noise, step.first) = (noise, first as u32);
-    backend.adamw(&mut param, &gradient, &mut moments, &backend.known_squared_norm(0.0)?, &step)?;
-    Ok([backend.read_param(&param)?, backend.read_param(&moments[0])?, backend.read_param(&moments[1])?])
+    trained.step(&backend.known_squared_norm(backend, 0.0)?, &step)?;
+    let [first, second] = trained.moments()?;
+    Ok([block_on(backend.read_values(&trained.weight))?, first, second])
 }
 
 /// The noise of a value follows from the step's seed and the value's place in the whole weight, so that ranks that hold
@@ -33,7 +34,7 @@ fn stepped<B: Adjoint>(
 ///
 /// # Panics
 /// When a value is rounded otherwise.
-pub fn rounding_follows_seed_and_place<B: Adjoint>(backend: &B, moments: Precision) -> Result<()> {
+pub fn rounding_follows_seed_and_place<B: Adjoint + Store<B>>(backend: &B, moments: Precision) -> Result<()> {
     const COUNT: usize = 3000;
     const FIRST: usize = 600;
     let run = |first: usize, noise: u32| {
@@ -55,7 +56,7 @@ pub fn rounding_follows_seed_and_place<B: Adjoint>(backend: &B, moments: Precisi
 ///
 /// # Panics
 /// When one is.
-pub fn small_eight_bit_moments_are_not_zero<B: Adjoint>(backend: &B) -> Result<()> {
+pub fn small_eight_bit_moments_are_not_zero<B: Adjoint + Store<B>>(backend: &B) -> Result<()> {
     let eight_bits = [true, false].map(|signed| Precision::Dynamic8 { signed });
     let mut grad = vec![1e-9; 2 * MOMENT_BLOCK];
     (grad[3], grad[MOMENT_BLOCK]) = (1.0, -1.0);

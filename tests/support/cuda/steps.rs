@@ -4,18 +4,18 @@ use half::bf16;
 use paddock::cuda::{Cuda, Driver, Dtype, Formats};
 use paddock_engine::Result;
 use paddock_engine::backend::{Backend, Cpu, HeadLayout, Sampling, Segments, pcg_hash};
-use paddock_learn::Adjoint;
 use paddock_learn::optim::{AdamW, DynamicMap, MOMENT_BLOCK, Precision};
+use paddock_learn::{Adjoint, Moment, StateLayout, Store};
 
 use super::cases::layout;
-use super::{Comparison, Inputs};
+use super::{Comparison, Inputs, Trained};
 use crate::block_on;
 
 /// Learning rate of [`adamw`].
 const RATE: f64 = 1e-2;
 
-/// Some steps of AdamW: the exact parameter and both moments.
-fn adamw<B: Adjoint>(
+/// Some steps of AdamW: the exact weight and both moments.
+fn adamw<B: Adjoint + Store<B>>(
     backend: &B,
     inputs: &mut Inputs,
     precision: Precision,
@@ -23,25 +23,23 @@ fn adamw<B: Adjoint>(
 ) -> Result<[Vec<f32>; 3]> {
     const SHAPE: [usize; 2] = [7, 333];
     let settings = AdamW { weight_decay: 0.1, ..AdamW::default() };
-    let mut param = backend.param("a parameter", SHAPE, precision)?;
-    backend.write_param(&mut param, 0, &inputs.numbers(SHAPE[0] * SHAPE[1], 1.0))?;
-    let mut moments = [backend.moment("m", SHAPE, moments[0])?, backend.moment("v", SHAPE, moments[1])?];
+    let layout = StateLayout { label: "a weight", shape: SHAPE, precision, moments };
+    let mut trained = Trained::new(backend, &layout, &inputs.numbers(SHAPE[0] * SHAPE[1], 1.0))?;
     for number in 1..=5 {
-        let mut grad = inputs.gradient(backend, SHAPE)?;
+        trained.write_gradient(&inputs.numbers(SHAPE[0] * SHAPE[1], 0.5))?;
         // Clipped to about a half.
-        let squares = backend.squared_norm(&[&grad])?;
+        let squares = backend.squared_norm(backend, &[&trained.state])?;
         let mut step = settings.step(number, RATE, 7.0);
         step.noise = pcg_hash(number as u32);
-        backend.adamw(&mut param, &grad, &mut moments, &squares, &step)?;
-        backend.clear_param(&mut grad)?;
-        assert_eq!(backend.read_squared_norm(&backend.squared_norm(&[&grad])?)?, 0.0);
+        trained.step(&squares, &step)?;
+        let squares = backend.squared_norm(backend, &[&trained.state])?;
+        assert_eq!(block_on(backend.read_squared_norm(backend, &squares))?, 0.0, "a step clears the gradient");
     }
-    let [first, second] = &moments;
-    let exact = backend.read_master(&param)?.map_or_else(|| backend.read_param(&param), Ok)?;
-    Ok([exact, backend.read_param(first)?, backend.read_param(second)?])
+    let [first, second] = trained.moments()?;
+    Ok([trained.master()?, first, second])
 }
 
-/// How parameters may be held on a device of these formats.
+/// How weights may be held on a device of these formats.
 fn precisions(formats: Formats) -> &'static [Precision] {
     match formats.values {
         Dtype::F32 => &[Precision::F32],
@@ -68,6 +66,20 @@ fn codes_off(got: &[f32], expected: &[f32], signed: bool) -> f32 {
     if got.len() == expected.len() { sum / got.len() as f32 } else { f32::INFINITY }
 }
 
+/// Both moments in eight bits, each written in two parts that are not whole blocks; before that they are 0.
+fn moments_written_in_parts<B: Adjoint + Store<B>>(backend: &B, values: &[f32]) -> Result<[Vec<f32>; 2]> {
+    let layout = StateLayout { label: "m", shape: [4, 250], precision: Precision::F32, moments: EIGHT_BITS };
+    let mut trained = Trained::new(backend, &layout, values)?;
+    assert!(trained.moments()?.iter().flatten().all(|value| *value == 0.0));
+    let (head, tail) = values.split_at(600);
+    let positive = |values: &[f32]| values.iter().map(|value| value.abs()).collect::<Vec<_>>();
+    for (first, part) in [(0, head), (head.len(), tail)] {
+        backend.write_moment(backend, &mut trained.state, Moment::First, first, part)?;
+        backend.write_moment(backend, &mut trained.state, Moment::Second, first, &positive(part))?;
+    }
+    trained.moments()
+}
+
 /// Steps with moments in eight bits: the CPU's codes, but for one in a hundred at the border to the next, which another
 /// rounding of a sum tips.
 fn eight_bit_moments_are_the_cpus<D: Driver>(cuda: &Cuda<D>, seed: u32) -> Result<Vec<Comparison>> {
@@ -76,10 +88,10 @@ fn eight_bit_moments_are_the_cpus<D: Driver>(cuda: &Cuda<D>, seed: u32) -> Resul
         let got = adamw(cuda, &mut Inputs::new(seed), precision, EIGHT_BITS)?;
         let expected = adamw(&Cpu::with_threads(2), &mut Inputs::new(seed), precision, EIGHT_BITS)?;
         let what = |what: &str| format!("adamw with moments in eight bits, {precision:?}: {what}");
-        // A parameter that is rounded by chance is off by at most a place of bf16 a step; another by what a code that
+        // A weight that is rounded by chance is off by at most a place of bf16 a step; another by what a code that
         // was tipped makes of a step, at most the learning rate.
         let plain = if precision == Precision::Bf16Stochastic { 5.0 * 2f32.powi(-7) } else { RATE as f32 };
-        comparisons.push(Comparison::new(what("parameter"), &got[0], &expected[0], plain, 1.0));
+        comparisons.push(Comparison::new(what("weight"), &got[0], &expected[0], plain, 1.0));
         for (index, signed) in [(1, true), (2, false)] {
             let off = codes_off(&got[index], &expected[index], signed);
             comparisons.push(Comparison::new(what("codes that differ"), &[off], &[0.0], 0.01, 1.0));
@@ -90,16 +102,8 @@ fn eight_bit_moments_are_the_cpus<D: Driver>(cuda: &Cuda<D>, seed: u32) -> Resul
     }
     // What a checkpoint does: moments are written, in parts that are not whole blocks, and read.
     let values = Inputs::new(seed).numbers(1000, 1.0);
-    let mut on_cuda = cuda.moment("m", [4, 250], EIGHT_BITS[0])?;
-    let mut on_cpu = Cpu::with_threads(2).moment("m", [4, 250], EIGHT_BITS[0])?;
-    for (first, part) in [(0, &values[..600]), (600, &values[600..])] {
-        cuda.write_param(&mut on_cuda, first, part)?;
-        Cpu::with_threads(2).write_param(&mut on_cpu, first, part)?;
-    }
-    let (got, expected) = (cuda.read_param(&on_cuda)?, Cpu::with_threads(2).read_param(&on_cpu)?);
-    assert!(got == expected, "moments that were written and read");
-    cuda.clear_param(&mut on_cuda)?;
-    assert!(cuda.read_param(&on_cuda)?.iter().all(|value| *value == 0.0));
+    let written = moments_written_in_parts(cuda, &values)?;
+    assert!(written == moments_written_in_parts(&Cpu::with_threads(2), &values)?, "moments that were written and read");
     Ok(comparisons)
 }
 
@@ -113,10 +117,10 @@ pub fn adamw_is_the_cpus<D: Driver>(cuda: &Cuda<D>, seed: u32) -> Result<Vec<Com
     for &precision in precisions(cuda.formats()) {
         let got = adamw(cuda, &mut Inputs::new(seed), precision, [Precision::F32; 2])?;
         let expected = adamw(&cpu, &mut Inputs::new(seed), precision, [Precision::F32; 2])?;
-        for (index, what) in ["parameter", "first moment", "second moment"].into_iter().enumerate() {
+        for (index, what) in ["weight", "first moment", "second moment"].into_iter().enumerate() {
             let largest = expected[index].iter().fold(0.0f32, |largest, value| largest.max(value.abs()));
             // What is rounded by chance is off by at most one place of bf16 a step, and what was off stays so. A
-            // parameter alone has the noise of the CPU's, but for a sum in another order that may tip it.
+            // weight alone has the noise of the CPU's, but for a sum in another order that may tip it.
             let stochastic = precision == Precision::Bf16Stochastic && index == 0;
             let rounded = stochastic || cuda.formats().moments == Dtype::Bf16;
             let plain = if rounded { 5.0 * largest * 2f32.powi(-7) } else { 0.0 };
@@ -124,15 +128,24 @@ pub fn adamw_is_the_cpus<D: Driver>(cuda: &Cuda<D>, seed: u32) -> Result<Vec<Com
             comparisons.push(Comparison::new(what, &got[index], &expected[index], plain, 1.0));
         }
     }
-    let shape = [300, 301];
-    let (gpu_grad, cpu_grad) = (Inputs::new(seed).gradient(cuda, shape)?, Inputs::new(seed).gradient(&cpu, shape)?);
-    let (got, expected) = (cuda.squared_norm(&[&gpu_grad; 3])?, cpu.squared_norm(&[&cpu_grad; 3])? as f32);
-    let got = cuda.read_squared_norm(&got)? as f32;
+    let (got, expected) = (squared_norm(cuda, seed)? as f32, squared_norm(&cpu, seed)? as f32);
     comparisons.push(Comparison::new("squared norm".into(), &[got], &[expected], 0.0, 1.0));
     Ok(comparisons)
 }
 
-/// Steps too small for bf16's places must add up all the same, however the exact parameter is held.
+/// The squared norm of three gradients of more than one block of threads.
+fn squared_norm<B: Adjoint + Store<B>>(backend: &B, seed: u32) -> Result<f64> {
+    const SHAPE: [usize; 2] = [300, 301];
+    let moments = [Precision::F32; 2];
+    let layout = StateLayout { label: "a weight", shape: SHAPE, precision: Precision::F32, moments };
+    let values = Inputs::new(seed).numbers(SHAPE[0] * SHAPE[1], 0.5);
+    let mut trained = Trained::new(backend, &layout, &values)?;
+    trained.write_gradient(&values)?;
+    let squares = backend.squared_norm(backend, &[&trained.state; 3])?;
+    block_on(backend.read_squared_norm(backend, &squares))
+}
+
+/// Steps too small for bf16's places must add up all the same, however the exact weight is held.
 ///
 /// # Errors
 /// When the device fails.
@@ -142,20 +155,18 @@ pub fn small_updates_count_on_average<D: Driver>(cuda: &Cuda<D>) -> Result<Vec<C
     const SMALL_RATE: f64 = 1e-4;
     let count = SHAPE[0] * SHAPE[1];
     let mut comparisons = Vec::new();
-    let no_clip = cuda.known_squared_norm(0.0)?;
+    let no_clip = cuda.known_squared_norm(cuda, 0.0)?;
     for &precision in precisions(cuda.formats()) {
-        let mut param = cuda.param("a parameter", SHAPE, precision)?;
-        cuda.write_param(&mut param, 0, &vec![1.0; count])?;
-        let mut grad = cuda.gradient("its gradient", SHAPE)?;
-        cuda.write_param(&mut grad, 0, &vec![1.0; count])?;
-        let mut moments = [cuda.moment("m", SHAPE, Precision::F32)?, cuda.moment("v", SHAPE, Precision::F32)?];
+        let layout = StateLayout { label: "a weight", shape: SHAPE, precision, moments: [Precision::F32; 2] };
+        let mut trained = Trained::new(cuda, &layout, &vec![1.0; count])?;
         for number in 1..=STEPS {
+            trained.write_gradient(&vec![1.0; count])?;
             // With a steady gradient each step goes by the learning rate: a 40th of bf16's place at 1.
             let mut step = AdamW::default().step(number, SMALL_RATE, 0.0);
             step.noise = pcg_hash(number as u32);
-            cuda.adamw(&mut param, &grad, &mut moments, &no_clip, &step)?;
+            trained.step(&no_clip, &step)?;
         }
-        let values = cuda.read_master(&param)?.map_or_else(|| cuda.read_param(&param), Ok)?;
+        let values = trained.master()?;
         let mean = values.iter().map(|value| f64::from(*value)).sum::<f64>() / count as f64;
         let moved = (1.0 - mean) / (STEPS as f64 * SMALL_RATE);
         // The mean of 4096 values that are off by up to a place: 1.2 % of the way is three deviations.

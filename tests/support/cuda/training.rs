@@ -4,15 +4,13 @@ use std::ops::Range;
 use std::path::Path;
 
 use paddock::cuda::{Cuda, Driver, Dtype};
-use paddock::offload::Offload;
 use paddock_engine::backend::Cpu;
 use paddock_engine::weights::Checkpoint;
-use paddock_learn::Adjoint;
 use paddock_learn::data::{Example, Share};
 use paddock_learn::lora::Lora;
-use paddock_learn::optim::OptimizerStep;
-use paddock_learn::optim::{AdamW, Moments, Precision};
-use paddock_learn::{LossNormalization, StepReport, StepSettings, Trainer, TrainerOptions};
+use paddock_learn::objective::{Sft, SftOptions};
+use paddock_learn::optim::{AdamW, Moments, OptimizerStep, Precision};
+use paddock_learn::{Adjoint, Offload, StepReport, Store, TapeOptions, Trainer};
 use serde::Deserialize;
 
 use super::Comparison;
@@ -38,6 +36,9 @@ struct Encoded {
     labels: Vec<i64>,
 }
 
+/// A model that is fine-tuned on the backend `B`, whose gradients and moments lie in `S`.
+pub(super) type SftTrainer<B, S> = Trainer<B, Sft<B, S>, S>;
+
 /// The fixture's run.
 pub(super) struct Run {
     expected: Expected,
@@ -60,59 +61,56 @@ impl Run {
         Self { expected, examples }
     }
 
-    fn steps<B: Adjoint>(
+    fn steps<B: Adjoint, S: Store<B>>(
         &self,
         backend: B,
-        options: TrainerOptions,
+        store: S,
+        options: SftOptions,
         steps: usize,
-    ) -> paddock_learn::Result<(Trainer<B>, Vec<StepReport>)> {
-        let mut trainer = self.start(backend, options, &fixtures().join("sft"))?;
+    ) -> paddock_learn::Result<(SftTrainer<B, S>, Vec<StepReport>)> {
+        let mut trainer = self.start(backend, store, options, &fixtures().join("sft"))?;
         let reports = self.go(&mut trainer, 0..steps)?;
         Ok((trainer, reports))
     }
 
     /// A trainer of the model in `folder`.
-    pub fn start<B: Adjoint>(
+    pub fn start<B: Adjoint, S: Store<B>>(
         &self,
         backend: B,
-        options: TrainerOptions,
+        store: S,
+        options: SftOptions,
         folder: &Path,
-    ) -> paddock_learn::Result<Trainer<B>> {
+    ) -> paddock_learn::Result<SftTrainer<B, S>> {
         let mut checkpoint = block_on(Checkpoint::open(folder_source(folder)))?;
-        block_on(Trainer::load(backend, None, &mut checkpoint, options, &mut |_| {}))
+        block_on(Sft::load(backend, store, None, &mut checkpoint, options, &mut |_| {}))
     }
 
     /// Some steps of the run, from 0 on.
-    pub fn go<B: Adjoint>(
+    pub fn go<B: Adjoint, S: Store<B>>(
         &self,
-        trainer: &mut Trainer<B>,
+        trainer: &mut SftTrainer<B, S>,
         steps: Range<usize>,
     ) -> paddock_learn::Result<Vec<StepReport>> {
         let step = |step: usize| {
             let size = self.expected.batch_size;
             let batch: Vec<&Example> =
                 (0..size).map(|i| &self.examples[(step * size + i) % self.examples.len()]).collect();
-            let optimizer = OptimizerStep {
+            let settings = OptimizerStep {
                 number: step as u64 + 1,
                 learning_rate: LEARNING_RATE,
                 adamw: AdamW::default(),
                 max_grad_norm: 1.0,
                 seed: 42,
             };
-            let settings = StepSettings { optimizer, normalization: LossNormalization::Global };
             block_on(trainer.step(&Share::whole(&batch, 2048), &settings))
         };
         steps.map(step).collect()
     }
 
     /// The values of all parameters.
-    pub fn weights<B: Adjoint>(trainer: &Trainer<B>) -> paddock_learn::Result<Vec<Vec<f32>>> {
-        let mut weights = Vec::new();
-        trainer.tape().visit(|_, parameter| {
-            weights.push(trainer.tape().inner().read_param(&parameter.value)?);
-            Ok::<_, paddock_engine::Error>(())
-        })?;
-        Ok(weights)
+    pub fn weights<B: Adjoint, S: Store<B>>(trainer: &SftTrainer<B, S>) -> paddock_learn::Result<Vec<Vec<f32>>> {
+        let tape = trainer.tape();
+        tape.parameters().into_iter().map(|info| block_on(tape.read_parameter(info.id))).collect()
     }
 }
 
@@ -127,8 +125,11 @@ pub fn fine_tuning_is_the_cpus<D: Driver>(
     length: usize,
 ) -> paddock_learn::Result<Vec<Comparison>> {
     let run = Run::read(length);
-    let options =
-        |precision, moments| TrainerOptions { checkpointing: true, precision, moments, ..TrainerOptions::default() };
+    let options = |precision, moments| {
+        let tape = TapeOptions { checkpointing: true, precision, moments, ..TapeOptions::default() };
+        SftOptions { tape, ..SftOptions::default() }
+    };
+    let cpu = Cpu::with_threads(2);
     let (precisions, tolerance): (&[_], _) = match cuda.formats().values {
         Dtype::F32 => (&[(Precision::F32, Moments::F32), (Precision::F32, Moments::Dynamic8)], F32_TOLERANCE),
         Dtype::Bf16 => (
@@ -142,8 +143,8 @@ pub fn fine_tuning_is_the_cpus<D: Driver>(
     };
     let mut comparisons = Vec::new();
     for &(precision, moments) in precisions {
-        let (_, expected) = run.steps(Cpu::with_threads(2), options(Precision::F32, moments), steps)?;
-        let (_, reports) = run.steps(cuda.clone(), options(precision, moments), steps)?;
+        let (_, expected) = run.steps(cpu.clone(), cpu.clone(), options(Precision::F32, moments), steps)?;
+        let (_, reports) = run.steps(cuda.clone(), cuda.clone(), options(precision, moments), steps)?;
         for (step, (report, expected)) in reports.iter().zip(&expected).enumerate() {
             let (loss, norm) = (expected.loss as f32, expected.grad_norm as f32);
             let what = |what: &str| format!("sft, {precision:?}, moments {moments}, step {step}: {what}");
@@ -173,9 +174,10 @@ pub fn offload_trains_alike<D: Driver>(
     };
     let mut comparisons = Vec::new();
     for lora in [None, Some(Lora { rank: 4, ..Lora::default() })] {
-        let options = || TrainerOptions { checkpointing: true, precision, lora: lora.clone(), ..Default::default() };
-        let (_, expected) = run.steps(cuda.clone(), options(), steps)?;
-        let (_, reports) = run.steps(Offload::new(cuda.clone()), options(), steps)?;
+        let tape = TapeOptions { checkpointing: true, precision, ..TapeOptions::default() };
+        let options = || SftOptions { tape, lora: lora.clone(), ..SftOptions::default() };
+        let (_, expected) = run.steps(cuda.clone(), cuda.clone(), options(), steps)?;
+        let (_, reports) = run.steps(cuda.clone(), Offload::new(), options(), steps)?;
         for (step, (got, expected)) in reports.iter().zip(&expected).enumerate() {
             for (what, got, expected, factor) in
                 [("loss", got.loss, expected.loss, 1.0), ("norm", got.grad_norm, expected.grad_norm, 5.0)]
@@ -204,8 +206,9 @@ pub fn training_is_deterministic<D: Driver>(cuda: &Cuda<D>, steps: usize, length
     };
     for lora in [None, Some(Lora { rank: 4, ..Lora::default() })] {
         let weights = || -> paddock_learn::Result<(Vec<f64>, Vec<Vec<f32>>)> {
-            let options = TrainerOptions { precision, lora: lora.clone(), ..TrainerOptions::default() };
-            let (trainer, reports) = run.steps(cuda.clone(), options, steps)?;
+            let tape = TapeOptions { precision, ..TapeOptions::default() };
+            let options = SftOptions { tape, lora: lora.clone(), ..SftOptions::default() };
+            let (trainer, reports) = run.steps(cuda.clone(), cuda.clone(), options, steps)?;
             Ok((reports.iter().map(|report| report.loss).collect(), Run::weights(&trainer)?))
         };
         let (first, second) = (weights()?, weights()?);
