@@ -109,6 +109,33 @@ impl GgufFile {
         file
     }
 
+    /// The fixture `name` with 4 bits a value (Q4_1) wherever rows are whole blocks, and f32 elsewhere.
+    ///
+    /// # Panics
+    /// When the fixture cannot be read.
+    pub fn at_4_bits(name: &str) -> Self {
+        Self::from_fixture(name, |info| match info.shape {
+            [rows, cols] if rows > 1 && Encoding::Q4_1.row_bytes(cols).is_some() => Encoding::Q4_1,
+            _ => Encoding::F32,
+        })
+    }
+
+    /// The same model with its values in f32.
+    ///
+    /// # Panics
+    /// When a tensor is neither f32 nor Q4_1.
+    pub fn dequantized(&self) -> Self {
+        let mut file = self.clone();
+        for tensor in file.tensors.iter_mut().filter(|tensor| tensor.kind != kind(Encoding::F32)) {
+            assert_eq!(tensor.kind, kind(Encoding::Q4_1), "{}", tensor.name);
+            let mut values = vec![0.0; tensor.dimensions.iter().product::<u64>() as usize];
+            dequantize(Encoding::Q4_1, &tensor.bytes, &mut values).expect("whole blocks");
+            tensor.bytes = values.iter().flat_map(|value| value.to_le_bytes()).collect();
+            tensor.kind = kind(Encoding::F32);
+        }
+        file
+    }
+
     /// Sets the metadata `key`, in place of the one of that name.
     pub fn set(&mut self, key: &str, value: Meta) {
         self.metadata.retain(|(name, _)| name != key);

@@ -6,6 +6,7 @@ pub mod page;
 pub mod program;
 pub mod sft;
 pub mod site;
+pub mod training;
 pub mod wgpu;
 
 mod fixtures;
