@@ -35,12 +35,6 @@ struct Expected {
     merged_logits: Vec<f32>,
 }
 
-#[derive(Deserialize)]
-struct Encoded {
-    input_ids: Vec<u32>,
-    labels: Vec<i64>,
-}
-
 fn base() -> PathBuf {
     package_fixture("sft")
 }
@@ -54,13 +48,7 @@ fn expected() -> Expected {
 }
 
 fn examples() -> Vec<Example> {
-    let json: Value = serde_json::from_slice(&fs::read(base().join("expected.json")).unwrap()).unwrap();
-    let encoded: Vec<Encoded> = serde_json::from_value(json["encoded"].clone()).unwrap();
-    let example = |Encoded { input_ids, labels }: Encoded| {
-        let targets = (1..labels.len()).filter(|position| labels[*position] >= 0).collect();
-        Example { ids: input_ids, targets }
-    };
-    encoded.into_iter().map(example).collect()
+    paddock_tests_tab::examples(&fs::read(base().join("expected.json")).unwrap()).unwrap()
 }
 
 fn adapter(folder: &Path) -> Vec<(String, Vec<f32>)> {

@@ -9,6 +9,7 @@ pub mod nvrtc;
 pub mod page;
 pub mod process;
 pub mod server;
+pub mod tab;
 pub mod tools;
 pub mod wheel;
 pub mod workspace;

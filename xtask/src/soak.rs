@@ -1,6 +1,6 @@
 //! `cargo xtask soak`: the long campaigns, which are the fuzz targets, the tests marked `#[ignore]`, and mutants.
 
-use xtask::{Result, default_model, page, tools};
+use xtask::{Result, default_model, page, tab, tools};
 
 use crate::cargo_test::{self, Counts, Environment, Targets};
 
@@ -54,6 +54,7 @@ fn ignored_tests() -> Result<()> {
     let environment =
         Environment { model: Some(default_model::ensure()?), nvrtc: None, required: &["gpu", "browser", "model"] };
     page::build()?;
+    tab::build()?;
     let mut counts = Counts::default();
     let result = cargo_test::run(Targets::All, &["--ignored", "--nocapture"], &environment, &mut counts);
     println!("{counts}");

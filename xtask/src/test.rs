@@ -6,7 +6,7 @@
 use std::path::PathBuf;
 
 use crate::cargo_test::{self, Counts, Environment, Targets};
-use xtask::{Result, default_model, nvrtc, page, process, tools, workspace};
+use xtask::{Result, default_model, nvrtc, page, process, tab, tools, workspace};
 
 mod report;
 mod system;
@@ -49,8 +49,10 @@ pub fn run() -> Result<()> {
     report.step("lints of the page", || {
         lint(&format!("--target {} -p paddock-app -p paddock-engine --features paddock-engine/wgpu", tools::WASM))
     });
+    report.step("lints of learning in a tab", || lint(&format!("--target {} -p paddock-tests-tab", tools::WASM)));
     report.step("page", page::build);
     report.step("size of the page", size);
+    report.step("learning in a tab", tab::build);
     report.step("tests in a browser", || cargo_test::run(Targets::Browser, &[], &environment, &mut counts));
     report.finish("cargo xtask test", &counts)
 }

@@ -7,12 +7,13 @@ use serde_json::Value;
 use xtask::{process, workspace};
 
 /// What each crate of the workspace may depend on within it, for any target, tests included.
-const INWARDS: [(&str, &[&str]); 6] = [
+const INWARDS: [(&str, &[&str]); 7] = [
     ("paddock-engine", &[]),
     ("paddock-learn", &["paddock-engine"]),
     ("paddock", &["paddock-engine", "paddock-learn"]),
     ("paddock-app", &["paddock-engine", "paddock-learn"]),
-    ("paddock-tests", &["paddock", "paddock-engine", "paddock-learn", "xtask"]),
+    ("paddock-tests", &["paddock", "paddock-engine", "paddock-learn", "paddock-tests-tab", "xtask"]),
+    ("paddock-tests-tab", &["paddock-engine", "paddock-learn"]),
     ("xtask", &[]),
 ];
 
