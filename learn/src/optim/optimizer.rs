@@ -44,7 +44,7 @@ mod tests {
 
     #[test]
     fn every_step_and_parameter_has_noise_of_its_own() {
-        let all: Vec<u32> = [(1, 1, 0), (1, 2, 0), (1, 1, 1), (1, 2, 1), (2, 1, 0), (1 << 32, 1, 0)]
+        let all: Vec<u32> = [(1, 1, 0), (1, 2, 0), (1, 1, 1), (1, 2, 1), (2, 1, 0), (7 << 32, 1, 0)]
             .map(|(seed, step, index)| rounding_seed(seed, step, index))
             .to_vec();
         for (at, noise) in all.iter().enumerate() {
