@@ -7,7 +7,7 @@ const STRIDE: u32 = QUADS + 1u;
 var<workgroup> x_tile: array<vec4<f32>, 64u * STRIDE>;
 var<workgroup> w_tile: array<vec4<f32>, 64u * STRIDE>;
 
-// Four columns of a weight row from column `4 · quad` on; zero behind the last.
+// Four columns of a weight row from column `4 · quad` on; zero beyond the last.
 fn weight_quad(row: u32, quad: u32) -> vec4<f32> {
     let chunk = quad / (CHUNK / 4u);
     if (chunk >= params.chunks || row >= params.rows) {

@@ -92,7 +92,8 @@ fn entry(models: &Path, name: &str) -> Result<Value> {
     }))
 }
 
-/// Bytes of the keys and values of a full context in f32, which by default is at most 4096 tokens.
+/// Bytes of the keys and values of the default context in f32, as `ModelConfig::context` and `kv_bytes` of the engine,
+/// which xtask does not link, compute them.
 fn cache_bytes(config: &Value) -> u64 {
     let size = |name: &str| config[name].as_u64().unwrap_or(0);
     let token = 2 * 4 * size("num_hidden_layers") * size("num_key_value_heads") * size("head_dim");

@@ -47,8 +47,8 @@ impl<S: Source> Checkpoint<S> {
     /// Only headers are read.
     ///
     /// # Errors
-    /// When nothing of these is there, a header is damaged, the architecture is not LLaMA's, or a tensor is missing,
-    /// mis-shaped or in an encoding that is not read.
+    /// When the source holds none of these, a header is damaged, the architecture is not LLaMA's, or a tensor is
+    /// missing, mis-shaped or in an encoding that is not read.
     pub async fn open(source: S) -> Result<Self> {
         let (table, contents) = if let Some((table, pack)) = pack_reader::open(&source).await? {
             (table, Contents::Pack(pack))
@@ -80,7 +80,7 @@ impl<S: Source> Checkpoint<S> {
         &self.table.config
     }
 
-    /// The prompt format that the model was made for, as far as its pack says; [`TemplateKind::Auto`] elsewhere.
+    /// The prompt format that the model was made for, if its pack states one; otherwise [`TemplateKind::Auto`].
     pub fn template(&self) -> TemplateKind {
         match &self.contents {
             Contents::Folder | Contents::Gguf(_) => TemplateKind::Auto,
@@ -88,7 +88,7 @@ impl<S: Source> Checkpoint<S> {
         }
     }
 
-    /// What the checkpoint says of itself when it is a weight diff and not a model.
+    /// The description of a weight diff; `None` when the checkpoint is a model.
     pub fn weight_diff(&self) -> Option<&WeightDiff> {
         self.table.weight_diff.as_ref()
     }
@@ -142,11 +142,11 @@ impl<S: Source> Checkpoint<S> {
         }
     }
 
-    /// To be called after the last tensor has been read: the files that were streamed are what the manifest promises.
-    /// Only a web pack has digests.
+    /// Checks the files that were streamed against the manifest's digests; call it after the last tensor has been
+    /// read. Only a web pack has digests.
     ///
     /// # Errors
-    /// [`Error::Hash`] when a file's SHA-256 is another.
+    /// [`Error::Hash`] when a file's SHA-256 differs.
     pub async fn finish(&mut self) -> Result<()> {
         match &mut self.contents {
             Contents::Folder | Contents::Gguf(_) => {}

@@ -12,7 +12,7 @@ use crate::{Error, Result};
 /// Gaps between reads, and what is left at the end, are read in pieces of this size.
 const PIECE: u64 = 1 << 20;
 
-/// A file that is read and hashed. Bytes before `position` have been hashed, each once.
+/// A file that is hashed while it is read. Bytes before `position` have been hashed once each.
 #[derive(Debug)]
 pub(super) struct Digest {
     record: FileRecord,
@@ -27,11 +27,11 @@ impl Digest {
         Self { record, hasher: Sha256::new(), position: 0, begun: false }
     }
 
-    /// Reads `range`. What lies between the last read and this one is read and hashed on the way, so a source sees a
-    /// file front to back. Reading again what was read before goes to the source as it is: it has been hashed.
+    /// Reads `range`. Bytes between the last read and this one are read and hashed on the way, so the source sees the
+    /// file front to back. Bytes that were read before are read from the source again and not hashed twice.
     ///
     /// # Errors
-    /// [`Error::Hash`] as soon as the file's last byte has been read and its digest is another than the manifest's;
+    /// [`Error::Hash`] as soon as the file's last byte has been read and its digest differs from the manifest's;
     /// also when the file is missing or has another length, and when the source fails.
     pub async fn read<S: Source>(&mut self, source: &S, range: Range<u64>) -> Result<Vec<u8>> {
         self.begin(source).await?;

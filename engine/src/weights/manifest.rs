@@ -3,7 +3,7 @@
 //! A pack is a folder of the manifest, the tokenizer's two files, and shards: safetensors files of at most
 //! [`SHARD_BYTES`], in which quantised tensors lie as `U8 [rows, bytes of a row]`. Tensors lie in the order of
 //! [`ModelConfig::params`], so loading reads each shard front to back, once. A tensor larger than a shard is split
-//! between rows over several.
+//! between rows, over several shards.
 
 use std::ops::Range;
 

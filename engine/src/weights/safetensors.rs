@@ -146,7 +146,7 @@ struct RawEntry {
     data_offsets: [u64; 2],
 }
 
-/// The JSON object as a list, so that a name given twice is seen.
+/// The JSON object as a list, so that duplicate names are noticed.
 struct Header(Vec<(String, RawEntry)>);
 
 impl<'de> Deserialize<'de> for Header {

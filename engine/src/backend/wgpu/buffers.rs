@@ -42,7 +42,7 @@ impl Buffer {
         &self.0.raw
     }
 
-    /// Names the buffer in bind group keys; never used twice.
+    /// Identifies the buffer in bind group keys; never reused.
     pub(super) fn id(&self) -> u64 {
         self.0.id
     }
@@ -54,13 +54,13 @@ impl Drop for Inner {
     }
 }
 
-/// Makes all buffers, keeps count of their bytes, and recycles those of activations.
+/// Creates all buffers, counts their bytes, and recycles those of activations.
 #[derive(Default)]
 pub(super) struct Pool {
     free: RefCell<BTreeMap<u64, BTreeMap<u64, wgpu::Buffer>>>,
     free_bytes: Cell<u64>,
     bytes: RefCell<BTreeMap<u8, u64>>,
-    /// Buffers that left the device and may still be named by bind groups.
+    /// Destroyed buffers that bind groups may still refer to.
     gone: RefCell<BTreeSet<u64>>,
     next_id: Cell<u64>,
 }
@@ -78,7 +78,7 @@ impl Pool {
         self.buffer(device, label, exact_size(bytes), purpose, false)
     }
 
-    /// A buffer of at least `bytes` with any contents, which comes back when its last handle is dropped.
+    /// A buffer of at least `bytes` with arbitrary contents, which returns to the pool when its last handle is dropped.
     pub(super) fn take(self: &Rc<Self>, device: &wgpu::Device, bytes: u64) -> Buffer {
         let size = pooled_size(bytes);
         let oldest = self.free.borrow_mut().get_mut(&size).and_then(BTreeMap::pop_first);

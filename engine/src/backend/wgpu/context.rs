@@ -19,8 +19,8 @@ pub const DEFAULT_BINDING: u64 = 128 << 20;
 pub enum Kernels {
     /// Workgroups share tiles and sums: for graphics processors.
     Workgroup,
-    /// Every invocation works alone and without barriers: for adapters that are emulated on a processor, where this
-    /// is ten times as fast.
+    /// Every invocation works alone, without barriers: for adapters that are emulated on a processor, where this is
+    /// ten times as fast.
     Serial,
 }
 
@@ -163,7 +163,7 @@ impl Wgpu {
         self.0.half
     }
 
-    /// An activation that holds anything.
+    /// An activation with arbitrary contents.
     pub(super) fn empty(&self, shape: [usize; 2]) -> Result<Tensor> {
         let buffer = self.0.pool.take(&self.0.device, 4 * shape[0] as u64 * shape[1] as u64);
         if buffer.raw().size() > self.0.max_binding {

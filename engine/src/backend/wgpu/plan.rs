@@ -1,4 +1,4 @@
-//! What a model takes on the device, buffer by buffer, before anything is loaded.
+//! The memory that a model needs on the device, buffer by buffer, before anything is loaded.
 //!
 //! Weights and cache are laid out by the functions that the device uses, so the plan and the device agree to the byte;
 //! for activations the plan is what a prompt's largest batch can need.

@@ -15,7 +15,7 @@ const SIZE: usize = 512;
 
 /// Times a prompt's and a decoding step's product with either kernels and keeps the faster ones.
 pub(super) async fn tune(gpu: &Wgpu, clock: fn() -> f64) -> Result<()> {
-    /// Seconds that make a measurement, and where to stop looking for them.
+    /// Seconds that make a measurement reliable, and the most repetitions to reach them.
     const ENOUGH: f64 = 0.01;
     const MOST: usize = 256;
     let mut repeats = 1;

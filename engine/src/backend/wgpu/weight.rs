@@ -19,7 +19,7 @@ pub(super) struct WeightPiece {
     pub(super) scale_bytes: u64,
 }
 
-/// How a weight lies on the device: the one place that decides it, for the device and for the plan.
+/// How a weight lies on the device. [`layout`] alone decides it, for loading and for the plan.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct WeightLayout {
     pub(super) encoding: WeightEncoding,

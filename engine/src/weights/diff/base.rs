@@ -1,4 +1,4 @@
-//! The base of a diff, grown to the rows of the other side.
+//! The base model of a diff, with rows added where the tuned model's vocabulary is larger.
 
 use std::ops::Range;
 
@@ -20,7 +20,7 @@ pub(super) fn check_pair(base: Option<&TensorInfo>, other: &TensorInfo) -> Resul
     refuse(format!("{:?} in the base; it is the base of another model", base.shape))
 }
 
-/// The mean of a matrix' rows, summed in PyTorch's order, so that new tokens begin as `weight_diff.py` has them bit for bit:
+/// The mean of a matrix' rows, summed in PyTorch's order, so that new tokens begin as in `weight_diff.py`, bit for bit:
 /// per column, groups of rows into a first sum, groups of those into a second, and so on (ATen `SumKernel.cpp`,
 /// `multi_row_sum`; columns beyond the last whole group of eight are summed otherwise there).
 #[derive(Debug, Default)]
@@ -67,7 +67,7 @@ impl Mean {
     }
 }
 
-/// A base model, read by rows in the numbers that are wanted.
+/// A base model whose rows are read in a chosen encoding.
 #[derive(Debug)]
 pub(super) struct Base<S: Source> {
     pub checkpoint: Checkpoint<S>,

@@ -1,4 +1,4 @@
-//! Why a tensor comes out wrong: tried out on the tensor itself.
+//! Finds out why a recovered tensor differs from the tuned model's, by trying the likely causes on it.
 
 use super::description::Method;
 use super::numbers::Tally;

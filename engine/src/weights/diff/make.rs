@@ -1,4 +1,4 @@
-//! A tuned model and its base to a diff.
+//! Making a diff from a tuned model and its base.
 
 use std::ops::Range;
 
@@ -8,7 +8,7 @@ use super::numbers::{Tally, float, subtract_bits, values};
 use crate::weights::{Checkpoint, Encoding, Source, TensorInfo, quantize, recode};
 use crate::{Error, Result};
 
-/// A diff, computed as it is read. The rows of a tensor are to be read in order.
+/// A diff, computed while it is read. The rows of a tensor must be read in order.
 #[derive(Debug)]
 pub struct Difference<A: Source, B: Source> {
     base: Base<A>,

@@ -1,6 +1,6 @@
 //! Weight diffs: what fine-tuning changed, without the weights of the base. `diff = tuned − base` and
-//! `recovered = diff + base`, tensor by tensor in f32, as Stanford Alpaca's `weight_diff.py` does it; or the exact kind,
-//! where the difference is that of the bit patterns.
+//! `recovered = diff + base`, tensor by tensor in f32, as Stanford Alpaca's `weight_diff.py` does. The exact kind
+//! subtracts bit patterns instead.
 
 mod base;
 mod cause;

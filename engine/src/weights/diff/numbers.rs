@@ -8,8 +8,8 @@ use crate::weights::digest::hexadecimal;
 use crate::weights::{Encoding, dequantize};
 use crate::{ModelConfig, Result};
 
-/// The sum over all tensors of old checkpoints also counts the rotary frequencies that every layer carried (transformers
-/// before 4.32): that part of it.
+/// What rotary frequencies add to the sum over all tensors of an old checkpoint: transformers before 4.32 stored them
+/// in every layer.
 pub fn rotary_sum(config: &ModelConfig) -> f64 {
     let one: f64 = config.inverse_frequencies().iter().map(|frequency| f64::from(*frequency)).sum();
     config.num_hidden_layers as f64 * one
@@ -20,7 +20,7 @@ pub(super) fn float(encoding: Encoding) -> Encoding {
     if encoding.is_quantized() { Encoding::F32 } else { encoding }
 }
 
-/// The digest and the sum of a tensor that goes past in order.
+/// Digest and sum of a tensor whose rows are streamed in order.
 #[derive(Debug, Default)]
 pub(super) struct Tally {
     hasher: Sha256,
@@ -31,7 +31,7 @@ pub(super) struct Tally {
 impl Tally {
     pub(super) fn add(&mut self, bytes: &[u8], values: &[f32]) {
         self.hasher.update(bytes);
-        // In lanes, which a processor adds at once.
+        // Eight lanes, which become one SIMD addition.
         let (groups, rest) = values.as_chunks::<8>();
         let mut lanes = [0.0; 8];
         for group in groups {

@@ -1,4 +1,4 @@
-//! A base and a diff to the tuned model.
+//! Recovering a tuned model from its base and a diff.
 
 use std::ops::Range;
 
@@ -10,7 +10,7 @@ use crate::weights::pack::Weights;
 use crate::weights::{Checkpoint, Encoding, Source, TensorInfo, quantize, recode};
 use crate::{Error, ModelConfig, Result};
 
-/// A tuned model, computed as it is read. The rows of a tensor are to be read in order.
+/// A tuned model, computed while it is read. The rows of a tensor must be read in order.
 #[derive(Debug)]
 pub struct Recovery<A: Source, B: Source> {
     pub(super) base: Base<A>,
@@ -56,7 +56,7 @@ impl<A: Source, B: Source> Recovery<A, B> {
         &mut self.diff
     }
 
-    /// The recovered tensors, in the numbers of the tuned model as far as the diff tells, else in the diff's own.
+    /// The recovered tensors, in the tuned model's encodings where the diff states them, otherwise in the diff's own.
     pub fn tensors(&self) -> Vec<TensorInfo> {
         self.diff.tensors().map(|info| TensorInfo { encoding: self.kept(info), ..info.clone() }).collect()
     }
@@ -139,7 +139,7 @@ impl<A: Source, B: Source> Recovery<A, B> {
         }
     }
 
-    /// To be called after the last tensor: files with digests are what they promise.
+    /// Checks the digests of all files that have one; call it after the last tensor.
     ///
     /// # Errors
     /// [`Error::Hash`] when a file is damaged.

@@ -11,7 +11,7 @@ use crate::weights::manifest::{PieceRecord, SHARD_BYTES, TensorRecord};
 use crate::weights::{Encoding, TensorInfo};
 use crate::{Error, ModelConfig, Result};
 
-/// What is left of a shard for its header: [`SHARD_TENSORS`] entries of at most 200 bytes.
+/// Room in a shard for its header: [`SHARD_TENSORS`] entries of at most 200 bytes.
 const HEADER_BYTES: u64 = 1 << 20;
 const SHARD_TENSORS: usize = 4096;
 
@@ -36,7 +36,7 @@ impl Quantize {
         if wanted.row_bytes(stored.shape[1]).is_some() { wanted } else { Encoding::F16 }
     }
 
-    /// How it would be stored if its columns always were whole blocks.
+    /// How it would be stored if its columns were always whole blocks.
     fn wanted(self, stored: &TensorInfo, config: &ModelConfig) -> Encoding {
         match self {
             _ if is_small(stored, config) => Encoding::F32,
@@ -79,7 +79,7 @@ impl fmt::Display for Quantize {
 pub struct PackPlan {
     /// The tensors, in the order of [`ModelConfig::params`].
     pub tensors: Vec<TensorRecord>,
-    /// What could not be stored as asked for, a sentence each.
+    /// One sentence for each tensor that could not be stored as requested.
     pub notes: Vec<String>,
     /// The safetensors header of each shard, length prefix and all.
     pub(super) headers: Vec<Vec<u8>>,

@@ -14,7 +14,7 @@ pub trait Weights {
     fn config(&self) -> &ModelConfig;
     /// Its tensors, in the order of [`ModelConfig::params`].
     fn tensors(&self) -> Vec<TensorInfo>;
-    /// The prompt format that it was made for, as far as it says.
+    /// The prompt format that it was made for, if it states one.
     fn template(&self) -> TemplateKind;
     /// Set when it is a weight diff itself.
     fn weight_diff(&self) -> Option<&WeightDiff>;

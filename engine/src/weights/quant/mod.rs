@@ -52,7 +52,7 @@ pub fn recode(bytes: Vec<u8>, from: Encoding, to: Encoding) -> Result<Vec<u8>> {
     }
     let count = bytes.len() / from.block_bytes() * from.block_values();
     if to == Encoding::F32 {
-        // In place where the allocator gives even addresses, as it does.
+        // Decoded in place when the buffer is aligned for f32, as allocators align it.
         let mut out = vec![0; 4 * count];
         if let Ok(values) = bytemuck::try_cast_slice_mut(&mut out) {
             dequantize(from, &bytes, values)?;
@@ -64,7 +64,7 @@ pub fn recode(bytes: Vec<u8>, from: Encoding, to: Encoding) -> Result<Vec<u8>> {
     quantize(to, &values)
 }
 
-/// Half floats, many at a time where they lie on even addresses and the processor can.
+/// f16 to f32, vectorised where the bytes are aligned.
 fn halves(bytes: &[u8], out: &mut [f32]) {
     match bytemuck::try_cast_slice::<u8, f16>(bytes) {
         Ok(halves) => halves.convert_to_f32_slice(out),

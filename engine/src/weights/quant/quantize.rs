@@ -26,7 +26,7 @@ pub fn quantize(encoding: Encoding, values: &[f32]) -> Result<Vec<u8>> {
         Encoding::F32 => out.extend_from_slice(bytemuck::cast_slice(values)),
         Encoding::F16 => {
             out = halves::<f16>(values);
-            // All are looked at, which a processor does many at a time; the search is for the rare case.
+            // The fold over all values is vectorised; the position is searched only after it has found one.
             let exponent = f16::INFINITY.to_bits();
             let infinite = |half: &[u8; 2]| u16::from_le_bytes(*half) & exponent == exponent;
             let halves = out.as_chunks().0;
