@@ -4,11 +4,12 @@ use std::time::Instant;
 
 use paddock::Result;
 use paddock::cuda::{Cuda, Device, DeviceOptions, Dtype, Formats};
+use paddock::files;
 use paddock::run::memory::{self, Recipe};
-use paddock::run::resident_memory;
+use paddock::run::{MemorySettings, resident_memory};
 use paddock_engine::backend::{Cpu, Device as _, Operations, WeightPart};
 use paddock_engine::weights::Encoding;
-use paddock_learn::optim::{Moments, Precision};
+use paddock_learn::optim::Moments;
 
 use super::benchmarks;
 
@@ -30,23 +31,17 @@ pub struct Machine<'a, B> {
     pub bandwidth: f64,
     /// What estimates of memory are made for.
     pub device: memory::RunDevice,
-    /// The recipe that is fastest, but for the sizes.
-    pub precision: Precision,
+    /// Number format of the weights.
+    pub dtype: files::Dtype,
 }
 
 impl<B> Machine<'_, B> {
     /// The leanest way to train: 8 bytes a parameter on a card.
     pub fn lean(&self, micro_batch_tokens: usize) -> Recipe {
-        Recipe {
-            device: self.device,
-            micro_batch_tokens,
-            gradient_checkpointing: false,
-            precision: self.precision,
-            moments: if self.precision == Precision::F32 { Moments::F32 } else { Moments::Bf16 },
-            lora: None,
-            offload: false,
-            shared: None,
-        }
+        let in_bf16 = self.dtype == files::Dtype::Bf16;
+        let moments = if in_bf16 { Moments::Bf16 } else { Moments::F32 };
+        let settings = MemorySettings { micro_batch_tokens, dtype: self.dtype, moments, ..MemorySettings::default() };
+        Recipe { device: self.device, ranks: 1, settings }
     }
 }
 
@@ -71,7 +66,7 @@ pub fn with_gpu<R>(measure: impl FnOnce(&Machine<Cuda<Device>>) -> R) -> Result<
         peak,
         bandwidth,
         device: memory::RunDevice::Cuda { gradients: Dtype::Bf16 },
-        precision: Precision::Bf16Stochastic,
+        dtype: files::Dtype::Bf16,
     }))
 }
 
@@ -100,7 +95,7 @@ pub fn with_cpu<R>(measure: impl FnOnce(&Machine<Cpu>) -> R) -> Result<R> {
         peak,
         bandwidth,
         device: memory::RunDevice::Cpu,
-        precision: Precision::F32,
+        dtype: files::Dtype::F32,
     }))
 }
 

@@ -164,7 +164,11 @@ fn train<B: Adjoint + Store<B>>(
     let recipe = machine.lean(training.packed_tokens);
     let Machine { open, wait, .. } = *machine;
     let mut checkpoint = block_on(Checkpoint::open(Synthetic::new(&training.model)?))?;
-    let tape = TapeOptions { precision: recipe.precision, moments: recipe.moments, ..TapeOptions::default() };
+    let tape = TapeOptions {
+        precision: recipe.settings.precision(),
+        moments: recipe.settings.moments,
+        ..TapeOptions::default()
+    };
     let options = SftOptions { tape, ..SftOptions::default() };
     let backend = open(recipe.formats())?;
     let mut trainer = block_on(Sft::load(backend.clone(), backend, None, &mut checkpoint, options, &mut |_| {}))?;

@@ -2,12 +2,14 @@
 
 use paddock::Result;
 use paddock::cuda::Dtype;
+use paddock::files;
+use paddock::run::MemorySettings;
 use paddock::run::memory::{MemoryEstimate, Recipe, RunDevice, usable};
 use paddock_engine::ModelConfig;
 use paddock_engine::weights::Checkpoint;
 use paddock_learn::data::{Example, Share};
 use paddock_learn::objective::{Sft, SftOptions};
-use paddock_learn::optim::{AdamW, Moments, OptimizerStep, Precision};
+use paddock_learn::optim::{AdamW, Bf16Update, Moments, OptimizerStep};
 use paddock_learn::{Adjoint, Store, TapeOptions};
 use paddock_tests::block_on;
 
@@ -17,14 +19,14 @@ use super::synthetic::Synthetic;
 
 /// How weights, moments and gradients are held, and whether activations are computed twice. The first is what the
 /// numbers that are asked for are about.
-const SETTINGS: [(Precision, Moments, Dtype, bool); 7] = [
-    (Precision::Bf16Stochastic, Moments::Bf16, Dtype::Bf16, true),
-    (Precision::Bf16Stochastic, Moments::Dynamic8, Dtype::Bf16, true),
-    (Precision::Bf16Stochastic, Moments::Dynamic8, Dtype::Bf16, false),
-    (Precision::Bf16Stochastic, Moments::Bf16, Dtype::Bf16, false),
-    (Precision::Bf16Split, Moments::Bf16, Dtype::Bf16, true),
-    (Precision::Bf16Stochastic, Moments::Bf16, Dtype::F32, true),
-    (Precision::Bf16Split, Moments::F32, Dtype::F32, true),
+const SETTINGS: [(Bf16Update, Moments, Dtype, bool); 7] = [
+    (Bf16Update::StochasticRounding, Moments::Bf16, Dtype::Bf16, true),
+    (Bf16Update::StochasticRounding, Moments::Dynamic8, Dtype::Bf16, true),
+    (Bf16Update::StochasticRounding, Moments::Dynamic8, Dtype::Bf16, false),
+    (Bf16Update::StochasticRounding, Moments::Bf16, Dtype::Bf16, false),
+    (Bf16Update::SplitMaster, Moments::Bf16, Dtype::Bf16, true),
+    (Bf16Update::StochasticRounding, Moments::Bf16, Dtype::F32, true),
+    (Bf16Update::SplitMaster, Moments::F32, Dtype::F32, true),
 ];
 
 /// The table of a shape, as far as there is time.
@@ -35,17 +37,18 @@ pub fn table<B: Adjoint + Store<B>>(steps: &Steps, machine: &Machine<B>, in_time
          | MFU | memory taken | estimated |\n|---|---|---|---|---:|---:|---:|---:|\n",
         steps.name, steps.documents, steps.length, steps.micro_batch_tokens
     );
-    for (precision, moments, gradients, gradient_checkpointing) in SETTINGS {
+    for (bf16_update, moments, gradients, gradient_checkpointing) in SETTINGS {
         let device = match machine.device {
             RunDevice::Cuda { .. } => RunDevice::Cuda { gradients },
             RunDevice::Cpu => RunDevice::Cpu,
         };
         let lean = machine.lean(steps.micro_batch_tokens);
-        let recipe = Recipe { device, gradient_checkpointing, precision, moments, ..lean };
-        let weights = match precision {
-            Precision::Bf16Stochastic => "bf16, rounded by chance",
-            Precision::Bf16Split => "bf16 and the rest of f32",
-            _ => "f32",
+        let dtype = files::Dtype::Bf16;
+        let settings = MemorySettings { dtype, bf16_update, gradient_checkpointing, moments, ..lean.settings };
+        let recipe = Recipe { device, settings, ..lean };
+        let weights = match bf16_update {
+            Bf16Update::StochasticRounding => "bf16, rounded stochastically",
+            Bf16Update::SplitMaster => "bf16 and the rest of f32",
         };
         let gradients = if gradients == Dtype::F32 { "f32" } else { "bf16" };
         let checkpointing = if gradient_checkpointing { "yes" } else { "no" };
@@ -86,9 +89,9 @@ pub struct Speed {
 pub fn speed<B: Adjoint + Store<B>>(steps: &Steps, machine: &Machine<B>, recipe: &Recipe) -> Result<Speed> {
     let mut checkpoint = block_on(Checkpoint::open(Synthetic::new(&steps.model)?))?;
     let tape = TapeOptions {
-        checkpointing: recipe.gradient_checkpointing,
-        precision: recipe.precision,
-        moments: recipe.moments,
+        checkpointing: recipe.settings.gradient_checkpointing,
+        precision: recipe.settings.precision(),
+        moments: recipe.settings.moments,
         frozen: false,
     };
     let options = SftOptions { tape, ..SftOptions::default() };
@@ -101,7 +104,7 @@ pub fn speed<B: Adjoint + Store<B>>(steps: &Steps, machine: &Machine<B>, recipe:
     let examples: Vec<Example> =
         (0..documents).map(|d| Example { ids: ids(d), targets: (length / 2..length).collect() }).collect();
     let batch: Vec<&Example> = examples.iter().collect();
-    let share = Share::whole(&batch, recipe.micro_batch_tokens);
+    let share = Share::whole(&batch, recipe.settings.micro_batch_tokens);
     let mut number = 0;
     let time = seconds(
         || (machine.wait)(&backend),

@@ -11,7 +11,7 @@ use std::time::Duration;
 use paddock::Result;
 use paddock::files::Dtype;
 use paddock::ranks::{Threads, ThroughHost, threads};
-use paddock::run::{Metrics, SftSettings};
+use paddock::run::{MemorySettings, Metrics, OptimizerSettings, SftSettings};
 use paddock::sft::{self, Observer, Outcome};
 use paddock_engine::Error;
 use paddock_engine::backend::{Cpu, Device, WeightPart, cpu};
@@ -40,15 +40,21 @@ fn settings(output: &Path) -> SftSettings {
         output: output.to_path_buf(),
         max_length: 256,
         batch_size: 5,
-        // Two or three passes a step for one alone.
-        micro_batch_tokens: 400,
         max_steps: Some(6),
-        learning_rate: 1e-3,
-        warmup_ratio: 0.1,
+        optimizer: OptimizerSettings { learning_rate: 1e-3, warmup_ratio: 0.1, ..OptimizerSettings::default() },
+        // Two or three passes a step for one alone.
+        memory: MemorySettings { micro_batch_tokens: 400, ..MemorySettings::default() },
         save_steps: 4,
         keep: 2,
         ..SftSettings::default()
     }
+}
+
+/// [`settings`], and what `change` makes of what its memory depends on.
+fn settings_with(output: &Path, change: impl FnOnce(&mut MemorySettings)) -> SftSettings {
+    let mut settings = settings(output);
+    change(&mut settings.memory);
+    settings
 }
 
 struct Silent;
@@ -172,7 +178,11 @@ fn what_ranks_exchange_beside_other_work_is_waited_for() {
     for zero in [Stage::One, Stage::Two, Stage::Three] {
         for gradient_checkpointing in [false, true] {
             let output = |name: &str| folder.path().join(format!("{name}-{zero}-{gradient_checkpointing}"));
-            let settings = |name: &str| SftSettings { zero, gradient_checkpointing, ..settings(&output(name)) };
+            let settings = |name: &str| {
+                settings_with(&output(name), |memory| {
+                    (memory.zero, memory.gradient_checkpointing) = (zero, gradient_checkpointing);
+                })
+            };
             train(2, &settings("at-once"), false);
             train_by(|threads| Rc::new(Late(Rc::new(ThroughHost(threads)))), 2, &settings("late"), false);
             let model = |name: &str| fs::read(output(name).join(MODEL)).unwrap();
@@ -186,9 +196,11 @@ fn ranks_may_have_their_optimiser_on_the_host() {
     let folder = TempDir::new().unwrap();
     for zero in [Stage::One, Stage::Two, Stage::Three] {
         let output = |name: &str| folder.path().join(format!("{name}-{zero}"));
-        let settings = |name: &str| SftSettings { zero, ..settings(&output(name)) };
-        train(2, &settings("device"), false);
-        train(2, &SftSettings { offload_optimizer: true, ..settings("host") }, false);
+        let settings = |name: &str, offload| {
+            settings_with(&output(name), |memory| (memory.zero, memory.offload_optimizer) = (zero, offload))
+        };
+        train(2, &settings("device", false), false);
+        train(2, &settings("host", true), false);
         let model = |name: &str| fs::read(output(name).join(MODEL)).unwrap();
         assert!(model("host") == model("device"), "stage {zero}");
     }
@@ -208,8 +220,10 @@ fn every_number_of_ranks_and_every_stage_train_alike() {
     for world_size in [2, 4] {
         for zero in [Stage::One, Stage::Two, Stage::Three] {
             let output = folder.path().join(format!("{world_size}-{zero}"));
-            let gradient_checkpointing = zero == Stage::Three;
-            train(world_size, &SftSettings { zero, gradient_checkpointing, ..settings(&output) }, false);
+            let settings = settings_with(&output, |memory| {
+                (memory.zero, memory.gradient_checkpointing) = (zero, zero == Stage::Three);
+            });
+            train(world_size, &settings, false);
             assert_same(&output, &alone, MODEL, TOLERANCE);
         }
     }
@@ -218,24 +232,25 @@ fn every_number_of_ranks_and_every_stage_train_alike() {
 #[test]
 fn adapters_and_bf16_are_shared_too() {
     let folder = TempDir::new().unwrap();
-    let lora = Some(Lora { rank: 3, ..Lora::default() });
-    let bf16 = |bf16_update, output: &Path| SftSettings { dtype: Dtype::Bf16, bf16_update, ..settings(output) };
-    type Make<'a> = Box<dyn Fn(&Path) -> SftSettings + 'a>;
-    let kinds: [(&str, Make, &str, f64); 4] = [
-        (
-            "lora",
-            Box::new(|output| SftSettings { lora: lora.clone(), ..settings(output) }),
-            "adapter_model.safetensors",
-            1e-4,
-        ),
-        ("split", Box::new(|output| bf16(Bf16Update::SplitMaster, output)), MODEL, BF16_TOLERANCE),
-        ("8bit", Box::new(|output| SftSettings { moments: Moments::Dynamic8, ..settings(output) }), MODEL, 1e-4),
-        ("stochastic", Box::new(|output| bf16(Bf16Update::StochasticRounding, output)), MODEL, BF16_TOLERANCE),
+    let bf16 = |memory: &mut MemorySettings, bf16_update| {
+        (memory.dtype, memory.bf16_update) = (Dtype::Bf16, bf16_update);
+    };
+    let lora = |memory: &mut MemorySettings| memory.adapters.lora = Some(Lora { rank: 3, ..Lora::default() });
+    type Change<'a> = &'a dyn Fn(&mut MemorySettings);
+    let kinds: [(&str, Change, &str, f64); 4] = [
+        ("lora", &lora, "adapter_model.safetensors", 1e-4),
+        ("split", &|memory| bf16(memory, Bf16Update::SplitMaster), MODEL, BF16_TOLERANCE),
+        ("8bit", &|memory| memory.moments = Moments::Dynamic8, MODEL, 1e-4),
+        ("stochastic", &|memory| bf16(memory, Bf16Update::StochasticRounding), MODEL, BF16_TOLERANCE),
     ];
-    for (name, settings, file, tolerance) in kinds {
+    for (name, change, file, tolerance) in kinds {
         let (alone, shared) = (folder.path().join(name), folder.path().join(format!("{name}-shared")));
-        train(1, &settings(&alone), false);
-        train(3, &SftSettings { zero: Stage::Three, ..settings(&shared) }, false);
+        train(1, &settings_with(&alone, change), false);
+        let three = |memory: &mut MemorySettings| {
+            change(memory);
+            memory.zero = Stage::Three;
+        };
+        train(3, &settings_with(&shared, three), false);
         assert_same(&shared, &alone, file, tolerance);
     }
 }
@@ -247,10 +262,8 @@ fn a_mean_of_micro_batches_is_that_of_all_ranks() {
     let folder = TempDir::new().unwrap();
     let output = |name: &str| folder.path().join(name);
     let settings = |name: &str, zero, loss_normalization| SftSettings {
-        zero,
         loss_normalization,
-        micro_batch_tokens: 1,
-        ..settings(&output(name))
+        ..settings_with(&output(name), |memory| (memory.zero, memory.micro_batch_tokens) = (zero, 1))
     };
     train(1, &settings("alone", Stage::One, LossNormalization::MicroBatch), false);
     train(1, &settings("global", Stage::One, LossNormalization::Global), false);

@@ -1,18 +1,18 @@
-//! `paddock memory`: what a fine-tuning run will need, before it is started.
+//! `paddock memory`: the memory that a fine-tuning run will need.
 
 use std::path::PathBuf;
 
 use clap::{Args, ValueEnum};
+use indicatif::BinaryBytes;
 use paddock_engine::weights::Checkpoint;
 
-use super::console::{self, bytes};
-use super::sft::Offloaded;
-use super::weight_options::WeightOptions;
+use super::console;
+use super::open::OpenFlags;
 use crate::cuda::Dtype;
 use crate::files::ModelSource;
+use crate::run::MemorySettings;
 use crate::run::memory::{MemoryEstimate, Recipe, RunDevice, advice, fitting, usable};
 use crate::{Error, Result};
-use paddock_learn::collective::Stage;
 
 /// Show the memory that fine-tuning a model takes, and what would make it fit
 #[derive(Debug, Args)]
@@ -20,57 +20,48 @@ pub(super) struct Memory {
     /// Model folder or .gguf file; only its headers are read
     #[arg(long, value_name = "PATH")]
     model: PathBuf,
-    /// Most tokens that go through the model together
-    #[arg(long, default_value_t = 2048, value_name = "N")]
-    micro_batch_tokens: usize,
-    /// Keep one tensor a block in memory and compute the others anew
-    #[arg(long)]
-    gradient_checkpointing: bool,
+    // Before the settings, which take their values out of what was parsed.
     #[command(flatten)]
-    weights: WeightOptions,
+    open: OpenFlags,
+    #[command(flatten)]
+    settings: MemorySettings,
     /// Processes that train together
     #[arg(long, default_value_t = 1, value_name = "N", value_parser = clap::value_parser!(u16).range(1..))]
     ranks: u16,
-    /// What they hold in parts: 1, the optimiser's state; 2, gradients too; 3, weights too
-    #[arg(long, default_value_t = Stage::Two, value_name = "N")]
-    zero: Stage,
-    /// What the host's memory holds instead of the device's: optimizer, gradients, moments and masters
-    #[arg(long, value_enum, value_name = "NAME")]
-    offload: Option<Offloaded>,
-    /// Where it is to run: on a card, what is left open is chosen to fit its memory
+    /// Where it will run; for a card, settings that are not given are chosen to fit its memory
     #[arg(long, value_enum, default_value = "cpu", value_name = "NAME")]
-    device: DeviceChoice,
-    /// Memory that there is, as 80GB or 24GiB
+    device: PlannedDevice,
+    /// Memory of the device, as 80GB or 24GiB
     #[arg(long, value_name = "SIZE", value_parser = size)]
     device_memory: Option<u64>,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
-enum DeviceChoice {
+enum PlannedDevice {
     Cpu,
     Cuda,
 }
 
 impl Memory {
+    /// Refuses flags that make no sense.
+    pub fn check(&self) -> Result<(), String> {
+        self.settings.check()
+    }
+
     pub fn run(&self) -> Result<()> {
         let checkpoint = pollster::block_on(Checkpoint::open(ModelSource::open(&self.model)?))?;
         let config = checkpoint.config();
         let mut recipe = Recipe {
             device: match self.device {
-                DeviceChoice::Cpu => RunDevice::Cpu,
-                DeviceChoice::Cuda => RunDevice::Cuda { gradients: Dtype::F32 },
+                PlannedDevice::Cpu => RunDevice::Cpu,
+                PlannedDevice::Cuda => RunDevice::Cuda { gradients: Dtype::F32 },
             },
-            micro_batch_tokens: self.micro_batch_tokens,
-            gradient_checkpointing: self.gradient_checkpointing,
-            precision: self.weights.precision(),
-            moments: self.weights.moments(),
-            lora: self.weights.lora(),
-            offload: self.offload.is_some(),
-            shared: (self.ranks > 1).then_some((self.zero, self.ranks.into())),
+            ranks: self.ranks.into(),
+            settings: self.settings.clone(),
         };
         if let (RunDevice::Cuda { .. }, Some(available)) = (recipe.device, self.device_memory) {
-            // What a run on such a card would choose by itself.
-            if let Some(fitting) = fitting(config, &recipe, self.weights.open(), usable(available))? {
+            // A run on such a card would choose the same.
+            if let Some(fitting) = fitting(config, &recipe, self.open.0, usable(available))? {
                 let flags = fitting.flags_from(&recipe);
                 if !flags.is_empty() {
                     console::note(format_args!("a run on this card would choose {}", flags.join(" ")));
@@ -83,26 +74,29 @@ impl Memory {
         let usable = if recipe.device == RunDevice::Cpu { available } else { usable(available) };
         match advice(config, &recipe, usable)? {
             None => {
-                console::note(format_args!("it fits in {}", bytes(available)));
+                console::note(format_args!("it fits in {}", BinaryBytes(available)));
                 Ok(())
             }
-            Some(advice) => Err(Error::Request(format!("it does not fit in {}; {advice}", bytes(available)))),
+            Some(advice) => Err(Error::Request(format!("it does not fit in {}; {advice}", BinaryBytes(available)))),
         }
     }
 }
 
-/// The estimate, a part a line.
+/// The estimate, one part a line.
 fn table(estimate: &MemoryEstimate) -> String {
-    let mut lines: Vec<String> =
-        estimate.parts().iter().map(|(part, size)| format!("{part:<12} {:>12}", bytes(*size))).collect();
-    lines.push(format!("{:<12} {:>12}", "total", bytes(estimate.total())));
+    let mut lines: Vec<String> = estimate
+        .parts()
+        .iter()
+        .map(|(part, size)| format!("{part:<12} {:>12}", BinaryBytes(*size).to_string()))
+        .collect();
+    lines.push(format!("{:<12} {:>12}", "total", BinaryBytes(estimate.total()).to_string()));
     if estimate.host > 0 {
-        lines.push(format!("{:<12} {:>12}", "on the host", bytes(estimate.host)));
+        lines.push(format!("{:<12} {:>12}", "on the host", BinaryBytes(estimate.host).to_string()));
     }
     lines.join("\n")
 }
 
-/// A number of bytes with its unit: GB are powers of 1000, GiB of 1024.
+/// Parses a size with its unit, in bytes: GB are powers of 1000, GiB powers of 1024.
 fn size(text: &str) -> Result<u64, String> {
     const UNITS: [(&str, f64); 6] = [
         ("GiB", (1u64 << 30) as f64),

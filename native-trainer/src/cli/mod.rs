@@ -11,6 +11,7 @@ mod interrupt;
 mod launch;
 mod memory;
 mod merge;
+mod open;
 mod options;
 mod pack;
 mod plan;
@@ -22,12 +23,12 @@ mod score;
 mod scorer;
 mod sft;
 mod tokenize;
-mod weight_options;
 
-use std::io::ErrorKind;
+use std::io;
 use std::process::ExitCode;
 
-use clap::{Parser, Subcommand};
+use clap::error::ErrorKind;
+use clap::{CommandFactory, Parser, Subcommand};
 
 use crate::{Error, Result};
 
@@ -58,16 +59,29 @@ enum Command {
     Random(random::Random),
 }
 
-/// Runs the command line of this process. An error is one sentence on stderr and exit code 1; 2 is wrong usage.
+/// Runs the command line of this process. An error is one sentence on stderr and exit code 1; wrong usage is exit code 2.
 pub fn main() -> ExitCode {
-    match run(CommandLine::parse().command) {
+    let command = CommandLine::parse().command;
+    if let Err(problem) = check(&command) {
+        CommandLine::command().error(ErrorKind::ValueValidation, problem).exit();
+    }
+    match run(command) {
         Ok(()) => ExitCode::SUCCESS,
-        // The reader of a pipe has seen enough.
-        Err(Error::Output(error)) if error.kind() == ErrorKind::BrokenPipe => ExitCode::SUCCESS,
+        // The reader closed the pipe.
+        Err(Error::Output(error)) if error.kind() == io::ErrorKind::BrokenPipe => ExitCode::SUCCESS,
         Err(error) => {
             console::note(format_args!("error: {error}"));
             ExitCode::FAILURE
         }
+    }
+}
+
+/// Refuses flags that are well formed and make no sense.
+fn check(command: &Command) -> Result<(), String> {
+    match command {
+        Command::Sft(sft) => sft.check(),
+        Command::Memory(memory) => memory.check(),
+        _ => Ok(()),
     }
 }
 
@@ -94,7 +108,6 @@ fn run(command: Command) -> Result<()> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use clap::CommandFactory;
 
     #[test]
     fn the_command_line_is_consistent() {

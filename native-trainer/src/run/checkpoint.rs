@@ -21,7 +21,7 @@ use crate::{Error, Result};
 
 /// First and second moments of every parameter.
 const OPTIMIZER: &str = "optimizer.safetensors";
-/// Where the run was.
+/// How far the run was.
 const STATE: &str = "trainer_state.json";
 /// SHA-256 of every other file, written last: a folder without it is not complete.
 const HASHES: &str = "hashes.json";
@@ -30,7 +30,7 @@ const MOMENTS: [&str; 2] = ["exp_avg", "exp_avg_sq"];
 /// Suffix of the f32 values of a parameter that the model holds in bf16.
 const MASTER: &str = "master";
 
-/// Where a run was when it was saved. The order of the data and the learning rate follow from it and the settings.
+/// How far a run was when it was saved. The order of the data and the learning rate follow from this and the settings.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct State {
     /// Steps done.
@@ -40,8 +40,8 @@ pub struct State {
 }
 
 /// Writes the model, the optimiser's moments and `state` as `output/checkpoint-<step>`, which appears whole or not at
-/// all, and removes all but the newest `keep` checkpoints. Of several ranks the first writes; a checkpoint does not tell
-/// how many they were.
+/// all, and removes all but the newest `keep` checkpoints. Of several ranks only the first writes; checkpoints do not
+/// depend on the number of ranks.
 ///
 /// # Errors
 /// When the disk refuses, or a rank has ended.
@@ -70,7 +70,7 @@ pub async fn save<B: Adjoint, S: Store<B>>(
     Ok(())
 }
 
-/// Writes the model, or the adapters that were trained on it, into `folder`. Of several ranks the first writes.
+/// Writes the model, or the adapters that were trained on it, into `folder`. Of several ranks only the first writes.
 ///
 /// # Errors
 /// When the disk refuses, or a rank has ended.
@@ -236,7 +236,7 @@ fn list(output: &Path) -> Result<Vec<(u64, PathBuf)>> {
     Ok(found)
 }
 
-/// The state of the checkpoint at `path`, when every file of it is what its hashes say.
+/// The state of the checkpoint at `path`, if every file matches its digest.
 fn complete(path: &Path) -> Result<Option<State>> {
     let expected = fs::read(path.join(HASHES)).ok();
     let expected = expected.and_then(|bytes| serde_json::from_slice::<Vec<(String, String)>>(&bytes).ok());
@@ -249,7 +249,7 @@ fn complete(path: &Path) -> Result<Option<State>> {
     Ok(fs::read(path.join(STATE)).ok().and_then(|bytes| serde_json::from_slice(&bytes).ok()))
 }
 
-/// Names and digests of the files at `path`, but for the digests' own.
+/// Names and digests of the files at `path`, except the file of digests itself.
 fn hashes(path: &Path) -> Result<Vec<(String, String)>> {
     let mut names = Vec::new();
     for entry in fs::read_dir(path).map_err(Error::path("read", path))? {

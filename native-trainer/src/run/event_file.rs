@@ -8,15 +8,15 @@ use std::time::{SystemTime, UNIX_EPOCH};
 
 use crate::{Error, Result};
 
-/// An event file that is written to.
+/// An event file that is being written.
 #[derive(Debug)]
 pub struct EventFile {
     file: File,
 }
 
 impl EventFile {
-    /// Begins a new event file in `folder`. TensorBoard reads all of a folder in the order of their names, so a run
-    /// that is resumed simply adds one.
+    /// Begins a new event file in `folder`. TensorBoard reads all files of a folder in the order of their names, so a
+    /// resumed run adds another.
     ///
     /// # Errors
     /// When the disk refuses.
@@ -44,7 +44,7 @@ impl EventFile {
     }
 }
 
-/// What an event tells.
+/// The contents of an event.
 enum Content<'a> {
     /// The format's version, first in every file.
     Version,
@@ -55,7 +55,7 @@ fn event(wall_time: f64, step: u64, content: Content<'_>) -> Vec<u8> {
     let mut message = Vec::new();
     message.push(tag(1, 1));
     message.extend(wall_time.to_le_bytes());
-    // A zero is left out, as protocol buffers do.
+    // Protocol buffers omit zeros.
     if step > 0 {
         message.push(tag(2, 0));
         varint(&mut message, step);

@@ -10,7 +10,7 @@ use super::event_file::EventFile;
 use crate::files::AtomicFile;
 use crate::{Error, Result};
 
-/// One line.
+/// One line of `metrics.jsonl`.
 #[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
 pub struct Metrics {
     /// Steps done.
@@ -30,7 +30,7 @@ pub struct Metrics {
     /// Tokens of the step per second.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub tokens_per_s: Option<f64>,
-    /// Bytes of memory that the process holds, where the system tells.
+    /// Resident memory of the process in bytes, where the system reports it.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub memory: Option<u64>,
     /// Mean loss on the evaluation data.
@@ -52,7 +52,7 @@ impl Metrics {
     }
 }
 
-/// The files they go to: `metrics.jsonl`, and TensorBoard's event files in `tensorboard/`.
+/// Where metrics are written: `metrics.jsonl`, and TensorBoard's event files in `tensorboard/`.
 #[derive(Debug)]
 pub struct MetricsFile {
     lines: File,
@@ -63,7 +63,7 @@ impl MetricsFile {
     /// The name of the file in a run's folder.
     pub const NAME: &str = "metrics.jsonl";
 
-    /// Opens the file of the run in `output`; lines of steps after `step`, which a resumed run does anew, are dropped.
+    /// Opens the file of the run in `output`. Lines of steps after `step`, which a resumed run repeats, are dropped.
     ///
     /// # Errors
     /// When the disk refuses.
@@ -95,7 +95,7 @@ impl MetricsFile {
     }
 }
 
-/// Bytes of memory that this process holds, where the system tells (Linux's `/proc/self/status`).
+/// Resident memory of this process in bytes, where the system reports it (Linux's `/proc/self/status`).
 pub fn resident_memory() -> Option<u64> {
     let status = fs::read_to_string("/proc/self/status").ok()?;
     let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"))?;
@@ -112,7 +112,7 @@ mod tests {
         let line = |step| Metrics { step, loss: Some(1.5), ..Metrics::default() };
         let mut file = MetricsFile::open(folder.path(), 0).unwrap();
         (1..=4).for_each(|step| file.push(&line(step)).unwrap());
-        // A line that was cut by a crash.
+        // A line cut short by a crash.
         file.lines.write_all(b"{\"step\": 5, \"lo").unwrap();
         MetricsFile::open(folder.path(), 3).unwrap().push(&line(4)).unwrap();
         let text = fs::read_to_string(folder.path().join(MetricsFile::NAME)).unwrap();

@@ -7,5 +7,4 @@ mod metrics;
 mod settings;
 
 pub use metrics::{Metrics, MetricsFile, resident_memory};
-pub use settings::SftSettings;
-pub(crate) use settings::precision_of;
+pub use settings::{AdapterSettings, MemorySettings, OptimizerSettings, SftSettings};

@@ -12,11 +12,11 @@ use crate::run::SftSettings;
 use crate::{Error, Result};
 use paddock_learn::data::{Encoder, Example, Share};
 
-/// The examples of a file that have something to learn.
+/// The examples of a file that have at least one target token.
 pub(super) struct Examples(Vec<Example>);
 
 impl Examples {
-    /// Reads and encodes a file. `vocab` is the number of tokens that the model knows; `context` the most that it takes.
+    /// Reads and encodes a file. `vocab` is the size of the model's vocabulary, `context` its longest sequence.
     pub fn read(
         path: &Path,
         settings: &SftSettings,
@@ -35,7 +35,7 @@ impl Examples {
         if examples.is_empty() {
             return Err(Error::Request(format!("{}: there is nothing to learn", path.display())));
         }
-        // Once here, and not in the middle of a run.
+        // Checked here, so that a run does not fail in its middle.
         if let Some(id) = examples.iter().flat_map(|example| &example.ids).find(|id| **id as usize >= vocab) {
             return Err(Error::Request(format!(
                 "the tokenizer gives token {id}, and the model knows {vocab} tokens; use the model's own tokenizer"
@@ -44,7 +44,7 @@ impl Examples {
         Ok(Self(examples))
     }
 
-    /// The examples of the file, from the cache where they were encoded before.
+    /// The examples of the file, from the cache if they were encoded before.
     fn encoded(
         path: &Path,
         settings: &SftSettings,
@@ -81,7 +81,7 @@ impl Examples {
         self.0.len()
     }
 
-    /// The share of `rank` of `world_size` in some of the examples, packed.
+    /// The part of a batch of examples that `rank` of `world_size` ranks computes, packed into micro-batches.
     pub fn share(&self, indices: &[usize], [rank, world_size]: [usize; 2], tokens: usize) -> Share {
         let batch: Vec<&Example> = indices.iter().filter_map(|&index| self.0.get(index)).collect();
         Share::new(&batch, rank, world_size, tokens)

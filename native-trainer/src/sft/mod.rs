@@ -1,13 +1,13 @@
-//! Supervised fine-tuning: a base model, a file of examples, a folder.
+//! Supervised fine-tuning, from a base model and a file of examples to a folder.
 
 mod examples;
+mod fit;
 
 use std::fs;
 use std::path::PathBuf;
 use std::rc::Rc;
 use std::time::Instant;
 
-use paddock_engine::ModelConfig;
 use paddock_engine::backend::DeviceKind;
 use paddock_engine::model::LoadProgress;
 use paddock_engine::tokenizer::Tokenizer;
@@ -18,43 +18,46 @@ use paddock_learn::objective::{Sft, SftOptions};
 use paddock_learn::optim::{AdamW, OptimizerStep};
 use paddock_learn::{Adjoint, Offload, Store, TapeOptions, Trainer};
 
-use crate::cuda::{Dtype, Formats};
+use crate::cuda::Dtype;
 use crate::files::{Description, FolderSource, remove_partial, write_file};
 use crate::run::checkpoint::{self, State};
-use crate::run::memory::{MemoryEstimate, Open, RunDevice, advice, available_memory, fitting, usable};
+use crate::run::memory::{Recipe, RunDevice};
 use crate::run::{Metrics, MetricsFile, SftSettings, resident_memory};
 use crate::{Error, Result};
 use examples::Examples;
+use fit::check_memory;
+pub use fit::fit_card;
 
-/// The settings that a run was started with, in its folder; a run can be started from them again.
+/// The file in a run's folder that holds its settings; `--config` reads it.
 const SETTINGS: &str = "settings.toml";
 
-/// What a run tells while it goes, and what it asks.
+/// Receives the progress of a run, and can stop it.
 pub trait Observer {
     /// The model is being loaded.
     fn loading(&mut self, progress: LoadProgress);
-    /// Something worth a line.
+    /// A note for the user.
     fn note(&mut self, text: &str);
     /// A step of `total` was done.
     fn step(&mut self, metrics: &Metrics, total: u64);
-    /// True when the run is to be saved and stopped.
+    /// True when the run should be saved and stopped.
     fn stop(&self) -> bool;
 }
 
 /// How a run ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Outcome {
-    /// All steps were done; the model lies in the run's folder.
+    /// All steps were done; the model is in the run's folder.
     Finished,
     /// It was stopped after this many steps; a checkpoint was saved.
     Stopped(u64),
 }
 
-/// Runs `settings` on `backend`, from the newest checkpoint of the folder with `resume`; alone, or as one of `ranks`,
-/// of which the first writes the run's files.
+/// Runs `settings` on `backend`, alone or as one of `ranks`, of which the first writes the run's files. With `resume`, it
+/// continues from the newest checkpoint in the run's folder.
 ///
 /// # Errors
-/// When the model or the data cannot be read, the folder holds another run, the disk refuses, or a rank has ended.
+/// When settings make no sense, the model or the data cannot be read, the folder holds another run, the disk refuses, or
+/// a rank has ended.
 pub async fn run<B: Adjoint + Store<B>>(
     backend: B,
     ranks: Option<Rc<dyn Collective<B>>>,
@@ -62,7 +65,8 @@ pub async fn run<B: Adjoint + Store<B>>(
     resume: bool,
     observer: &mut dyn Observer,
 ) -> Result<Outcome> {
-    if settings.offload_optimizer {
+    settings.check().map_err(Error::Request)?;
+    if settings.memory.offload_optimizer {
         return train(backend, Offload::new(), ranks, settings, resume, observer).await;
     }
     let store = backend.clone();
@@ -78,20 +82,16 @@ async fn train<B: Adjoint, S: Store<B>>(
     resume: bool,
     observer: &mut dyn Observer,
 ) -> Result<Outcome> {
-    let sharding = ranks.map(|ranks| Sharding { ranks, stage: settings.zero });
+    let sharding = ranks.map(|ranks| Sharding { ranks, stage: settings.memory.zero });
     let sharding = sharding.as_ref();
     let resumed = first_rank_first(sharding, |leads| match leads {
         true => prepare(settings, resume),
         false => Ok(checkpoint::latest(&settings.output)?.filter(|_| resume)),
     })
     .await?;
-    if settings.lora.is_some() && settings.add_missing_tokens {
-        let problem = "adapters have no rows for new tokens; leave out --add-missing-tokens, or train the whole model";
-        return Err(Error::Request(problem.to_string()));
-    }
-    // Checkpoints of adapters have no model in them.
+    // Checkpoints of adapters do not contain the model.
     let model = match &resumed {
-        Some((path, _)) if settings.lora.is_none() => path,
+        Some((path, _)) if settings.memory.adapters.lora.is_none() => path,
         _ => &settings.model,
     };
     let mut checkpoint = Checkpoint::open(FolderSource::open(model)?).await?;
@@ -103,33 +103,34 @@ async fn train<B: Adjoint, S: Store<B>>(
         added = add_missing_tokens(&files, &mut tokenizer)?;
         vocab_size = vocab_size.max(tokenizer.vocab_size());
     }
-    let mut description = Description::new(model, checkpoint.config(), &tokenizer, settings.dtype)?;
+    let mut description = Description::new(model, checkpoint.config(), &tokenizer, settings.memory.dtype)?;
     description.add_tokens(&added, &tokenizer, vocab_size);
     let context = checkpoint.config().max_position_embeddings;
     if context < settings.max_length {
         observer.note(&format!("examples are cut after {context} tokens, which is the model's context"));
     }
     let mut read = |path| Examples::read(path, settings, &tokenizer, vocab_size, context, observer);
-    // The first rank encodes; the others find its tokens in the cache.
+    // The first rank encodes; the others read its tokens from the cache.
     let (examples, eval) = first_rank_first(sharding, |_| {
         Ok((read(&settings.data)?, settings.eval_data.as_deref().map(&mut read).transpose()?))
     })
     .await?;
     let on_cpu = backend.device().kind == DeviceKind::Cpu;
-    if on_cpu || settings.offload_optimizer {
+    if on_cpu || settings.memory.offload_optimizer {
         let device = if on_cpu { RunDevice::Cpu } else { RunDevice::Cuda { gradients: Dtype::F32 } };
-        check_memory(settings, device, sharding.map(|sharding| sharding.ranks.world_size()), checkpoint.config())?;
+        let ranks = sharding.map_or(1, |sharding| sharding.ranks.world_size());
+        check_memory(&Recipe { device, ranks, settings: settings.memory.clone() }, checkpoint.config())?;
     }
     let mut progress = |at| observer.loading(at);
     let options = SftOptions {
         tape: TapeOptions {
-            checkpointing: settings.gradient_checkpointing,
-            precision: settings.precision(),
-            moments: settings.moments,
-            frozen: settings.lora.is_some(),
+            checkpointing: settings.memory.gradient_checkpointing,
+            precision: settings.memory.precision(),
+            moments: settings.memory.moments,
+            frozen: settings.memory.adapters.lora.is_some(),
         },
         vocab_size,
-        lora: settings.lora.clone(),
+        lora: settings.memory.adapters.lora.clone(),
         seed: settings.seed,
         normalization: settings.loss_normalization,
     };
@@ -138,7 +139,7 @@ async fn train<B: Adjoint, S: Store<B>>(
     let state = match resumed {
         Some((path, state)) => {
             checkpoint::load_state(&path, &run.trainer).await?;
-            observer.note(&format!("going on after step {} of {}", state.step, path.display()));
+            observer.note(&format!("continuing after step {} of {}", state.step, path.display()));
             state
         }
         None => State { step: 0, tokens: 0 },
@@ -146,7 +147,7 @@ async fn train<B: Adjoint, S: Store<B>>(
     run.go(state, observer).await
 }
 
-/// Runs `action` on the first rank, and then on the others, which find what it made. It hears whether it is the first.
+/// Runs `action` on the first rank and then on the others, which find its results. Its argument is true on the first.
 async fn first_rank_first<B: Adjoint, R>(
     sharding: Option<&Sharding<B>>,
     action: impl FnOnce(bool) -> Result<R>,
@@ -163,81 +164,7 @@ async fn first_rank_first<B: Adjoint, R>(
     Ok(result)
 }
 
-/// Refuses a run that the machine has no room for.
-fn check_memory(
-    settings: &SftSettings,
-    device: RunDevice,
-    world_size: Option<usize>,
-    config: &ModelConfig,
-) -> Result<()> {
-    let recipe = settings.recipe(device, world_size);
-    let Some(available) = available_memory() else { return Ok(()) };
-    if device != RunDevice::Cpu {
-        let host = MemoryEstimate::new(config, &recipe)?.host;
-        let (needed, free) = (gib(host), gib(available));
-        return if host <= available {
-            Ok(())
-        } else {
-            Err(Error::Request(format!(
-                "--offload optimizer needs {needed} of the host's memory and {free} are free; --moments 8bit needs least"
-            )))
-        };
-    }
-    let Some(advice) = advice(config, &recipe, available)? else { return Ok(()) };
-    Err(Error::Request(format!("{}; {advice}", too_much(&MemoryEstimate::new(config, &recipe)?, available))))
-}
-
-/// Says that a run does not fit in `available` bytes.
-fn too_much(estimate: &MemoryEstimate, available: u64) -> String {
-    let parts: Vec<String> = estimate.parts().iter().map(|(part, bytes)| format!("{part} {}", gib(*bytes))).collect();
-    let (total, available) = (gib(estimate.total()), gib(available));
-    format!("this run needs {total} of memory and {available} are free ({})", parts.join(", "))
-}
-
-fn gib(bytes: u64) -> String {
-    format!("{:.1} GiB", bytes as f64 / f64::from(1 << 30))
-}
-
-/// Chooses of what is `open` about a run on an NVIDIA card of `memory` bytes what makes it fit. Returns the formats, and
-/// in words what the run will be.
-///
-/// # Errors
-/// When the model cannot be read, or nothing makes it fit.
-pub fn fit_card(
-    settings: &mut SftSettings,
-    open: Open,
-    memory: u64,
-    world_size: Option<usize>,
-) -> Result<(Formats, String)> {
-    let checkpoint = pollster::block_on(Checkpoint::open(FolderSource::open(&settings.model)?))?;
-    let config = checkpoint.config();
-    let recipe = settings.recipe(RunDevice::Cuda { gradients: Dtype::F32 }, world_size);
-    let available = usable(memory);
-    let Some(fitting) = fitting(config, &recipe, open, available)? else {
-        let advice = advice(config, &recipe, available)?.unwrap_or_default();
-        return Err(Error::Request(format!(
-            "{}; {advice}",
-            too_much(&MemoryEstimate::new(config, &recipe)?, available)
-        )));
-    };
-    settings.fit(&fitting);
-    let total = gib(MemoryEstimate::new(config, &fitting)?.total());
-    let mut flags = fitting.flags_from(&recipe).join(" ");
-    if !flags.is_empty() {
-        flags.insert_str(0, "; to fit, with ");
-    }
-    let formats = fitting.formats();
-    let text = format!(
-        "memory: about {total} of {}: {} products, {} gradients, moments {}{flags}",
-        gib(memory),
-        formats.values,
-        formats.gradients,
-        settings.moments
-    );
-    Ok((formats, text))
-}
-
-/// Makes the run's folder and writes the settings; the checkpoint to go on from, with its state.
+/// Creates the run's folder and writes the settings. Returns the checkpoint to continue from, with its state.
 fn prepare(settings: &SftSettings, resume: bool) -> Result<Option<(PathBuf, State)>> {
     let output = &settings.output;
     fs::create_dir_all(output).map_err(Error::path("create", output))?;
@@ -249,8 +176,7 @@ fn prepare(settings: &SftSettings, resume: bool) -> Result<Option<(PathBuf, Stat
             output.display()
         )));
     }
-    let text = toml::to_string(settings).map_err(|error| Error::Request(error.to_string()))?;
-    write_file(&output.join(SETTINGS), &text)?;
+    write_file(&output.join(SETTINGS), &settings.to_toml()?)?;
     Ok(resumed.filter(|_| resume))
 }
 
@@ -271,18 +197,19 @@ impl<B: Adjoint, S: Store<B>> Run<'_, B, S> {
             seed: settings.shuffle.then_some(settings.seed),
         };
         let total = settings.max_steps.unwrap_or(order.steps_per_epoch() * settings.epochs);
-        let warmup = (settings.warmup_ratio * total as f64).ceil() as u64;
+        let warmup = (settings.optimizer.warmup_ratio * total as f64).ceil() as u64;
         let leads = self.trainer.leads();
         let mut file = leads.then(|| MetricsFile::open(&settings.output, state.step)).transpose()?;
         while state.step < total {
             let began = Instant::now();
-            let batch = self.examples.share(&order.batch(state.step), self.place(), settings.micro_batch_tokens);
-            let learning_rate = settings.learning_rate * settings.schedule.factor(state.step, warmup, total);
+            let batch = self.examples.share(&order.batch(state.step), self.place(), settings.memory.micro_batch_tokens);
+            let learning_rate =
+                settings.optimizer.learning_rate * settings.optimizer.schedule.factor(state.step, warmup, total);
             let optimizer = OptimizerStep {
                 number: state.step + 1,
                 learning_rate,
-                adamw: AdamW { weight_decay: settings.weight_decay, ..AdamW::default() },
-                max_grad_norm: settings.max_grad_norm,
+                adamw: AdamW { weight_decay: settings.optimizer.weight_decay, ..AdamW::default() },
+                max_grad_norm: settings.optimizer.max_grad_norm,
                 seed: settings.seed,
             };
             let report = self.trainer.step(&batch, &optimizer).await?;
@@ -327,7 +254,7 @@ impl<B: Adjoint, S: Store<B>> Run<'_, B, S> {
         self.trainer.tape().sharding().map_or([0, 1], |sharding| [sharding.ranks.rank(), sharding.ranks.world_size()])
     }
 
-    /// Whether any rank says yes.
+    /// Whether `yes` is true on any rank.
     async fn agree(&self, yes: bool) -> Result<bool> {
         let mut votes = [f64::from(u8::from(yes))];
         if let Some(sharding) = self.trainer.tape().sharding() {
@@ -339,7 +266,8 @@ impl<B: Adjoint, S: Store<B>> Run<'_, B, S> {
     async fn evaluate(&self, step: u64, file: Option<&mut MetricsFile>, observer: &mut dyn Observer) -> Result<()> {
         let Some(eval) = &self.eval else { return Ok(()) };
         let all: Vec<usize> = (0..eval.len()).collect();
-        let loss = self.trainer.evaluate(&eval.share(&all, self.place(), self.settings.micro_batch_tokens)).await?;
+        let loss =
+            self.trainer.evaluate(&eval.share(&all, self.place(), self.settings.memory.micro_batch_tokens)).await?;
         if let Some(file) = file {
             file.push(&Metrics { step, eval_loss: Some(loss), ..Metrics::default() })?;
         }

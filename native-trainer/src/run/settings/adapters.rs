@@ -1,0 +1,66 @@
+//! Adapters: three flags, and in the file a table `[lora]`.
+
+use clap::error::Result as ClapResult;
+use clap::{ArgMatches, Args, Command, FromArgMatches};
+use paddock_learn::lora::Lora;
+use serde::{Deserialize, Serialize};
+
+use super::{at_least_one, expect};
+
+/// What is trained: adapters, or the model itself.
+#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
+#[serde(default, rename_all = "kebab-case")]
+pub struct AdapterSettings {
+    /// Adapters that are trained instead of the model.
+    pub lora: Option<Lora>,
+}
+
+#[derive(Debug, Args)]
+struct Flags {
+    /// Train low-rank adapters of this rank (LoRA) and leave the model as it is
+    #[arg(long, value_name = "R")]
+    lora_rank: Option<u16>,
+    /// Adapters are scaled by this over their rank [default: the rank]
+    #[arg(long, value_name = "A", requires = "lora_rank", allow_negative_numbers = true)]
+    lora_alpha: Option<f32>,
+    /// Modules that get adapters, separated by commas [default: q_proj,v_proj]
+    #[arg(long, value_name = "NAMES", requires = "lora_rank", value_delimiter = ',')]
+    lora_targets: Option<Vec<String>>,
+}
+
+impl AdapterSettings {
+    pub(super) fn check(&self) -> Result<(), String> {
+        let Some(Lora { rank, alpha, targets }) = &self.lora else { return Ok(()) };
+        at_least_one("the rank of lora", *rank as u64)?;
+        expect("the alpha of lora", alpha, alpha.is_finite() && *alpha > 0.0, "a number above 0")?;
+        let named = !targets.is_empty() && targets.iter().all(|target| !target.is_empty());
+        expect("the list of lora's targets", format!("{targets:?}"), named, "names of modules, such as q_proj")
+    }
+}
+
+impl Args for AdapterSettings {
+    fn augment_args(command: Command) -> Command {
+        Flags::augment_args(command)
+    }
+
+    fn augment_args_for_update(command: Command) -> Command {
+        Flags::augment_args_for_update(command)
+    }
+}
+
+impl FromArgMatches for AdapterSettings {
+    fn from_arg_matches(matches: &ArgMatches) -> ClapResult<Self> {
+        let Flags { lora_rank, lora_alpha, lora_targets } = Flags::from_arg_matches(matches)?;
+        let lora = lora_rank.map(|rank| Lora {
+            rank: rank.into(),
+            alpha: lora_alpha.unwrap_or(rank.into()),
+            targets: lora_targets.unwrap_or_else(|| Lora::default().targets),
+        });
+        Ok(Self { lora })
+    }
+
+    fn update_from_arg_matches(&mut self, matches: &ArgMatches) -> ClapResult<()> {
+        *self = Self::from_arg_matches(matches)?;
+        Ok(())
+    }
+}
