@@ -1,9 +1,9 @@
-//! What can go wrong around the engine: files that cannot be written, output that cannot be printed.
+//! Errors outside the engine, such as files that cannot be written.
 
 use std::io;
 use std::path::{Path, PathBuf};
 
-/// One plain sentence for the person at the terminal.
+/// An error; its text is one sentence for the user.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
     /// The engine refused the model or the request.
@@ -16,13 +16,13 @@ pub enum Error {
         action: &'static str,
         /// The path in question.
         path: PathBuf,
-        /// The system's own words.
+        /// The system's error.
         source: io::Error,
     },
-    /// The terminal or the pipe did not take the output.
+    /// The terminal or pipe could not be written to.
     #[error("cannot write the output: {0}")]
     Output(#[from] io::Error),
-    /// What was asked for makes no sense or would do harm.
+    /// The request makes no sense or would do harm.
     #[error("{0}")]
     Request(String),
 }
@@ -31,7 +31,7 @@ pub enum Error {
 pub type Result<T, E = Error> = std::result::Result<T, E>;
 
 impl Error {
-    /// For `map_err`: the system's refusal to do `action` to `path`.
+    /// For `map_err`: the system refused to do `action` to `path`.
     pub fn path(action: &'static str, path: &Path) -> impl FnOnce(io::Error) -> Self {
         let path = path.to_path_buf();
         move |source| Self::Path { action, path, source }

@@ -1,7 +1,7 @@
-//! Paddock natively: model files on disk, the web pack, and the `paddock` command.
+//! Native Paddock: model files on disk, training runs, CUDA, and the `paddock` command.
 //!
-//! The engine reads no files; [`files::FolderSource`] hands it theirs. Whatever is written goes through
-//! [`files::AtomicFile`] and [`files::AtomicFolder`], so nothing half-written is ever left behind.
+//! The engine reads no files itself; [`files::FolderSource`] supplies their bytes. Everything is written through
+//! [`files::AtomicFile`] and [`files::AtomicFolder`], so nothing half-written is left behind.
 
 pub mod align;
 pub mod cli;

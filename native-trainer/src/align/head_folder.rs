@@ -1,4 +1,4 @@
-//! A head alone on disk: a folder in the form of Safe-RLHF's score models, less the trunk.
+//! A head alone on disk: a folder like those of Safe-RLHF's score models, without the trunk.
 
 use std::fs::{self, File};
 use std::io::{BufWriter, Write};

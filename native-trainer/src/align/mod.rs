@@ -1,4 +1,4 @@
-//! Models of what people prefer.
+//! Reward models, from human preferences.
 
 mod head_folder;
 mod preferences;

@@ -34,7 +34,7 @@ pub fn read_pairs(path: &Path) -> Result<Vec<Pair>> {
         );
     }
     if pairs.is_empty() {
-        return Err(Error::Request(format!("{}: there is no pair to learn from", path.display())));
+        return Err(Error::Request(format!("{}: it contains no pairs", path.display())));
     }
     Ok(pairs)
 }

@@ -1,4 +1,4 @@
-//! `paddock chat`: a conversation. One line is one message; answers stream.
+//! `paddock chat`: a conversation. Each line is a message; answers are streamed.
 
 use std::io::{self, BufRead, IsTerminal, Write};
 
@@ -39,7 +39,7 @@ impl Chat {
         let on_terminal = io::stdin().is_terminal();
         if on_terminal {
             console::note(format_args!("{}, {} tokens of context", chat.device().name, chat.context()));
-            console::note("/clear forgets the conversation, Ctrl-C stops an answer, Ctrl-D ends");
+            console::note("/clear starts a new conversation, Ctrl-C stops an answer, Ctrl-D quits");
         }
         let mut messages = self.answer.conversation();
         let mut dropped = 0;
@@ -49,7 +49,7 @@ impl Chat {
                 "/clear" => {
                     messages = self.answer.conversation();
                     dropped = 0;
-                    console::note("the conversation is forgotten");
+                    console::note("the conversation was cleared");
                     continue;
                 }
                 _ => messages.push(Message::new(Role::User, line)),
@@ -67,7 +67,7 @@ impl Chat {
                     }
                     messages.push(Message::new(Role::Assistant, answer.text));
                 }
-                // At a terminal a refused message can be said otherwise; a script should not go on without its answer.
+                // At a terminal, a refused message can be rephrased. A script must not continue without its answer.
                 Err(Error::Engine(error)) if on_terminal => {
                     console::note(format_args!("error: {error}"));
                     messages.pop();
@@ -106,7 +106,7 @@ async fn answer<B: Backend>(
     chat.answer().cloned().ok_or_else(|| Error::Request("no answer was begun".to_string()))
 }
 
-/// The next line of standard input; `None` at its end. On a terminal it is asked for.
+/// The next line of standard input; `None` at its end. On a terminal a prompt is shown.
 fn read_message(on_terminal: bool) -> Result<Option<String>> {
     if on_terminal {
         let _ = write!(io::stderr(), "> ");

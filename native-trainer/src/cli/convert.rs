@@ -3,8 +3,9 @@
 use std::path::PathBuf;
 
 use clap::Args;
+use indicatif::BinaryBytes;
 
-use super::console::{self, bytes};
+use super::console;
 use super::progress::ProgressLine;
 use crate::Result;
 use crate::files::{self, DtypeChoice};
@@ -15,17 +16,17 @@ pub(super) struct Convert {
     /// Meta's folder (consolidated.*.pth), a folder of PyTorch or safetensors files, a web pack, or a .gguf file
     #[arg(long, value_name = "PATH")]
     from: PathBuf,
-    /// The folder to write; an interrupted run goes on where it was
+    /// The folder to write; an interrupted run is continued
     #[arg(long, value_name = "DIR")]
     output: PathBuf,
-    /// The numbers to write: keep (what GGUF quantised becomes f32), f32, f16 or bf16
+    /// Number format to write: keep (GGUF's quantised formats become f32), f32, f16 or bf16
     #[arg(long, default_value_t = DtypeChoice::Keep, value_name = "TYPE")]
     dtype: DtypeChoice,
     #[command(flatten)]
     threads: Threads,
 }
 
-/// How many threads work.
+/// The number of threads.
 #[derive(Debug, Args)]
 pub(super) struct Threads {
     /// Threads [default: one for each processor]
@@ -49,7 +50,7 @@ impl Convert {
         for note in &written.notes {
             console::note(note);
         }
-        console::note(format_args!("{}: {}", self.output.display(), bytes(written.bytes)));
+        console::note(format_args!("{}: {}", self.output.display(), BinaryBytes(written.bytes)));
         Ok(())
     }
 }

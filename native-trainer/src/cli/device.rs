@@ -14,7 +14,7 @@ use crate::cuda::{self, Cuda, Formats};
 /// Where the model runs.
 #[derive(Debug, Clone, Copy, Args)]
 pub(super) struct DeviceOptions {
-    /// Where the model runs: auto is a graphics card if there is one (an NVIDIA card by CUDA), else the CPU
+    /// Where the model runs: auto is a graphics card if there is one (an NVIDIA card through CUDA), else the CPU
     #[arg(long, value_enum, default_value = "auto", value_name = "NAME")]
     device: DeviceChoice,
     /// Threads of the CPU [default: one for each core]
@@ -36,17 +36,17 @@ pub(super) enum OpenDevice {
     Cpu(Cpu),
     /// A graphics card, or a software one if it was asked for.
     Wgpu(Wgpu),
-    /// An NVIDIA card by its own driver.
+    /// An NVIDIA card, through CUDA.
     Cuda(Cuda<cuda::Device>),
 }
 
 impl DeviceOptions {
-    /// How many threads of the CPU work.
+    /// The number of CPU threads.
     pub fn thread_count(&self) -> usize {
         self.threads.map_or_else(|| available_parallelism().map_or(1, usize::from), usize::from)
     }
 
-    /// Opens the device. What `auto` decided is said on stderr.
+    /// Opens the device. The choice of `auto` is noted on stderr.
     pub fn open(&self) -> Result<OpenDevice> {
         match self.device {
             DeviceChoice::Cpu => Ok(self.cpu()),
@@ -86,7 +86,7 @@ pub(super) fn open_cuda(ordinal: usize, formats: Formats) -> Result<Cuda<cuda::D
     Ok(Cuda::new(cuda::Device::open(cuda::DeviceOptions { ordinal, formats, poison: false })?))
 }
 
-/// The same where there is one; says which, or why it is not used.
+/// Opens NVIDIA GPU number `ordinal` if there is a driver. Notes its name on stderr, or why it is not used.
 pub(super) fn cuda_if_any(ordinal: usize, formats: Formats) -> Option<Cuda<cuda::Device>> {
     if !cuda::has_driver() {
         return None;

@@ -1,11 +1,12 @@
-//! `paddock diff`: what fine-tuning changed, made and added to its base again.
+//! `paddock diff`: makes the difference between a tuned model and its base, and recovers the tuned model from it.
 
 use std::path::PathBuf;
 
 use clap::{Args, Subcommand};
+use indicatif::BinaryBytes;
 use paddock_engine::weights::diff::Method;
 
-use super::console::{self, bytes};
+use super::console;
 use super::convert::Threads;
 use super::device::DeviceOptions;
 use super::generate::Generate;
@@ -26,7 +27,7 @@ enum Action {
     Recover(Box<Recover>),
 }
 
-/// Write what a tuned model has that its base has not
+/// Write the difference between a tuned model and its base
 #[derive(Debug, Args)]
 struct Make {
     /// The base, of any format that paddock convert reads
@@ -35,10 +36,10 @@ struct Make {
     /// The tuned model, of any format
     #[arg(long, value_name = "PATH")]
     tuned: PathBuf,
-    /// The folder to write; an interrupted run goes on where it was
+    /// The folder to write; an interrupted run is continued
     #[arg(long, value_name = "DIR")]
     output: PathBuf,
-    /// The numbers of the diff: f32, f16 or bf16
+    /// Number format of the diff: f32, f16 or bf16
     #[arg(long, default_value_t = Dtype::F32, value_name = "TYPE", conflicts_with = "exact")]
     dtype: Dtype,
     /// Subtract bit patterns, so that recovery gives the tuned model bit for bit
@@ -57,13 +58,13 @@ struct Recover {
     /// The diff, of any format; the recovered model gets its tokenizer
     #[arg(long, value_name = "PATH")]
     diff: PathBuf,
-    /// The folder to write; an interrupted run goes on where it was
+    /// The folder to write; an interrupted run is continued
     #[arg(long, value_name = "DIR")]
     output: PathBuf,
-    /// The numbers to write: keep (the tuned model's, else the diff's), f32, f16 or bf16
+    /// Number format to write: keep (the tuned model's, else the diff's), f32, f16 or bf16
     #[arg(long, default_value_t = DtypeChoice::Keep, value_name = "TYPE")]
     dtype: DtypeChoice,
-    /// What all weights must sum up to, with or without rotary frequencies: a number, or alpaca-7b
+    /// The expected sum of all weights, with or without rotary frequencies: a number, or alpaca-7b
     #[arg(long, value_name = "SUM")]
     expected_sum: Option<ExpectedSum>,
     /// Then answer this instruction in Alpaca's format
@@ -91,7 +92,11 @@ impl Make {
         let written = files::make_diff(raw, tuned, output, method, self.dtype, self.threads.count(), &mut update)?;
         drop(progress);
         report(&written);
-        console::note(format_args!("{}: {}, with the SHA-256 of every tensor", output.display(), bytes(written.bytes)));
+        console::note(format_args!(
+            "{}: {}, with the SHA-256 of every tensor",
+            output.display(),
+            BinaryBytes(written.bytes)
+        ));
         Ok(())
     }
 }
@@ -112,7 +117,7 @@ impl Recover {
             (false, None) => "not verified: the diff holds no digests, and no --expected-sum was given",
         };
         console::note(format_args!("sum of all weights {sum:.4}, with rotary frequencies {sum_with_rotary:.4}"));
-        console::note(format_args!("{}: {}, {how}", output.display(), bytes(written.bytes)));
+        console::note(format_args!("{}: {}, {how}", output.display(), BinaryBytes(written.bytes)));
         match &self.instruction {
             Some(instruction) => Generate::alpaca(output, instruction, self.device).run(),
             None => Ok(()),

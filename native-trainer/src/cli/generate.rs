@@ -45,7 +45,7 @@ struct Report {
 struct Timings {
     load_s: f64,
     prefill_tokens_per_s: f64,
-    /// Of the tokens after the first round trip; `null` when there were none.
+    /// Decoding speed, of the tokens after the first round trip; `null` when there were none.
     decode_tokens_per_s: Option<f64>,
 }
 
@@ -82,7 +82,7 @@ impl Generate {
         let mut output = io::stdout().lock();
         let started = Instant::now();
         let prefilled = chat.begin(&messages, &template, &options).await?;
-        // Reading the prompt ends with the first round trip: before it, a GPU may still be at work.
+        // The prompt is read when the first round trip ends; until then a GPU may still be working.
         let mut first_trip = None;
         let finish_reason = loop {
             match chat.step().await? {

@@ -4,6 +4,7 @@ use std::io::{self, Write};
 use std::path::PathBuf;
 
 use clap::Args;
+use indicatif::{BinaryBytes, HumanCount};
 use paddock_engine::ModelConfig;
 use paddock_engine::config::{Head, RopeScaling};
 use paddock_engine::prompt::TemplateKind;
@@ -11,7 +12,6 @@ use paddock_engine::tokenizer::Tokenizer;
 use paddock_engine::weights::pack::Quantize;
 use paddock_engine::weights::{Checkpoint, Format, TensorInfo};
 
-use super::console::{bytes, grouped};
 use super::plan;
 use crate::Result;
 use crate::files::ModelSource;
@@ -19,10 +19,10 @@ use crate::files::ModelSource;
 /// Show a model's architecture, tensors, tokenizer, template and memory
 #[derive(Debug, Args)]
 pub(super) struct Inspect {
-    /// Model folder (Hugging Face or web pack) or .gguf file; for --plan a folder with config.json alone will do
+    /// Model folder (Hugging Face or web pack) or .gguf file; for --plan, a folder that only holds config.json is enough
     #[arg(long, value_name = "PATH")]
     model: PathBuf,
-    /// Tokens of context to reckon with [default: the model's own, at most 4096]
+    /// Context length in tokens [default: the model's own, at most 4096]
     #[arg(long, value_name = "N")]
     context: Option<usize>,
     /// Show every GPU buffer, its binding and the totals instead
@@ -80,7 +80,7 @@ fn write_architecture(output: &mut impl Write, config: &ModelConfig) -> Result<(
         [(config.attention_bias, "q, k and v"), (config.attention_output_bias, "o"), (config.mlp_bias, "feed-forward")];
     let biases: Vec<&str> = biases.iter().filter(|(present, _)| *present).map(|(_, name)| *name).collect();
     let biases = if biases.is_empty() { "none".to_string() } else { biases.join(", ") };
-    writeln!(output, "architecture  LLaMA, {} parameters", grouped(config.parameter_count()))?;
+    writeln!(output, "architecture  LLaMA, {} parameters", HumanCount(config.parameter_count()))?;
     writeln!(output, "  blocks        {}", config.num_hidden_layers)?;
     writeln!(output, "  hidden        {}", config.hidden_size)?;
     writeln!(output, "  feed-forward  {}", config.intermediate_size)?;
@@ -130,9 +130,9 @@ fn write_tokenizer(
 
 fn write_memory(output: &mut impl Write, weights: u64, config: &ModelConfig, context: usize) -> Result<()> {
     let cache = config.kv_bytes(context);
-    writeln!(output, "memory        {} on the CPU (--plan shows a GPU's)", bytes(weights + cache))?;
-    writeln!(output, "  weights       {}", bytes(weights))?;
-    writeln!(output, "  cache         {} for {context} tokens", bytes(cache))?;
+    writeln!(output, "memory        {} on the CPU (--plan shows a GPU's)", BinaryBytes(weights + cache))?;
+    writeln!(output, "  weights       {}", BinaryBytes(weights))?;
+    writeln!(output, "  cache         {} for {context} tokens", BinaryBytes(cache))?;
     Ok(())
 }
 
@@ -143,7 +143,11 @@ fn write_tensors<'a>(output: &mut impl Write, tensors: impl Iterator<Item = &'a 
     for tensor in tensors {
         let [rows, cols] = tensor.shape;
         let (name, shape, encoding) = (&tensor.name, format!("{rows} × {cols}"), format!("{:?}", tensor.encoding));
-        writeln!(output, "  {name:width$}  {shape:>15}  {encoding:4}  {:>10}", bytes(tensor.bytes()?))?;
+        writeln!(
+            output,
+            "  {name:width$}  {shape:>15}  {encoding:4}  {:>10}",
+            BinaryBytes(tensor.bytes()?).to_string()
+        )?;
     }
     Ok(())
 }

@@ -1,4 +1,4 @@
-//! Ctrl-C: the first stops an answer, the next ends the program.
+//! Ctrl-C: the first press stops an answer, the next ends the program.
 
 use std::process;
 use std::sync::Arc;
@@ -11,10 +11,10 @@ use crate::{Error, Result};
 const IDLE: u8 = 0;
 /// An answer is being made; Ctrl-C stops it.
 const ANSWERING: u8 = 1;
-/// An answer is being stopped; Ctrl-C does not wait for that.
+/// An answer is being stopped; Ctrl-C ends the program without waiting for that.
 const STOPPING: u8 = 2;
 
-/// The exit code of a program that an interrupt ended in its work, by the convention of shells.
+/// The exit code of an interrupted program, by the convention of shells.
 const EXIT_INTERRUPTED: i32 = 130;
 
 /// What Ctrl-C means now, shared with the handler of the signal.
@@ -54,7 +54,7 @@ impl Interrupt {
         self.0.load(Ordering::SeqCst) == STOPPING
     }
 
-    /// Ctrl-C was pressed: the exit code when that ends the program.
+    /// Handles Ctrl-C. Returns the exit code when it ends the program.
     fn press(&self) -> Option<i32> {
         match self.0.compare_exchange(ANSWERING, STOPPING, Ordering::SeqCst, Ordering::SeqCst) {
             Ok(_) => None,

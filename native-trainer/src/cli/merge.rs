@@ -1,4 +1,4 @@
-//! `paddock merge`: a model with an adapter added to its weights.
+//! `paddock merge`: adds an adapter to a model's weights.
 
 use std::path::PathBuf;
 

@@ -41,7 +41,7 @@ impl ModelOptions {
     }
 }
 
-/// The name of the model at `path` for people: the given one, or that of its folder or file.
+/// The display name of the model at `path`: the given one, or the name of its folder or file.
 pub(super) fn model_name(path: &Path, given: Option<&str>) -> Result<String> {
     if let Some(name) = given {
         return Ok(name.to_string());
@@ -52,7 +52,7 @@ pub(super) fn model_name(path: &Path, given: Option<&str>) -> Result<String> {
     Ok(name.unwrap_or_default().to_string_lossy().into_owned())
 }
 
-/// How an answer is to be made.
+/// How answers are sampled.
 #[derive(Debug, Args)]
 pub(super) struct AnswerOptions {
     /// How messages become a prompt: auto (what the pack says, or the model's own chat template, if any), none, alpaca, safe-rlhf
@@ -88,7 +88,7 @@ pub(super) struct AnswerOptions {
 }
 
 impl AnswerOptions {
-    /// Always the most probable token, everything else by default.
+    /// Greedy decoding; everything else has its default.
     pub fn greedy(template: TemplateKind) -> Self {
         Self {
             template,
@@ -104,14 +104,14 @@ impl AnswerOptions {
         }
     }
 
-    /// The chosen format for the model of `chat`, in a conversation held now.
+    /// The chosen template for the model of `chat`, with the current date.
     pub fn template<B: Backend>(&self, chat: &Chat<B>) -> Result<Template> {
         let now = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs());
         Ok(chat.template(self.template)?.at(now.cast_signed()))
     }
 
-    /// The engine's options. A seed that was not given is drawn from the clock and said, so that an answer can be had
-    /// again.
+    /// The engine's options. A seed that was not given comes from the clock and is printed, so that the answer can be
+    /// reproduced.
     pub fn generate_options(&self) -> GenerateOptions {
         let seed = self.seed.unwrap_or_else(|| {
             let seed = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.subsec_nanos());
@@ -131,7 +131,7 @@ impl AnswerOptions {
         GenerateOptions { sampling, max_tokens: self.max_tokens, stop: self.stop.clone() }
     }
 
-    /// A conversation that holds the system message, if one was given.
+    /// A conversation that starts with the system message, if there is one.
     pub fn conversation(&self) -> Vec<Message> {
         self.system.iter().map(|content| Message::new(Role::System, content)).collect()
     }

@@ -3,10 +3,11 @@
 use std::path::PathBuf;
 
 use clap::Args;
+use indicatif::BinaryBytes;
 use paddock_engine::prompt::TemplateKind;
 use paddock_engine::weights::pack::{PackOptions, Quantize};
 
-use super::console::{self, bytes};
+use super::console;
 use super::options::model_name;
 use super::progress::ProgressLine;
 use crate::Result;
@@ -48,7 +49,7 @@ impl Pack {
         console::note(format_args!(
             "{output}: {}, {} in {shards} shard{plural}, mostly {}",
             manifest.name,
-            bytes(size),
+            BinaryBytes(size),
             manifest.quantization
         ));
         Ok(())

@@ -1,16 +1,16 @@
-//! `paddock inspect --plan`: every buffer that a model takes on a GPU, before anything is loaded.
+//! `paddock inspect --plan`: every GPU buffer that a model will need.
 
 use std::collections::HashMap;
 use std::io::{self, Write};
 use std::path::Path;
 
+use indicatif::{BinaryBytes, HumanCount};
 use paddock_engine::backend::wgpu::{DEFAULT_BINDING, KvEncoding, Plan, Purpose, plan};
 use paddock_engine::weights::pack::Quantize;
 use paddock_engine::weights::{Checkpoint, Encoding, Source, TensorInfo};
 use paddock_engine::{Error, ModelConfig};
 use serde_json::Value;
 
-use super::console::{bytes, grouped};
 use crate::Result;
 use crate::files::FolderSource;
 
@@ -29,14 +29,14 @@ pub(super) fn print(model: &Path, quantize: Option<Quantize>, context: Option<us
     writeln!(
         output,
         "LLaMA, {} parameters, matrices {quantize}, {context} tokens of context",
-        grouped(config.parameter_count())
+        HumanCount(config.parameter_count())
     )?;
     write_buffers(&mut output, &plan)?;
     write_totals(&mut output, &plan)
 }
 
-/// The configuration and the tensors of the model, and how they are to be stored. A `config.json` alone has no tensors
-/// to keep as they are; it is planned in 4 bits unless something else is asked for.
+/// The configuration and the tensors of the model, and how they will be stored. With a `config.json` alone there are no
+/// tensors to keep unchanged, so the default is 4 bits.
 async fn tensors(model: &Path, quantize: Option<Quantize>) -> Result<(ModelConfig, Vec<TensorInfo>, Quantize)> {
     let source = FolderSource::open(model)?;
     let names = source.list();
@@ -66,7 +66,13 @@ fn write_buffers(output: &mut impl Write, plan: &Plan) -> Result<()> {
     let width = plan.buffers.iter().map(|buffer| buffer.label.len()).max().unwrap_or(0);
     writeln!(output, "{:width$}  {:11}  {:>16}", "buffer, bound whole", "for", "bytes")?;
     for buffer in &plan.buffers {
-        writeln!(output, "{:width$}  {:11}  {:>16}", buffer.label, purpose(buffer.purpose), grouped(buffer.bytes))?;
+        writeln!(
+            output,
+            "{:width$}  {:11}  {:>16}",
+            buffer.label,
+            purpose(buffer.purpose),
+            HumanCount(buffer.bytes).to_string()
+        )?;
     }
     Ok(())
 }
@@ -80,11 +86,18 @@ fn write_totals(output: &mut impl Write, plan: &Plan) -> Result<()> {
         [(Purpose::Weights, ""), (Purpose::KvCache, kv), (Purpose::Activations, ""), (Purpose::Staging, "")]
     {
         let total = plan.total(kind);
-        writeln!(output, "{:16}{:>16}  {}{note}", purpose(kind), grouped(total), bytes(total))?;
+        writeln!(output, "{:16}{:>16}  {}{note}", purpose(kind), HumanCount(total).to_string(), BinaryBytes(total))?;
     }
     let (total, largest) = (plan.bytes(), plan.largest_binding());
-    writeln!(output, "{:16}{:>16}  {} in {} buffers", "total", grouped(total), bytes(total), plan.buffers.len())?;
-    writeln!(output, "{:16}{:>16}  {}", "largest binding", grouped(largest), bytes(largest))?;
+    writeln!(
+        output,
+        "{:16}{:>16}  {} in {} buffers",
+        "total",
+        HumanCount(total).to_string(),
+        BinaryBytes(total),
+        plan.buffers.len()
+    )?;
+    writeln!(output, "{:16}{:>16}  {}", "largest binding", HumanCount(largest).to_string(), BinaryBytes(largest))?;
     Ok(())
 }
 

@@ -1,16 +1,16 @@
-//! How far something is, on one line of stderr; only on a terminal.
+//! Progress bars on stderr, shown only on a terminal.
 
 use indicatif::{ProgressBar, ProgressStyle};
 use paddock_engine::model::LoadProgress;
 
-/// A bar: what `template` says (indicatif's language) after `verb`. It disappears when it is dropped.
+/// A bar that shows `verb` and then `template` (in indicatif's syntax). It disappears when it is dropped.
 fn bar(verb: &str, template: &str) -> ProgressBar {
     let template = format!("{{prefix}} {template}");
     let style = ProgressStyle::with_template(&template).unwrap_or_else(|_| ProgressStyle::default_bar());
     ProgressBar::new(0).with_style(style.progress_chars("━╸─")).with_prefix(verb.to_string())
 }
 
-/// Bytes of a model that are done.
+/// Progress in bytes of a model.
 #[derive(Debug)]
 pub(super) struct ProgressLine(ProgressBar);
 
@@ -20,7 +20,7 @@ impl ProgressLine {
         Self(bar(verb, "{bar:24} {binary_bytes} of {binary_total_bytes}, {eta} left"))
     }
 
-    /// Shows how far it is.
+    /// Updates the bar.
     pub fn update(&mut self, progress: LoadProgress) {
         self.0.set_length(progress.total);
         self.0.set_position(progress.bytes);
@@ -33,7 +33,7 @@ impl Drop for ProgressLine {
     }
 }
 
-/// Things that are done.
+/// Progress in items.
 #[derive(Debug)]
 pub(super) struct Counter(ProgressBar);
 
@@ -45,7 +45,7 @@ impl Counter {
         Self(bar)
     }
 
-    /// Shows how far it is.
+    /// Updates the bar.
     pub fn update(&mut self, done: usize) {
         self.0.set_position(done as u64);
     }
@@ -57,20 +57,20 @@ impl Drop for Counter {
     }
 }
 
-/// Steps of a run.
+/// Progress in steps of a run.
 #[derive(Debug)]
 pub(super) struct Steps(ProgressBar);
 
 impl Steps {
-    /// Begins a line at no step.
+    /// Begins a line before the first step.
     pub fn new() -> Self {
         Self(bar("step", "{pos} of {len} {bar:24} {msg}, {eta} left"))
     }
 
-    /// Shows that `step` of `total` is done, and what came of it.
+    /// Shows that `step` of `total` is done, with a message.
     pub fn update(&mut self, step: u64, total: u64, message: String) {
         if self.0.length() != Some(total) {
-            // A resumed run: the steps before tell nothing of the time that is left.
+            // Earlier steps of a resumed run say nothing about the remaining time.
             self.0.set_length(total);
             self.0.set_position(step);
             self.0.reset_eta();

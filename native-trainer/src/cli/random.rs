@@ -3,23 +3,24 @@
 use std::path::PathBuf;
 
 use clap::Args;
+use indicatif::BinaryBytes;
 
-use super::console::{self, bytes};
+use super::console;
 use super::convert::Threads;
 use super::progress::ProgressLine;
 use crate::Result;
 use crate::files::{self, Dtype};
 
-/// Write a model with random weights, to train from nothing or to try out a size
+/// Write a model with random weights, to train from scratch or to try out a size
 #[derive(Debug, Args)]
 pub(super) struct Random {
     /// A folder with the config.json to follow; a tokenizer beside it is copied
     #[arg(long, value_name = "DIR")]
     like: PathBuf,
-    /// The folder to write; an interrupted run goes on where it was
+    /// The folder to write; an interrupted run is continued
     #[arg(long, value_name = "DIR")]
     output: PathBuf,
-    /// The numbers to write: f32, f16 or bf16
+    /// Number format to write: f32, f16 or bf16
     #[arg(long, default_value_t = Dtype::F32, value_name = "TYPE")]
     dtype: Dtype,
     /// The same seed gives the same weights
@@ -36,7 +37,7 @@ impl Random {
             let mut update = |at| progress.update(at);
             files::random(&self.like, &self.output, self.dtype, self.seed, self.threads.count(), &mut update)?
         };
-        console::note(format_args!("{}: {}", self.output.display(), bytes(written.bytes)));
+        console::note(format_args!("{}: {}", self.output.display(), BinaryBytes(written.bytes)));
         Ok(())
     }
 }

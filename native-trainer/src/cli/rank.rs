@@ -25,7 +25,7 @@ use crate::{Error, Result};
 pub(super) struct Rank {
     #[command(flatten)]
     model: ModelOptions,
-    /// The reward model that ranks: a folder, a .gguf file, or a head alone that was trained on --model
+    /// The reward model: a folder, a .gguf file, or a head alone that was trained on --model
     #[arg(long, value_name = "PATH")]
     reward: PathBuf,
     /// The prompt; - reads it from standard input
@@ -96,7 +96,7 @@ impl Rank {
         interrupt.end_answer();
         let answers: Vec<Answer> = chat.candidates().into_iter().cloned().collect();
         let texts: Vec<String> = answers.iter().map(|answer| answer.text.clone()).collect();
-        // What is scored is the question and the answer: reward formats have no place for a system message.
+        // Only question and answer are scored, since reward formats have no system message.
         let scored = scorer.score(&[question], &texts, &reward_template, self.append_eos).await?;
         self.print(answers, &scored, options.sampling.seed)
     }

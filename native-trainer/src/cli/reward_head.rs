@@ -1,4 +1,4 @@
-//! `paddock reward-head`: a reward head for a model that stays as it is.
+//! `paddock reward-head`: trains a reward head on a frozen model.
 
 use std::path::PathBuf;
 
@@ -27,7 +27,7 @@ pub(super) struct RewardHeadCommand {
     /// Pairs, one JSON object a line: prompt, response_0, response_1, better_response_id
     #[arg(long, value_name = "FILE")]
     data: PathBuf,
-    /// Pairs to evaluate on, which are not learned from
+    /// Pairs to evaluate on, which are not trained on
     #[arg(long, value_name = "FILE")]
     eval_data: Option<PathBuf>,
     /// The folder to write; it must not exist
@@ -78,7 +78,7 @@ impl RewardHeadCommand {
         let eval_pairs = self.eval_data.as_deref().map(read_pairs).transpose()?;
         let chat = self.model.load(backend).await?;
         let tokenizer = chat.tokenizer();
-        // As those who score with the head will write conversations.
+        // The same template that scoring with this head will use.
         let template = Template::new(template_kind(self.template, ScoreFamily::SafeRlhf, tokenizer), tokenizer)?;
         let eos = match self.append_eos {
             true => tokenizer.eos().and_then(|id| tokenizer.token(id)).unwrap_or_default(),

@@ -1,4 +1,4 @@
-//! `paddock score`: what a reward or cost model thinks of answers.
+//! `paddock score`: scores of a reward or cost model.
 
 use std::fs::File;
 use std::io::{self, BufRead, BufReader, IsTerminal, Write};
@@ -16,7 +16,7 @@ use super::options::ModelOptions;
 use super::scorer::{self, end_score, token_scores};
 use crate::{Error, Result};
 
-/// Lines with one conversation each that are scored together.
+/// Number of lines with one conversation each that are scored together.
 const ROWS_TOGETHER: usize = 16;
 
 /// Score answers with a reward or cost model
@@ -89,7 +89,7 @@ fn open(path: &Path) -> Result<Box<dyn BufRead>> {
     Ok(Box::new(BufReader::new(File::open(path).map_err(Error::path("read", path))?)))
 }
 
-/// A line whose one conversation waits for company.
+/// A line that waits to be scored with others.
 struct Waiting {
     line: usize,
     row: Value,
@@ -140,7 +140,7 @@ impl<B: Backend> Run<'_, B> {
         let (conversation, row) = match row {
             (Row::Answers { messages, answers }, row) => {
                 self.flush().await?;
-                // A conversation that does not fit is this line's fault; a lost device is not.
+                // A conversation that does not fit only fails its own line; a lost device fails the run.
                 return match self.answers(number, row, &messages, &answers).await {
                     Err(Error::Engine(error @ paddock_engine::Error::Request(_))) => {
                         self.refuse(number, &error.to_string());
@@ -161,7 +161,7 @@ impl<B: Backend> Run<'_, B> {
         if self.waiting.len() >= ROWS_TOGETHER { self.flush().await } else { Ok(()) }
     }
 
-    /// Scores and prints the lines that wait.
+    /// Scores and prints the waiting lines.
     async fn flush(&mut self) -> Result<()> {
         let (mut rows, mut conversations) = (Vec::new(), Vec::new());
         for Waiting { line, row, conversation } in self.waiting.drain(..) {
@@ -192,7 +192,7 @@ impl<B: Backend> Run<'_, B> {
         Ok(())
     }
 
-    /// The line's own fields and the scores; lists, where the line has several answers.
+    /// Prints the line's own fields and the scores, which are lists where the line has several answers.
     fn print_json(&self, row: Value, each: impl Fn(&dyn Fn(&Scored) -> Value) -> Value) -> Result<()> {
         let mut object = match row {
             Value::Object(object) => object,
@@ -210,7 +210,7 @@ impl<B: Backend> Run<'_, B> {
         Ok(())
     }
 
-    /// A line for each answer: its rank, its score, how it begins; with --per-token, a line for each token.
+    /// Prints a line for each answer (rank, score, first words) and, with --per-token, a line for each token.
     fn print_table(&self, line: usize, scored: &[Scored]) -> Result<()> {
         let mut output = io::stdout().lock();
         if self.options.input.is_some() {
@@ -239,7 +239,7 @@ impl<B: Backend> Run<'_, B> {
         console::note(format_args!("line {line}: {problem}"));
     }
 
-    /// How far a file is, where somebody watches and the scores go elsewhere.
+    /// Shows progress through a file on a terminal, when the scores are redirected.
     fn progress(&self) {
         if self.options.input.is_some() && io::stderr().is_terminal() && !io::stdout().is_terminal() {
             let _ = write!(io::stderr(), "\r\x1b[K{} lines scored", self.lines - self.bad);
@@ -247,13 +247,13 @@ impl<B: Backend> Run<'_, B> {
     }
 }
 
-/// The place of each by its first end score.
+/// The rank of each by its first end score.
 pub(super) fn ranks(scored: &[Scored]) -> Vec<usize> {
     let first = |scored: &Scored| scored.end_score().first().copied().unwrap_or(f32::NEG_INFINITY);
     score::ranks(&scored.iter().map(first).collect::<Vec<_>>())
 }
 
-/// Scores for people.
+/// Scores as text.
 pub(super) fn numbers(scores: &[f32]) -> String {
     let scores: Vec<String> = scores.iter().map(|score| format!("{score:.4}")).collect();
     scores.join(" ")

@@ -38,7 +38,7 @@ pub async fn write_adapters<B: Adjoint, S: Store<B>>(
     write_file(&folder.join(ADAPTER_CONFIG), &format!("{:#}\n", lora.to_json(&base.display().to_string())))
 }
 
-/// Puts the adapter in `folder` in the place of the adapters on `tape`.
+/// Replaces the adapters on `tape` by the one in `folder`.
 ///
 /// # Errors
 /// When a matrix is missing or has another shape.
@@ -55,7 +55,7 @@ pub async fn read_adapters<B: Adjoint, S: Store<B>>(tape: &Tape<B, S>, folder: &
 /// The matrix `name` of an adapter in `source`, whose header has `entries`.
 ///
 /// # Errors
-/// When it is missing, has another shape, or is not of floats.
+/// When it is missing, has another shape, or does not hold floats.
 pub(crate) async fn read_matrix(
     source: &FolderSource,
     entries: &[FileEntry],

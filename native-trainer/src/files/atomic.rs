@@ -1,4 +1,5 @@
-//! Files and folders that appear whole or not at all: written under a temporary name beside the target, synced, renamed.
+//! Files and folders that appear whole or not at all. They are written under a temporary name beside the target, synced
+//! and renamed.
 
 use std::fs::{self, File};
 use std::io::{self, Write};
@@ -25,10 +26,10 @@ impl AtomicFile {
         Ok(Self { target: target.to_path_buf(), temporary, file: Some(file) })
     }
 
-    /// Puts the file in its place, replacing an older one.
+    /// Syncs the file and moves it into place, replacing an older one.
     ///
     /// # Errors
-    /// When the bytes cannot be brought to the disk or the file not be renamed; the older one then stands.
+    /// When the bytes cannot be synced or the file cannot be renamed; the older file is then untouched.
     pub fn commit(mut self) -> Result<()> {
         if let Some(file) = &self.file {
             file.sync_all().map_err(Error::path("write", &self.target))?;
@@ -67,10 +68,10 @@ pub struct AtomicFolder {
 }
 
 impl AtomicFolder {
-    /// Starts a folder that will be `target`, and makes the folders above it.
+    /// Starts a folder that will be `target`, and creates its parents.
     ///
     /// # Errors
-    /// When they cannot be made.
+    /// When they cannot be created.
     pub fn create(target: &Path) -> Result<Self> {
         let temporary = temporary_name(target)?;
         if let Some(parent) = temporary.parent() {
@@ -85,10 +86,11 @@ impl AtomicFolder {
         &self.temporary
     }
 
-    /// Puts the folder in its place. A folder of that name is replaced: that the caller may do so is its own business.
+    /// Syncs the folder and moves it into place. An existing folder of that name is replaced; callers check beforehand
+    /// that they may do that.
     ///
     /// # Errors
-    /// When a file cannot be brought to the disk or a folder not be renamed; the older folder then stands.
+    /// When a file cannot be synced or a folder cannot be renamed; the older folder is then untouched.
     pub fn commit(mut self) -> Result<()> {
         for entry in fs::read_dir(&self.temporary).map_err(Error::path("read", &self.temporary))? {
             let path = entry.map_err(Error::path("read", &self.temporary))?.path();
@@ -119,10 +121,10 @@ impl Drop for AtomicFolder {
     }
 }
 
-/// Removes what runs that were killed left half-written in `folder`.
+/// Removes what killed runs left half-written in `folder`.
 ///
 /// # Errors
-/// When the folder cannot be read or a leftover not be removed.
+/// When the folder cannot be read or a leftover cannot be removed.
 pub fn remove_partial(folder: &Path) -> Result<()> {
     for entry in fs::read_dir(folder).map_err(Error::path("read", folder))? {
         let path = entry.map_err(Error::path("read", folder))?.path();
@@ -135,7 +137,7 @@ pub fn remove_partial(folder: &Path) -> Result<()> {
     Ok(())
 }
 
-/// A free name in the folder of `target`: a rename within a folder never crosses a file system.
+/// An unused name in the folder of `target`, because a rename within one folder never crosses file systems.
 fn temporary_name(target: &Path) -> Result<PathBuf> {
     let name = target
         .file_name()
@@ -152,14 +154,21 @@ fn temporary_name(target: &Path) -> Result<PathBuf> {
     Err(Error::Request(format!("there is no free temporary name beside {}", target.display())))
 }
 
-/// Brings the rename itself to the disk.
+/// Syncs the rename itself.
 pub(super) fn sync_parent(target: &Path) -> Result<()> {
-    // Elsewhere a folder cannot be opened as a file, and the rename is durable without it.
+    // On other systems a folder cannot be opened as a file, and a rename is durable by itself.
     if cfg!(unix) {
         let parent = target.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
         File::open(parent).and_then(|folder| folder.sync_all()).map_err(Error::path("write", parent))?;
     }
     Ok(())
+}
+
+/// Writes a file of text whole or not at all.
+pub(crate) fn write_file(path: &Path, contents: &str) -> Result<()> {
+    let mut file = AtomicFile::create(path)?;
+    file.write_all(contents.as_bytes()).map_err(Error::path("write", path))?;
+    file.commit()
 }
 
 #[cfg(test)]

@@ -19,15 +19,15 @@ use crate::{Error, Result};
 pub struct Written {
     /// Bytes of its tensors.
     pub bytes: u64,
-    /// What a person should know of it.
+    /// Notes for the user, a sentence each.
     pub notes: Vec<String>,
 }
 
 /// Writes the model at `from` as the folder `output`, in safetensors files and with a tokenizer.json.
 ///
 /// # Errors
-/// When the model is damaged, something is at `output`, or the disk refuses. What was done before the disk refused is
-/// taken up by the next run.
+/// When the model is damaged, `output` exists, or the disk refuses. After a refusal by the disk, the next run continues
+/// with what is already written.
 pub fn convert(
     from: &Path,
     output: &Path,
@@ -56,7 +56,7 @@ pub(super) fn stored(info: &TensorInfo, encoding: Encoding) -> Stored {
     Stored { param: Param { name: info.name.clone(), shape: info.shape }, encoding }
 }
 
-/// How most of the bytes are stored.
+/// The encoding of most of the bytes.
 pub(super) fn main_encoding(tensors: &[Stored]) -> Encoding {
     let bytes = |encoding: &Encoding| -> u64 {
         tensors.iter().filter(|tensor| tensor.encoding == *encoding).map(Stored::bytes).sum()
@@ -64,7 +64,7 @@ pub(super) fn main_encoding(tensors: &[Stored]) -> Encoding {
     [Encoding::F32, Encoding::F16, Encoding::BF16].into_iter().max_by_key(bytes).unwrap_or(Encoding::F32)
 }
 
-/// Names, lengths and times of the files at `path`: what tells a folder from a changed one.
+/// Names, lengths and modification times of the files at `path`; they differ when the folder has changed.
 pub(super) fn fingerprint(path: &Path) -> Result<Value> {
     let path = path.canonicalize().map_err(Error::path("open", path))?;
     let mut files = Vec::new();
@@ -87,7 +87,7 @@ pub(super) fn fingerprint(path: &Path) -> Result<Value> {
     Ok(json!([path, files]))
 }
 
-/// The rows of a model in other numbers.
+/// The rows of a model, converted to the encodings of `tensors`.
 struct ConvertedRows<'a> {
     checkpoint: Checkpoint<ModelSource>,
     infos: &'a [TensorInfo],

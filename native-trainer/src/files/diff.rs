@@ -1,4 +1,4 @@
-//! Weight diffs as folders: made of a tuned model and its base, and added to the base again.
+//! Weight diffs as folders: the difference between a tuned model and its base, and the tuned model recovered from it.
 
 use std::ops::Range;
 use std::path::Path;
@@ -17,20 +17,20 @@ use crate::{Error, Result};
 /// The sum over all tensors of Alpaca-7B that its authors publish (tatsu-lab/stanford_alpaca `weight_diff.py`).
 pub const ALPACA_7B_SUM: f64 = 50637.1836;
 
-/// How far from a published sum of `tensors` tensors the exact one may be: 1e-2 as in `weight_diff.py`, and what that adds
-/// up in f32 loses on the way, which depends on the order of the tensors. An addition loses up to half a unit in the last
-/// place, evenly spread; four standard deviations of all of them.
+/// How far the exact sum may be from a published one of `tensors` tensors: 1e-2 as in `weight_diff.py`, plus that
+/// script's own rounding error, since it adds up in f32. Each addition loses up to half a unit in the last place,
+/// uniformly distributed; this allows four standard deviations of their sum.
 fn sum_tolerance(sum: f64, tensors: usize) -> f64 {
     let sum = sum.abs() as f32;
     let unit = f64::from(sum.next_up() - sum);
     1e-2 + 4.0 * (tensors as f64 / 12.0).sqrt() * unit
 }
 
-/// Writes the diff of `tuned` and `raw` as the folder `output`, in numbers of `dtype`; with [`Method::Exact`] in those of
-/// the tuned model. Configuration and tokenizer are those of the tuned model.
+/// Writes the diff of `tuned` and `raw` as the folder `output`, in `dtype`; with [`Method::Exact`] in the tuned model's
+/// own dtypes. Configuration and tokenizer are those of the tuned model.
 ///
 /// # Errors
-/// When the models are damaged or not of one shape, something is at `output`, or the disk refuses.
+/// When the models are damaged or of different shapes, `output` exists, or the disk refuses.
 pub fn make_diff(
     raw: &Path,
     tuned: &Path,
@@ -101,20 +101,20 @@ impl std::str::FromStr for ExpectedSum {
 pub struct Recovered {
     /// What was written.
     pub written: Written,
-    /// The sum over all tensors, before they are rounded to the output's numbers.
+    /// The sum over all tensors, before they are rounded to the output's dtype.
     pub sum: f64,
-    /// The same for those who count the rotary frequencies of every layer (transformers before 4.32).
+    /// The same plus the rotary frequencies of every layer, which transformers before 4.32 counted as weights.
     pub sum_with_rotary: f64,
     /// Whether every tensor was verified by its SHA-256.
     pub verified: bool,
 }
 
-/// Writes the model that `diff` makes of `raw` as the folder `output`. Configuration and tokenizer are those of the diff;
-/// [`DtypeChoice::Keep`] gives the tuned model's numbers, or the diff's own where it does not tell those.
+/// Writes the model that `diff` makes of `raw` as the folder `output`. Configuration and tokenizer are those of the diff.
+/// [`DtypeChoice::Keep`] keeps the tuned model's dtypes, or the diff's where the diff does not record the former.
 ///
 /// # Errors
-/// When the models are damaged or not of one shape, a tensor is not the tuned model's or the sum not the expected one
-/// (nothing is then left), something is at `output`, or the disk refuses.
+/// When the models are damaged or of different shapes, `output` exists, or the disk refuses; also when a tensor's digest
+/// or the sum is wrong, in which case nothing is left behind.
 pub fn recover(
     raw: &Path,
     diff: &Path,
@@ -135,7 +135,7 @@ pub fn recover(
     let exported = export.run(&rows, progress)?;
     let sums = exported.records.iter().map(|record| record.as_f64().unwrap_or(f64::NAN));
     let sum = if first.config().head == Head::Tied {
-        // As in PyTorch's state dict, where the head is listed beside the embedding.
+        // PyTorch's state dict lists a tied head beside the embedding, so it counts twice.
         sums.zip(&infos)
             .map(|(sum, info)| if info.name.ends_with("embed_tokens.weight") { 2.0 * sum } else { sum })
             .sum()
@@ -178,7 +178,7 @@ impl Rows for RecoveredRows<'_> {
     }
 }
 
-/// Numbers that do not fit are reported with their tensor's name.
+/// Adds the tensor's name to an error about values that do not fit.
 fn named<T>(info: &TensorInfo, result: paddock_engine::Result<T>) -> Result<T> {
     result.map_err(|error| match error {
         paddock_engine::Error::Unsupported(problem) => Error::Request(format!("{}: {problem}", info.name)),

@@ -11,7 +11,7 @@ use std::rc::Rc;
 use paddock_engine::weights::Source;
 use paddock_engine::{Error, Result};
 
-/// The files of a folder, or one file alone. Files stay open from their first read on.
+/// The files of a folder, or a single file. Files stay open after their first read.
 #[derive(Debug)]
 pub struct FolderSource {
     root: PathBuf,
@@ -101,7 +101,7 @@ impl Source for FolderSource {
                 hint: "check that the folder is complete".to_string(),
             });
         };
-        // Before the allocation: a damaged header may ask for any number of bytes.
+        // Checked before the allocation, since a damaged header may ask for any number of bytes.
         if range.end > size || range.start > range.end {
             return Err(Error::Read {
                 file: file.to_string(),
@@ -118,14 +118,14 @@ impl Source for FolderSource {
             .and_then(|_| opened.take(length as u64).read_to_end(&mut bytes))
             .map_err(|error| unreadable(file, &error))?;
         if bytes.len() < length {
-            let problem = format!("it ended {} bytes early; it was changed meanwhile", length - bytes.len());
+            let problem = format!("it ended {} bytes early; it was changed while being read", length - bytes.len());
             return Err(Error::Read { file: file.to_string(), problem });
         }
         Ok(bytes)
     }
 }
 
-/// The system's refusal, as the engine reports it.
+/// A system error as the engine's error.
 fn unreadable(file: &str, error: &io::Error) -> Error {
     Error::Read { file: file.to_string(), problem: error.to_string() }
 }

@@ -1,4 +1,4 @@
-//! Models with a low-rank adapter added to their weights.
+//! Merging a low-rank adapter into a model's weights.
 
 use std::path::Path;
 
@@ -13,14 +13,14 @@ use super::adapter::{ADAPTER_WEIGHTS, read_matrix};
 use super::{AtomicFolder, Description, Dtype, FolderSource, write_weights};
 use crate::{Error, Result};
 
-/// Longest description of an adapter that is read.
+/// Size limit of an adapter's configuration.
 const CONFIG_LIMIT: u64 = 1 << 20;
 
 /// Writes the model at `base` with the adapter in `adapter` (PEFT's format) added as the Hugging Face folder `output`,
-/// in `dtype`, tensor by tensor. `progress` hears how many of how many are done.
+/// in `dtype`, tensor by tensor. `progress` receives how many tensors are done, and their number.
 ///
 /// # Errors
-/// When the adapter is not one of this model, `output` is there already, or the disk refuses.
+/// When the adapter does not fit the model, `output` exists, or the disk refuses.
 pub async fn merge(
     base: &Path,
     adapter: &Path,

@@ -3,6 +3,7 @@
 mod adapter;
 mod atomic;
 mod convert;
+mod description;
 mod diff;
 mod digest;
 mod export;
@@ -18,14 +19,15 @@ mod token_cache;
 mod torch;
 
 pub use adapter::{ADAPTER_WEIGHTS, read_adapters, write_adapters};
+pub(crate) use atomic::write_file;
 pub use atomic::{AtomicFile, AtomicFolder, remove_partial};
 pub use convert::{Written, convert};
+pub use description::Description;
 pub use diff::{ALPACA_7B_SUM, ExpectedSum, Recovered, make_diff, recover};
 pub use digest::file_sha256;
 pub use export::{Beside, DtypeChoice, Export, Exported, Rows, Stored, beside};
 pub use folder::FolderSource;
-pub(crate) use hugging_face::write_file;
-pub use hugging_face::{Description, write_weights};
+pub use hugging_face::write_weights;
 pub use merge::merge;
 pub use model_source::ModelSource;
 pub use pack::{Packed, pack};

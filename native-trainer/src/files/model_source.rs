@@ -15,14 +15,14 @@ const TOKENIZER: &str = "tokenizer.model";
 /// The files of a model: a Hugging Face folder (safetensors or PyTorch files), Meta's folder, a web pack, or a GGUF file.
 #[derive(Debug)]
 pub enum ModelSource {
-    /// Files that the engine reads as they are.
+    /// Files that the engine reads directly.
     Plain(FolderSource),
     /// PyTorch files, seen as safetensors.
     Torch(Box<TorchFolder<FolderSource>>),
 }
 
 impl ModelSource {
-    /// The model at `path`. Meta keeps one `tokenizer.model` for all sizes in the folder above.
+    /// Opens the model at `path`. Meta keeps one `tokenizer.model` for all sizes in the parent folder, which is read too.
     ///
     /// # Errors
     /// When there is nothing at `path`, or PyTorch files there are damaged or hold anything but a model.
@@ -33,7 +33,7 @@ impl ModelSource {
         }
         let mut added = BTreeMap::new();
         let own = plain.list().iter().any(|name| name == TOKENIZER || name == "tokenizer.json");
-        // Canonical, so that "." has a folder above it.
+        // Canonical, so that "." has a parent.
         if !own
             && let Some(shared) = path.canonicalize().ok().and_then(|path| Some(path.parent()?.join(TOKENIZER)))
             && let Ok(bytes) = fs::read(shared)

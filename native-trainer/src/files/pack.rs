@@ -1,4 +1,4 @@
-//! Web packs on disk: a folder that is complete or absent.
+//! Web packs on disk: a folder that is complete or does not exist.
 
 use std::ffi::OsStr;
 use std::fs::{self, File};
@@ -14,21 +14,21 @@ use paddock_engine::weights::pack::{self, PackOptions, PackPlan, PackSink, Quant
 use super::{AtomicFolder, ModelSource};
 use crate::{Error, Result};
 
-/// A pack that was written.
+/// A written pack.
 #[derive(Debug)]
 pub struct Packed {
     /// Its manifest.
     pub manifest: Manifest,
     /// Bytes of all its files.
     pub bytes: u64,
-    /// What could not be stored as asked for, a sentence each.
+    /// What could not be stored as requested, a sentence each.
     pub notes: Vec<String>,
 }
 
 /// Packs the model at `model` (a folder or a .gguf file) into the folder `output`, replacing an older pack there.
 ///
 /// # Errors
-/// When the model is damaged, `output` holds anything but a pack, or the disk refuses; `output` is then as it was.
+/// When the model is damaged, `output` holds anything but a pack, or the disk refuses; `output` is then unchanged.
 pub fn pack(
     model: &Path,
     output: &Path,
@@ -56,7 +56,7 @@ pub fn pack(
     })
 }
 
-/// An existing folder is replaced only when a pack is all that it holds.
+/// Allows an existing folder to be replaced only when it holds nothing but a pack.
 fn check_output(output: &Path) -> Result<()> {
     if !output.exists() {
         return Ok(());
@@ -120,7 +120,7 @@ impl PackSink for FolderSink<'_> {
     }
 }
 
-/// The system's refusal in the engine's terms, which knows no files.
+/// A system error as an error of the engine, which knows no files.
 fn refused(action: &'static str, path: &Path, error: std::io::Error) -> paddock_engine::Error {
     paddock_engine::Error::Request(Error::path(action, path)(error).to_string())
 }

@@ -1,4 +1,4 @@
-//! A model that has learnt nothing: random weights in the shape of a configuration.
+//! Untrained models: random weights in the shape of a configuration.
 
 use std::fs;
 use std::ops::Range;
@@ -15,15 +15,15 @@ use super::export::{Export, Rows, Stored, config_file, kept_files};
 use super::{Dtype, FolderSource};
 use crate::{Error, Result};
 
-/// The deviation of weights where the configuration has no `initializer_range` (transformers' default).
+/// Standard deviation of weights where the configuration has no `initializer_range` (transformers' default).
 const INITIALIZER_RANGE: f64 = 0.02;
 
-/// Writes a model with random weights as the folder `output`: what the `config.json` in `folder` describes, with the
-/// tokenizer that lies beside it. As in transformers, matrices are drawn from a normal distribution with the
+/// Writes a model with random weights as the folder `output`, as the `config.json` in `folder` describes it, with the
+/// tokenizer beside that file. As in transformers, matrices are drawn from a normal distribution with the
 /// configuration's `initializer_range`, gains are 1 and biases 0. The same `seed` gives the same bytes.
 ///
 /// # Errors
-/// When the configuration describes no model that Paddock knows, something is at `output`, or the disk refuses.
+/// When the configuration is not of a model that Paddock knows, `output` exists, or the disk refuses.
 pub fn random(
     folder: &Path,
     output: &Path,
@@ -96,7 +96,7 @@ fn kind(name: &str) -> Kind {
 /// Two draws of a standard normal distribution (Box and Muller 1958).
 fn normal(seed: u32, pair: u64) -> [f32; 2] {
     let word = |part: u32| pcg_hash(pair as u32 ^ pcg_hash((pair >> 32) as u32 ^ pcg_hash(seed ^ part)));
-    // In (0, 1]: the logarithm is finite.
+    // In (0, 1], so that the logarithm is finite.
     let uniform = |word: u32| ((word >> 8) + 1) as f32 / (1 << 24) as f32;
     let radius = (-2.0 * uniform(word(0)).ln()).sqrt();
     let (sine, cosine) = (std::f32::consts::TAU * uniform(word(1))).sin_cos();
@@ -112,13 +112,13 @@ mod tests {
         const COUNT: u64 = 200_000;
         let draws: Vec<f64> = (0..COUNT / 2).flat_map(|pair| normal(7, pair)).map(f64::from).collect();
         let moment = |power: i32| draws.iter().map(|draw| draw.powi(power)).sum::<f64>() / COUNT as f64;
-        // The moments are 0, 1, 0 and 3; five standard deviations of their estimates.
+        // The moments are 0, 1, 0 and 3; the bounds are five standard deviations of their estimates.
         let bound = |variance: f64| 5.0 * (variance / COUNT as f64).sqrt();
         assert!(moment(1).abs() < bound(1.0), "{}", moment(1));
         assert!((moment(2) - 1.0).abs() < bound(2.0), "{}", moment(2));
         assert!(moment(3).abs() < bound(15.0), "{}", moment(3));
         assert!((moment(4) - 3.0).abs() < bound(96.0), "{}", moment(4));
-        // Neighbours do not hang together.
+        // Neighbours are uncorrelated.
         let product = draws.windows(2).map(|pair| pair[0] * pair[1]).sum::<f64>() / COUNT as f64;
         assert!(product.abs() < bound(1.0), "{product}");
     }

@@ -11,7 +11,7 @@ use crate::{Error, Result};
 /// Reads a data file of [`Record`]s.
 ///
 /// # Errors
-/// When the file cannot be read, is no JSON, or a record has other keys.
+/// When the file cannot be read, is not JSON, or a record has other keys.
 pub fn read_records(path: &Path) -> Result<Vec<Record>> {
     let text = fs::read_to_string(path).map_err(Error::path("read", path))?;
     let wrong = |place: String, problem: String| Error::Request(format!("{}, {place}: {problem}", path.display()));

@@ -34,7 +34,7 @@ impl Dtype {
         }
     }
 
-    /// How the engine calls it.
+    /// The engine's name for it.
     pub fn encoding(self) -> Encoding {
         match self {
             Self::F32 => Encoding::F32,
@@ -43,12 +43,12 @@ impl Dtype {
         }
     }
 
-    /// The one that the engine calls so; `None` for encodings that safetensors does not have.
+    /// The dtype of an encoding; `None` for encodings that safetensors does not have.
     pub fn of(encoding: Encoding) -> Option<Self> {
         [Self::F32, Self::F16, Self::Bf16].into_iter().find(|dtype| dtype.encoding() == encoding)
     }
 
-    /// PyTorch's name, as `config.json` has it.
+    /// PyTorch's name, as in `config.json`.
     pub fn torch_name(self) -> &'static str {
         match self {
             Self::F32 => "float32",
@@ -122,7 +122,7 @@ impl TensorSpec {
     }
 }
 
-/// What comes before the values of `entries` in a file, which lie one after the other.
+/// The header of a file that holds `entries` one after the other.
 pub(super) fn header(entries: &[TensorSpec]) -> Vec<u8> {
     let mut header = Map::new();
     header.insert("__metadata__".to_string(), json!({ "format": "pt" }));
@@ -140,10 +140,10 @@ pub(super) fn header(entries: &[TensorSpec]) -> Vec<u8> {
     [&(header.len() as u64).to_le_bytes()[..], &header].concat()
 }
 
-/// Writes `entries` with the values that `values` gives for each index. No more than one tensor is in memory.
+/// Writes `entries`; `values` returns the values of each by its index. Only one tensor is in memory at a time.
 ///
 /// # Errors
-/// When the file does not take the bytes, or `values` fails.
+/// When the file cannot be written, or `values` fails.
 pub fn write_safetensors(
     file: &mut impl Write,
     entries: &[TensorSpec],
@@ -176,7 +176,7 @@ mod tests {
             assert_eq!(tensor.data().len(), 4 * dtype.bytes());
             assert_eq!(dtype.to_string().parse(), Ok(dtype));
         }
-        // 1/3 to the nearest of 8 bits of mantissa: 0.333984375.
+        // 1/3 rounded to 8 bits of mantissa: 0.333984375.
         assert_eq!(Dtype::Bf16.encode(&values)[4..6], [0xab, 0x3e]);
         assert!("f64".parse::<Dtype>().is_err());
     }

@@ -1,4 +1,4 @@
-//! Encoded examples on disk, found again by what they were made from.
+//! Encoded examples on disk, by a digest of what they were made from.
 
 use std::ffi::OsString;
 use std::fs;
@@ -12,11 +12,11 @@ use super::AtomicFile;
 use crate::{Error, Result};
 use paddock_learn::data::Example;
 
-/// Stands before everything that a key is made of; changes with the format of the file and the ways of the encoder.
+/// First part of every key; changes with the file format and with the encoder's behaviour.
 const VERSION: &str = "paddock tokens 1";
 
-/// Where this user's programs keep what can be made again: `PADDOCK_CACHE`, else the `paddock` folder in
-/// `XDG_CACHE_HOME` or in `~/.cache`.
+/// The user's cache folder: `PADDOCK_CACHE`, else the folder `paddock` in `XDG_CACHE_HOME` or in `~/.cache`. Everything in
+/// it can be made again.
 pub(crate) fn user_cache() -> Option<PathBuf> {
     let set = |name: &str| std::env::var_os(name).filter(|value: &OsString| !value.is_empty()).map(PathBuf::from);
     set("PADDOCK_CACHE")
@@ -34,7 +34,7 @@ impl TokenCache {
         Some(Self(user_cache()?.join("tokens")))
     }
 
-    /// A key for what `parts` together determine.
+    /// The key of what `parts` together determine.
     pub fn key(parts: &[&[u8]]) -> String {
         let mut hasher = Sha256::new();
         for part in [VERSION.as_bytes()].iter().chain(parts) {
@@ -44,7 +44,7 @@ impl TokenCache {
         hexadecimal(&hasher.finalize())
     }
 
-    /// The examples under `key`; `None` when there are none, or the file was damaged.
+    /// The examples under `key`; `None` when there are none, or the file is damaged.
     pub fn read(&self, key: &str) -> Option<Vec<Example>> {
         let bytes = fs::read(self.0.join(key)).ok()?;
         let (digest, payload) = bytes.split_at_checked(32)?;
@@ -64,7 +64,7 @@ impl TokenCache {
         Some(examples)
     }
 
-    /// Keeps `examples` under `key`.
+    /// Stores `examples` under `key`.
     ///
     /// # Errors
     /// When the disk refuses.

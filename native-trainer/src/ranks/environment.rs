@@ -1,4 +1,4 @@
-//! Which rank a process is, as torchrun, srun and mpirun tell it.
+//! Which rank a process is, from the variables that torchrun, srun and mpirun set.
 
 use crate::{Error, Result};
 
@@ -10,21 +10,21 @@ const NAMES: [[&str; 3]; 3] = [
     ["OMPI_COMM_WORLD_RANK", "OMPI_COMM_WORLD_SIZE", "OMPI_COMM_WORLD_LOCAL_RANK"],
 ];
 
-/// A process's place among those that train together.
+/// A process's rank, and how to reach the others.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct RankAddress {
     /// Its number, from 0 on.
     pub rank: usize,
     /// Number of processes.
     pub world_size: usize,
-    /// Its number on its machine: which of the GPUs there is its own.
+    /// Its number on its machine, which selects its GPU.
     pub local_rank: usize,
-    /// Where rank 0 listens.
+    /// Address and port that rank 0 listens on.
     pub master: String,
 }
 
 impl RankAddress {
-    /// This process's place; `None` when it trains alone.
+    /// This process's own, from the environment; `None` when it trains alone.
     ///
     /// # Errors
     /// When the variables contradict each other.
@@ -59,7 +59,7 @@ impl RankAddress {
         Ok(None)
     }
 
-    /// The variables that tell a process its place.
+    /// The variables that pass this to a process.
     pub fn variables(&self) -> [(&'static str, String); 5] {
         let (address, port) = self.master.rsplit_once(':').unwrap_or((&self.master, ""));
         [

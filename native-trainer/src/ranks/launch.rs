@@ -71,7 +71,7 @@ impl Ranks {
         }
         let how = status.map_or_else(|| "ended".to_string(), |status| format!("ended with {status}"));
         Ok(Error::Request(format!(
-            "rank {rank} {how}, and the others were stopped; go on from the last checkpoint with --resume"
+            "rank {rank} {how}, and the others were stopped; continue from the last checkpoint with --resume"
         )))
     }
 }

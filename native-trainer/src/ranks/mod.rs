@@ -1,4 +1,4 @@
-//! The ranks of a run: threads of one process, or processes that reach each other by TCP.
+//! The ranks of a run: threads of one process, or processes connected by TCP.
 
 mod environment;
 mod launch;

@@ -1,7 +1,6 @@
-//! Ranks that are processes, joined by TCP: rank 0 takes what the others bring and gives all of it to each.
+//! Ranks that are processes connected by TCP. Rank 0 receives the data of the others and sends all of it to each.
 //!
-//! That is enough for CPUs, for the exchange of a few numbers and of NCCL's identifier; large tensors of GPUs go their
-//! own way.
+//! That is enough for CPUs, and for exchanging a few numbers and NCCL's identifier. Tensors on GPUs go through NCCL.
 
 use std::io::{Read, Write};
 use std::net::{TcpListener, TcpStream};
@@ -12,11 +11,11 @@ use paddock_engine::{Error, Result};
 
 use super::{HostRanks, RankAddress};
 
-/// How long ranks wait for each other at the start: all of them first read and encode the same data.
+/// How long ranks wait for each other at the start; some may still be loading.
 const PATIENCE: Duration = Duration::from_secs(600);
-/// Largest message: a length that is beyond it is no rank's.
+/// Largest message. A greater length cannot come from a rank.
 const LIMIT: u64 = 1 << 40;
-/// Begins every connection, so that a stranger on the port is noticed.
+/// Begins every connection, so that other programs that connect to the port are noticed.
 const GREETING: [u8; 8] = *b"paddock1";
 
 /// One of the ranks.
@@ -24,15 +23,15 @@ const GREETING: [u8; 8] = *b"paddock1";
 pub struct Tcp {
     rank: usize,
     world_size: usize,
-    /// On rank 0 those of ranks 1, 2, …; on others rank 0's.
+    /// On rank 0 the connections to ranks 1, 2, …; on other ranks the one to rank 0.
     peers: Mutex<Vec<TcpStream>>,
 }
 
 impl Tcp {
-    /// Joins the other ranks: rank 0 listens, the others call.
+    /// Connects to the other ranks: rank 0 listens, the others connect to it.
     ///
     /// # Errors
-    /// When they do not come together.
+    /// When a rank does not connect in time.
     pub fn join(place: &RankAddress) -> Result<Self> {
         let failed = |problem: String| Error::Device { device: format!("rank {}", place.rank), problem };
         let peers = if place.rank == 0 {
@@ -45,7 +44,7 @@ impl Tcp {
         Ok(Self { rank: place.rank, world_size: place.world_size, peers: Mutex::new(peers) })
     }
 
-    /// What every rank brings, on all ranks, one after the other. All bring as much.
+    /// Concatenates the bytes of all ranks, on every rank. All must pass the same number of bytes.
     ///
     /// # Errors
     /// When a rank has ended.
@@ -54,7 +53,7 @@ impl Tcp {
         let gone = |rank: usize| {
             move |_| Error::Device {
                 device: format!("rank {rank}"),
-                problem: "it has ended; see what it said, and go on with --resume".to_string(),
+                problem: "it has ended; see its error, and continue with --resume".to_string(),
             }
         };
         if self.rank > 0 {
@@ -98,7 +97,7 @@ fn accept(listener: &TcpListener, world_size: usize) -> Result<Vec<TcpStream>, S
                 }
             }
             Err(_) if start.elapsed() < PATIENCE => std::thread::sleep(Duration::from_millis(10)),
-            Err(error) => return Err(format!("rank {} did not come: {error}", missing + 1)),
+            Err(error) => return Err(format!("rank {} did not connect: {error}", missing + 1)),
         }
     }
     Ok(peers.into_iter().flatten().collect())
@@ -131,7 +130,7 @@ fn receive(stream: &mut TcpStream) -> std::io::Result<Vec<u8>> {
     stream.read_exact(&mut length)?;
     let length = u64::from_le_bytes(length);
     if length > LIMIT {
-        return Err(std::io::Error::other("a message that is too long"));
+        return Err(std::io::Error::other("the message is too long"));
     }
     let mut bytes = Vec::new();
     stream.take(length).read_to_end(&mut bytes)?;

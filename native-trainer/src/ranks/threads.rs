@@ -1,4 +1,4 @@
-//! Ranks that are threads of one process: for tests, and for what needs no device of its own.
+//! Ranks that are threads of one process, for tests.
 
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 
@@ -6,7 +6,7 @@ use paddock_engine::{Error, Result};
 
 use super::HostRanks;
 
-/// One of the ranks. A rank that is dropped makes the calls of the others fail.
+/// One of the ranks. When it is dropped, calls of the others fail.
 #[derive(Debug)]
 pub struct Threads {
     rank: usize,
@@ -22,15 +22,15 @@ struct Meeting {
 
 #[derive(Debug)]
 struct State {
-    /// What each rank has brought to the current call.
+    /// What each rank has contributed to the current call.
     brought: Vec<Option<Arc<Vec<u8>>>>,
-    /// Ranks that have taken what was brought.
+    /// Number of ranks that have taken the contributions.
     taken: usize,
-    /// A rank that ended.
+    /// A rank that has ended.
     gone: Option<usize>,
 }
 
-/// Handles of `world_size` ranks, to be sent to a thread each.
+/// The handles of `world_size` ranks, one for each thread.
 pub fn threads(world_size: usize) -> Vec<Threads> {
     let state = State { brought: vec![None; world_size], taken: 0, gone: None };
     let meeting = Arc::new(Meeting { state: Mutex::new(state), changed: Condvar::new() });
@@ -38,10 +38,10 @@ pub fn threads(world_size: usize) -> Vec<Threads> {
 }
 
 impl Threads {
-    /// What every rank brings, on all ranks.
+    /// Exchanges the bytes of all ranks, in their order.
     fn bring(&self, mine: Vec<u8>) -> Result<Vec<Arc<Vec<u8>>>> {
         let mut state = self.meeting.lock();
-        // The call before is over when all have taken.
+        // The previous call is over when all ranks have taken its contributions.
         state = self.meeting.wait(state, |state| state.brought[self.rank].is_some())?;
         state.brought[self.rank] = Some(Arc::new(mine));
         self.meeting.changed.notify_all();
@@ -62,7 +62,7 @@ impl Meeting {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Waits while `holds`.
+    /// Waits while `holds` returns true.
     fn wait<'a>(
         &self,
         mut state: MutexGuard<'a, State>,
@@ -117,7 +117,7 @@ mod tests {
                         rank.sum_values(&mut sums).unwrap();
                         assert_eq!(sums, [4.0 * call as f64, 6.0]);
                     }
-                    // Held until all are done: a rank that ends before the others have taken would be missed.
+                    // Kept until all are done: if it were dropped now, the last call of the others would fail.
                     rank
                 })
             })

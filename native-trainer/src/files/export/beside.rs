@@ -1,19 +1,19 @@
-//! What lies beside the weights of an exported folder: its configuration and its tokenizer.
+//! The files beside the weights of an exported folder: configuration and tokenizer.
 
 use paddock_engine::Error as EngineError;
 use paddock_engine::tokenizer::Tokenizer;
 use paddock_engine::weights::{Checkpoint, Encoding, Source};
 use serde_json::Value;
 
-use super::super::{ModelSource, hugging_face::described};
+use super::super::{ModelSource, description::described};
 use crate::{Error, Result};
 
-/// More than any published file of these kinds has.
+/// Size limit, larger than any published file of these kinds.
 const LIMIT: u64 = 128 << 20;
 const TOKENIZER: &str = "tokenizer.json";
 const TOKENIZER_CONFIG: &str = "tokenizer_config.json";
 
-/// Files that are taken over as they are, and with them [`TOKENIZER`].
+/// Files that are copied unchanged, along with [`TOKENIZER`].
 const KEPT: [&str; 6] = [
     "generation_config.json",
     "special_tokens_map.json",
@@ -23,17 +23,17 @@ const KEPT: [&str; 6] = [
     TOKENIZER_CONFIG,
 ];
 
-/// The files of a folder that are no weights.
+/// The files of a folder other than its weights.
 #[derive(Debug)]
 pub struct Beside {
     /// By name; `config.json` comes last.
     pub files: Vec<(String, Vec<u8>)>,
-    /// What could not be had, for people.
+    /// What is missing, as a note for the user.
     pub note: Option<String>,
 }
 
-/// The files that go beside weights stored mostly as `encoding`; the configuration and the tokenizer are those of the
-/// model in `source`, which `checkpoint` opened.
+/// The files to write beside weights that are mostly stored as `encoding`. Configuration and tokenizer come from the model
+/// in `source`, which `checkpoint` has opened.
 ///
 /// # Errors
 /// When the model cannot be described in Hugging Face's terms, or its tokenizer is damaged.
@@ -65,7 +65,7 @@ pub fn beside(source: &ModelSource, checkpoint: &mut Checkpoint<ModelSource>, en
     Ok(Beside { files, note })
 }
 
-/// The files in `source` that are taken over as they are: tokenizer, template, settings of generation.
+/// The files in `source` that are copied unchanged: tokenizer, template, generation settings.
 ///
 /// # Errors
 /// When they cannot be read.
@@ -85,7 +85,7 @@ pub fn config_file(mut config: Value, encoding: Encoding) -> (String, Vec<u8>) {
         Encoding::BF16 => "bfloat16",
         _ => "float32",
     };
-    // Transformers 5 and 4 read one each.
+    // Transformers 5 reads the first, transformers 4 the second.
     config["dtype"] = dtype.into();
     config["torch_dtype"] = dtype.into();
     ("config.json".to_string(), format!("{config:#}\n").into_bytes())

@@ -1,4 +1,4 @@
-//! What numbers a folder is to be written in.
+//! The number format that a folder is written in.
 
 use std::fmt;
 use std::str::FromStr;
@@ -7,13 +7,13 @@ use paddock_engine::weights::Encoding;
 
 use super::super::Dtype;
 
-/// The type of a folder's numbers.
+/// The number format of a folder.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum DtypeChoice {
-    /// As they are stored; block encodings of GGUF, which safetensors does not have, become f32.
+    /// As stored. GGUF's block encodings, which safetensors does not have, become f32.
     #[default]
     Keep,
-    /// Rounded to this.
+    /// Everything rounded to this format.
     To(Dtype),
 }
 

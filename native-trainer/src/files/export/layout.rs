@@ -1,18 +1,18 @@
-//! Which bytes of a model lie in which safetensors file, decided before the first is written.
+//! Which bytes of a model go into which safetensors file, decided before anything is written.
 
 use paddock_engine::config::Param;
 use paddock_engine::weights::Encoding;
 use serde_json::{Map, Value, json};
 
-use super::super::hugging_face::dimensions;
+use super::super::description::dimensions;
 use super::super::safetensors::{Dtype, TensorSpec, header};
 use crate::{Error, Result};
 
 /// The most bytes of tensors in one file (transformers' `max_shard_size`); a larger tensor has a file of its own.
 pub(in super::super) const SHARD_BYTES: u64 = 5_000_000_000;
 
-/// Most bytes of a tensor, as it is stored, that a thread has in memory at a time. Of 32 KiB to 1 MiB this took the least
-/// processor time; above it, the system takes back and clears the memory of every chunk.
+/// Most bytes of a tensor, as stored, that a thread holds at a time. Between 32 KiB and 1 MiB this took the least CPU
+/// time; with larger chunks the system unmaps and clears the memory of each one.
 const CHUNK_BYTES: usize = 1 << 18;
 
 /// A tensor to be written.
@@ -30,7 +30,7 @@ impl Stored {
         self.param.shape[1] * self.encoding.block_bytes()
     }
 
-    /// Rows that a thread has in memory at a time.
+    /// Rows that a thread holds in memory at a time.
     pub(super) fn chunk_rows(&self) -> usize {
         (CHUNK_BYTES / self.row_bytes().max(1)).max(1)
     }
@@ -107,7 +107,7 @@ impl ShardLayout {
     }
 }
 
-/// The header of a file of `tensors`, where each begins, and the file's length.
+/// The header of a file of `tensors`, the offset of each tensor, and the file's length.
 fn file(tensors: &[&Stored]) -> Result<(Vec<u8>, Vec<u64>, u64)> {
     let entry = |tensor: &&Stored| {
         let dtype = Dtype::of(tensor.encoding).ok_or_else(|| {

@@ -1,5 +1,5 @@
-//! Models written as Hugging Face folders, tensor by tensor: a few megabytes in memory, several threads, files of at most
-//! 5 GB, and a run that was interrupted goes on where it was. The folder appears whole or not at all.
+//! Models written as Hugging Face folders, tensor by tensor. It takes a few megabytes of memory, uses several threads,
+//! writes files of at most 5 GB, and continues an interrupted run. The folder appears whole or not at all.
 
 mod beside;
 mod dtype;
@@ -26,44 +26,44 @@ use serde_json::Value;
 
 use crate::{Error, Result};
 
-/// Where the rows of an export come from. Each thread has one of its own.
+/// The source of an export's rows. Each thread has its own.
 pub trait Rows {
-    /// Some rows of tensor `tensor`, as they are to be stored. The rows of a tensor are asked for in order, all of them.
+    /// Some rows of tensor `tensor`, encoded as they will be stored. All rows of a tensor are requested, in order.
     ///
     /// # Errors
     /// What their source reports.
     fn rows(&mut self, tensor: usize, rows: Range<usize>) -> Result<Vec<u8>>;
 
-    /// All rows of `tensor` have been read. Says what is to be told of it by [`Exported::records`].
+    /// Called when all rows of `tensor` have been read. The returned value ends up in [`Exported::records`].
     ///
     /// # Errors
-    /// When they are not what they must be; what was written is then removed.
+    /// When the tensor is not what it should be; everything written so far is then removed.
     fn finish(&mut self, tensor: usize) -> Result<Value>;
 }
 
 /// A folder to be written.
 #[derive(Debug)]
 pub struct Export {
-    /// The folder; nothing may be there.
+    /// The folder, which must not exist.
     pub output: PathBuf,
     /// Its tensors, in order.
     pub tensors: Vec<Stored>,
-    /// Names everything that the content depends on, in one line: a run with the same key takes up what another left.
+    /// Everything that the content depends on, in one line. A run with the same key continues an interrupted one.
     pub key: String,
     /// How many threads to use.
     pub threads: usize,
 }
 
-/// All tensors are written; [`Exported::commit`] is to follow.
+/// An export whose tensors are all written; [`Exported::commit`] must follow.
 #[derive(Debug)]
 pub struct Exported {
     folder: PartialFolder,
     index: Option<Value>,
-    /// What [`Rows::finish`] said of each tensor, in order.
+    /// What [`Rows::finish`] returned for each tensor, in order.
     pub records: Vec<Value>,
 }
 
-/// From a thread to the one that keeps the journal.
+/// A message from a worker to the thread that keeps the journal.
 enum Message {
     Bytes(u64),
     Done(usize, Done),
@@ -71,11 +71,11 @@ enum Message {
 }
 
 impl Export {
-    /// Writes all tensors. `open` is called once in each thread; `progress` hears of bytes written and of all bytes.
+    /// Writes all tensors. `open` is called once in each thread; `progress` receives the bytes written and the total.
     ///
     /// # Errors
-    /// The error of the first tensor that could not be made. After one of reading or writing, what is done is kept for
-    /// the next run; after any other it is removed.
+    /// The error of the first tensor that failed. After an error in reading or writing, finished tensors are kept for the
+    /// next run; after any other error they are removed.
     pub fn run<R: Rows>(
         &self,
         open: &(impl Fn() -> Result<R> + Sync),
@@ -126,12 +126,12 @@ impl Export {
             self.listen(&receiver, folder, &failed, &mut records, progress)
         });
         result.and_then(|()| {
-            let missing = || Error::Request("a thread ended before its work; run the command again".to_string());
+            let missing = || Error::Request("a thread ended early; run the command again".to_string());
             records.into_iter().collect::<Option<Vec<_>>>().ok_or_else(missing)
         })
     }
 
-    /// Keeps the journal until all threads have ended.
+    /// Writes the journal until all threads have ended.
     fn listen(
         &self,
         receiver: &Receiver<Message>,
@@ -170,7 +170,7 @@ impl Export {
 }
 
 impl Exported {
-    /// Adds the files that are no weights and puts the folder in its place.
+    /// Adds the files other than weights and moves the folder into place.
     ///
     /// # Errors
     /// When the disk refuses.
@@ -184,7 +184,7 @@ impl Exported {
         self.folder.commit()
     }
 
-    /// Removes what was written: it is not what was wanted.
+    /// Removes what was written, because it is wrong.
     pub fn abandon(self) {
         self.folder.abandon();
     }
@@ -203,8 +203,8 @@ struct Shared<'a> {
 }
 
 impl Shared<'_> {
-    /// Makes tensors until there are no more. Those before one that failed are still made, so that the error is always
-    /// that of the first.
+    /// Writes tensors until none are left. Tensors before a failed one are still written, so that the reported error is
+    /// always that of the first.
     fn work<R: Rows>(&self, open: &impl Fn() -> Result<R>, done: &Sender<(usize, Done)>, sender: &Sender<Message>) {
         let mut rows = None;
         loop {
@@ -228,13 +228,13 @@ impl Shared<'_> {
         }
     }
 
-    /// Brings tensors to the disk, which so writes while others compute, and reports them then: the journal lists nothing
-    /// that a power failure could take back.
+    /// Syncs tensors to the disk while other threads compute, and only then reports them, so that the journal lists nothing
+    /// that a power failure could undo.
     fn sync(&self, written: &Receiver<(usize, Done)>, sender: &Sender<Message>) {
         while let Ok(first) = written.recv() {
             let tensors: Vec<(usize, Done)> = std::iter::once(first).chain(written.try_iter()).collect();
             let place = |tensor: usize| self.layout.places.get(tensor).map(|place| place.file);
-            // Of each file, any of its tensors.
+            // One sync a file is enough, whichever of its tensors asks for it.
             let files: BTreeMap<_, usize> = tensors.iter().map(|(tensor, _)| (place(*tensor), *tensor)).collect();
             let synced: Result<()> = files.into_values().try_for_each(|tensor| {
                 let (path, file, _) = self.open(tensor)?;
@@ -250,7 +250,7 @@ impl Shared<'_> {
         }
     }
 
-    /// Whether `tensor` lies in its file as the journal says.
+    /// Whether `tensor`'s bytes in its file match the journal.
     fn verify(&self, tensor: usize, sender: &Sender<Message>) -> Result<Option<Done>> {
         let Some(done) = self.export.tensors.get(tensor).and_then(|stored| self.done.get(&stored.param.name)) else {
             return Ok(None);
@@ -273,7 +273,7 @@ impl Shared<'_> {
         Ok(Some(done.clone()))
     }
 
-    /// Writes `tensor`; `None` when an earlier one has failed meanwhile.
+    /// Writes `tensor`. Returns `None` when an earlier tensor has failed in the meantime.
     fn make<R: Rows>(&self, tensor: usize, source: &mut R, sender: &Sender<Message>) -> Result<Option<Done>> {
         let (path, mut file, stored) = self.open(tensor)?;
         let per_chunk = stored.chunk_rows();
@@ -309,27 +309,26 @@ impl Shared<'_> {
     }
 }
 
-/// The C library gives freed blocks of a chunk's size back to the system at once, so that every chunk costs its page
-/// faults anew; once a larger block was freed, it keeps those below that size (glibc's dynamic `M_MMAP_THRESHOLD`,
-/// mallopt(3)).
+/// glibc returns freed blocks of a chunk's size to the system at once, so that every chunk causes new page faults. Once a
+/// larger block has been freed, it keeps all blocks below that size (its dynamic `M_MMAP_THRESHOLD`, mallopt(3)).
 fn keep_freed_memory() {
     const LARGER: usize = 16 << 20;
     drop(std::hint::black_box(Vec::<u8>::with_capacity(LARGER)));
 }
 
-/// Opens a file as it stands, or makes it.
+/// Opens a file without truncating it, or creates it.
 fn open_file(path: &Path) -> Result<File> {
     OpenOptions::new().read(true).write(true).create(true).truncate(false).open(path).map_err(Error::path("open", path))
 }
 
-/// Tells bytes that reached the disk from bytes that did not. It guards against a lost write, not against a person: what
-/// must be right is verified by its maker. Chunks of a tensor are added in the same pieces whenever it is read.
+/// A checksum that detects writes that never reached the disk. It does not protect against tampering; digests do that.
+/// A tensor is always hashed in the same chunks.
 #[derive(Debug, Default)]
 struct Checksum(u64);
 
 impl Checksum {
     fn add(&mut self, bytes: &[u8]) {
-        // The golden ratio, as an odd number.
+        // 2^64 divided by the golden ratio, rounded to an odd number.
         const FACTOR: u64 = 0x9E37_79B9_7F4A_7C15;
         let (words, rest) = bytes.as_chunks::<8>();
         for word in words {

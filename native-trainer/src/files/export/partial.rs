@@ -1,4 +1,4 @@
-//! A folder that is being filled and may be taken up again: a journal in it lists what is done.
+//! A folder that is being filled. A journal in it lists what is done, so that an interrupted run can continue.
 
 use std::collections::HashMap;
 use std::fs::{self, File, OpenOptions};
@@ -13,13 +13,13 @@ use crate::{Error, Result};
 
 const JOURNAL: &str = "journal.jsonl";
 
-/// A tensor that is written whole.
+/// A tensor that is completely written.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub(super) struct Done {
     pub tensor: String,
-    /// Of its bytes in the file.
+    /// Checksum of its bytes in the file.
     pub checksum: u64,
-    /// What its maker wants to be told of it again.
+    /// What [`Rows::finish`](super::Rows::finish) returned for it.
     pub record: Value,
 }
 
@@ -31,11 +31,11 @@ pub(super) struct PartialFolder {
 }
 
 impl PartialFolder {
-    /// Begins the folder that will be `target`, or takes up one that was left when it was being made from the same
-    /// things, which `key` names. Gives what is done.
+    /// Begins the folder that will be `target`, or continues one that an interrupted run with the same `key` left behind.
+    /// Returns what is already done.
     ///
     /// # Errors
-    /// When there is something at `target`, another process is at it, or the disk refuses.
+    /// When `target` exists, another process is writing it, or the disk refuses.
     pub fn open(target: &Path, key: &str) -> Result<(Self, HashMap<String, Done>)> {
         let name = target.file_name().filter(|_| !is_taken(target)).ok_or_else(|| {
             Error::Request(format!("{} is there already or names no folder; name another output", target.display()))
@@ -51,10 +51,10 @@ impl PartialFolder {
         let mut lines = BufReader::new(&journal).lines().map_while(Result::ok);
         let mut done = HashMap::new();
         if lines.next().is_some_and(|line| line == key) {
-            // A line that was cut off by a kill is none.
+            // A line that was cut short by a kill does not count.
             let entries = lines.filter_map(|line| serde_json::from_str::<Done>(&line).ok());
             done.extend(entries.map(|entry| (entry.tensor.clone(), entry)));
-            // Whatever follows begins a line of its own.
+            // The next entry starts on a line of its own.
             writeln!(journal).map_err(Error::path("write", &file))?;
         } else {
             journal.set_len(0).map_err(Error::path("write", &file))?;
@@ -74,7 +74,7 @@ impl PartialFolder {
         &self.path
     }
 
-    /// Notes that a tensor is done.
+    /// Adds a finished tensor to the journal.
     ///
     /// # Errors
     /// When the disk refuses.
@@ -89,7 +89,7 @@ impl PartialFolder {
     /// Puts the folder in its place.
     ///
     /// # Errors
-    /// When the disk refuses; the folder can then be taken up again.
+    /// When the disk refuses; a later run can then continue.
     pub fn commit(self) -> Result<()> {
         let journal = self.path.join(JOURNAL);
         for entry in fs::read_dir(&self.path).map_err(Error::path("read", &self.path))? {
@@ -101,7 +101,7 @@ impl PartialFolder {
         sync_parent(&self.target)
     }
 
-    /// Removes the folder: what it holds is of no use to a later run.
+    /// Removes the folder, when its contents are of no use to a later run.
     pub fn abandon(self) {
         let _ = fs::remove_dir_all(&self.path);
     }

@@ -10,7 +10,7 @@ use super::*;
 
 const ROWS: usize = 5;
 
-/// Tensor `t` is full of the byte `t`. Fails at the first row of `fails`, and remembers what it was asked for.
+/// Tensor `t` is filled with the byte `t`. Fails at the first row of `fails`, and records what was requested.
 struct Numbers<'a> {
     fails: Option<(usize, fn() -> Error)>,
     asked: &'a Mutex<BTreeSet<usize>>,
@@ -38,7 +38,7 @@ fn export(output: &Path, key: &str) -> Export {
     Export { output: output.to_path_buf(), tensors: (0..9).map(stored).collect(), key: key.to_string(), threads: 3 }
 }
 
-/// Runs the export and gives the tensors that it asked for.
+/// Runs the export and returns the tensors that it requested.
 fn run(export: &Export, fails: Option<(usize, fn() -> Error)>) -> (Result<Exported>, Vec<usize>) {
     let asked = Mutex::default();
     let exported = export.run(&|| Ok(Numbers { fails, asked: &asked }), &mut |_| {});
@@ -75,7 +75,7 @@ fn a_full_disk_leaves_no_output_and_the_next_run_goes_on() {
     assert!(result.unwrap_err().to_string().contains("cannot write disk"));
     assert!(!output.exists());
 
-    // What the journal claims is checked: the file's second tensor was damaged meanwhile.
+    // The journal's claims are checked: the file's second tensor was damaged in the meantime.
     let weights = folder.path().join(".out.partial/model.safetensors");
     let mut bytes = fs::read(&weights).unwrap();
     let at = bytes.len() - 8 * ROWS * 8;

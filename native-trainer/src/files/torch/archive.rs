@@ -1,4 +1,4 @@
-//! The zip archive that `torch.save` writes: files stored as they are, found through the directory at its end
+//! The zip archive that `torch.save` writes: uncompressed files, found through the directory at the archive's end
 //! (PKWARE APPNOTE 4.3; PyTorch `caffe2/serialize/inline_container.cc`).
 
 use std::collections::HashMap;
@@ -7,24 +7,24 @@ use std::ops::Range;
 use paddock_engine::weights::Source;
 use paddock_engine::{Error, Result};
 
-/// The end record, with the longest comment.
+/// Size of the end record with the longest possible comment.
 const TAIL_BYTES: u64 = 22 + 0xFFFF;
 const LOCATOR_BYTES: usize = 20;
-/// A file is listed in about 80 bytes; a checkpoint has some hundred.
+/// Size limit of the directory. An entry takes about 80 bytes; a checkpoint has a few hundred.
 const DIRECTORY_LIMIT: u64 = 16 << 20;
-/// What stands for "see the 64-bit record".
+/// The value that means "see the 64-bit record".
 const ELSEWHERE: u64 = 0xFFFF_FFFF;
 
-/// Where the files of an archive lie.
+/// The positions of the files in an archive.
 #[derive(Debug)]
 pub(super) struct Archive {
-    /// Bytes of each file, by its name without the archive's own folder.
+    /// The bytes of each file, by name without the archive's own folder.
     files: HashMap<String, Stored>,
 }
 
 #[derive(Debug, Clone, Copy)]
 struct Stored {
-    /// Where its local header lies.
+    /// Offset of its local header.
     header: u64,
     bytes: u64,
 }
@@ -42,7 +42,7 @@ impl Archive {
     /// Reads the directory of `file`.
     ///
     /// # Errors
-    /// When it is not whole, or a file in it is compressed.
+    /// When it is incomplete, or a file in it is compressed.
     pub async fn open<S: Source>(source: &S, file: &str, size: u64) -> Result<Self> {
         let lost = || damaged(file, "its directory is not where it should be");
         let range = directory(source, file, size).await?.filter(|range| range.start <= range.end && range.end <= size);
@@ -82,7 +82,7 @@ impl Archive {
     }
 }
 
-/// Where the directory lies.
+/// The position of the directory.
 async fn directory<S: Source>(source: &S, file: &str, size: u64) -> Result<Option<Range<u64>>> {
     let tail_start = size.saturating_sub(TAIL_BYTES);
     let tail = source.read(file, tail_start..size).await?;
@@ -103,7 +103,7 @@ async fn directory<S: Source>(source: &S, file: &str, size: u64) -> Result<Optio
     Ok(located(number(&record, 48, 8), number(&record, 40, 8)).filter(|_| record.starts_with(b"PK\x06\x06")))
 }
 
-/// Name and place of the file that `entry` lists, and the bytes that the entry takes.
+/// Name and position of the file that `entry` lists, and the entry's own length.
 fn entry_of(file: &str, entry: &[u8]) -> Result<(String, Stored, usize)> {
     let cut = || damaged(file, "its directory breaks off");
     let field = |at, size| number(entry, at, size).ok_or_else(cut);
@@ -126,7 +126,7 @@ fn entry_of(file: &str, entry: &[u8]) -> Result<(String, Stored, usize)> {
     Ok((name, Stored { header, bytes }, length))
 }
 
-/// Unpacked size, packed size and header place, from the 64-bit field where the 32-bit ones refer to it.
+/// Unpacked size, packed size and header offset, from the 64-bit field where the 32-bit ones refer to it.
 fn wide(mut extra: &[u8], fields: [u64; 3]) -> Option<(u64, u64, u64)> {
     let mut values = fields;
     if fields.contains(&ELSEWHERE) {

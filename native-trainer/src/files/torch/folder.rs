@@ -1,111 +1,30 @@
-//! Folders of PyTorch files as what they would be in safetensors, so that everything that reads a Hugging Face folder
-//! reads them: tensors are joined and put in order as their bytes are asked for.
+//! Presents a folder of PyTorch files as the safetensors folder it would be, so that everything that reads a Hugging Face
+//! folder reads it too. Tensors are joined and reordered as their bytes are requested.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Range;
 
-use paddock_engine::weights::{Source, half_split};
+use paddock_engine::weights::Source;
 use paddock_engine::{Error, Result};
 use serde::Deserialize;
 use serde_json::{Map, json};
 
-use super::{TorchTensor, meta, read_tensors};
+use super::joined::{Join, Joined};
+use super::{meta, read_tensors};
 
 const SINGLE: &str = "pytorch_model.bin";
 const INDEX: &str = "pytorch_model.bin.index.json";
 const INDEX_LIMIT: u64 = 64 << 20;
-/// The file that the tensors appear as.
+/// The file that the tensors appear in.
 const WEIGHTS: &str = "model.safetensors";
-
-/// How the parts of a tensor make a whole.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Join {
-    /// One below the other. A tensor of one part is joined so.
-    Rows,
-    /// Side by side.
-    Columns,
-}
-
-/// A tensor of the model, from parts in one or several files.
-#[derive(Debug)]
-pub(super) struct Joined {
-    /// Hugging Face's name.
-    pub name: String,
-    pub join: Join,
-    /// Each with its file. All have the same shape and type.
-    pub parts: Vec<(String, TorchTensor)>,
-    /// Set when the rows of each head lie interleaved (Meta's q and k): rows of a head.
-    pub interleaved_heads: Option<u64>,
-}
-
-impl Joined {
-    fn part(&self) -> Option<&TorchTensor> {
-        self.parts.first().map(|(_, part)| part)
-    }
-
-    fn factor(&self, join: Join) -> u64 {
-        if self.join == join { self.parts.len() as u64 } else { 1 }
-    }
-
-    fn shape(&self) -> Vec<u64> {
-        let mut shape = self.part().map(|part| part.shape.clone()).unwrap_or_default();
-        let along = if self.join == Join::Rows { shape.first_mut() } else { shape.last_mut() };
-        if let Some(size) = along {
-            *size *= self.parts.len() as u64;
-        }
-        shape
-    }
-
-    fn rows(&self) -> u64 {
-        self.part().map_or(0, TorchTensor::rows) * self.factor(Join::Rows)
-    }
-
-    fn row_bytes(&self) -> u64 {
-        self.part().map_or(0, TorchTensor::row_bytes) * self.factor(Join::Columns)
-    }
-
-    /// Rows in Hugging Face's order.
-    async fn read<S: Source>(&self, source: &S, rows: Range<u64>) -> Result<Vec<u8>> {
-        let Some(head) = self.interleaved_heads else { return self.stored(source, rows).await };
-        let first = rows.start / head * head;
-        let whole = self.stored(source, first..rows.end.div_ceil(head) * head).await?;
-        let wanted = (rows.start - first) as usize..(rows.end - first) as usize;
-        Ok(half_split(&whole, self.row_bytes() as usize, head as usize, wanted))
-    }
-
-    /// Rows in the order of the files.
-    async fn stored<S: Source>(&self, source: &S, rows: Range<u64>) -> Result<Vec<u8>> {
-        let count = self.part().map_or(0, TorchTensor::rows);
-        let mut bytes = Vec::new();
-        if self.join == Join::Rows {
-            for ((file, part), first) in self.parts.iter().zip((0..).map(|index: u64| index * count)) {
-                let within = rows.start.clamp(first, first + count)..rows.end.clamp(first, first + count);
-                if !within.is_empty() {
-                    bytes.append(&mut part.read(source, file, within.start - first..within.end - first).await?);
-                }
-            }
-            return Ok(bytes);
-        }
-        let mut parts = Vec::with_capacity(self.parts.len());
-        for (file, part) in &self.parts {
-            parts.push((part.read(source, file, rows.clone()).await?, part.row_bytes() as usize));
-        }
-        for row in 0..(rows.end - rows.start) as usize {
-            for (part, length) in &parts {
-                bytes.extend_from_slice(part.get(row * length..(row + 1) * length).unwrap_or_default());
-            }
-        }
-        Ok(bytes)
-    }
-}
 
 /// A folder of `consolidated.*.pth` or `pytorch_model*.bin` files, seen as a Hugging Face folder.
 #[derive(Debug)]
 pub struct TorchFolder<S> {
     inner: S,
-    /// Of the safetensors file, its length before it.
+    /// Of the safetensors file, including the length that precedes it.
     header: Vec<u8>,
-    /// Each with its first byte behind the header.
+    /// Each with its offset after the header.
     tensors: Vec<(u64, Joined)>,
     /// Bytes of the safetensors file.
     size: u64,
@@ -113,23 +32,23 @@ pub struct TorchFolder<S> {
     added: BTreeMap<String, Vec<u8>>,
 }
 
-/// What PyTorch files there are.
-enum Layout {
+/// Which kind of PyTorch files a folder holds.
+enum TorchFiles {
     Meta,
     Bin,
 }
 
-async fn layout<S: Source>(source: &S) -> Result<Option<Layout>> {
+async fn torch_files<S: Source>(source: &S) -> Result<Option<TorchFiles>> {
     for known in [WEIGHTS, "model.safetensors.index.json"] {
         if source.size(known).await?.is_some() {
             return Ok(None);
         }
     }
     if source.size(&meta::shard_name(0)).await?.is_some() {
-        return Ok(Some(Layout::Meta));
+        return Ok(Some(TorchFiles::Meta));
     }
     let bin = source.size(INDEX).await?.is_some() || source.size(SINGLE).await?.is_some();
-    Ok(bin.then_some(Layout::Bin))
+    Ok(bin.then_some(TorchFiles::Bin))
 }
 
 impl<S: Source> TorchFolder<S> {
@@ -138,21 +57,21 @@ impl<S: Source> TorchFolder<S> {
     /// # Errors
     /// When the source fails.
     pub async fn is_one(source: &S) -> Result<bool> {
-        Ok(layout(source).await?.is_some())
+        Ok(torch_files(source).await?.is_some())
     }
 
-    /// Reads the descriptions of all tensors in `source`. `added` are files that stand in for ones it lacks.
+    /// Reads the descriptions of all tensors in `source`. `added` supplies files that it lacks.
     ///
     /// # Errors
     /// When there are no PyTorch files, or they are damaged or not a LLaMA model's.
     pub async fn open(source: S, mut added: BTreeMap<String, Vec<u8>>) -> Result<Self> {
-        let tensors = match layout(&source).await? {
-            Some(Layout::Meta) => {
+        let tensors = match torch_files(&source).await? {
+            Some(TorchFiles::Meta) => {
                 let (config, tensors) = meta::open(&source).await?;
                 added.insert("config.json".to_string(), config.to_string().into_bytes());
                 tensors
             }
-            Some(Layout::Bin) => bin(&source).await?,
+            Some(TorchFiles::Bin) => bin(&source).await?,
             None => {
                 return Err(Error::Missing {
                     file: SINGLE.to_string(),
@@ -242,7 +161,7 @@ struct Index {
     weight_map: BTreeMap<String, String>,
 }
 
-/// The tensors of Hugging Face's older files, as their names stand.
+/// The tensors of `pytorch_model*.bin` files, under their own names.
 async fn bin<S: Source>(source: &S) -> Result<Vec<Joined>> {
     let index: Option<Index> = match source.read_all(INDEX, INDEX_LIMIT).await? {
         Some(bytes) => {

@@ -8,12 +8,12 @@ use paddock_engine::{Error, Result};
 use serde::Deserialize;
 use serde_json::{Value, json};
 
-use super::folder::{Join, Joined};
+use super::joined::{Join, Joined};
 use super::{TorchTensor, read_tensors};
 
 const PARAMS: &str = "params.json";
 const PARAMS_LIMIT: u64 = 1 << 20;
-/// LLaMA's context; the file does not tell it.
+/// LLaMA's context, which the file does not record.
 const CONTEXT: u64 = 2048;
 const MAX_SHARDS: usize = 8;
 
@@ -46,7 +46,7 @@ pub(super) async fn open<S: Source>(source: &S) -> Result<(Value, Vec<Joined>)> 
     let params: Params = serde_json::from_slice(&bytes).map_err(|error| Error::format(PARAMS, error.to_string()))?;
     if params.use_scaled_rope {
         return Err(Error::Unsupported(format!(
-            "{PARAMS}: this is Llama 3.1 or later; its folder in Hugging Face's format is read as it is, use that"
+            "{PARAMS}: this is Llama 3.1 or later; use its folder in Hugging Face's format instead"
         )));
     }
     let (heads, kv_heads) = (params.n_heads, params.n_kv_heads.unwrap_or(params.n_heads));
@@ -110,11 +110,11 @@ pub(super) async fn open<S: Source>(source: &S) -> Result<(Value, Vec<Joined>)> 
 
 type Shard = (String, HashMap<String, TorchTensor>);
 
-/// Shards are numbered without a gap, and no published model has more than eight.
+/// Counts the shards, which are numbered without gaps; no published model has more than eight.
 fn check_shards<S: Source>(source: &S, shards: &[Shard]) -> Result<()> {
     if shards.len() > MAX_SHARDS {
         return Err(Error::Unsupported(format!(
-            "more than {MAX_SHARDS} consolidated.*.pth files; no LLaMA was split so"
+            "more than {MAX_SHARDS} consolidated.*.pth files; no published LLaMA is split that way"
         )));
     }
     let is_shard = |name: &String| name.starts_with("consolidated.") && name.ends_with(".pth");
@@ -127,7 +127,7 @@ fn check_shards<S: Source>(source: &S, shards: &[Shard]) -> Result<()> {
     }
 }
 
-/// What tells how a tensor was split.
+/// How a tensor was split.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Wide {
     /// A whole row has `dim` columns.
@@ -158,7 +158,7 @@ struct Model {
 }
 
 impl Model {
-    /// Joins the parts of `meta` as the tensor `own` and gives its rows and columns.
+    /// Joins the parts of `meta` as the tensor `own` and returns its rows and columns.
     fn take(&mut self, meta: &str, own: &str, wide: Wide, interleaved_heads: Option<u64>) -> Result<[u64; 2]> {
         let mut parts = Vec::with_capacity(self.shards.len());
         for (file, tensors) in &mut self.shards {
@@ -198,7 +198,7 @@ impl Model {
         Ok(size)
     }
 
-    /// Every tensor has been taken, but for tables that are computed.
+    /// Checks that every tensor has been taken, except tables that are computed.
     fn refuse_others(&self) -> Result<()> {
         for (file, tensors) in &self.shards {
             if let Some(name) = tensors.keys().filter(|name| !name.ends_with("rope.freqs")).min() {

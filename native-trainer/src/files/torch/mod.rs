@@ -1,8 +1,9 @@
 //! Files of `torch.save`, read without Python: the zip archive of PyTorch 1.6 and later, and the older plain sequence of
-//! pickles. A file is a dictionary of tensors, or it is refused; nothing in it is executed.
+//! pickles. A file must be a dictionary of tensors, else it is refused; nothing in it is executed.
 
 mod archive;
 mod folder;
+mod joined;
 mod meta;
 mod pickle;
 mod tensor;
@@ -18,9 +19,9 @@ pub use folder::TorchFolder;
 use pickle::{Fault, Id, Pickle, Value};
 pub use tensor::TorchTensor;
 
-/// A tensor is described in about 200 bytes; the largest published shard has some hundred.
+/// Size limit of a description. A tensor takes about 200 bytes; the largest published shard has a few hundred tensors.
 const PICKLE_LIMIT: u64 = 8 << 20;
-/// First read of a file without a directory.
+/// Size of the first read of a file without a directory.
 const FIRST_READ: u64 = 64 << 10;
 /// `torch.serialization.MAGIC_NUMBER` as the first pickle of an old file writes it.
 const OLD_MAGIC: &[u8] = b"\x80\x02\x8a\x0a\x6c\xfc\x9c\x46\xf9\x20\x6a\xa8\x50\x19.";
@@ -28,7 +29,7 @@ const OLD_MAGIC: &[u8] = b"\x80\x02\x8a\x0a\x6c\xfc\x9c\x46\xf9\x20\x6a\xa8\x50\
 /// The tensors of `file`, in the order of its dictionary.
 ///
 /// # Errors
-/// When the file is no state dict, is damaged, or asks for anything but tensors; the error names it.
+/// When the file is not a state dict, is damaged, or refers to anything but tensors; the error names it.
 pub async fn read_tensors<S: Source>(source: &S, file: &str) -> Result<Vec<TorchTensor>> {
     let size = source.size(file).await?.ok_or_else(|| Error::Missing {
         file: file.to_string(),
@@ -129,7 +130,7 @@ fn keys(pickle: &Pickle) -> Vec<String> {
     storages_of(pickle).into_keys().map(str::to_string).collect()
 }
 
-/// What a persistent id says.
+/// The contents of a persistent id.
 struct Storage<'a> {
     key: &'a str,
     dtype: &'static str,
@@ -157,7 +158,7 @@ fn storage(pickle: &Pickle, id: Id) -> Result<Storage<'_>, String> {
     }
 }
 
-/// The dictionary at the top, whose storages lie at `storages`.
+/// The tensors of the top-level dictionary, whose storages are at `storages`.
 fn tensors(file: &str, pickle: &Pickle, storages: &HashMap<String, Range<u64>>) -> Result<Vec<TorchTensor>> {
     let Some(Value::Dict(pairs)) = pickle.values.get(pickle.top) else {
         return Err(Error::format(file, "it is not a dictionary of tensors; save the model's state_dict() alone"));
@@ -170,7 +171,7 @@ fn tensors(file: &str, pickle: &Pickle, storages: &HashMap<String, Range<u64>>) 
         };
         let tensor = tensor_at(pickle, name, *value, storages)
             .map_err(|problem| Error::format(file, format!("{name:?} in it is {problem}; expected a tensor")))?;
-        // As in Python, a key that comes again replaces the first.
+        // As in Python, a repeated key replaces the first.
         match places.get(name) {
             Some(&place) => tensors[place] = tensor,
             None => {
@@ -216,7 +217,7 @@ fn tensor_at(
     if !tensor::fits(&shape, &strides, offset, stored) {
         return Err(format!("a tensor of shape {shape:?} and strides {strides:?} in a storage of {stored} values"));
     }
-    // An empty tensor may lie anywhere.
+    // An empty tensor may start anywhere.
     let offset = range.start + offset.min(stored) * storage.value_bytes;
     let Storage { dtype, value_bytes, .. } = storage;
     Ok(TorchTensor { name: name.to_string(), dtype, shape, strides, value_bytes, offset })

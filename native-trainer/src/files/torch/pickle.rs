@@ -1,4 +1,4 @@
-//! Python's pickle, as far as a saved state dict needs it: nothing is imported, called or executed.
+//! Reads the part of Python's pickle format that a state dict needs. Nothing is imported, called or executed.
 //! Opcodes: CPython `Lib/pickle.py`. PyTorch writes protocol 2; protocols up to 5 are read.
 
 use std::collections::HashMap;
@@ -8,23 +8,24 @@ use std::collections::HashMap;
 pub(super) enum Fault {
     /// The bytes end before the pickle does.
     End,
-    /// What is wrong with it, or what it asks for that is refused.
+    /// It is damaged, or refers to something that is refused.
     Refused(String),
 }
 
-/// A value, by its place in [`Pickle::values`].
+/// A value, by its index in [`Pickle::values`].
 pub(super) type Id = usize;
 
-/// What a pickle can hold. Values refer to each other by [`Id`], so that no nesting is too deep to drop.
+/// What a pickle can hold. Values refer to each other by [`Id`], so that dropping deeply nested ones cannot overflow the
+/// stack.
 #[derive(Debug, Clone, PartialEq)]
 pub(super) enum Value {
     None,
     Bool(bool),
     Int(i64),
-    /// A number that nothing here computes with: floats, and integers beyond 64 bits.
+    /// A number whose value is not needed: a float, or an integer of more than 64 bits.
     Number,
     Text(String),
-    /// Raw bytes, which no tensor's description needs.
+    /// Raw bytes, which descriptions of tensors do not use.
     Bytes,
     /// A name that Python would import, as `module.name`.
     Global(String),
@@ -47,7 +48,7 @@ pub(super) struct Pickle {
     pub bytes: usize,
 }
 
-/// Names that a state dict refers to; any other is refused.
+/// Names that a state dict may refer to; any other is refused.
 const REBUILD_TENSOR: &str = "torch._utils._rebuild_tensor_v2";
 const REBUILD_PARAMETER: &str = "torch._utils._rebuild_parameter";
 const ORDERED_DICT: &str = "collections.OrderedDict";
@@ -60,7 +61,7 @@ fn is_known(name: &str) -> bool {
 /// Parses the pickle at the start of `bytes`.
 ///
 /// # Errors
-/// [`Fault::End`] when it goes on beyond them; [`Fault::Refused`] when it is damaged or asks for anything but tensors.
+/// [`Fault::End`] when it continues beyond them; [`Fault::Refused`] when it is damaged or refers to anything but tensors.
 pub(super) fn parse(bytes: &[u8]) -> Result<Pickle, Fault> {
     let mut machine =
         Machine { bytes, at: 0, values: Vec::new(), stack: Vec::new(), marks: Vec::new(), memo: HashMap::new() };
@@ -87,7 +88,7 @@ impl<'a> Machine<'a> {
         loop {
             match self.byte()? {
                 b'.' => return self.pop(),
-                // Protocol and frame length: the stream goes on as before.
+                // Protocol and frame length need no action.
                 0x80 => drop(self.take(1)?),
                 0x95 => drop(self.take(8)?),
                 b'(' => self.marks.push(self.stack.len()),

@@ -5,7 +5,7 @@ use std::ops::Range;
 use paddock_engine::weights::Source;
 use paddock_engine::{Error, Result};
 
-/// Types of values, by their names in PyTorch's pickles and in safetensors, and bytes of a value.
+/// Dtypes: the name in PyTorch's pickles, the name in safetensors, and bytes a value.
 pub(super) const DTYPES: [(&str, &str, u64); 10] = [
     ("torch.FloatStorage", "F32", 4),
     ("torch.HalfStorage", "F16", 2),
@@ -32,7 +32,7 @@ pub struct TorchTensor {
     pub(super) strides: Vec<u64>,
     /// Bytes of a value.
     pub(super) value_bytes: u64,
-    /// Of the first value, from the start of the file.
+    /// Offset of the first value, from the start of the file.
     pub(super) offset: u64,
 }
 
@@ -51,13 +51,13 @@ impl TorchTensor {
         self.shape.get(usize::from(self.shape.len() >= 2)..).unwrap_or_default()
     }
 
-    /// Elements from the first to the last of a row.
+    /// Elements that a row spans in the storage.
     fn row_span(&self) -> u64 {
         let strides = self.strides.get(usize::from(self.shape.len() >= 2)..).unwrap_or_default();
         self.row_shape().iter().zip(strides).map(|(size, stride)| size.saturating_sub(1) * stride).sum()
     }
 
-    /// The bytes of some rows, in row-major order whatever the strides are.
+    /// The bytes of some rows, in row-major order whatever the strides.
     ///
     /// # Errors
     /// When there are no such rows, or the source cannot deliver the bytes.
@@ -84,7 +84,7 @@ impl TorchTensor {
         Ok(bytes)
     }
 
-    /// Whether the values of a row, and the rows, lie one after the other.
+    /// Whether the tensor is contiguous.
     fn is_row_major(&self) -> bool {
         let mut expected = 1;
         self.shape.iter().zip(&self.strides).rev().all(|(size, stride)| {
@@ -113,8 +113,8 @@ impl TorchTensor {
     }
 }
 
-/// Whether the values that `shape` and `strides` reach from `offset` lie within a storage of `stored` values, and are not
-/// more than it holds.
+/// Whether the values that `shape` and `strides` reach from `offset` are within a storage of `stored` values, and no more
+/// than it holds.
 pub(super) fn fits(shape: &[u64], strides: &[u64], offset: u64, stored: u64) -> bool {
     if shape.len() != strides.len() || shape.len() > 8 {
         return false;
@@ -127,7 +127,7 @@ pub(super) fn fits(shape: &[u64], strides: &[u64], offset: u64, stored: u64) -> 
         .try_fold(offset, |last, (size, stride)| last.checked_add(size.saturating_sub(1).checked_mul(*stride)?));
     match (values, last) {
         (Some(values), _) if shape.contains(&0) => values <= u64::from(u32::MAX),
-        // An expanded view would make a small file claim any amount of memory.
+        // With expanded views, a small file could claim any amount of memory.
         (Some(values), Some(last)) => values <= stored && last < stored,
         _ => false,
     }
