@@ -1,6 +1,6 @@
-//! What a link to the page may say: `?model=NAME&score=NAME&device=auto|cpu|gpu&autoload=1&run=ADDRESS`.
+//! The query of a link to the page: `?model=NAME&score=NAME&device=auto|cpu|gpu&autoload=1&run=ADDRESS`.
 
-use crate::protocol::DeviceChoice;
+use crate::protocol::PreferredDevice;
 
 /// The query of the page's address.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -10,15 +10,15 @@ pub struct Address {
     /// The score model to preselect.
     pub score: Option<String>,
     /// The device to preselect.
-    pub device: DeviceChoice,
-    /// Load the models at once.
+    pub device: PreferredDevice,
+    /// Load the models without waiting for a click.
     pub autoload: bool,
     /// Training runs to open: addresses of `metrics.jsonl` files.
     pub runs: Vec<String>,
 }
 
 impl Address {
-    /// Reads a query, with or without its question mark. What it does not know it leaves alone.
+    /// Reads a query, with or without its question mark. Unknown parameters are ignored.
     pub fn parse(query: &str) -> Self {
         let mut address = Self::default();
         for pair in query.trim_start_matches('?').split('&') {
@@ -70,7 +70,7 @@ mod tests {
             Address {
                 model: Some("My model 2".to_string()),
                 score: Some("r".to_string()),
-                device: DeviceChoice::Gpu,
+                device: PreferredDevice::Gpu,
                 autoload: true,
                 runs: vec!["runs/a/metrics.jsonl".to_string(), "b".to_string()],
             }

@@ -1,4 +1,4 @@
-//! Texts to and from the person's files.
+//! Saves text to, and reads text from, the user's files.
 
 use wasm_bindgen::prelude::*;
 use wasm_bindgen_futures::JsFuture;
@@ -6,7 +6,7 @@ use web_sys::{Blob, HtmlAnchorElement, HtmlInputElement, Url};
 
 /// Lets the browser save `text` under `name`.
 pub fn download(name: &str, text: &str) {
-    // A browser that cannot do this has no place for files; there is nobody to tell.
+    // This only fails in a browser without downloads, which has no remedy.
     offer(name, text).ok();
 }
 
@@ -20,7 +20,7 @@ fn offer(name: &str, text: &str) -> Result<(), JsValue> {
     Url::revoke_object_url(&address)
 }
 
-/// The text of the file that was chosen in `input`, which is then empty again; `None` when there is none.
+/// The text of the file chosen in `input`, or `None` if there is none; clears `input`.
 ///
 /// # Errors
 /// A sentence when the file cannot be read.

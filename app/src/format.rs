@@ -1,4 +1,4 @@
-//! Numbers as people read them. Tabular figures and a fixed number of decimals keep them from jumping about.
+//! Numbers for display. A fixed number of decimals keeps changing figures from jumping about.
 
 /// Bytes in decimal units: `98.4 MB`.
 pub fn bytes(bytes: u64) -> String {
@@ -16,7 +16,7 @@ pub fn bytes(bytes: u64) -> String {
     format!("{value:.1} {}", UNITS[unit])
 }
 
-/// A duration to wait for: `8 s`, `3 min 20 s`, `2 h 5 min`.
+/// A remaining time, rounded up: `8 s`, `3 min 20 s`, `2 h 5 min`.
 pub fn wait(seconds: f64) -> String {
     let seconds = seconds.max(0.0).ceil() as u64;
     match seconds {
@@ -41,7 +41,7 @@ pub fn score(score: f32) -> String {
     format!("{score:.3}").replace('-', "−")
 }
 
-/// A place in a ranking: `1st`, `2nd`, `3rd`, `4th`.
+/// A rank: `1st`, `2nd`, `3rd`, `4th`.
 pub fn place(rank: usize) -> String {
     let ending = match (rank % 10, rank % 100) {
         (_, 11..=13) => "th",

@@ -1,17 +1,18 @@
 //! The page and its worker.
 //!
-//! The model lives in a dedicated Web Worker, so that the page never waits for it. Page and worker share [`protocol`]
-//! and nothing else; what is not about the browser compiles, and is tested, natively.
+//! The models live in a dedicated Web Worker, so that the page never blocks. Page and worker share [`protocol`] and
+//! nothing else. Everything that does not need a browser also compiles natively, where it is tested.
 
 pub mod address;
+pub mod answer_settings;
 pub mod format;
+pub mod jobs;
 pub mod models;
 pub mod pace;
 pub mod preference;
 pub mod protocol;
 pub mod runs;
 pub mod scale;
-pub mod settings;
 pub mod sheet;
 
 #[cfg(target_arch = "wasm32")]
@@ -22,6 +23,8 @@ mod file;
 mod link;
 #[cfg(target_arch = "wasm32")]
 pub mod pages;
+#[cfg(target_arch = "wasm32")]
+mod route;
 #[cfg(target_arch = "wasm32")]
 mod session;
 #[cfg(target_arch = "wasm32")]

@@ -1,11 +1,11 @@
-//! The page's end of the line to its worker.
+//! The page's connection to its worker.
 
 use js_sys::Array;
 use leptos::prelude::*;
 use wasm_bindgen::prelude::*;
 use web_sys::{ErrorEvent, MessageEvent, Worker};
 
-use crate::protocol::{Event, Failure, Request};
+use crate::protocol::{Event, Request};
 
 /// The script that starts the worker; trunk writes it beside the page.
 const SCRIPT: &str = "worker_loader.js";
@@ -15,21 +15,21 @@ const SCRIPT: &str = "worker_loader.js";
 pub struct Link(StoredValue<Option<Worker>, LocalStorage>);
 
 impl Link {
-    /// Starts a worker. `receive` hears what it reports, its end included.
+    /// Starts a worker. `receive` is called with every event, including a breakdown.
     pub fn start(receive: impl Fn(Event) + Clone + 'static) -> Self {
         let link = Self(StoredValue::new_local(None));
         link.restart(receive);
         link
     }
 
-    /// Ends the worker and starts another.
+    /// Terminates the worker and starts another.
     pub fn restart(&self, receive: impl Fn(Event) + Clone + 'static) {
         if let Some(old) = self.0.try_update_value(Option::take).flatten() {
             old.terminate();
         }
-        let failed = |message: String| Event::Failed { failure: Failure::Worker, message };
         let Ok(worker) = Worker::new(SCRIPT) else {
-            receive(failed("This browser starts no workers for this page; open it over http or https.".to_string()));
+            let problem = "This browser starts no workers for this page; open it over http or https.";
+            receive(Event::Broken(problem.to_string()));
             return;
         };
         let hear = receive.clone();
@@ -43,20 +43,15 @@ impl Link {
         let error = Closure::<dyn Fn(ErrorEvent)>::new(move |error: ErrorEvent| {
             let problem = error.message();
             let problem = if problem.is_empty() { "its script cannot be loaded" } else { &problem };
-            receive(failed(format!("The model's worker broke down ({problem}); load the model again.")));
+            receive(Event::Broken(format!("The model's worker broke down ({problem}); load the model again.")));
         });
         worker.set_onerror(Some(error.as_ref().unchecked_ref()));
         error.forget();
         self.0.set_value(Some(worker));
     }
 
-    /// Sends a request.
-    pub fn send(&self, request: &Request) {
-        self.send_with(request, []);
-    }
-
-    /// Sends a request and the folders that it speaks of, each a list of its files.
-    pub fn send_with(&self, request: &Request, folders: impl IntoIterator<Item = Array>) {
+    /// Sends a request and the folders it refers to, each as a list of its files.
+    pub fn send(&self, request: &Request, folders: impl IntoIterator<Item = Array>) {
         self.0.with_value(|worker| {
             if let (Some(worker), Ok(text)) = (worker, serde_json::to_string(request)) {
                 let message = Array::of1(&text.into());

@@ -28,10 +28,10 @@ pub struct Pack {
     /// The chat model that a score head was trained on, by its name.
     #[serde(default)]
     pub trunk: Option<String>,
-    /// The most that its keys and values take: those of a full context, in f32.
+    /// Bytes of keys and values for a full context, in f32.
     #[serde(default)]
     pub cache_bytes: u64,
-    /// It lies in this browser's storage and not on the site.
+    /// It is in this browser's storage, not on the site.
     #[serde(default)]
     pub stored: bool,
 }
@@ -40,19 +40,19 @@ pub struct Pack {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Kind {
-    /// It answers.
+    /// Answers conversations.
     #[default]
     Chat,
-    /// It scores answers.
+    /// Scores answers.
     Score,
-    /// It scores answers with the trunk of a chat model.
+    /// Scores answers with the trunk of a chat model.
     ScoreHead,
-    /// It makes a chat model of its base.
+    /// Turns its base into a chat model.
     Diff,
 }
 
 impl Kind {
-    /// What it is, for people.
+    /// Its name for display.
     pub fn label(self) -> &'static str {
         match self {
             Self::Chat => "chat model",
@@ -64,7 +64,7 @@ impl Kind {
 }
 
 impl Pack {
-    /// Most bytes that the loaded model takes: its weights, and the keys and values of a full context.
+    /// Bytes of the loaded model: its weights, and the keys and values of a full context.
     pub fn memory(&self) -> u64 {
         self.bytes.saturating_add(self.cache_bytes)
     }
@@ -74,7 +74,7 @@ impl Index {
     /// Reads an index.
     ///
     /// # Errors
-    /// A sentence when the text is something else.
+    /// A sentence when the text is not an index.
     pub fn from_json(text: &str) -> Result<Self, String> {
         serde_json::from_str(text).map_err(|error| {
             format!("models/index.json is not a list of models ({error}); `cargo xtask serve` writes it.")

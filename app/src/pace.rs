@@ -1,6 +1,6 @@
-//! How fast a download and an answer go. Times are seconds of one clock that starts anywhere.
+//! Speeds of downloads and answers. Times are in seconds, on one clock with an arbitrary origin.
 
-/// Seconds over which the speed of a download is averaged: long enough to be read, short enough to notice a change.
+/// Seconds over which the speed of a download is averaged: long enough to be readable, short enough to show a change.
 const SMOOTHING: f64 = 4.0;
 
 /// The smoothed speed of a download.
@@ -18,14 +18,14 @@ impl DownloadPace {
         Self { start: now, last: now, bytes: 0, rate: 0.0 }
     }
 
-    /// Takes note that `bytes` have arrived by `now`, all told.
+    /// Records that `bytes` in total have arrived by `now`.
     pub fn record(&mut self, now: f64, bytes: u64) {
         let elapsed = now - self.last;
         if elapsed <= 0.0 {
             return;
         }
         let rate = bytes.saturating_sub(self.bytes) as f64 / elapsed;
-        // A younger download is averaged over its whole life, so that the first chunks do not promise too much.
+        // A download younger than that is averaged over its whole life, so that the first chunks do not promise too much.
         let weight = if now - self.start < SMOOTHING {
             elapsed / (now - self.start)
         } else {
@@ -61,7 +61,7 @@ impl AnswerPace {
         Self { start: now, first: None, last: (now, 0) }
     }
 
-    /// Takes note that there are `tokens` by `now`, all told.
+    /// Records that there are `tokens` in total by `now`.
     pub fn record(&mut self, now: f64, tokens: usize) {
         if tokens == 0 {
             return;
@@ -70,12 +70,12 @@ impl AnswerPace {
         self.last = (now, tokens);
     }
 
-    /// Seconds from the question to the first token, the reading of the prompt included.
+    /// Seconds from the question to the first token, including the reading of the prompt.
     pub fn first_token(&self) -> Option<f64> {
         self.first.map(|(time, _)| time - self.start)
     }
 
-    /// Decoding speed: the tokens after the first round trip over their time, so that reading the prompt does not count.
+    /// Decoding speed: the tokens after the first round trip divided by their time. Reading the prompt does not count.
     pub fn tokens_per_second(&self) -> Option<f64> {
         let (time, tokens) = self.first?;
         let elapsed = self.last.0 - time;

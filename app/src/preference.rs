@@ -1,4 +1,4 @@
-//! Which of two answers a person finds better, as lines of PKU-SafeRLHF.
+//! Which of two answers the user finds better, as lines of PKU-SafeRLHF.
 
 use paddock_engine::prompt::{Message, Role};
 use serde::Serialize;
@@ -27,7 +27,7 @@ pub enum Prompt {
 }
 
 impl Prompt {
-    /// The prompt of a conversation. A system message has no place in one.
+    /// The prompt of a conversation. System messages are left out.
     pub fn of(messages: &[Message]) -> Self {
         let turns = messages.iter().filter(|message| message.role != Role::System);
         let mut turns: Vec<String> = turns.map(|message| message.content.clone()).collect();
@@ -37,7 +37,7 @@ impl Prompt {
 
 /// JSON Lines, one for each choice.
 pub fn to_jsonl(preferences: &[Preference]) -> String {
-    // Plain texts always go into JSON.
+    // Serialising strings cannot fail.
     preferences.iter().filter_map(|preference| serde_json::to_string(preference).ok()).map(|line| line + "\n").collect()
 }
 

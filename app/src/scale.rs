@@ -1,8 +1,8 @@
-//! Scores put into an order, by places and by colours.
+//! Scores as ranks and as colours.
 
 use crate::protocol::Scored;
 
-/// The tokens of the answer, by their places in the conversation, and the score that ranks after each.
+/// The index of each of the answer's tokens in the conversation, with the ranking score after it.
 pub fn answer_scores(scored: &Scored) -> impl Iterator<Item = (usize, f32)> {
     let scores = scored.scores.iter().step_by(scored.score_dim.max(1));
     scores.copied().enumerate().skip(scored.answer_start)
@@ -16,16 +16,16 @@ pub fn letter(index: usize) -> String {
     }
 }
 
-/// From the least score to the greatest.
+/// The range from the lowest to the highest score.
 #[derive(Debug, Clone, Copy, PartialEq)]
-pub struct Scale {
-    /// The least.
+pub struct ScoreScale {
+    /// The lowest score.
     pub min: f32,
-    /// The greatest.
+    /// The highest score.
     pub max: f32,
 }
 
-impl Scale {
+impl ScoreScale {
     /// The scale of these scores; `None` when there are none.
     pub fn of(scores: impl Iterator<Item = f32>) -> Option<Self> {
         scores
@@ -38,7 +38,7 @@ impl Scale {
         f32::midpoint(self.min, self.max)
     }
 
-    /// Where a score lies: −1 at the least, 0 halfway, 1 at the greatest.
+    /// Where a score lies: −1 for the lowest, 0 halfway, 1 for the highest.
     pub fn place(&self, score: f32) -> f32 {
         let half = (self.max - self.min) / 2.0;
         if half > 0.0 { ((score - self.middle()) / half).clamp(-1.0, 1.0) } else { 0.0 }

@@ -5,20 +5,20 @@ use paddock_engine::score::{self, ranks};
 use serde_json::{Map, Value, json};
 
 use crate::protocol::Scored;
-use crate::scale::{Scale, answer_scores};
+use crate::scale::{ScoreScale, answer_scores};
 
 /// A prompt and the answers to it.
 #[derive(Debug, Clone, PartialEq)]
-pub struct Row {
+pub struct SheetRow {
     /// The prompt.
     pub prompt: String,
     /// At least one.
-    pub answers: Vec<Answer>,
+    pub answers: Vec<SheetAnswer>,
 }
 
 /// An answer.
 #[derive(Debug, Clone, PartialEq)]
-pub struct Answer {
+pub struct SheetAnswer {
     /// Its own in the sheet.
     pub id: usize,
     /// What it says.
@@ -31,14 +31,14 @@ pub struct Answer {
 #[derive(Debug, Clone, PartialEq)]
 pub struct Sheet {
     /// At least one.
-    rows: Vec<Row>,
+    rows: Vec<SheetRow>,
     /// The row that is shown.
     current: usize,
     next_id: usize,
 }
 
 impl Default for Sheet {
-    /// One row, nothing written.
+    /// One empty row.
     fn default() -> Self {
         let mut sheet = Self { rows: Vec::new(), current: 0, next_id: 0 };
         sheet.push(String::new(), [String::new(), String::new()]);
@@ -48,7 +48,7 @@ impl Default for Sheet {
 
 impl Sheet {
     /// Every row; at least one.
-    pub fn rows(&self) -> &[Row] {
+    pub fn rows(&self) -> &[SheetRow] {
         &self.rows
     }
 
@@ -58,7 +58,7 @@ impl Sheet {
     }
 
     /// The row that is shown.
-    pub fn row(&self) -> &Row {
+    pub fn row(&self) -> &SheetRow {
         &self.rows[self.current]
     }
 
@@ -90,7 +90,7 @@ impl Sheet {
         self.rows[self.current].answers.push(answer);
     }
 
-    /// Takes an answer out of the row that is shown, unless it is the only one.
+    /// Removes an answer from the row that is shown, unless it is the only one.
     pub fn remove_answer(&mut self, id: usize) {
         let answers = &mut self.rows[self.current].answers;
         if answers.len() > 1 {
@@ -107,7 +107,7 @@ impl Sheet {
         }
     }
 
-    /// Forgets every score: they were made otherwise than the next ones will be.
+    /// Removes every score; they were made with other settings than the next ones.
     pub fn forget_scores(&mut self) {
         for answer in self.rows.iter_mut().flat_map(|row| &mut row.answers) {
             answer.scored = None;
@@ -115,8 +115,7 @@ impl Sheet {
     }
 
     /// Replaces the rows by those of `text`, JSON Lines as [`score::Row`] reads them, of one turn each; other fields are
-    /// left alone. Gives a sentence for each
-    /// line that is something else. The rows stay as they were when no line is right.
+    /// ignored. Returns a sentence for each line that is something else; if no line is valid, the rows stay as they were.
     pub fn import(&mut self, text: &str) -> Vec<String> {
         let mut problems = Vec::new();
         let mut sheet = Self { rows: Vec::new(), current: 0, next_id: self.next_id };
@@ -142,17 +141,17 @@ impl Sheet {
 
     fn push(&mut self, prompt: String, answers: impl IntoIterator<Item = String>) {
         let answers = answers.into_iter().map(|text| self.answer(text)).collect();
-        self.rows.push(Row { prompt, answers });
+        self.rows.push(SheetRow { prompt, answers });
     }
 
-    fn answer(&mut self, text: String) -> Answer {
+    fn answer(&mut self, text: String) -> SheetAnswer {
         self.next_id += 1;
-        Answer { id: self.next_id, text, scored: None }
+        SheetAnswer { id: self.next_id, text, scored: None }
     }
 }
 
-impl Row {
-    /// The place of each answer by its score, from 1 on; `None` until all have one.
+impl SheetRow {
+    /// The rank of each answer by its score, counted from 1; `None` until all have scores.
     pub fn ranks(&self) -> Option<Vec<usize>> {
         let scores: Option<Vec<f32>> =
             self.answers.iter().map(|answer| Some(answer.scored.as_ref()?.rank_score())).collect();
@@ -160,9 +159,9 @@ impl Row {
     }
 
     /// The scale for the colours of all answers' tokens.
-    pub fn scale(&self) -> Option<Scale> {
+    pub fn scale(&self) -> Option<ScoreScale> {
         let scored = self.answers.iter().filter_map(|answer| answer.scored.as_ref());
-        Scale::of(scored.flat_map(answer_scores).map(|(_, score)| score))
+        ScoreScale::of(scored.flat_map(answer_scores).map(|(_, score)| score))
     }
 
     fn to_json(&self) -> Value {
@@ -184,12 +183,12 @@ impl Row {
     }
 }
 
-/// The scores of one token: a number when there is one.
+/// The scores of one token: a list, or a number if there is only one.
 fn numbers(scores: &[f32]) -> Value {
     list(scores.iter().map(|score| json!(score)))
 }
 
-/// A list, or the only one that is in it.
+/// The values as a list, or the value itself if there is only one.
 fn list(values: impl Iterator<Item = Value>) -> Value {
     let mut values: Vec<Value> = values.collect();
     if values.len() == 1 { values.remove(0) } else { Value::Array(values) }
@@ -198,7 +197,7 @@ fn list(values: impl Iterator<Item = Value>) -> Value {
 fn read_line(line: &str) -> Result<(String, Vec<String>), String> {
     let value: Value = serde_json::from_str(line).map_err(|error| {
         let text = error.to_string();
-        // There is only one line; its number in the file is known better here.
+        // The error counts lines within this one; the caller names the line of the file.
         format!("it is not JSON ({})", text.split(" at line").next().unwrap_or(&text))
     })?;
     let (messages, answers) = match score::Row::parse(&value)? {
@@ -234,7 +233,7 @@ mod tests {
     }
 
     fn texts(sheet: &Sheet) -> Vec<(String, Vec<String>)> {
-        let answers = |row: &Row| row.answers.iter().map(|answer| answer.text.clone()).collect();
+        let answers = |row: &SheetRow| row.answers.iter().map(|answer| answer.text.clone()).collect();
         sheet.rows().iter().map(|row| (row.prompt.clone(), answers(row))).collect()
     }
 
@@ -304,6 +303,6 @@ mod tests {
         let scale = sheet.row().scale().unwrap();
         assert_eq!((scale.min, scale.middle(), scale.max), (-1.0, 1.0, 3.0));
         assert_eq!([-1.0, 0.0, 1.0, 3.0, 9.0].map(|score| scale.place(score)), [-1.0, -0.5, 0.0, 1.0, 1.0]);
-        assert_eq!(Scale { min: 2.0, max: 2.0 }.place(2.0), 0.0);
+        assert_eq!(ScoreScale { min: 2.0, max: 2.0 }.place(2.0), 0.0);
     }
 }

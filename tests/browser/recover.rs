@@ -115,6 +115,21 @@ fn a_model_is_recovered_into_the_storage_and_stays_there() {
     wait_for_models(&page, 3, false);
 }
 
+/// The storage and the loaded models are for different jobs of the page, which run side by side.
+#[test]
+fn a_chat_goes_on_while_a_model_is_recovered() {
+    let Some(page) = recovery_page(&[]) else { return };
+    page.click("load-button");
+    page.wait_for("ready");
+    page.set("recover-base", "base");
+    page.set("recover-diff", "change");
+    page.click("recover");
+    assert_eq!(ask(&page).token_ids.len(), TOKENS);
+    page.go_to("models");
+    wait_for_models(&page, 3, true);
+    page.wait_for("ready");
+}
+
 #[test]
 fn dropped_folders_are_recovered() {
     let Some(page) = recovery_page(&[]) else { return };

@@ -47,7 +47,7 @@ impl Page {
         &self.site
     }
 
-    /// Waits until the page is in this state: `empty`, `loading`, `ready`, `answering` or `scoring`.
+    /// Waits until the page is in this state: `empty`, `recovering`, `loading`, `ready`, `answering` or `scoring`.
     ///
     /// # Panics
     /// When an error shows up meanwhile.

@@ -27,7 +27,8 @@ pub const CHROMIUM: [&str; 3] = ["chromium", "chromium-browser", "google-chrome"
 /// The program that drives it.
 pub const DRIVER: &str = "chromedriver";
 
-/// Wraps the page's way of starting a worker. Events are objects with one key, their name, or just the name.
+/// Wraps the page's way of starting a worker and keeps what it says: events that are not of a job, and the reports of
+/// jobs. Both are objects with one key, their name, or just the name.
 const WATCH_WORKERS: &str = "
     window.workerEvents = [];
     window.Worker = class extends Worker {
@@ -35,7 +36,8 @@ const WATCH_WORKERS: &str = "
             super(...parameters);
             window.pageWorker = this;
             this.addEventListener('message', ({ data }) => {
-                const event = JSON.parse(data);
+                const message = JSON.parse(data);
+                const event = message.job?.report ?? message;
                 window.workerEvents.push(typeof event === 'string' ? { [event]: true } : event);
             });
         }
@@ -119,7 +121,7 @@ impl Browser {
         self.devtools("Page.addScriptToEvaluateOnNewDocument", json!({ "source": WATCH_WORKERS }));
     }
 
-    /// The last event of this name that the page's worker has sent.
+    /// The last event, or report of a job, of this name that the page's worker has sent.
     pub fn worker_event(&self, name: &str) -> Option<Value> {
         let script = format!("return window.workerEvents.findLast(event => {name:?} in event)?.[{name:?}] ?? null");
         Some(self.evaluate(&script)).filter(|event| !event.is_null())

@@ -1,7 +1,7 @@
 //! The page.
 
 fn main() {
-    // Only the browser has something to start; the rest of the workspace's targets merely compile this.
+    // There is only something to start in a browser; elsewhere this merely compiles.
     #[cfg(target_arch = "wasm32")]
     paddock_app::pages::start();
 }

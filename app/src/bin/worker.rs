@@ -1,7 +1,7 @@
-//! The worker: the model and the network, off the page's thread.
+//! The worker: models and network, off the page's thread.
 
 fn main() {
-    // Only the browser has something to start; the rest of the workspace's targets merely compile this.
+    // There is only something to start in a browser; elsewhere this merely compiles.
     #[cfg(target_arch = "wasm32")]
     paddock_app::worker::start();
 }

@@ -1,20 +1,19 @@
-//! One answer of the Score page, to be written.
+//! The field for one answer on the Score page.
 
 use leptos::prelude::*;
 
 use crate::scale::letter;
-use crate::session::use_session;
+use crate::session::Scoring;
 
-/// Its text, and the way to take it out.
+/// The answer's text and a button to remove it.
 #[component]
 pub fn AnswerField(id: usize) -> impl IntoView {
-    let session = use_session();
+    let Scoring { sheet, .. } = expect_context();
     let index = Memo::new(move |_| {
-        session.sheet.with(|sheet| sheet.row().answers.iter().position(|answer| answer.id == id)).unwrap_or_default()
+        sheet.with(|sheet| sheet.row().answers.iter().position(|answer| answer.id == id)).unwrap_or_default()
     });
-    let only = move || session.sheet.with(|sheet| sheet.row().answers.len() < 2);
-    let text =
-        move || session.sheet.with(|sheet| sheet.row().answers.get(index.get()).map(|answer| answer.text.clone()));
+    let only = move || sheet.with(|sheet| sheet.row().answers.len() < 2);
+    let text = move || sheet.with(|sheet| sheet.row().answers.get(index.get()).map(|answer| answer.text.clone()));
     let field = format!("answer-{id}");
     view! {
         <div class="answer-field">
@@ -26,7 +25,7 @@ pub fn AnswerField(id: usize) -> impl IntoView {
                     data-testid="remove-answer"
                     aria-label=move || format!("Remove answer {}", letter(index.get()))
                     hidden=only
-                    on:click=move |_| session.sheet.update(|sheet| sheet.remove_answer(id))
+                    on:click=move |_| sheet.update(|sheet| sheet.remove_answer(id))
                 >
                     "Remove"
                 </button>
@@ -36,7 +35,7 @@ pub fn AnswerField(id: usize) -> impl IntoView {
                 data-testid="answer"
                 rows="5"
                 prop:value=text
-                on:input=move |event| session.sheet.update(|sheet| sheet.set_answer(id, event_target_value(&event)))
+                on:input=move |event| sheet.update(|sheet| sheet.set_answer(id, event_target_value(&event)))
             ></textarea>
         </div>
     }

@@ -1,23 +1,22 @@
-//! One quantity of several runs over their steps.
+//! A chart of one quantity over the steps of several runs.
 
 use leptos::prelude::*;
 use web_sys::PointerEvent;
 
-use crate::pages::runs::{Run, STROKES};
-use crate::runs::chart::{Scale, number, path};
+use crate::runs::chart::{Axis, number, path};
 use crate::runs::metrics::QUANTITIES;
+use crate::runs::opened::{OpenedRun, STROKES};
 
-/// The drawing's own units; it is scaled to the room there is.
+/// In the drawing's own units; it is scaled to fit.
 const WIDTH: f64 = 640.0;
 const HEIGHT: f64 = 200.0;
 /// Room for the labels of the axes.
 const LEFT: f64 = 80.0;
 const BOTTOM: f64 = 24.0;
 
-/// The lines, their axes, and the step under the pointer or chosen with the arrow keys. Nothing when no run tells this
-/// quantity.
+/// Lines, axes and the current step, which follows the pointer or the arrow keys. Empty when no run has this quantity.
 #[component]
-pub fn Chart(runs: RwSignal<Vec<Run>>, quantity: usize, cursor: RwSignal<Option<u64>>) -> impl IntoView {
+pub fn Chart(runs: RwSignal<Vec<OpenedRun>>, quantity: usize, cursor: RwSignal<Option<u64>>) -> impl IntoView {
     let title = QUANTITIES[quantity].title;
     let lines = Memo::new(move |_| {
         runs.get().iter().map(|run| (run.id, run.metrics.with(|metrics| metrics.points(quantity)))).collect::<Vec<_>>()
@@ -25,10 +24,10 @@ pub fn Chart(runs: RwSignal<Vec<Run>>, quantity: usize, cursor: RwSignal<Option<
     let scales = Memo::new(move |_| {
         lines.with(|lines| {
             let points = || lines.iter().flat_map(|(_, points)| points);
-            // Every chart of a page has the same steps, so that one cursor serves them all.
+            // All charts share the same range of steps, so that one cursor serves them all.
             let last = runs.get().iter().filter_map(|run| run.metrics.with(|metrics| metrics.last_step())).max()?;
-            let x = Scale::fit([0.0, last as f64].into_iter(), WIDTH - LEFT)?;
-            Some((x, Scale::fit(points().map(|point| point.1), HEIGHT)?))
+            let x = Axis::fit([0.0, last as f64].into_iter(), WIDTH - LEFT)?;
+            Some((x, Axis::fit(points().map(|point| point.1), HEIGHT)?))
         })
     });
     let move_to = move |event: PointerEvent| {
@@ -54,7 +53,7 @@ pub fn Chart(runs: RwSignal<Vec<Run>>, quantity: usize, cursor: RwSignal<Option<
         event.prevent_default();
         cursor.set(Some(next.clamp(0.0, last) as u64));
     };
-    let drawing = move |(x, y): (Scale, Scale)| {
+    let drawing = move |(x, y): (Axis, Axis)| {
         let labels = y.ticks(4).into_iter().map(|value| {
             let place = HEIGHT - y.place(value);
             view! {

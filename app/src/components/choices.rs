@@ -2,14 +2,13 @@
 
 use leptos::prelude::*;
 
-use super::message::token_ids;
 use crate::file;
 use crate::format;
 use crate::preference;
 use crate::scale::letter;
-use crate::session::{Choice, Exchange, Outcome, use_session};
+use crate::session::{Choice, Conversation, Exchange, Models, Outcome};
 
-/// The answers side by side; once they are complete, the best in front, with their scores and what can be done.
+/// The answers side by side. Once complete they are sorted by score, the best first, and one can be chosen.
 #[component]
 pub fn Choices(exchange: Exchange) -> impl IntoView {
     let choices = exchange.choices.clone();
@@ -31,7 +30,7 @@ pub fn Choices(exchange: Exchange) -> impl IntoView {
 
 #[component]
 fn Card(exchange: Exchange, index: usize) -> impl IntoView {
-    let session = use_session();
+    let models = expect_context::<Models>();
     let stored = StoredValue::new(exchange.clone());
     let Exchange { choices, kept, outcome, .. } = exchange;
     let choice = Memo::new(move |_| choices.with(|choices| choices.get(index).cloned()));
@@ -50,7 +49,7 @@ fn Card(exchange: Exchange, index: usize) -> impl IntoView {
             <p
                 class="text"
                 data-testid=move || if is_kept.get() { "message-assistant" } else { "choice-text" }
-                data-tokens=move || is_kept.get().then(|| token_ids(&outcome.get())).flatten()
+                data-tokens=move || is_kept.get().then(|| outcome.with(Outcome::token_ids)).flatten()
             >
                 {move || choice.with(|choice| choice.as_ref().map(|choice| choice.text.clone()))}
             </p>
@@ -62,7 +61,7 @@ fn Card(exchange: Exchange, index: usize) -> impl IntoView {
                     <button
                         type="button"
                         data-testid="keep"
-                        disabled=move || session.is_busy()
+                        disabled=move || models.is_busy()
                         on:click=move |_| stored.with_value(|exchange| exchange.keep(index))
                     >
                         {move || format!("Go on with {}", letter(index))}
@@ -81,17 +80,18 @@ fn title(index: usize, choice: &Choice) -> String {
     }
 }
 
-/// Which of two answers is better, and the choices made so far as a file.
+/// Records which of two answers is better, and downloads what was recorded.
 #[component]
 fn Preferences(exchange: Exchange) -> impl IntoView {
-    let session = use_session();
+    let conversation = expect_context::<Conversation>();
+    let preferences = conversation.preferences;
     let count = exchange.choices.with_untracked(Vec::len);
     let (first, second) = (RwSignal::new(0_usize), RwSignal::new(1_usize));
     let noted = RwSignal::new(String::new());
     let stored = StoredValue::new(exchange);
     let prefer = move |first_is_better: bool| {
         let (a, b) = (first.get_untracked(), second.get_untracked());
-        session.prefer(&stored.get_value(), a, b, first_is_better);
+        conversation.prefer(&stored.get_value(), a, b, first_is_better);
         let (better, worse) = if first_is_better { (a, b) } else { (b, a) };
         noted.set(format!("Noted: {} is better than {}.", letter(better), letter(worse)));
     };
@@ -108,7 +108,7 @@ fn Preferences(exchange: Exchange) -> impl IntoView {
             </select>
         }
     };
-    let pairs = move || session.preferences.with(Vec::len);
+    let pairs = move || preferences.with(Vec::len);
     let same = move || first.get() == second.get();
     view! {
         <div class="preference" hidden={count < 2}>
@@ -128,7 +128,7 @@ fn Preferences(exchange: Exchange) -> impl IntoView {
                     data-testid="download-preferences"
                     title="JSON Lines with the field names of PKU-SafeRLHF"
                     on:click=move |_| {
-                        let lines = session.preferences.with_untracked(|preferences| preference::to_jsonl(preferences));
+                        let lines = preferences.with_untracked(|preferences| preference::to_jsonl(preferences));
                         file::download("preferences.jsonl", &lines);
                     }
                 >

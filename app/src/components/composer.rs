@@ -1,4 +1,4 @@
-//! Where the person writes.
+//! The field for the next message.
 
 use leptos::prelude::*;
 use leptos::{ev, html};
@@ -6,21 +6,25 @@ use wasm_bindgen::JsCast;
 use web_sys::HtmlElement;
 
 use super::options::Options;
-use crate::session::use_session;
+use crate::session::{Conversation, Models, Scoring};
 
 const FIELD: &str = "composer";
 
-/// The field at the bottom of the chat: Enter sends, Shift+Enter begins a line, Escape stops what is under way.
+/// The field at the bottom of the chat: Enter sends, Shift+Enter begins a line, Escape stops the running answer.
 #[component]
 pub fn Composer() -> impl IntoView {
-    let session = use_session();
-    let draft = session.draft;
-    let busy = Memo::new(move |_| session.is_busy());
-    let sendable = move || session.can_answer() && draft.with(|draft| !draft.trim().is_empty());
+    let conversation = expect_context::<Conversation>();
+    let models = expect_context::<Models>();
+    let scoring = expect_context::<Scoring>();
+    let draft = conversation.draft;
+    let busy = Memo::new(move |_| models.is_busy());
+    // Several answers need a score model to rank them.
+    let count = move || if models.scorer.with(Option::is_some) { conversation.settings.with(|s| s.best_of) } else { 1 };
+    let sendable = move || models.can_answer() && draft.with(|draft| !draft.trim().is_empty());
     let send = move || {
         if untrack(sendable) {
-            // As it was written: without a template, white space counts too.
-            session.ask(draft.get_untracked());
+            // Sent untrimmed: without a template, white space matters too.
+            conversation.ask(draft.get_untracked(), untrack(count), scoring.options.get_untracked());
             draft.set(String::new());
             if has_keyboard() {
                 focus_composer();
@@ -28,16 +32,15 @@ pub fn Composer() -> impl IntoView {
         }
     };
     let stop = move || {
-        session.stop();
+        scoring.stop();
         focus_composer();
     };
-    let placeholder = move || match session.loaded.get() {
+    let placeholder = move || match models.loaded.get() {
         Some(loaded) => format!("Write to {}", loaded.name),
-        None if session.is_loading() => "You can write while it loads".to_string(),
+        None if models.is_loading() => "You can write while it loads".to_string(),
         None => "Load a model first".to_string(),
     };
-    let best_of =
-        move || Some(session.answer_count()).filter(|count| *count > 1).map(|count| format!("Best of {count}"));
+    let best_of = move || Some(count()).filter(|count| *count > 1).map(|count| format!("Best of {count}"));
     let dialog = NodeRef::<html::Dialog>::new();
 
     let escape = window_event_listener(ev::keydown, move |event| {
@@ -48,7 +51,7 @@ pub fn Composer() -> impl IntoView {
     });
     on_cleanup(move || escape.remove());
     Effect::new(move |before: Option<bool>| {
-        let loaded = session.loaded.with(Option::is_some);
+        let loaded = models.loaded.with(Option::is_some);
         if loaded && before == Some(false) && has_keyboard() {
             focus_composer();
         }
@@ -69,7 +72,7 @@ pub fn Composer() -> impl IntoView {
                 prop:value=move || draft.get()
                 on:input=move |event| draft.set(event_target_value(&event))
                 on:keydown=move |event| {
-                    // While an input method composes, Enter chooses a word.
+                    // While an input method is composing, Enter picks a word.
                     if event.key() == "Enter" && !event.shift_key() && !event.is_composing() {
                         event.prevent_default();
                         send();
@@ -86,9 +89,9 @@ pub fn Composer() -> impl IntoView {
                     type="button"
                     class="plain"
                     data-testid="clear"
-                    disabled=move || session.exchanges.with(Vec::is_empty)
+                    disabled=move || conversation.exchanges.with(Vec::is_empty)
                     on:click=move |_| {
-                        session.clear();
+                        conversation.clear();
                         focus_composer();
                     }
                 >
@@ -109,9 +112,9 @@ pub fn Composer() -> impl IntoView {
     }
 }
 
-/// Puts the cursor where the person writes.
+/// Moves the focus to the composer.
 pub fn focus_composer() {
-    // What was just drawn, or will be, must be there before it can be focused.
+    // The field can only be focused once it has been rendered.
     request_animation_frame(|| {
         let field = document().get_element_by_id(FIELD);
         if let Some(field) = field.and_then(|field| field.dyn_into::<HtmlElement>().ok()) {
@@ -120,7 +123,7 @@ pub fn focus_composer() {
     });
 }
 
-/// On a touch screen, focus would bring up a keyboard that nobody asked for.
+/// On a touch screen, focusing the field would open the on-screen keyboard unasked.
 fn has_keyboard() -> bool {
     window().match_media("(pointer: fine)").ok().flatten().is_none_or(|query| query.matches())
 }

@@ -1,16 +1,17 @@
-//! Where the model is to run.
+//! The choice of device.
 
 use leptos::prelude::*;
 
-use crate::protocol::DeviceChoice;
-use crate::session::use_session;
+use crate::protocol::PreferredDevice;
+use crate::session::{Machine, Models};
 
-/// The choice of device, and what it comes to on this machine.
+/// The choice, with what it means on this machine.
 #[component]
 pub fn DeviceSelect() -> impl IntoView {
-    let session = use_session();
-    let explanation = move || match session.gpu.get() {
-        Some(gpu) => gpu.explain(session.device.get()),
+    let models = expect_context::<Models>();
+    let Machine { gpu, .. } = expect_context();
+    let explanation = move || match gpu.get() {
+        Some(gpu) => gpu.explain(models.device.get()),
         None => "Looking for a GPU …".to_string(),
     };
     view! {
@@ -20,11 +21,11 @@ pub fn DeviceSelect() -> impl IntoView {
                 id="device"
                 data-testid="device-select"
                 aria-describedby="device-explanation"
-                disabled=move || session.is_loading()
-                prop:value=move || session.device.get().to_string()
-                on:change=move |event| session.device.set(event_target_value(&event).parse().unwrap_or_default())
+                disabled=move || models.is_loading()
+                prop:value=move || models.device.get().to_string()
+                on:change=move |event| models.device.set(event_target_value(&event).parse().unwrap_or_default())
             >
-                {DeviceChoice::ALL
+                {PreferredDevice::ALL
                     .map(|choice| view! { <option value=choice.to_string()>{choice.label()}</option> })
                     .collect_view()}
             </select>

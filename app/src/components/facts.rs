@@ -1,17 +1,18 @@
-//! What there is to know of the loaded models.
+//! Facts about the loaded models.
 
 use leptos::prelude::*;
 
 use crate::format;
 use crate::models::Kind;
-use crate::session::use_session;
+use crate::session::{Machine, Models};
 
-/// A short table for each model; nothing while there is none.
+/// A short table for each loaded model.
 #[component]
 pub fn Facts() -> impl IntoView {
-    let session = use_session();
+    let Models { loaded, scorer, .. } = expect_context();
+    let Machine { heap_bytes, .. } = expect_context();
     move || {
-        [session.loaded.get(), session.scorer.get()]
+        [loaded.get(), scorer.get()]
             .into_iter()
             .flatten()
             .map(|loaded| {
@@ -26,7 +27,7 @@ pub fn Facts() -> impl IntoView {
                     ("Device", loaded.device),
                     ("Context", format::count(loaded.context, "token")),
                     ("Weights", format::bytes(loaded.weight_bytes)),
-                    ("Heap", format::bytes(session.heap_bytes.get())),
+                    ("Heap", format::bytes(heap_bytes.get())),
                     ("Loaded in", format::seconds(loaded.seconds)),
                 ];
                 view! {

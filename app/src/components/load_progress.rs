@@ -1,19 +1,30 @@
-//! A model on its way.
+//! Progress of loads and recoveries.
 
 use leptos::prelude::*;
 
 use crate::format;
-use crate::models::Kind;
-use crate::protocol::Progress;
-use crate::session::{Phase, use_session};
+use crate::protocol::{JobId, Progress};
+use crate::session::{Jobs, Models};
 
-/// Bytes, speed and time left, and the way to end it.
+/// Bytes, speed and time left of each running load or recovery, with a button to cancel it.
 #[component]
 pub fn LoadProgress() -> impl IntoView {
-    let session = use_session();
-    let progress = Memo::new(move |_| match session.phase.get() {
-        Phase::Loading(_, progress) => progress,
-        _ => Progress::default(),
+    let Models { downloads, .. } = expect_context();
+    view! {
+        <For each=move || downloads.get() key=|download| download.job let:download>
+            <DownloadProgress job=download.job name=download.name />
+        </For>
+    }
+}
+
+#[component]
+fn DownloadProgress(job: JobId, name: String) -> impl IntoView {
+    let Models { downloads, .. } = expect_context();
+    let jobs = expect_context::<Jobs>();
+    let progress = Memo::new(move |_| {
+        let progress =
+            downloads.with(|downloads| Some(downloads.iter().find(|download| download.job == job)?.progress));
+        progress.unwrap_or_default()
     });
     let amount = move || {
         let Progress { bytes, total, .. } = progress.get();
@@ -30,11 +41,6 @@ pub fn LoadProgress() -> impl IntoView {
             None => String::new(),
         }
     };
-    let name = move || match session.phase.get() {
-        Phase::Loading(Kind::Chat, _) => session.selected.get(),
-        Phase::Loading(..) => session.selected_scorer.get(),
-        _ => String::new(),
-    };
     view! {
         <div class="progress" data-testid="progress">
             <p class="name" data-testid="progress-name">{name}</p>
@@ -47,7 +53,7 @@ pub fn LoadProgress() -> impl IntoView {
                 <span data-testid="progress-amount">{amount}</span>
                 <span data-testid="progress-pace">{pace}</span>
             </p>
-            <button type="button" data-testid="cancel" on:click=move |_| session.stop()>"Cancel"</button>
+            <button type="button" data-testid="cancel" on:click=move |_| jobs.stop(job)>"Cancel"</button>
         </div>
     }
 }

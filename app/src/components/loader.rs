@@ -1,4 +1,4 @@
-//! What to do while there is no chat model.
+//! Shown while no chat model is loaded.
 
 use leptos::prelude::*;
 
@@ -7,16 +7,16 @@ use super::load_progress::LoadProgress;
 use super::model_select::{ModelSelect, ScorerSelect};
 use crate::format;
 use crate::models::Pack;
-use crate::session::{Phase, use_session};
+use crate::session::Models;
 
-/// Choose a model, and a score model beside it, and load them, or watch them come.
+/// Lets the user choose and load a chat model, with a score model if there is one, and shows the progress.
 #[component]
 pub fn Loader() -> impl IntoView {
-    let session = use_session();
-    let loading = Memo::new(move |_| session.is_loading());
+    let models = expect_context::<Models>();
+    let loading = Memo::new(move |_| models.is_loading());
     let has_scorers =
-        move || session.index.with(|index| index.as_ref().is_some_and(|index| index.score_models().next().is_some()));
-    let packs = move || [session.pack(), session.scorer_pack()].into_iter().flatten();
+        move || models.index.with(|index| index.as_ref().is_some_and(|index| index.score_models().next().is_some()));
+    let packs = move || [models.pack(), models.scorer_pack()].into_iter().flatten();
     let amount = move || {
         let bytes: u64 = packs().map(|pack| pack.bytes).sum();
         if bytes == 0 { "Load".to_string() } else { format!("Load {}", format::bytes(bytes)) }
@@ -25,10 +25,11 @@ pub fn Loader() -> impl IntoView {
         <div class="loader">
             <h1>"Chat with a model in this tab"</h1>
             <p class="quiet">"Load a model to begin. It is downloaded once for this visit and runs here; what you write stays on this device."</p>
-            <Show when=move || !loading.get() fallback=|| view! { <LoadProgress /> }>
+            <LoadProgress />
+            <Show when=move || !loading.get()>
                 <ModelSelect />
                 <Show when=has_scorers>
-                    <ScorerSelect value=session.selected_scorer optional=true />
+                    <ScorerSelect value=models.selected_scorer optional=true />
                 </Show>
                 <DeviceSelect />
                 <p class="hint" data-testid="memory-need">{move || memory(packs())}</p>
@@ -36,8 +37,8 @@ pub fn Loader() -> impl IntoView {
                     type="button"
                     class="primary"
                     data-testid="load-button"
-                    disabled=move || session.phase.get() != Phase::Idle || session.pack().is_none()
-                    on:click=move |_| session.load_selected()
+                    disabled=move || !models.can_load() || models.pack().is_none()
+                    on:click=move |_| models.load_selected()
                 >
                     {amount}
                 </button>
@@ -46,7 +47,7 @@ pub fn Loader() -> impl IntoView {
     }
 }
 
-/// What the models take when they are loaded: one sentence.
+/// The memory that the models need, as one sentence.
 pub fn memory(packs: impl Iterator<Item = Pack>) -> String {
     let packs: Vec<Pack> = packs.collect();
     let total = format::bytes(packs.iter().map(Pack::memory).sum());

@@ -6,20 +6,21 @@ use paddock_engine::generate::FinishReason;
 use super::choices::Choices;
 use crate::format;
 use crate::protocol::Reading;
-use crate::session::{Exchange, Outcome, use_session};
+use crate::session::{Exchange, Models, Outcome, Scoring};
 
-/// Both messages, and below the answer what it took and how it was rated. Several answers stand side by side.
+/// Both messages, with the answer's statistics and score below it. Several answers stand side by side.
 #[component]
 pub fn Message(exchange: Exchange) -> impl IntoView {
-    let session = use_session();
+    let models = expect_context::<Models>();
+    let scoring = expect_context::<Scoring>();
     let stored = StoredValue::new(exchange.clone());
     let Exchange { question, max_tokens, answer, pace, outcome, score, choices, .. } = exchange;
     let (answer, outcome) = (StoredValue::new(answer), StoredValue::new(outcome));
     let busy = move || !outcome.with_value(|outcome| outcome.with(Outcome::is_over));
     let waiting = move || outcome.with_value(|outcome| outcome.with(|outcome| matches!(outcome, Outcome::Reading(_))));
     let several = Memo::new(move |_| choices.with(|choices| !choices.is_empty()));
-    // The answer's device is the one it began on.
-    let device = session.loaded.with_untracked(|loaded| loaded.as_ref().map(|loaded| loaded.device.clone()));
+    // The device on which the answer began.
+    let device = models.loaded.with_untracked(|loaded| loaded.as_ref().map(|loaded| loaded.device.clone()));
     let device = device.unwrap_or_default();
     let facts = move || {
         let (tokens, rate) = pace.get();
@@ -29,7 +30,7 @@ pub fn Message(exchange: Exchange) -> impl IntoView {
     let number = move || score.with_value(|score| score.get());
     let answered =
         move || outcome.with_value(|outcome| outcome.with(|outcome| matches!(outcome, Outcome::Answered(_))));
-    let to_be_scored = move || number().is_none() && answered() && session.can_score();
+    let to_be_scored = move || number().is_none() && answered() && models.can_score();
     view! {
         <article class="exchange">
             <div class="question">
@@ -44,7 +45,7 @@ pub fn Message(exchange: Exchange) -> impl IntoView {
                         <p
                             class="text"
                             data-testid="message-assistant"
-                            data-tokens=move || outcome.with_value(|outcome| token_ids(&outcome.get()))
+                            data-tokens=move || outcome.with_value(|outcome| outcome.with(Outcome::token_ids))
                             class:waiting=waiting
                         >
                             {move || answer.with_value(|answer| answer.get())}
@@ -67,7 +68,7 @@ pub fn Message(exchange: Exchange) -> impl IntoView {
                         type="button"
                         class="plain small"
                         data-testid="score-answer"
-                        on:click=move |_| session.score_exchange(&stored.get_value())
+                        on:click=move |_| scoring.score_exchange(&stored.get_value())
                     >
                         "Score this answer"
                     </button>
@@ -77,14 +78,7 @@ pub fn Message(exchange: Exchange) -> impl IntoView {
     }
 }
 
-/// The tokens of a complete answer, separated by commas.
-pub fn token_ids(outcome: &Outcome) -> Option<String> {
-    let Outcome::Answered(summary) = outcome else { return None };
-    let ids: Vec<String> = summary.token_ids.iter().map(u32::to_string).collect();
-    Some(ids.join(","))
-}
-
-/// What an answer took, and why it ended when that is not plain.
+/// An answer's statistics, and why it ended unless it simply finished.
 fn facts(outcome: &Outcome, tokens: usize, rate: Option<f64>, max_tokens: usize, device: &str) -> String {
     let count = format::count(tokens, "token");
     match outcome {

@@ -15,7 +15,7 @@ pub mod notice;
 pub mod number_field;
 pub mod options;
 pub mod rail;
-pub mod recovery;
+pub mod recovery_form;
 pub mod score_actions;
 pub mod score_loader;
 pub mod score_options;

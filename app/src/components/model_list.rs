@@ -1,22 +1,22 @@
-//! The models of this site.
+//! The models of this site and this browser.
 
 use leptos::prelude::*;
 
 use super::loader::memory;
 use crate::format;
 use crate::models::{Kind, Pack};
-use crate::session::{Phase, use_session};
+use crate::session::{Models, Recovery};
 
-/// Each model with its size and the way to load it.
+/// Each model with its size and buttons to load or remove it.
 #[component]
 pub fn ModelList() -> impl IntoView {
-    let session = use_session();
-    let models = move || session.index.get().unwrap_or_default().models;
-    let empty = move || session.index.with(|index| index.as_ref().is_some_and(|index| index.models.is_empty()));
+    let Models { index, .. } = expect_context();
+    let models = move || index.get().unwrap_or_default().models;
+    let empty = move || index.with(|index| index.as_ref().is_some_and(|index| index.models.is_empty()));
     view! {
         <ul class="models">
             <For each=models key=|pack| (pack.stored, pack.path.clone()) let:pack>
-                <Entry pack />
+                <ModelRow pack />
             </For>
         </ul>
         <Show when=empty>
@@ -26,16 +26,17 @@ pub fn ModelList() -> impl IntoView {
 }
 
 #[component]
-fn Entry(pack: Pack) -> impl IntoView {
-    let session = use_session();
+fn ModelRow(pack: Pack) -> impl IntoView {
+    let models = expect_context::<Models>();
+    let recovery = expect_context::<Recovery>();
     let chat = pack.kind == Kind::Chat;
-    let (own, other) = if chat { (session.loaded, session.scorer) } else { (session.scorer, session.loaded) };
+    let (own, other) = if chat { (models.loaded, models.scorer) } else { (models.scorer, models.loaded) };
     let name = StoredValue::new(pack.name.clone());
     let (pack_is_stored, is_diff) = (pack.stored, pack.kind == Kind::Diff);
     let loaded =
         Memo::new(move |_| own.with(|loaded| loaded.as_ref().is_some_and(|loaded| loaded.name == name.get_value())));
     let needs_trunk = pack.kind == Kind::ScoreHead;
-    let idle = move || session.phase.get() == Phase::Idle && (!needs_trunk || session.loaded.with(Option::is_some));
+    let idle = move || models.can_load() && (!needs_trunk || models.loaded.with(Option::is_some));
     let mut size = vec![format::bytes(pack.bytes)];
     size.extend(pack.quantization.clone());
     size.push(pack.kind.label().to_string());
@@ -43,12 +44,12 @@ fn Entry(pack: Pack) -> impl IntoView {
     size.extend(pack.trunk.as_ref().map(|trunk| format!("for {trunk}, to be loaded after it")));
     let stored = StoredValue::new(pack.clone());
     let need = move || {
-        // A score head that is loaded goes when its chat model does.
+        // A loaded score head is unloaded together with its chat model.
         let name = other.with(|other| {
             let stays = |kind| !(chat && kind == Kind::ScoreHead);
             other.as_ref().filter(|other| stays(other.kind)).map(|other| other.name.clone())
         });
-        let beside = session.index.with(|index| {
+        let beside = models.index.with(|index| {
             let models = index.as_ref().map(|index| index.models.as_slice()).unwrap_or_default();
             models.iter().find(|pack| Some(&pack.name) == name.as_ref()).cloned()
         });
@@ -68,9 +69,9 @@ fn Entry(pack: Pack) -> impl IntoView {
                 <button
                     type="button"
                     data-testid="remove-button"
-                    disabled=move || session.phase.get() != Phase::Idle
+                    disabled=move || !recovery.is_possible()
                     aria-label=move || format!("Remove {} from this browser", name.get_value())
-                    on:click=move |_| session.forget(name.get_value())
+                    on:click=move |_| recovery.forget(name.get_value())
                 >
                     "Remove"
                 </button>
@@ -81,7 +82,7 @@ fn Entry(pack: Pack) -> impl IntoView {
                 data-testid="load-button"
                 disabled=move || !idle()
                 aria-label=move || format!("{} {}", if loaded.get() { "Reload" } else { "Load" }, name.get_value())
-                on:click=move |_| session.load(stored.get_value())
+                on:click=move |_| models.load(stored.get_value())
             >
                 {move || if loaded.get() { "Reload" } else { "Load" }}
             </button>

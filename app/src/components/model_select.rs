@@ -4,29 +4,29 @@ use leptos::prelude::*;
 
 use crate::format;
 use crate::models::{Kind, Pack};
-use crate::session::use_session;
+use crate::session::Models;
 
 /// The choice of chat model.
 #[component]
 pub fn ModelSelect() -> impl IntoView {
-    let session = use_session();
+    let models = expect_context::<Models>();
     let packs = Signal::derive(move || {
-        session.index.with(|index| index.iter().flat_map(|index| index.chat_models().cloned()).collect::<Vec<Pack>>())
+        models.index.with(|index| index.iter().flat_map(|index| index.chat_models().cloned()).collect::<Vec<Pack>>())
     });
-    let explanation = move || match session.pack() {
-        _ if session.index.with(Option::is_none) => "Reading the list of models …".to_string(),
+    let explanation = move || match models.pack() {
+        _ if models.index.with(Option::is_none) => "Reading the list of models …".to_string(),
         None => "This site has no chat models; `cargo xtask serve --model PATH` adds one.".to_string(),
         Some(pack) => download(&pack),
     };
-    view! { <PackSelect id="model" label="Model" packs value=session.selected none=None explanation /> }
+    view! { <PackSelect id="model" label="Model" packs value=models.selected none=None explanation /> }
 }
 
-/// The choice of score model. With `optional` it may be none.
+/// The choice of score model; with `optional`, "None" can be chosen.
 #[component]
 pub fn ScorerSelect(value: RwSignal<String>, optional: bool) -> impl IntoView {
-    let session = use_session();
+    let models = expect_context::<Models>();
     let packs = Signal::derive(move || {
-        session.index.with(|index| index.iter().flat_map(|index| index.score_models().cloned()).collect::<Vec<Pack>>())
+        models.index.with(|index| index.iter().flat_map(|index| index.score_models().cloned()).collect::<Vec<Pack>>())
     });
     let explanation = move || match packs.get().iter().find(|pack| pack.name == value.get()) {
         Some(pack @ Pack { kind: Kind::ScoreHead, trunk, .. }) => {
@@ -34,7 +34,7 @@ pub fn ScorerSelect(value: RwSignal<String>, optional: bool) -> impl IntoView {
             format!("{}; it uses the weights of {trunk}", download(pack))
         }
         Some(pack) => download(pack),
-        None if session.index.with(Option::is_none) => "Reading the list of models …".to_string(),
+        None if models.index.with(Option::is_none) => "Reading the list of models …".to_string(),
         None if packs.with(Vec::is_empty) => {
             "This site has no score models; `cargo xtask serve --model PATH` adds one.".to_string()
         }
@@ -51,7 +51,7 @@ fn download(pack: &Pack) -> String {
     }
 }
 
-/// A labelled selection of packs by name; `none` is the label of the empty choice, when there is one.
+/// A labelled selection of packs by name; `none` labels the empty option, if there is one.
 #[component]
 fn PackSelect(
     id: &'static str,

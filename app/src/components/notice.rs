@@ -1,20 +1,20 @@
-//! What went wrong last.
+//! The last error.
 
 use leptos::prelude::*;
 
-use crate::session::use_session;
+use crate::session::Notices;
 
-/// One sentence, until it is dismissed.
+/// The sentence stays until it is dismissed.
 #[component]
 pub fn Notice() -> impl IntoView {
-    let session = use_session();
+    let notices = expect_context::<Notices>();
     view! {
         <div role="alert">
-            {move || session.error.get().map(|message| view! {
+            {move || notices.error().map(|message| view! {
                 <div class="notice">
                     <strong>"Error"</strong>
                     <p data-testid="error">{message}</p>
-                    <button type="button" data-testid="dismiss" on:click=move |_| session.error.set(None)>"Dismiss"</button>
+                    <button type="button" data-testid="dismiss" on:click=move |_| notices.dismiss()>"Dismiss"</button>
                 </div>
             })}
         </div>

@@ -2,15 +2,15 @@
 
 use leptos::prelude::*;
 
-use crate::session::use_session;
-use crate::settings::Setting;
+use crate::answer_settings::Setting;
+use crate::session::Conversation;
 
 /// A labelled number with its limits.
 #[component]
 pub fn NumberField(setting: Setting) -> impl IntoView {
-    let session = use_session();
+    let Conversation { settings, .. } = expect_context();
     // f32 settings are shown as they were typed: 0.7, not 0.699999988079071.
-    let value = move || session.settings.with(|settings| ((setting.get)(settings) * 1e4).round() / 1e4);
+    let value = move || settings.with(|settings| ((setting.get)(settings) * 1e4).round() / 1e4);
     let id = format!("option-{}", setting.id);
     let hint = format!("{id}-hint");
     view! {
@@ -28,7 +28,7 @@ pub fn NumberField(setting: Setting) -> impl IntoView {
                 prop:value=move || value().to_string()
                 on:change=move |event| {
                     let typed = event_target_value(&event).parse().unwrap_or(f64::NAN);
-                    session.settings.update(|settings| setting.set(settings, typed));
+                    settings.update(|settings| setting.set(settings, typed));
                 }
             />
             <p id=hint class="hint">{setting.hint}</p>

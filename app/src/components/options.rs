@@ -5,13 +5,13 @@ use leptos::prelude::*;
 
 use super::number_field::NumberField;
 use super::template_field::TemplateField;
-use crate::session::use_session;
-use crate::settings::{SETTINGS, Settings};
+use crate::answer_settings::{AnswerSettings, SETTINGS};
+use crate::session::Conversation;
 
-/// The dialog with the system message, the template and the sampling options. They hold from the next answer on.
+/// The dialog with the system message, the template and the sampling options. They apply from the next answer on.
 #[component]
 pub fn Options(dialog: NodeRef<html::Dialog>) -> impl IntoView {
-    let session = use_session();
+    let Conversation { settings, .. } = expect_context();
     let close = move || {
         if let Some(dialog) = dialog.get_untracked() {
             dialog.close();
@@ -34,7 +34,7 @@ pub fn Options(dialog: NodeRef<html::Dialog>) -> impl IntoView {
                         type="button"
                         class="plain"
                         data-testid="options-defaults"
-                        on:click=move |_| session.settings.set(Settings::default())
+                        on:click=move |_| settings.set(AnswerSettings::default())
                     >
                         "Defaults"
                     </button>
@@ -47,7 +47,7 @@ pub fn Options(dialog: NodeRef<html::Dialog>) -> impl IntoView {
 
 #[component]
 fn SystemMessage() -> impl IntoView {
-    let session = use_session();
+    let Conversation { settings, .. } = expect_context();
     view! {
         <div class="field">
             <label for="system-message">"System message"</label>
@@ -56,8 +56,8 @@ fn SystemMessage() -> impl IntoView {
                 data-testid="system-message"
                 rows="3"
                 placeholder="The model's own, if it has one"
-                prop:value=move || session.settings.with(|settings| settings.system.clone())
-                on:input=move |event| session.settings.update(|settings| settings.system = event_target_value(&event))
+                prop:value=move || settings.with(|settings| settings.system.clone())
+                on:input=move |event| settings.update(|settings| settings.system = event_target_value(&event))
             ></textarea>
         </div>
     }
@@ -65,7 +65,7 @@ fn SystemMessage() -> impl IntoView {
 
 #[component]
 fn StopTexts() -> impl IntoView {
-    let session = use_session();
+    let Conversation { settings, .. } = expect_context();
     view! {
         <div class="field">
             <label for="stop-texts">"Stop texts"</label>
@@ -74,8 +74,8 @@ fn StopTexts() -> impl IntoView {
                 data-testid="stop-texts"
                 rows="2"
                 aria-describedby="stop-texts-hint"
-                prop:value=move || session.settings.with(|settings| settings.stop.clone())
-                on:change=move |event| session.settings.update(|settings| settings.stop = event_target_value(&event))
+                prop:value=move || settings.with(|settings| settings.stop.clone())
+                on:change=move |event| settings.update(|settings| settings.stop = event_target_value(&event))
             ></textarea>
             <p id="stop-texts-hint" class="hint">"one a line; an answer ends before the first of them, and \\n in one is a line break"</p>
         </div>
@@ -84,15 +84,15 @@ fn StopTexts() -> impl IntoView {
 
 #[component]
 fn TemplateSelect() -> impl IntoView {
-    let session = use_session();
-    let template = Signal::derive(move || session.settings.with(|settings| settings.template));
-    let change = move |template| session.settings.update(|settings| settings.template = template);
+    let Conversation { settings, .. } = expect_context();
+    let template = Signal::derive(move || settings.with(|settings| settings.template));
+    let change = move |template| settings.update(|settings| settings.template = template);
     view! { <TemplateField id="template" template change /> }
 }
 
 #[component]
 fn Seed() -> impl IntoView {
-    let session = use_session();
+    let Conversation { settings, .. } = expect_context();
     view! {
         <div class="field">
             <label for="option-seed">"Seed"</label>
@@ -106,11 +106,11 @@ fn Seed() -> impl IntoView {
                 step="1"
                 placeholder="any"
                 prop:value=move || {
-                    session.settings.with(|settings| settings.seed.map_or_else(String::new, |seed| seed.to_string()))
+                    settings.with(|settings| settings.seed.map_or_else(String::new, |seed| seed.to_string()))
                 }
                 on:change=move |event| {
                     let seed = event_target_value(&event).parse().ok();
-                    session.settings.update(|settings| settings.seed = seed);
+                    settings.update(|settings| settings.seed = seed);
                 }
             />
             <p id="option-seed-hint" class="hint">"the same seed, the same answer"</p>

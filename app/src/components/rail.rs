@@ -1,10 +1,10 @@
-//! The way from page to page.
+//! Navigation between the pages.
 
 use leptos::prelude::*;
 
-use crate::pages::Page;
+use crate::route::Page;
 
-/// The name and the pages.
+/// The project's name and a link to each page.
 #[component]
 pub fn Rail(page: RwSignal<Page>) -> impl IntoView {
     view! {

@@ -1,4 +1,4 @@
-//! What can be done with the prompts and answers of the Score page.
+//! Actions on the prompts and answers of the Score page.
 
 use leptos::html;
 use leptos::prelude::*;
@@ -7,56 +7,57 @@ use wasm_bindgen_futures::spawn_local;
 use crate::file;
 use crate::format;
 use crate::protocol::Reading;
-use crate::session::{Phase, use_session};
+use crate::session::{Models, Scoring};
 
-/// Most problems that are told one by one.
+/// At most this many problems are listed one by one.
 const MOST_PROBLEMS: usize = 5;
 
-/// Score, stop and how far it is; import and export.
+/// Score, stop, progress, import and export.
 #[component]
 pub fn ScoreActions() -> impl IntoView {
-    let session = use_session();
-    let count = Memo::new(move |_| session.sheet.with(|sheet| sheet.rows().len()));
-    let idle = move || session.can_score();
-    let scoring = Memo::new(move |_| session.phase.get() == Phase::Scoring);
-    let problems = session.problems;
+    let models = expect_context::<Models>();
+    let scoring = expect_context::<Scoring>();
+    let count = Memo::new(move |_| scoring.sheet.with(|sheet| sheet.rows().len()));
+    let idle = move || models.can_score();
+    let under_way = Memo::new(move |_| scoring.is_under_way());
+    let problems = scoring.problems;
     let progress = move || {
-        let (done, all) = session.rows_scored.get();
-        match (scoring.get(), all) {
+        let (done, all) = scoring.rows_scored.get();
+        match (under_way.get(), all) {
             (true, 0..=1) => {
-                let Reading { done, total } = session.score_progress.get();
+                let Reading { done, total } = scoring.progress.get().unwrap_or_default();
                 if total == 0 { "Scoring …".to_string() } else { format!("Scored {done} of {total} tokens …") }
             }
             (true, _) => format!("Scored {done} of {all} prompts …"),
             (false, 2..) => format!("Scored {done} of {all} prompts."),
-            (false, _) if session.scorer.with(Option::is_none) => "Load a score model first.".to_string(),
+            (false, _) if models.scorer.with(Option::is_none) => "Load a score model first.".to_string(),
             (false, _) => String::new(),
         }
     };
     view! {
         <div class="actions">
             <Show
-                when=move || scoring.get()
+                when=move || under_way.get()
                 fallback=move || view! {
                     <button
                         type="button"
                         class="primary"
                         data-testid="score"
                         disabled=move || !idle()
-                        on:click=move |_| session.score_row()
+                        on:click=move |_| scoring.score_row()
                     >
                         "Score"
                     </button>
                 }
             >
-                <button type="button" class="primary stop" data-testid="stop" on:click=move |_| session.stop()>"Stop"</button>
+                <button type="button" class="primary stop" data-testid="stop" on:click=move |_| scoring.stop()>"Stop"</button>
             </Show>
             <Show when=move || { count.get() > 1 }>
                 <button
                     type="button"
                     data-testid="score-all"
                     disabled=move || !idle()
-                    on:click=move |_| session.score_sheet()
+                    on:click=move |_| scoring.score_sheet()
                 >
                     {move || format!("Score all {}", count.get())}
                 </button>
@@ -65,7 +66,7 @@ pub fn ScoreActions() -> impl IntoView {
             <button
                 type="button"
                 data-testid="export"
-                on:click=move |_| file::download("scores.jsonl", &session.sheet.with_untracked(|sheet| sheet.export()))
+                on:click=move |_| file::download("scores.jsonl", &scoring.sheet.with_untracked(|sheet| sheet.export()))
             >
                 "Export"
             </button>
@@ -79,17 +80,17 @@ pub fn ScoreActions() -> impl IntoView {
 
 #[component]
 fn Import() -> impl IntoView {
-    let session = use_session();
-    let problems = session.problems;
+    let Scoring { sheet, rows_scored, problems, .. } = expect_context();
+    let models = expect_context::<Models>();
     let input = NodeRef::<html::Input>::new();
     let import = move || {
         let Some(input) = input.get_untracked() else { return };
         spawn_local(async move {
             match file::read(&input).await {
                 Ok(Some(text)) => {
-                    let found = session.sheet.try_update(|sheet| sheet.import(&text));
+                    let found = sheet.try_update(|sheet| sheet.import(&text));
                     problems.set(found.unwrap_or_default());
-                    session.rows_scored.set((0, 0));
+                    rows_scored.set((0, 0));
                 }
                 Ok(None) => {}
                 Err(problem) => problems.set(vec![problem]),
@@ -99,7 +100,7 @@ fn Import() -> impl IntoView {
     view! {
         <button
             type="button"
-            disabled=move || session.is_busy()
+            disabled=move || models.is_busy()
             title="JSON Lines: prompt with response, responses, or response_0 and response_1"
             on:click=move |_| { input.get_untracked().inspect(|input| input.click()); }
         >
@@ -119,7 +120,7 @@ fn Import() -> impl IntoView {
 
 #[component]
 fn Problems() -> impl IntoView {
-    let problems = use_session().problems;
+    let Scoring { problems, .. } = expect_context();
     let shown =
         move || problems.get().into_iter().take(MOST_PROBLEMS).map(|text| view! { <li>{text}</li> }).collect_view();
     let more = move || {

@@ -1,4 +1,4 @@
-//! What to do while there is no score model.
+//! Shown while no score model is loaded.
 
 use leptos::prelude::*;
 
@@ -7,28 +7,29 @@ use super::load_progress::LoadProgress;
 use super::loader::memory;
 use super::model_select::ScorerSelect;
 use crate::format;
-use crate::session::{Phase, use_session};
+use crate::session::Models;
 
-/// Choose a score model and load it, or watch it come.
+/// Lets the user choose and load a score model, and shows its progress.
 #[component]
 pub fn ScoreLoader() -> impl IntoView {
-    let session = use_session();
-    let selected = RwSignal::new(session.selected_scorer.get_untracked());
+    let models = expect_context::<Models>();
+    let selected = RwSignal::new(models.selected_scorer.get_untracked());
     Effect::new(move |_| {
-        let first = session.index.with(|index| Some(index.as_ref()?.score_models().next()?.name.clone()));
+        let first = models.index.with(|index| Some(index.as_ref()?.score_models().next()?.name.clone()));
         if selected.with_untracked(String::is_empty) {
             selected.set(first.unwrap_or_default());
         }
     });
     let pack = move || {
         let name = selected.get();
-        session.index.with(|index| index.as_ref()?.score_models().find(|pack| pack.name == name).cloned())
+        models.index.with(|index| index.as_ref()?.score_models().find(|pack| pack.name == name).cloned())
     };
-    let need = move || memory(pack().into_iter().flat_map(|pack| [session.beside(&pack), Some(pack)]).flatten());
-    let loading = Memo::new(move |_| session.is_loading());
+    let need = move || memory(pack().into_iter().flat_map(|pack| [models.beside(&pack), Some(pack)]).flatten());
+    let loading = Memo::new(move |_| models.is_loading());
     view! {
         <div class="loader">
-            <Show when=move || !loading.get() fallback=|| view! { <LoadProgress /> }>
+            <LoadProgress />
+            <Show when=move || !loading.get()>
                 <ScorerSelect value=selected optional=false />
                 <DeviceSelect />
                 <p class="hint" data-testid="memory-need">{need}</p>
@@ -36,8 +37,8 @@ pub fn ScoreLoader() -> impl IntoView {
                     type="button"
                     class="primary"
                     data-testid="load-button"
-                    disabled=move || session.phase.get() != Phase::Idle || pack().is_none()
-                    on:click=move |_| { untrack(pack).inspect(|pack| session.load_scorer(pack.clone())); }
+                    disabled=move || !models.can_load() || pack().is_none()
+                    on:click=move |_| { untrack(pack).inspect(|pack| models.load_scorer(pack.clone())); }
                 >
                     {move || match pack() {
                         Some(pack) => format!("Load {}", format::bytes(pack.bytes)),

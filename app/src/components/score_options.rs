@@ -3,14 +3,14 @@
 use leptos::prelude::*;
 
 use super::template_field::TemplateField;
-use crate::session::use_session;
+use crate::session::Scoring;
 
-/// The template and whether the end is marked. They hold for the chat's scores too.
+/// The template and the end-of-sequence switch. They apply to scores in the chat too.
 #[component]
 pub fn ScoreOptions() -> impl IntoView {
-    let session = use_session();
-    let template = Signal::derive(move || session.scoring.get().template);
-    let change = move |template| session.set_scoring(|scoring| scoring.template = template);
+    let scoring = expect_context::<Scoring>();
+    let template = Signal::derive(move || scoring.options.get().template);
+    let change = move |template| scoring.set_options(|options| options.template = template);
     view! {
         <div class="score-options">
             <TemplateField id="score-template" template change />
@@ -21,10 +21,10 @@ pub fn ScoreOptions() -> impl IntoView {
                         role="switch"
                         data-testid="append-eos"
                         aria-describedby="append-eos-hint"
-                        prop:checked=move || session.scoring.get().append_eos
+                        prop:checked=move || scoring.options.get().append_eos
                         on:change=move |event| {
                             let append_eos = event_target_checked(&event);
-                            session.set_scoring(|scoring| scoring.append_eos = append_eos);
+                            scoring.set_options(|options| options.append_eos = append_eos);
                         }
                     />
                     "End each answer with the end-of-sequence token"

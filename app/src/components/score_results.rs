@@ -1,17 +1,17 @@
-//! The scores of the prompt that is shown.
+//! The scores for the current prompt.
 
 use leptos::prelude::*;
 
 use super::token_strip::TokenStrip;
 use crate::format;
-use crate::scale::{Scale, letter};
-use crate::session::use_session;
+use crate::scale::{ScoreScale, letter};
+use crate::session::Scoring;
 
-/// What the colours mean, and each answer's place, score and tokens; nothing while there are no scores.
+/// The legend, and each answer's rank, score and tokens. Empty until there are scores.
 #[component]
 pub fn ScoreResults() -> impl IntoView {
-    let session = use_session();
-    let row = Memo::new(move |_| session.sheet.with(|sheet| sheet.row().clone()));
+    let Scoring { sheet, .. } = expect_context();
+    let row = Memo::new(move |_| sheet.with(|sheet| sheet.row().clone()));
     move || {
         let row = row.get();
         let scale = row.scale()?;
@@ -43,7 +43,7 @@ pub fn ScoreResults() -> impl IntoView {
 }
 
 #[component]
-fn Legend(scale: Scale) -> impl IntoView {
+fn Legend(scale: ScoreScale) -> impl IntoView {
     view! {
         <figure class="legend" data-testid="legend">
             <div class="ramp" aria-hidden="true"></div>

@@ -1,18 +1,19 @@
-//! What to do when a model is there and nothing has been said.
+//! Shown when a model is loaded and the conversation is empty.
 
 use leptos::prelude::*;
 
 use super::composer::focus_composer;
-use crate::session::use_session;
+use crate::session::{Conversation, Models};
 
 const SUGGESTIONS: [&str; 3] =
     ["Name three fruits.", "Explain in two sentences why the sky is blue.", "Write a short poem about rain."];
 
-/// A few beginnings. Choosing one only writes it into the composer.
+/// Suggested first questions. Choosing one only puts it into the composer.
 #[component]
 pub fn Suggestions() -> impl IntoView {
-    let session = use_session();
-    let title = move || session.loaded.with(|loaded| loaded.as_ref().map(|loaded| format!("{} is ready", loaded.name)));
+    let Models { loaded, .. } = expect_context();
+    let Conversation { draft, .. } = expect_context();
+    let title = move || loaded.with(|loaded| loaded.as_ref().map(|loaded| format!("{} is ready", loaded.name)));
     view! {
         <div class="suggestions">
             <h1>{title}</h1>
@@ -23,7 +24,7 @@ pub fn Suggestions() -> impl IntoView {
                         type="button"
                         data-testid="suggestion"
                         on:click=move |_| {
-                            session.draft.set(text.to_string());
+                            draft.set(text.to_string());
                             focus_composer();
                         }
                     >

@@ -5,21 +5,21 @@ use leptos::prelude::*;
 
 use crate::format;
 use crate::protocol::Scored;
-use crate::scale::{Scale, answer_scores};
+use crate::scale::{ScoreScale, answer_scores};
 
 /// A token and the score after it.
 #[derive(Clone)]
 struct Token {
-    /// Its place in the conversation, from 1 on.
+    /// Its place in the conversation, counted from 1.
     place: usize,
     text: String,
     score: f32,
 }
 
-/// The tokens as a list of which one is chosen, by the pointer or the arrow keys; its number below; then all of them
-/// as a table. `id` is unique among the strips, `label` names the answer.
+/// The tokens as a list, of which the pointer or the arrow keys select one; the selected token's score; then all
+/// scores as a table. `id` is unique among the strips, `label` names the answer.
 #[component]
-pub fn TokenStrip(scored: Scored, scale: Scale, id: usize, label: String) -> impl IntoView {
+pub fn TokenStrip(scored: Scored, scale: ScoreScale, id: usize, label: String) -> impl IntoView {
     let tokens: Vec<Token> = answer_scores(&scored)
         .map(|(index, score)| Token { place: index + 1, text: text(&scored, index), score })
         .collect();
@@ -101,13 +101,13 @@ pub fn TokenStrip(scored: Scored, scale: Scale, id: usize, label: String) -> imp
     }
 }
 
-/// What a token adds to the text; the spelling of one that adds nothing: a special one, or part of a character.
+/// The text that a token adds. For one that adds none (special, or part of a character), its vocabulary spelling.
 fn text(scored: &Scored, index: usize) -> String {
     let text = scored.texts.get(index).filter(|text| !text.is_empty());
     text.or(scored.tokens.get(index)).cloned().unwrap_or_default()
 }
 
-/// A text whose line breaks show.
+/// `text` with visible line breaks.
 fn visible(text: &str) -> String {
     text.replace('\n', "↵\n")
 }

@@ -4,16 +4,16 @@ use leptos::html;
 use leptos::prelude::*;
 
 use super::message::Message;
-use crate::session::{Outcome, use_session};
+use crate::session::{Conversation, Outcome};
 
-/// Pixels of text below the edge that are worth a button.
+/// The button appears when at least this many pixels are below the edge.
 const WORTH_A_BUTTON: i32 = 24;
 
-/// All exchanges. The last one is as high as the window, so that a new question moves to its top and the answer runs
-/// into free space: nothing moves while one reads. A button leads to the text that has run below the edge.
+/// All exchanges. The last one is at least as high as the window, so that a new question moves to the top and its
+/// answer grows into empty space: nothing moves while one reads. A button scrolls to text below the edge.
 #[component]
 pub fn Transcript() -> impl IntoView {
-    let session = use_session();
+    let Conversation { exchanges, .. } = expect_context();
     let scroll = NodeRef::<html::Div>::new();
     let below = RwSignal::new(false);
     let following = RwSignal::new(false);
@@ -34,18 +34,18 @@ pub fn Transcript() -> impl IntoView {
         below.set(scroll.scroll_height() - top - scroll.client_height() > WORTH_A_BUTTON);
     };
 
-    // A new question goes to the top.
+    // A new question scrolls to the top.
     Effect::new(move |_| {
-        session.exchanges.with(Vec::len);
+        exchanges.with(Vec::len);
         following.set(false);
         request_animation_frame(move || {
             to_end();
             measure();
         });
     });
-    // New text may have run below the edge.
+    // New text may extend below the edge.
     Effect::new(move |_| {
-        session.exchanges.with(|exchanges| exchanges.last().map(|last| (last.answer.track(), last.outcome.track())));
+        exchanges.with(|exchanges| exchanges.last().map(|last| (last.answer.track(), last.outcome.track())));
         request_animation_frame(move || {
             if following.get_untracked() {
                 to_end();
@@ -53,9 +53,8 @@ pub fn Transcript() -> impl IntoView {
             measure();
         });
     });
-    let busy = move || {
-        session.exchanges.with(|exchanges| exchanges.last().is_some_and(|last| !last.outcome.with(Outcome::is_over)))
-    };
+    let busy =
+        move || exchanges.with(|exchanges| exchanges.last().is_some_and(|last| !last.outcome.with(Outcome::is_over)));
 
     view! {
         <div class="transcript">
@@ -70,7 +69,7 @@ pub fn Transcript() -> impl IntoView {
                 tabindex="0"
             >
                 <div class="column">
-                    <For each=move || session.exchanges.get() key=|exchange| exchange.id let:exchange>
+                    <For each=move || exchanges.get() key=|exchange| exchange.id let:exchange>
                         <Message exchange />
                     </For>
                 </div>

@@ -7,14 +7,15 @@ use crate::components::loader::Loader;
 use crate::components::notice::Notice;
 use crate::components::suggestions::Suggestions;
 use crate::components::transcript::Transcript;
-use crate::session::use_session;
+use crate::session::{Conversation, Models};
 
-/// The conversation, or what to do before there is one, and the composer below.
+/// The conversation, or how to begin one, with the composer below.
 #[component]
 pub fn ChatPage() -> impl IntoView {
-    let session = use_session();
-    let silent = Memo::new(move |_| session.exchanges.with(Vec::is_empty));
-    let loaded = Memo::new(move |_| session.loaded.with(Option::is_some));
+    let Conversation { exchanges, .. } = expect_context();
+    let models = expect_context::<Models>();
+    let silent = Memo::new(move |_| exchanges.with(Vec::is_empty));
+    let loaded = Memo::new(move |_| models.loaded.with(Option::is_some));
     view! {
         <section class="chat" aria-label="Chat" data-testid="chat-page">
             <Show when=move || !silent.get() fallback=move || view! {

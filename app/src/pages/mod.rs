@@ -1,8 +1,8 @@
-//! The pages, and what surrounds each of them: the rail beside it and the status line below.
+//! The pages, with the navigation rail beside and the status line below.
 
 mod chat;
 mod models;
-pub mod runs;
+mod runs;
 mod score;
 
 use leptos::ev;
@@ -15,56 +15,15 @@ use crate::address::Address;
 use crate::components::rail::Rail;
 use crate::components::status_line::StatusLine;
 use crate::models::Index;
-use crate::session::Session;
+use crate::route::Page;
+use crate::runs::opened::OpenedRuns;
+use crate::session::{Session, State};
 use chat::ChatPage;
 use models::ModelsPage;
-use runs::{Runs, RunsPage};
+use runs::RunsPage;
 use score::ScorePage;
 
-/// A page, by the fragment of the address.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Page {
-    /// Talk with the model.
-    Chat,
-    /// Score answers.
-    Score,
-    /// Watch training runs.
-    Runs,
-    /// Choose a model and a device.
-    Models,
-}
-
-impl Page {
-    /// Every page, in the order of the rail.
-    pub const ALL: [Self; 4] = [Self::Chat, Self::Score, Self::Runs, Self::Models];
-
-    /// Its name for people.
-    pub fn title(self) -> &'static str {
-        match self {
-            Self::Chat => "Chat",
-            Self::Score => "Score",
-            Self::Runs => "Runs",
-            Self::Models => "Models",
-        }
-    }
-
-    /// Its fragment.
-    pub fn fragment(self) -> &'static str {
-        match self {
-            Self::Chat => "#chat",
-            Self::Score => "#score",
-            Self::Runs => "#runs",
-            Self::Models => "#models",
-        }
-    }
-
-    fn current() -> Self {
-        let fragment = window().location().hash().unwrap_or_default();
-        Self::ALL.into_iter().find(|page| page.fragment() == fragment).unwrap_or(Self::Chat)
-    }
-}
-
-/// Puts the page into the document.
+/// Mounts the page into the document.
 pub fn start() {
     std::panic::set_hook(Box::new(|panic| leptos::logging::error!("{panic}")));
     mount_to_body(App);
@@ -74,9 +33,10 @@ pub fn start() {
 fn App() -> impl IntoView {
     let query = window().location().search().unwrap_or_default();
     let address = Address::parse(&query);
-    provide_context(Runs::start(address.runs.clone()));
+    provide_context(OpenedRuns::start(address.runs.clone()));
     let session = Session::start(address);
-    provide_context(session);
+    session.provide();
+    let state = expect_context::<Signal<State>>();
     spawn_local(async move { session.offer(fetch_index().await) });
 
     let page = RwSignal::new(Page::current());
@@ -84,7 +44,7 @@ fn App() -> impl IntoView {
     on_cleanup(move || listener.remove());
 
     view! {
-        <div class="frame" data-testid="page" data-state=move || session.state()>
+        <div class="frame" data-testid="page" data-state=move || state.get().name()>
             <Rail page />
             <main>
                 {move || match page.get() {

@@ -7,14 +7,11 @@ use crate::components::facts::Facts;
 use crate::components::load_progress::LoadProgress;
 use crate::components::model_list::ModelList;
 use crate::components::notice::Notice;
-use crate::components::recovery::Recovery;
-use crate::session::use_session;
+use crate::components::recovery_form::RecoveryForm;
 
-/// What this site has, and what is loaded.
+/// The available and the loaded models.
 #[component]
 pub fn ModelsPage() -> impl IntoView {
-    let session = use_session();
-    let loading = Memo::new(move |_| session.is_loading());
     view! {
         <section class="scroll" aria-label="Models" data-testid="models-page">
             <div class="column page">
@@ -23,11 +20,9 @@ pub fn ModelsPage() -> impl IntoView {
                 <Notice />
                 <DeviceSelect />
                 <ModelList />
-                <Show when=move || loading.get()>
-                    <LoadProgress />
-                </Show>
+                <LoadProgress />
                 <Facts />
-                <Recovery />
+                <RecoveryForm />
             </div>
         </section>
     }

@@ -1,7 +1,5 @@
 //! Watch and compare training runs.
 
-use std::time::Duration;
-
 use leptos::prelude::*;
 use wasm_bindgen_futures::spawn_local;
 use web_sys::HtmlInputElement;
@@ -10,126 +8,13 @@ use crate::components::chart::Chart;
 use crate::format;
 use crate::runs::chart::number;
 use crate::runs::metrics::{Metrics, QUANTITIES};
-use crate::runs::source::{News, Source, pick, picker};
+use crate::runs::opened::{OpenedRun, OpenedRuns, STROKES, name_of};
+use crate::runs::source::{RunSource, pick, picker};
 
-/// How often a run that may grow is looked at.
-const INTERVAL: Duration = Duration::from_secs(2);
-
-/// How a run's line is told from the others': by colour and by dashes.
-pub struct Stroke {
-    /// A custom property of the theme.
-    pub colour: &'static str,
-    /// SVG's `stroke-dasharray`.
-    pub dashes: &'static str,
-}
-
-/// Strokes, in the order in which runs are opened.
-pub const STROKES: [Stroke; 6] = [
-    Stroke { colour: "var(--run-1)", dashes: "none" },
-    Stroke { colour: "var(--run-2)", dashes: "7 3" },
-    Stroke { colour: "var(--run-3)", dashes: "2 3" },
-    Stroke { colour: "var(--run-1)", dashes: "10 3 2 3" },
-    Stroke { colour: "var(--run-2)", dashes: "none" },
-    Stroke { colour: "var(--run-3)", dashes: "12 4" },
-];
-
-/// An opened run.
-#[derive(Clone)]
-pub struct Run {
-    /// Its place among all that were ever opened.
-    pub id: usize,
-    /// What it has told so far.
-    pub metrics: ArcRwSignal<Metrics>,
-    name: String,
-    source: StoredValue<Source, LocalStorage>,
-    known: ArcRwSignal<u64>,
-    problem: ArcRwSignal<Option<String>>,
-}
-
-/// The runs that are open. Copies are the same.
-#[derive(Clone, Copy)]
-pub struct Runs {
-    list: RwSignal<Vec<Run>>,
-    opened: StoredValue<usize>,
-}
-
-impl Runs {
-    /// Opens what the page's address names, and looks at runs that grow from now on.
-    pub fn start(addresses: Vec<String>) -> Self {
-        let runs = Self { list: RwSignal::new(Vec::new()), opened: StoredValue::new(0) };
-        for address in addresses {
-            runs.open(name_of(&address), Source::Address(address));
-        }
-        set_interval(
-            move || {
-                for run in runs.list.get_untracked() {
-                    if run.source.with_value(Source::can_grow) {
-                        spawn_local(run.look());
-                    }
-                }
-            },
-            INTERVAL,
-        );
-        runs
-    }
-
-    fn open(&self, name: String, source: Source) {
-        let id = self.opened.get_value();
-        self.opened.set_value(id + 1);
-        let run = Run {
-            id,
-            metrics: ArcRwSignal::default(),
-            name,
-            source: StoredValue::new_local(source),
-            known: ArcRwSignal::new(0),
-            problem: ArcRwSignal::new(None),
-        };
-        spawn_local(run.clone().look());
-        self.list.update(|list| list.push(run));
-    }
-}
-
-impl Run {
-    /// Reads what is new.
-    async fn look(self) {
-        let Some(source) = self.source.try_get_value() else { return };
-        let known = self.known.get_untracked();
-        let news = source.read(known).await;
-        // Another look may have been faster.
-        if self.known.get_untracked() != known {
-            return;
-        }
-        self.problem.set(news.as_ref().err().cloned());
-        match news {
-            Ok(News::More(bytes)) if !bytes.is_empty() => {
-                self.known.set(known + bytes.len() as u64);
-                self.metrics.update(|metrics| metrics.push(&bytes));
-            }
-            Ok(News::All(bytes)) if bytes.len() as u64 != known => {
-                self.known.set(bytes.len() as u64);
-                let mut metrics = Metrics::default();
-                metrics.push(&bytes);
-                self.metrics.set(metrics);
-            }
-            _ => {}
-        }
-    }
-}
-
-/// The last parts of an address: the run's folder rather than `metrics.jsonl`.
-fn name_of(address: &str) -> String {
-    let path = address.split(['?', '#']).next().unwrap_or(address);
-    let mut parts: Vec<&str> = path.split('/').filter(|part| !part.is_empty()).collect();
-    if parts.len() > 1 && parts.last() == Some(&"metrics.jsonl") {
-        parts.pop();
-    }
-    parts.last().map_or_else(|| address.to_string(), |name| (*name).to_string())
-}
-
-/// Opens runs, draws them, and tells the numbers.
+/// Opens runs, draws them and lists their values.
 #[component]
 pub fn RunsPage() -> impl IntoView {
-    let Runs { list, .. } = expect_context::<Runs>();
+    let OpenedRuns { list, .. } = expect_context::<OpenedRuns>();
     let cursor = RwSignal::new(None);
     let empty = Memo::new(move |_| list.with(Vec::is_empty));
     view! {
@@ -151,16 +36,16 @@ pub fn RunsPage() -> impl IntoView {
     }
 }
 
-/// The address field and the way to this device's files.
+/// The address field and the buttons that open files of this device.
 #[component]
 fn OpenRun() -> impl IntoView {
-    let runs = expect_context::<Runs>();
+    let runs = expect_context::<OpenedRuns>();
     let address = RwSignal::new(String::new());
     let submit = move |event: leptos::ev::SubmitEvent| {
         event.prevent_default();
         let text = address.get_untracked().trim().to_string();
         if !text.is_empty() {
-            runs.open(name_of(&text), Source::Address(text));
+            runs.open(name_of(&text), RunSource::Address(text));
             address.set(String::new());
         }
     };
@@ -168,7 +53,7 @@ fn OpenRun() -> impl IntoView {
         let input: HtmlInputElement = event_target(&event);
         let Some(files) = input.files() else { return };
         for file in (0..files.length()).filter_map(|index| files.get(index)) {
-            runs.open(file.name(), Source::Snapshot(file));
+            runs.open(file.name(), RunSource::Snapshot(file));
         }
         input.set_value("");
     };
@@ -210,10 +95,10 @@ fn OpenRun() -> impl IntoView {
     }
 }
 
-/// Every run with its values at the chosen step, or its last ones.
+/// Each run with its values at the selected step, or else its last ones.
 #[component]
 fn RunTable(cursor: RwSignal<Option<u64>>) -> impl IntoView {
-    let Runs { list, .. } = expect_context::<Runs>();
+    let OpenedRuns { list, .. } = expect_context::<OpenedRuns>();
     let told = Memo::new(move |_| {
         let tells =
             |quantity| list.get().iter().any(|run| run.metrics.with(|metrics| !metrics.points(quantity).is_empty()));
@@ -246,8 +131,8 @@ fn RunTable(cursor: RwSignal<Option<u64>>) -> impl IntoView {
 }
 
 #[component]
-fn RunRow(run: Run, cursor: RwSignal<Option<u64>>, told: Memo<Vec<usize>>) -> impl IntoView {
-    let Runs { list, .. } = expect_context::<Runs>();
+fn RunRow(run: OpenedRun, cursor: RwSignal<Option<u64>>, told: Memo<Vec<usize>>) -> impl IntoView {
+    let OpenedRuns { list, .. } = expect_context::<OpenedRuns>();
     let stroke = &STROKES[run.id % STROKES.len()];
     let id = run.id;
     let (metrics, problem) = (run.metrics, run.problem);

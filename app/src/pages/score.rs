@@ -8,15 +8,16 @@ use crate::components::score_actions::ScoreActions;
 use crate::components::score_loader::ScoreLoader;
 use crate::components::score_options::ScoreOptions;
 use crate::components::score_results::ScoreResults;
-use crate::session::{Phase, use_session};
+use crate::session::{Models, Scoring};
 
 /// A prompt and its answers side by side, and below them their scores.
 #[component]
 pub fn ScorePage() -> impl IntoView {
-    let session = use_session();
-    let loaded = Memo::new(move |_| session.scorer.with(Option::is_some));
+    let scoring = expect_context::<Scoring>();
+    let Models { scorer, .. } = expect_context();
+    let loaded = Memo::new(move |_| scorer.with(Option::is_some));
     let ids =
-        move || session.sheet.with(|sheet| sheet.row().answers.iter().map(|answer| answer.id).collect::<Vec<_>>());
+        move || scoring.sheet.with(|sheet| sheet.row().answers.iter().map(|answer| answer.id).collect::<Vec<_>>());
     view! {
         <section class="scroll" aria-label="Score" data-testid="score-page">
             <div class="column page wide">
@@ -27,16 +28,16 @@ pub fn ScorePage() -> impl IntoView {
                     <ScoreLoader />
                 </Show>
                 <Rows />
-                <fieldset class="sheet" disabled=move || session.phase.get() == Phase::Scoring>
+                <fieldset class="sheet" disabled=move || scoring.is_under_way()>
                     <div class="field">
                         <label for="prompt">"Prompt"</label>
                         <textarea
                             id="prompt"
                             data-testid="prompt"
                             rows="2"
-                            prop:value=move || session.sheet.with(|sheet| sheet.row().prompt.clone())
+                            prop:value=move || scoring.sheet.with(|sheet| sheet.row().prompt.clone())
                             on:input=move |event| {
-                                session.sheet.update(|sheet| sheet.set_prompt(event_target_value(&event)));
+                                scoring.sheet.update(|sheet| sheet.set_prompt(event_target_value(&event)));
                             }
                         ></textarea>
                     </div>
@@ -49,7 +50,7 @@ pub fn ScorePage() -> impl IntoView {
                         type="button"
                         class="plain"
                         data-testid="add-answer"
-                        on:click=move |_| session.sheet.update(|sheet| sheet.add_answer())
+                        on:click=move |_| scoring.sheet.update(|sheet| sheet.add_answer())
                     >
                         "+ Add an answer"
                     </button>
@@ -62,13 +63,13 @@ pub fn ScorePage() -> impl IntoView {
     }
 }
 
-/// The way from row to row, when there are several.
+/// Navigation between prompts, if there are several.
 #[component]
 fn Rows() -> impl IntoView {
-    let session = use_session();
-    let count = Memo::new(move |_| session.sheet.with(|sheet| sheet.rows().len()));
-    let current = Memo::new(move |_| session.sheet.with(|sheet| sheet.current()));
-    let show = move |index: usize| session.sheet.update(|sheet| sheet.show(index));
+    let Scoring { sheet, .. } = expect_context();
+    let count = Memo::new(move |_| sheet.with(|sheet| sheet.rows().len()));
+    let current = Memo::new(move |_| sheet.with(|sheet| sheet.current()));
+    let show = move |index: usize| sheet.update(|sheet| sheet.show(index));
     view! {
         <Show when=move || { count.get() > 1 }>
             <nav class="rows" aria-label="Prompts">

@@ -5,10 +5,10 @@ use std::str::FromStr;
 
 use serde::{Deserialize, Serialize};
 
-/// The person's choice of device.
+/// The device that the user wants.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
-pub enum DeviceChoice {
+pub enum PreferredDevice {
     /// The GPU when there is a real one, else the processor.
     #[default]
     Auto,
@@ -18,11 +18,11 @@ pub enum DeviceChoice {
     Cpu,
 }
 
-impl DeviceChoice {
-    /// Every choice, in the order in which the page offers them.
+impl PreferredDevice {
+    /// All choices, in the order in which the page offers them.
     pub const ALL: [Self; 3] = [Self::Auto, Self::Gpu, Self::Cpu];
 
-    /// The name for people.
+    /// Its name for display.
     pub fn label(self) -> &'static str {
         match self {
             Self::Auto => "Automatic",
@@ -32,7 +32,7 @@ impl DeviceChoice {
     }
 }
 
-impl fmt::Display for DeviceChoice {
+impl fmt::Display for PreferredDevice {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
             Self::Auto => "auto",
@@ -42,7 +42,7 @@ impl fmt::Display for DeviceChoice {
     }
 }
 
-impl FromStr for DeviceChoice {
+impl FromStr for PreferredDevice {
     type Err = String;
 
     fn from_str(text: &str) -> Result<Self, String> {
@@ -57,7 +57,7 @@ impl FromStr for DeviceChoice {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case", tag = "kind", content = "name")]
 pub enum Gpu {
-    /// A graphics processor, by its name as far as the browser tells it.
+    /// A graphics processor, with its name as far as the browser discloses it.
     Real(String),
     /// A graphics interface that is emulated on the processor.
     Software(String),
@@ -67,15 +67,15 @@ pub enum Gpu {
 
 impl Gpu {
     /// True when a model loaded with `choice` runs on the GPU.
-    pub fn serves(&self, choice: DeviceChoice) -> bool {
+    pub fn serves(&self, choice: PreferredDevice) -> bool {
         match choice {
-            DeviceChoice::Cpu => false,
-            DeviceChoice::Auto => matches!(self, Self::Real(_)),
-            DeviceChoice::Gpu => *self != Self::Missing,
+            PreferredDevice::Cpu => false,
+            PreferredDevice::Auto => matches!(self, Self::Real(_)),
+            PreferredDevice::Gpu => *self != Self::Missing,
         }
     }
 
-    /// What it is, for people: `GPU (nvidia ampere)`.
+    /// Its name for display: `GPU (nvidia ampere)`.
     pub fn label(&self) -> String {
         match self {
             Self::Real(name) if name.is_empty() => "GPU".to_string(),
@@ -86,24 +86,24 @@ impl Gpu {
         }
     }
 
-    /// Where a model loaded with `choice` will run, and why: one sentence.
-    pub fn explain(&self, choice: DeviceChoice) -> String {
+    /// Where a model loaded with `choice` will run and why, as one sentence.
+    pub fn explain(&self, choice: PreferredDevice) -> String {
         match (self, choice) {
-            (_, DeviceChoice::Cpu) => "The model runs on this device's processor.".to_string(),
+            (_, PreferredDevice::Cpu) => "The model runs on this device's processor.".to_string(),
             (Self::Real(_), _) => format!("The model runs on the {}.", self.label()),
-            (Self::Software(_), DeviceChoice::Auto) => {
+            (Self::Software(_), PreferredDevice::Auto) => {
                 format!(
                     "No usable GPU was found, only an {}, so the model runs on this device's processor.",
                     self.label()
                 )
             }
-            (Self::Software(_), DeviceChoice::Gpu) => {
+            (Self::Software(_), PreferredDevice::Gpu) => {
                 format!("The model runs on the {}: correctly, but slowly.", self.label())
             }
-            (Self::Missing, DeviceChoice::Auto) => {
+            (Self::Missing, PreferredDevice::Auto) => {
                 "No usable GPU was found, so the model runs on this device's processor.".to_string()
             }
-            (Self::Missing, DeviceChoice::Gpu) => {
+            (Self::Missing, PreferredDevice::Gpu) => {
                 "This browser offers no GPU; choose the processor, or a browser with WebGPU.".to_string()
             }
         }
@@ -121,21 +121,21 @@ mod tests {
         for (gpu, expected) in
             [(&real, [true, true, false]), (&software, [false, true, false]), (&Gpu::Missing, [false, false, false])]
         {
-            assert_eq!(DeviceChoice::ALL.map(|choice| gpu.serves(choice)), expected, "{gpu:?}");
+            assert_eq!(PreferredDevice::ALL.map(|choice| gpu.serves(choice)), expected, "{gpu:?}");
         }
         assert_eq!(
-            Gpu::Missing.explain(DeviceChoice::Auto),
+            Gpu::Missing.explain(PreferredDevice::Auto),
             "No usable GPU was found, so the model runs on this device's processor."
         );
-        assert!(software.explain(DeviceChoice::Gpu).contains("SwiftShader"));
-        assert!(real.explain(DeviceChoice::Auto).contains("GeForce"));
+        assert!(software.explain(PreferredDevice::Gpu).contains("SwiftShader"));
+        assert!(real.explain(PreferredDevice::Auto).contains("GeForce"));
     }
 
     #[test]
     fn a_choice_reads_what_it_writes() {
-        for choice in DeviceChoice::ALL {
+        for choice in PreferredDevice::ALL {
             assert_eq!(choice.to_string().parse(), Ok(choice));
         }
-        assert!("tpu".parse::<DeviceChoice>().is_err());
+        assert!("tpu".parse::<PreferredDevice>().is_err());
     }
 }

@@ -1,18 +1,18 @@
-//! Where the marks of a chart go.
+//! The geometry of a chart.
 
-/// Points of a line beyond which a screen shows no more detail.
+/// More points than this show no more detail on a screen.
 const MOST_POINTS: usize = 1200;
 
-/// A range of values and the length it is drawn on.
+/// An axis: a range of values and the length on which it is drawn.
 #[derive(Debug, Clone, Copy, PartialEq)]
-pub struct Scale {
+pub struct Axis {
     low: f64,
     high: f64,
     length: f64,
 }
 
-impl Scale {
-    /// A scale for `values` on `length`; a single value gets some room around it. `None` without any.
+impl Axis {
+    /// An axis for `values` on `length`; a single value gets some room around it. `None` without values.
     pub fn fit(values: impl Iterator<Item = f64>, length: f64) -> Option<Self> {
         let (mut low, mut high) = (f64::INFINITY, f64::NEG_INFINITY);
         for value in values.filter(|value| value.is_finite()) {
@@ -33,7 +33,7 @@ impl Scale {
         (value - self.low) / (self.high - self.low) * self.length
     }
 
-    /// Which value is drawn at `place`.
+    /// The value at `place`.
     pub fn value(&self, place: f64) -> f64 {
         (self.low + place / self.length * (self.high - self.low)).clamp(self.low, self.high)
     }
@@ -50,9 +50,9 @@ impl Scale {
     }
 }
 
-/// An SVG path through `points`; its y axis points up on a chart `height` high. Of many neighbouring points the
-/// extremes stay, so that no spike is lost.
-pub fn path(points: &[(f64, f64)], x: &Scale, y: &Scale, height: f64) -> String {
+/// An SVG path through `points`; its y axis points up on a chart `height` high. Of many neighbouring points only the
+/// extremes are kept, so that no spike is lost.
+pub fn path(points: &[(f64, f64)], x: &Axis, y: &Axis, height: f64) -> String {
     let mut path = String::new();
     let bucket = points.len().div_ceil(MOST_POINTS / 2).max(1);
     let mut draw = |(step, value): (f64, f64)| {
@@ -72,7 +72,7 @@ pub fn path(points: &[(f64, f64)], x: &Scale, y: &Scale, height: f64) -> String 
     path
 }
 
-/// A value as a chart's axis tells it.
+/// A value as shown on an axis.
 pub fn number(value: f64) -> String {
     let size = value.abs();
     if value == 0.0 {
@@ -92,22 +92,22 @@ mod tests {
 
     #[test]
     fn a_scale_holds_its_values() {
-        let scale = Scale::fit([2.0, f64::NAN, 4.0].into_iter(), 100.0).unwrap();
+        let scale = Axis::fit([2.0, f64::NAN, 4.0].into_iter(), 100.0).unwrap();
         assert_eq!((scale.place(2.0), scale.place(3.0), scale.place(4.0)), (0.0, 50.0, 100.0));
         assert_eq!((scale.value(50.0), scale.value(500.0)), (3.0, 4.0));
         assert_eq!(scale.ticks(4), [2.0, 2.5, 3.0, 3.5, 4.0]);
-        assert!(Scale::fit(std::iter::empty(), 1.0).is_none());
-        let single = Scale::fit(std::iter::once(2e-5), 10.0).unwrap();
+        assert!(Axis::fit(std::iter::empty(), 1.0).is_none());
+        let single = Axis::fit(std::iter::once(2e-5), 10.0).unwrap();
         assert!((single.place(2e-5) - 5.0).abs() < 1e-9);
-        assert!(Scale::fit([0.0, 0.0].into_iter(), 10.0).unwrap().ticks(3).contains(&0.0));
+        assert!(Axis::fit([0.0, 0.0].into_iter(), 10.0).unwrap().ticks(3).contains(&0.0));
     }
 
     #[test]
     fn a_spike_survives_among_many_points() {
         let points: Vec<(f64, f64)> =
             (0..100_000).map(|step| (f64::from(step), if step == 77_777 { 9.0 } else { 1.0 })).collect();
-        let x = Scale::fit(points.iter().map(|point| point.0), 1000.0).unwrap();
-        let y = Scale::fit(points.iter().map(|point| point.1), 100.0).unwrap();
+        let x = Axis::fit(points.iter().map(|point| point.0), 1000.0).unwrap();
+        let y = Axis::fit(points.iter().map(|point| point.1), 100.0).unwrap();
         let path = path(&points, &x, &y, 100.0);
         assert!(path.len() < 30_000, "{}", path.len());
         assert!(path.starts_with('M') && path.contains(" 0.0"), "the spike reaches the top");

@@ -1,8 +1,8 @@
-//! The lines of a `metrics.jsonl`: one JSON object a step.
+//! The lines of a `metrics.jsonl`: one JSON object per step.
 
 use serde_json::Value;
 
-/// What is drawn of a run.
+/// A quantity that is drawn.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Quantity {
     /// The field of a line.
@@ -24,24 +24,24 @@ pub const QUANTITIES: [Quantity; 7] = [
 
 /// One line.
 #[derive(Debug, Clone, PartialEq)]
-struct Row {
+struct StepMetrics {
     step: u64,
     /// One for each of [`QUANTITIES`].
     values: [Option<f64>; QUANTITIES.len()],
 }
 
-/// What a run has told so far.
+/// The metrics of a run so far.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct Metrics {
-    rows: Vec<Row>,
-    /// Lines that are no metrics.
+    rows: Vec<StepMetrics>,
+    /// The number of lines that are not metrics.
     bad_lines: usize,
-    /// The beginning of a line whose end has not come yet.
+    /// The beginning of an incomplete line.
     rest: Vec<u8>,
 }
 
 impl Metrics {
-    /// Takes more of the file. A line counts once its end is there.
+    /// Adds more of the file. A line counts once it is complete.
     pub fn push(&mut self, bytes: &[u8]) {
         self.rest.extend_from_slice(bytes);
         let Some(end) = self.rest.iter().rposition(|byte| *byte == b'\n') else { return };
@@ -55,8 +55,8 @@ impl Metrics {
         }
     }
 
-    /// A run that was resumed tells some steps again; what it tells last holds.
-    fn add(&mut self, row: Row) {
+    /// A resumed run logs some steps again; the latest values count.
+    fn add(&mut self, row: StepMetrics) {
         match self.rows.last_mut() {
             // Training and evaluation of one step may come in two lines.
             Some(last) if last.step == row.step => {
@@ -86,17 +86,17 @@ impl Metrics {
         self.rows[..end].iter().rev().find_map(|row| row.values[quantity])
     }
 
-    /// Lines that are no metrics.
+    /// The number of lines that are not metrics.
     pub fn bad_lines(&self) -> usize {
         self.bad_lines
     }
 }
 
-fn row(line: &[u8]) -> Option<Row> {
+fn row(line: &[u8]) -> Option<StepMetrics> {
     let line: Value = serde_json::from_slice(line).ok()?;
     let step = line.get("step")?.as_u64()?;
     let values = QUANTITIES.map(|quantity| line.get(quantity.field)?.as_f64());
-    values.iter().any(Option::is_some).then_some(Row { step, values })
+    values.iter().any(Option::is_some).then_some(StepMetrics { step, values })
 }
 
 #[cfg(test)]

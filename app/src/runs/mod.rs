@@ -4,4 +4,6 @@ pub mod chart;
 pub mod metrics;
 
 #[cfg(target_arch = "wasm32")]
+pub mod opened;
+#[cfg(target_arch = "wasm32")]
 pub mod source;

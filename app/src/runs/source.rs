@@ -8,8 +8,8 @@ use web_sys::{File, Headers, RequestCache, RequestInit, Response};
 
 /// A file that may grow.
 #[derive(Clone)]
-pub enum Source {
-    /// Read over the network; only what is new, where the server can.
+pub enum RunSource {
+    /// Read over the network: only the new part, if the server supports ranges.
     Address(String),
     /// A file of this device that can be read again (the browser gave a `FileSystemFileHandle`).
     Handle(JsValue),
@@ -17,16 +17,16 @@ pub enum Source {
     Snapshot(File),
 }
 
-/// What is new in a file.
+/// What has changed in a file.
 pub enum News {
-    /// Bytes that follow those known.
+    /// Bytes after the known ones.
     More(Vec<u8>),
-    /// The file is another one: all of its bytes.
+    /// All bytes: the file has been replaced.
     All(Vec<u8>),
 }
 
-impl Source {
-    /// Whether the file can be looked at again.
+impl RunSource {
+    /// Whether the file can be read again.
     pub fn can_grow(&self) -> bool {
         !matches!(self, Self::Snapshot(_))
     }
@@ -49,20 +49,20 @@ impl Source {
 
 const GONE: &str = "The file cannot be read any more; open it again.";
 
-/// Asks for files, where the browser lets a page read them again as they grow; `None` where it does not.
+/// The browser's file picker whose files can be read again as they grow; `None` where there is none.
 pub fn picker() -> Option<Function> {
     Reflect::get(&window(), &"showOpenFilePicker".into()).ok()?.dyn_into().ok()
 }
 
-/// The files a person picks, with their names; none when they change their mind.
-pub async fn pick(picker: &Function) -> Vec<(String, Source)> {
+/// The files that the user picks, with their names; none if the user cancels.
+pub async fn pick(picker: &Function) -> Vec<(String, RunSource)> {
     let options = js_sys::Object::new();
     Reflect::set(&options, &"multiple".into(), &true.into()).ok();
     let Ok(promise) = picker.call1(&window(), &options) else { return Vec::new() };
     let Ok(handles) = JsFuture::from(promise.unchecked_into::<Promise>()).await else { return Vec::new() };
     let handles: js_sys::Array = handles.unchecked_into();
     let name = |handle: &JsValue| Reflect::get(handle, &"name".into()).ok().and_then(|name| name.as_string());
-    handles.iter().map(|handle| (name(&handle).unwrap_or_default(), Source::Handle(handle))).collect()
+    handles.iter().map(|handle| (name(&handle).unwrap_or_default(), RunSource::Handle(handle))).collect()
 }
 
 async fn call(object: &JsValue, method: &str) -> Result<JsValue, JsValue> {
@@ -92,7 +92,7 @@ async fn fetch(address: &str, known: u64) -> Result<News, String> {
     let response = JsFuture::from(window().fetch_with_str_and_init(address, &init)).await.map_err(unreachable)?;
     let response: Response = response.unchecked_into();
     match response.status() {
-        // Nothing is new, or the file has become shorter, which the whole of it will tell.
+        // Nothing is new, or the file has become shorter and has to be read again from the start.
         416 => return whole_if_shorter(address, known, &response).await,
         200 | 206 => {}
         status => return Err(format!("{address} cannot be read: its server answered {status}.")),

@@ -1,4 +1,4 @@
-//! A question and what came of it.
+//! A question and its answer.
 
 use leptos::prelude::*;
 use paddock_engine::generate::FinishReason;
@@ -6,30 +6,37 @@ use paddock_engine::score::ranks;
 
 use crate::protocol::{Candidate, Reading, Summary};
 
-/// How an answer stands.
+/// The state of an answer.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Outcome {
     /// The prompt is being read.
     Reading(Reading),
-    /// Text comes in.
+    /// Text is arriving.
     Streaming,
     /// It is complete.
     Answered(Summary),
-    /// It came to nothing, or stays incomplete.
+    /// It failed or stays incomplete.
     Failed,
 }
 
 impl Outcome {
-    /// Nothing more will come.
+    /// Nothing more will be added.
     pub fn is_over(&self) -> bool {
         matches!(self, Self::Answered(_) | Self::Failed)
+    }
+
+    /// The tokens of a complete answer, separated by commas.
+    pub fn token_ids(&self) -> Option<String> {
+        let Self::Answered(summary) = self else { return None };
+        let ids: Vec<String> = summary.token_ids.iter().map(u32::to_string).collect();
+        Some(ids.join(","))
     }
 }
 
 /// One of several answers to choose from.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Choice {
-    /// What it says, so far.
+    /// Its text so far.
     pub text: String,
     /// Its tokens; empty until it is complete.
     pub token_ids: Vec<u32>,
@@ -37,12 +44,12 @@ pub struct Choice {
     pub finish_reason: Option<FinishReason>,
     /// Its end score; `None` until it has one.
     pub score: Option<f32>,
-    /// Its place by the score, from 1 on; `None` until it has one.
+    /// Its rank by score, counted from 1; `None` until it has one.
     pub rank: Option<usize>,
 }
 
 impl Choice {
-    /// An answer that goes on.
+    /// An answer that is still being generated.
     pub fn unfinished(text: String) -> Self {
         Self { text, token_ids: Vec::new(), finish_reason: None, score: None, rank: None }
     }
@@ -73,7 +80,7 @@ impl Choice {
 pub struct Exchange {
     /// Its place in the conversation.
     pub id: usize,
-    /// What the person wrote.
+    /// The question's text.
     pub question: String,
     /// The longest answer that was allowed, in tokens.
     pub max_tokens: usize,
@@ -81,7 +88,7 @@ pub struct Exchange {
     pub answer: ArcRwSignal<String>,
     /// Tokens of the answer so far, and their speed.
     pub pace: ArcRwSignal<(usize, Option<f64>)>,
-    /// How the answer stands.
+    /// The state of the answer.
     pub outcome: ArcRwSignal<Outcome>,
     /// The answer's end score, once there is one.
     pub score: ArcRwSignal<Option<f32>>,
@@ -92,7 +99,7 @@ pub struct Exchange {
 }
 
 impl Exchange {
-    /// A question that nothing has come of yet.
+    /// A question without an answer yet.
     pub fn new(id: usize, question: String, max_tokens: usize) -> Self {
         Self {
             id,
@@ -107,7 +114,8 @@ impl Exchange {
         }
     }
 
-    /// The prompt is being read. A full context is read again in the middle of an answer, which goes on to be shown.
+    /// Shows how much of the prompt has been read. A full context is read again in the middle of an answer, whose text
+    /// then stays.
     pub fn read(&self, reading: Reading) {
         self.outcome.maybe_update(|outcome| {
             let waiting = matches!(outcome, Outcome::Reading(_));

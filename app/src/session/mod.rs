@@ -1,257 +1,244 @@
-//! The page's state. What the person does and what the worker reports both end up here, and nowhere else.
+//! The page's state, divided into contexts of one concern each; a component takes only those it needs. The worker's
+//! events arrive here and are passed to the context that started the job.
 
 mod conversation;
 mod exchange;
-mod loading;
+mod jobs;
+mod machine;
+mod models;
+mod notices;
+mod purpose;
 mod recovery;
 mod scoring;
 
 use leptos::prelude::*;
 
 use crate::address::Address;
-use crate::link::Link;
-use crate::models::{Index, Kind, Pack};
-use crate::preference::Preference;
-use crate::protocol::{DeviceChoice, Event, Failure, Gpu, Loaded, Progress, Reading, Request, ScoreOptions};
-use crate::settings::Settings;
-use crate::sheet::Sheet;
+use crate::jobs::OpenJob;
+use crate::models::Index;
+use crate::protocol::{Event, Lane, Problem, Report};
+pub use conversation::Conversation;
 pub use exchange::{Choice, Exchange, Outcome};
-pub use recovery::Chosen;
-use scoring::Target;
+pub use jobs::Jobs;
+pub use machine::Machine;
+pub use models::{Download, Models};
+pub use notices::Notices;
+pub use purpose::{Purpose, Target};
+pub use recovery::{Chosen, Recovery};
+pub use scoring::Scoring;
 
-/// What is going on.
-#[derive(Debug, Clone, Copy, PartialEq)]
-pub enum Phase {
-    /// The worker starts.
+/// All contexts. Copies share their state.
+#[derive(Clone, Copy)]
+pub struct Session {
+    notices: Notices,
+    machine: Machine,
+    jobs: Jobs,
+    conversation: Conversation,
+    scoring: Scoring,
+    models: Models,
+    recovery: Recovery,
+}
+
+impl Session {
+    /// The session of a page that was opened at `address`; starts the worker.
+    pub fn start(address: Address) -> Self {
+        let (notices, machine, jobs) = (Notices::new(), Machine::new(), Jobs::new());
+        let conversation = Conversation::new(jobs, machine, notices);
+        let scoring = Scoring::new(conversation, jobs, notices);
+        let Address { model, score, device, autoload, .. } = address;
+        let models = Models::new((model, score), device, autoload, (scoring, jobs, machine, notices));
+        let recovery = Recovery::new(models, jobs, notices);
+        let session = Self { notices, machine, jobs, conversation, scoring, models, recovery };
+        jobs.start_worker(move |event| session.receive(event));
+        session
+    }
+
+    /// Provides the contexts to components.
+    pub fn provide(&self) {
+        provide_context(self.notices);
+        provide_context(self.machine);
+        provide_context(self.jobs);
+        provide_context(self.conversation);
+        provide_context(self.scoring);
+        provide_context(self.models);
+        provide_context(self.recovery);
+        provide_context(self.state());
+    }
+
+    /// The site's list of models has arrived, or has not.
+    pub fn offer(&self, index: Result<Index, String>) {
+        self.models.offer(index);
+    }
+
+    /// What is going on.
+    fn state(&self) -> Signal<State> {
+        let Self { jobs, conversation, scoring, models, recovery, .. } = *self;
+        Signal::derive(move || {
+            if !jobs.are_heard() || models.index.with(Option::is_none) {
+                State::Starting
+            } else if scoring.is_under_way() {
+                State::Scoring
+            } else if conversation.is_answering() {
+                State::Answering
+            } else if models.is_loading() {
+                State::Loading
+            } else if recovery.is_under_way() {
+                State::Recovering
+            } else if models.loaded.with(Option::is_none) && models.scorer.with(Option::is_none) {
+                State::Empty
+            } else {
+                State::Ready
+            }
+        })
+    }
+
+    fn receive(&self, event: Event) {
+        match event {
+            Event::Ready { gpu, heap_bytes } => {
+                self.machine.heap_bytes.set(heap_bytes);
+                self.machine.gpu.set(Some(gpu));
+                self.jobs.set_ready();
+                self.models.autoload_when_possible();
+            }
+            Event::Stored(packs) => self.models.receive_stored(packs),
+            Event::Job { id, report } => {
+                // Nobody waits for a job that has ended.
+                if let Some(job) = self.jobs.receive(id, &report) {
+                    self.report(job, report);
+                }
+            }
+            Event::Broken(message) => self.break_down(message),
+        }
+    }
+
+    /// Passes a report to the context that started the job.
+    fn report(&self, job: OpenJob<Purpose>, report: Report) {
+        let OpenJob { id, lane, purpose, stopping } = job;
+        if report.is_last() {
+            self.models.end_download(id);
+        }
+        // Only jobs of this lane make scores, one at a time.
+        if report.is_last() && lane == Lane::Models {
+            self.scoring.progress.set(None);
+        }
+        match (report, purpose) {
+            (Report::Loading(progress), _) => self.models.receive_progress(id, progress),
+            (Report::Scoring(progress), _) => self.scoring.progress.set(Some(progress)),
+            (Report::Loaded(loaded), Purpose::Load(next)) => {
+                self.models.receive_loaded(loaded, next.filter(|_| !stopping));
+            }
+            (Report::Recovered, Purpose::Recover(name)) => self.models.receive_recovered(&name),
+            (Report::Reading(reading), Purpose::Answer(exchange)) => {
+                self.conversation.exchange(exchange).inspect(|exchange| exchange.read(reading));
+            }
+            (Report::Text(text), Purpose::Answer(exchange)) => self.conversation.receive_text(exchange, text),
+            (Report::Answered(summary), Purpose::Answer(exchange)) => {
+                self.conversation.receive_answer(exchange, summary);
+                let exchange = self.conversation.exchange(exchange).filter(|_| !stopping);
+                if let Some(exchange) = exchange.filter(|_| untrack(|| self.models.can_score())) {
+                    self.scoring.score_exchange(&exchange);
+                }
+            }
+            (Report::Candidates(candidates), Purpose::Answer(exchange)) => {
+                self.conversation.receive_candidates(exchange, candidates);
+            }
+            (Report::Compared(mut comparison), Purpose::Answer(exchange)) => {
+                let problem = comparison.problem.take();
+                self.conversation.receive_comparison(exchange, comparison);
+                problem.into_iter().for_each(|problem| self.fail(problem));
+            }
+            (Report::Scored(scored), Purpose::Score(target)) => self.scoring.receive(target, scored, stopping),
+            (Report::Stopped(partial), Purpose::Answer(exchange)) => {
+                self.conversation.receive_partial(exchange, partial);
+            }
+            (Report::Failed(problem), Purpose::Score(target)) => {
+                let message = notices::sentence(problem.message.clone());
+                if problem.lost.is_some() || !self.scoring.skip(target, &message, stopping) {
+                    self.fail(problem);
+                }
+            }
+            (Report::Failed(problem), purpose) => {
+                if let Purpose::Answer(exchange) = purpose {
+                    self.conversation.fail(exchange);
+                }
+                self.fail(problem);
+            }
+            // Any other end leaves nothing to do.
+            _ => {}
+        }
+    }
+
+    fn fail(&self, problem: Problem) {
+        self.notices.show(problem.message);
+        problem.lost.into_iter().for_each(|kind| self.models.lose(kind));
+    }
+
+    /// The worker has broken down, and everything in it. Another one takes its place, unless it would break down too.
+    fn break_down(&self, message: String) {
+        self.notices.show(message);
+        for job in self.jobs.close_all() {
+            self.models.end_download(job.id);
+            if let Purpose::Answer(exchange) = job.purpose {
+                self.conversation.fail(exchange);
+            }
+        }
+        self.scoring.progress.set(None);
+        self.models.loaded.set(None);
+        self.models.scorer.set(None);
+        // It will not look into the storage any more.
+        self.models.receive_stored(Vec::new());
+        // One that never said it was ready would only break down again.
+        if self.machine.gpu.get_untracked().is_some() {
+            self.machine.gpu.set(None);
+            let session = *self;
+            self.jobs.start_worker(move |event| session.receive(event));
+        }
+    }
+}
+
+/// What is going on. Of several things, what keeps the chat and the Score page busy comes first.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum State {
+    /// The worker starts, or the list of models is on its way.
     Starting,
-    /// Nothing: what is loaded waits.
-    Idle,
-    /// A model of this kind is on its way.
-    Loading(Kind, Progress),
+    /// Nothing, and no model is loaded.
+    Empty,
+    /// A model is being recovered into the storage.
+    Recovering,
+    /// A model is on its way.
+    Loading,
+    /// Nothing; a model is loaded.
+    Ready,
     /// The chat model answers.
     Answering,
     /// The score model scores.
     Scoring,
 }
 
-/// Everything that more than one component looks at. Copies are the same session.
-#[derive(Clone, Copy)]
-pub struct Session {
-    /// The models of this site; `None` while the list is on its way.
-    pub index: RwSignal<Option<Index>>,
-    /// The name of the chat model to load.
-    pub selected: RwSignal<String>,
-    /// The name of the score model to load beside it; empty for none.
-    pub selected_scorer: RwSignal<String>,
-    /// Where to load them.
-    pub device: RwSignal<DeviceChoice>,
-    /// The GPU; `None` while it is being looked for.
-    pub gpu: RwSignal<Option<Gpu>>,
-    /// What is going on.
-    pub phase: RwSignal<Phase>,
-    /// The chat model that is there.
-    pub loaded: RwSignal<Option<Loaded>>,
-    /// The score model that is there.
-    pub scorer: RwSignal<Option<Loaded>>,
-    /// The worker's heap in bytes.
-    pub heap_bytes: RwSignal<u64>,
-    /// The speed of the current or last answer, in tokens per second.
-    pub speed: RwSignal<Option<f64>>,
-    /// The conversation.
-    pub exchanges: RwSignal<Vec<Exchange>>,
-    /// What stands in the composer.
-    pub draft: RwSignal<String>,
-    /// How answers are made.
-    pub settings: RwSignal<Settings>,
-    /// How answers are scored.
-    pub scoring: RwSignal<ScoreOptions>,
-    /// What the Score page works on.
-    pub sheet: RwSignal<Sheet>,
-    /// Rows of the sheet that have been scored since the button was pressed, and all that are to be.
-    pub rows_scored: RwSignal<(usize, usize)>,
-    /// How far the scoring under way is, in tokens.
-    pub score_progress: RwSignal<Reading>,
-    /// What is wrong with single lines of an imported file and single rows of the sheet, a sentence each.
-    pub problems: RwSignal<Vec<String>>,
-    /// The choices that can be exported.
-    pub preferences: RwSignal<Vec<Preference>>,
-    /// The last thing that went wrong, until it is dismissed.
-    pub error: RwSignal<Option<String>>,
-    /// The models in this browser's storage; `None` until the worker has looked.
-    stored: StoredValue<Option<Vec<Pack>>>,
-    /// The site's list, until the worker has looked into the storage.
-    offered: StoredValue<Option<Index>>,
-    /// Load the selected models as soon as that is possible.
-    autoload: RwSignal<bool>,
-    /// Load the selected score model when the chat model is there.
-    scorer_follows: StoredValue<bool>,
-    /// What the scores that are being made are for.
-    target: StoredValue<Option<Target>>,
-    link: StoredValue<Option<Link>>,
-}
-
-impl Session {
-    /// The session of a page that was opened at `address`; starts the worker.
-    pub fn start(address: Address) -> Self {
-        let session = Self {
-            index: RwSignal::new(None),
-            selected: RwSignal::new(address.model.unwrap_or_default()),
-            selected_scorer: RwSignal::new(address.score.unwrap_or_default()),
-            device: RwSignal::new(address.device),
-            gpu: RwSignal::new(None),
-            phase: RwSignal::new(Phase::Starting),
-            loaded: RwSignal::new(None),
-            scorer: RwSignal::new(None),
-            heap_bytes: RwSignal::new(0),
-            speed: RwSignal::new(None),
-            exchanges: RwSignal::new(Vec::new()),
-            draft: RwSignal::new(String::new()),
-            settings: RwSignal::new(Settings::default()),
-            scoring: RwSignal::new(ScoreOptions::default()),
-            sheet: RwSignal::new(Sheet::default()),
-            rows_scored: RwSignal::new((0, 0)),
-            score_progress: RwSignal::new(Reading::default()),
-            problems: RwSignal::new(Vec::new()),
-            preferences: RwSignal::new(Vec::new()),
-            error: RwSignal::new(None),
-            stored: StoredValue::new(None),
-            offered: StoredValue::new(None),
-            autoload: RwSignal::new(address.autoload),
-            scorer_follows: StoredValue::new(false),
-            target: StoredValue::new(None),
-            link: StoredValue::new(None),
-        };
-        let link = Link::start(move |event| session.receive(event));
-        session.link.set_value(Some(link));
-        session
-    }
-
-    /// A question can be asked now.
-    pub fn can_answer(&self) -> bool {
-        self.phase.get() == Phase::Idle && self.loaded.with(Option::is_some)
-    }
-
-    /// Answers can be scored now.
-    pub fn can_score(&self) -> bool {
-        self.phase.get() == Phase::Idle && self.scorer.with(Option::is_some)
-    }
-
-    /// Something goes on that can be stopped.
-    pub fn is_busy(&self) -> bool {
-        matches!(self.phase.get(), Phase::Answering | Phase::Scoring)
-    }
-
-    /// A model is on its way.
-    pub fn is_loading(&self) -> bool {
-        matches!(self.phase.get(), Phase::Loading(..))
-    }
-
-    /// The name of what is going on, for the page's `data-state`.
-    pub fn state(&self) -> &'static str {
-        match self.phase.get() {
-            Phase::Starting => "starting",
-            // Nothing can be chosen before the list of models is there.
-            Phase::Idle if self.index.with(Option::is_none) => "starting",
-            Phase::Idle if self.loaded.with(Option::is_none) && self.scorer.with(Option::is_none) => "empty",
-            Phase::Idle => "ready",
-            Phase::Loading(..) => "loading",
-            Phase::Answering => "answering",
-            Phase::Scoring => "scoring",
+impl State {
+    /// Its name in the page's `data-state`.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Starting => "starting",
+            Self::Empty => "empty",
+            Self::Recovering => "recovering",
+            Self::Loading => "loading",
+            Self::Ready => "ready",
+            Self::Answering => "answering",
+            Self::Scoring => "scoring",
         }
     }
 
-    /// Ends what is under way.
-    pub fn stop(&self) {
-        self.scorer_follows.set_value(false);
-        self.end_after_row();
-        self.send(&Request::Stop);
-    }
-
-    fn receive(&self, event: Event) {
-        match event {
-            Event::Ready { gpu, heap_bytes } => {
-                self.heap_bytes.set(heap_bytes);
-                self.gpu.set(Some(gpu));
-                self.phase.set(Phase::Idle);
-                self.autoload_when_possible();
-            }
-            Event::Loading(progress) => {
-                self.heap_bytes.set(progress.heap_bytes);
-                self.phase.update(|phase| {
-                    if let Phase::Loading(_, shown) = phase {
-                        *shown = progress;
-                    }
-                });
-            }
-            Event::Loaded(loaded) => self.receive_model(loaded),
-            Event::Unloaded => self.phase.set(Phase::Idle),
-            Event::Stored(packs) => self.receive_stored(packs),
-            Event::Recovered(name) => self.receive_recovered(&name),
-            Event::Reading(reading) => self.current(|exchange| exchange.read(reading)),
-            Event::Text(text) => self.receive_text(text),
-            Event::Answered(summary) => self.receive_answer(summary),
-            Event::Candidates(candidates) => self.receive_candidates(candidates),
-            Event::Compared(comparison) => self.receive_comparison(comparison),
-            Event::Scoring(progress) => {
-                self.phase.set(Phase::Scoring);
-                self.score_progress.set(progress);
-            }
-            Event::Scored(scored) => self.receive_scores(scored),
-            Event::ScoringStopped => self.end_scoring(),
-            Event::Failed { failure, message } => self.fail(failure, message),
+    /// Its name for people.
+    pub fn label(self) -> &'static str {
+        match self {
+            Self::Starting => "Starting",
+            Self::Empty => "Waiting",
+            Self::Recovering => "Recovering",
+            Self::Loading => "Loading",
+            Self::Ready => "Ready",
+            Self::Answering => "Answering",
+            Self::Scoring => "Scoring",
         }
     }
-
-    fn fail(&self, failure: Failure, message: String) {
-        let message = sentence(message);
-        if failure == Failure::Score && self.skip_row(&message) {
-            return;
-        }
-        self.error.set(Some(message));
-        self.current(|exchange| exchange.outcome.set(Outcome::Failed));
-        self.scorer_follows.set_value(false);
-        self.end_scoring();
-        match failure {
-            Failure::Answer | Failure::Score | Failure::Load(_) | Failure::Device(Kind::Diff) => {}
-            Failure::Device(Kind::Chat) => self.loaded.set(None),
-            Failure::Device(Kind::Score) => self.scorer.set(None),
-            Failure::Device(Kind::ScoreHead) | Failure::Worker => {
-                self.loaded.set(None);
-                self.scorer.set(None);
-            }
-        }
-        if failure == Failure::Worker {
-            // It will not look into the storage any more.
-            self.receive_stored(Vec::new());
-        }
-        // One that never said it was ready would only break down again.
-        if failure == Failure::Worker && self.gpu.get_untracked().is_some() {
-            self.phase.set(Phase::Starting);
-            self.gpu.set(None);
-            let session = *self;
-            self.link.with_value(|link| link.inspect(|link| link.restart(move |event| session.receive(event))));
-        }
-    }
-
-    fn send(&self, request: &Request) {
-        self.link.with_value(|link| link.inspect(|link| link.send(request)));
-    }
-}
-
-/// The session of the page this is called in.
-pub fn use_session() -> Session {
-    expect_context()
-}
-
-/// `text` with a capital at its beginning and a full stop at its end, unless it begins with a file's name.
-fn sentence(mut text: String) -> String {
-    if !text.ends_with(['.', '!', '?']) {
-        text.push('.');
-    }
-    let first_word = text.split(' ').next().unwrap_or_default();
-    if first_word.contains(['.', ':', '_']) {
-        return text;
-    }
-    let mut rest = text.chars();
-    rest.next().map_or_else(String::new, |first| first.to_uppercase().chain(rest).collect())
 }

@@ -1,11 +1,10 @@
-//! Recovering a model from its base and a weight diff, and the models that lie in the storage.
+//! Recovering a model from its base and a weight diff, and removing it from the storage.
 
 use js_sys::Array;
-use leptos::prelude::*;
 
-use super::{Phase, Session};
-use crate::models::{Kind, Pack};
-use crate::protocol::{Place, Progress, Request};
+use super::{Jobs, Models, Notices, Purpose};
+use crate::models::Pack;
+use crate::protocol::{Lane, PackLocation, Task};
 
 /// A base or a diff, as the person chose it.
 #[derive(Clone)]
@@ -16,47 +15,54 @@ pub enum Chosen {
     Folder(Array),
 }
 
-impl Session {
-    /// Recovers the model `name` into the storage; it is loaded when it is there.
+/// What can be done with this browser's storage.
+#[derive(Clone, Copy)]
+pub struct Recovery {
+    models: Models,
+    jobs: Jobs,
+    notices: Notices,
+}
+
+impl Recovery {
+    /// Nothing is under way.
+    pub fn new(models: Models, jobs: Jobs, notices: Notices) -> Self {
+        Self { models, jobs, notices }
+    }
+
+    /// A model can be recovered or removed now.
+    pub fn is_possible(&self) -> bool {
+        self.jobs.are_idle(Lane::Storage)
+    }
+
+    /// A model is being recovered.
+    pub fn is_under_way(&self) -> bool {
+        self.jobs.any(|purpose| matches!(purpose, Purpose::Recover(_)))
+    }
+
+    /// Recovers the model `name` into the storage.
     pub fn recover(&self, name: String, base: &Chosen, diff: &Chosen, quantize: String) {
         let mut folders = Vec::new();
-        let mut place = |chosen: &Chosen| match chosen {
-            Chosen::Listed(pack) => self.place(pack),
+        let mut location = |chosen: &Chosen| match chosen {
+            Chosen::Listed(pack) => self.models.location(pack),
             Chosen::Folder(files) => {
                 folders.push(files.clone());
-                Some(Place::Files(folders.len() - 1))
+                Some(PackLocation::Files(folders.len() - 1))
             }
         };
-        let (Some(base), Some(diff)) = (place(base), place(diff)) else { return };
-        self.error.set(None);
-        // The device's memory is for the recovered model.
-        self.selected.set(name.clone());
-        self.phase.set(Phase::Loading(Kind::Chat, Progress::default()));
-        let request = Request::Recover { name, base, diff, quantize };
-        self.link.with_value(|link| link.inspect(|link| link.send_with(&request, folders)));
+        let (Some(base), Some(diff)) = (location(base), location(diff)) else { return };
+        self.notices.dismiss();
+        let task = Task::Recover { name: name.clone(), base, diff, quantize };
+        let job = self.jobs.start_with(Purpose::Recover(name.clone()), task, folders);
+        self.models.expect(job, name);
     }
 
     /// Removes a model from the storage.
     pub fn forget(&self, name: String) {
-        self.send(&Request::Forget { name });
+        self.jobs.start(Purpose::Forget, Task::Forget { name });
     }
 
-    pub(super) fn receive_stored(&self, packs: Vec<Pack>) {
-        self.stored.set_value(Some(packs.clone()));
-        self.settle();
-        self.index.update(|index| {
-            if let Some(index) = index {
-                index.models.retain(|pack| !pack.stored);
-                index.models.extend(packs);
-            }
-        });
-    }
-
-    pub(super) fn receive_recovered(&self, name: &str) {
-        let stored = self.stored.get_value().unwrap_or_default();
-        match stored.into_iter().find(|pack| pack.name == name) {
-            Some(pack) => self.load(pack),
-            None => self.phase.set(Phase::Idle),
-        }
+    /// The person has to choose first.
+    pub fn miss(&self) {
+        self.notices.show("Choose a base and a diff first.".to_string());
     }
 }

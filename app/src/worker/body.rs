@@ -1,4 +1,4 @@
-//! One file of a site, read from one response, front to back.
+//! One file of a site, read front to back from a single response.
 
 use js_sys::{Reflect, Uint8Array};
 use paddock_engine::{Error, Result};
@@ -9,11 +9,11 @@ use web_sys::{AbortSignal, Headers, ReadableStreamDefaultReader, Request, Reques
 
 use super::scope::global;
 
-/// A response on its way in.
+/// A response that is still arriving.
 pub struct Body {
     file: String,
     reader: ReadableStreamDefaultReader,
-    /// What has arrived and was not asked for yet.
+    /// Bytes that have arrived but not been read yet.
     chunk: Uint8Array,
     position: u64,
     size: Option<u64>,
@@ -21,7 +21,7 @@ pub struct Body {
 
 impl Body {
     /// Asks for `file` at `address` from byte `start` on; `None` when the site has no such file. A server that
-    /// ignores ranges sends the beginning too, which is then passed over.
+    /// ignores ranges also sends the beginning, which is skipped.
     pub async fn open(address: &str, file: &str, start: u64, signal: Option<&AbortSignal>) -> Result<Option<Self>> {
         let headers = Headers::new().map_err(|error| unreadable(file, &error))?;
         if start > 0 {
@@ -30,7 +30,7 @@ impl Body {
         let init = RequestInit::new();
         init.set_headers(&headers);
         init.set_signal(signal);
-        // A pack that was replaced must not be put together from old and new files.
+        // Revalidate, so that old and new files of a replaced pack are never mixed.
         init.set_cache(RequestCache::NoCache);
         let request = Request::new_with_str_and_init(address, &init).map_err(|error| unreadable(file, &error))?;
         let response: Response = JsFuture::from(global().fetch_with_request(&request))
@@ -65,17 +65,17 @@ impl Body {
         Ok(Some(body))
     }
 
-    /// The file this is.
+    /// The file's name.
     pub fn file(&self) -> &str {
         &self.file
     }
 
-    /// The next byte.
+    /// The position of the next byte.
     pub fn position(&self) -> u64 {
         self.position
     }
 
-    /// The whole file's length, when the server tells it.
+    /// The length of the whole file, if the server reports it.
     pub fn size(&self) -> Option<u64> {
         self.size
     }
@@ -93,7 +93,7 @@ impl Body {
         Ok(bytes)
     }
 
-    /// All that is left, when it is at most `limit` bytes.
+    /// The rest of the file, if it is at most `limit` bytes.
     pub async fn read_to_end(&mut self, limit: u64) -> Result<Vec<u8>> {
         let mut bytes = Vec::new();
         while let Some(chunk) = self.take(usize::MAX).await? {
@@ -106,7 +106,7 @@ impl Body {
         Ok(bytes)
     }
 
-    /// Passes over `count` bytes.
+    /// Skips `count` bytes.
     pub async fn skip(&mut self, count: u64) -> Result<()> {
         let mut left = count;
         while left > 0 {
@@ -152,7 +152,7 @@ impl Body {
     }
 }
 
-/// The whole file's length by the headers. A compressed response tells only its compressed length.
+/// The length of the whole file according to the headers. A compressed response only reports its compressed length.
 fn size(headers: &Headers, partial: bool) -> Option<u64> {
     let header = |name: &str| headers.get(name).ok().flatten();
     if partial {

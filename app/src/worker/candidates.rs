@@ -1,34 +1,35 @@
 //! Several answers to one question.
 
 use paddock_engine::Result;
-use paddock_engine::backend::{Backend, Cache, Device, Operations, Sample};
+use paddock_engine::backend::Backend;
 use paddock_engine::generate::{CandidateStep, Chat, FinishReason, GenerateOptions};
 use paddock_engine::prompt::{Message, TemplateKind};
 
-use super::report::REPORT_INTERVAL;
-use super::scope::{Stop, date, heap_bytes, next_turn, now, post};
+use super::job::Job;
+use super::reporter::REPORT_INTERVAL;
+use super::scope::{date, heap_bytes, next_turn, now};
 use crate::pace::AnswerPace;
-use crate::protocol::{Candidate, Candidates, Comparison, Event, Reading, Summary};
+use crate::protocol::{Candidate, Candidates, Comparison, Reading, Report, Summary};
 
-/// Gives `count` answers to a conversation, reporting as it goes. They are not scored.
+/// Samples `count` answers to a conversation, reporting progress. They are not scored.
 pub async fn sample<B: Backend>(
     chat: &mut Chat<B>,
     messages: &[Message],
     template: TemplateKind,
     options: &GenerateOptions,
     count: usize,
-    stop: &Stop,
+    job: &Job,
 ) -> Result<Comparison> {
     let mut pace = AnswerPace::new(now());
     let mut reported = 0.0;
     let template = chat.template(template)?.at(date());
     let prefilled = chat.begin_candidates(messages, &template, options, count).await?;
     loop {
-        if stop.asked() {
+        if job.stop().asked() {
             chat.cancel();
         }
         match chat.step_candidates().await? {
-            CandidateStep::Reading { done, total } => post(&Event::Reading(Reading { done, total })),
+            CandidateStep::Reading { done, total } => job.report(Report::Reading(Reading { done, total })),
             CandidateStep::Decoded { unfinished } => {
                 let answers = chat.candidates();
                 let tokens = answers.iter().map(|answer| answer.token_ids.len()).sum();
@@ -40,7 +41,7 @@ pub async fn sample<B: Backend>(
                     reported = now();
                     let texts = answers.iter().map(|answer| answer.text.clone()).collect();
                     let tokens_per_second = pace.tokens_per_second();
-                    post(&Event::Candidates(Candidates { texts, tokens, tokens_per_second }));
+                    job.report(Report::Candidates(Candidates { texts, tokens, tokens_per_second }));
                 }
             }
         }
@@ -65,5 +66,5 @@ pub async fn sample<B: Backend>(
         tokens_per_second: pace.tokens_per_second(),
         heap_bytes: heap_bytes(),
     };
-    Ok(Comparison { candidates, summary })
+    Ok(Comparison { candidates, summary, problem: None })
 }

@@ -1,26 +1,26 @@
-//! Where a model is to run.
+//! The device of a model.
 
 use paddock_engine::Result;
 use paddock_engine::backend::{Cpu, Wgpu, wgpu};
 
 use super::gpu;
 use super::scope::now;
-use crate::protocol::DeviceChoice;
+use crate::protocol::PreferredDevice;
 
-/// A device of its own for each model: what breaks under one leaves the other alone.
-pub enum Device {
+/// A device. Each model has its own, so that a failure of one leaves the other alone.
+pub enum OpenedDevice {
     /// The processor.
     Cpu(Cpu),
     /// The GPU, with its name for people.
     Gpu(Wgpu, String),
 }
 
-impl Device {
-    /// The device that `choice` comes to on this machine.
-    pub async fn open(choice: DeviceChoice) -> Result<Self> {
+impl OpenedDevice {
+    /// The device that `preferred` means on this machine.
+    pub async fn open(preferred: PreferredDevice) -> Result<Self> {
         let gpu = gpu::probe().await;
-        // Asked for a GPU where there is none, the backend says so.
-        if choice == DeviceChoice::Gpu || gpu.serves(choice) {
+        // If a GPU is requested where there is none, the backend reports it.
+        if preferred == PreferredDevice::Gpu || gpu.serves(preferred) {
             let backend = Wgpu::new(wgpu::Options { clock: Some(now), ..wgpu::Options::default() }).await?;
             return Ok(Self::Gpu(backend, gpu.label()));
         }

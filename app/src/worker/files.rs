@@ -1,4 +1,4 @@
-//! Files of the browser's: a folder that the person chose, or one in the browser's own storage.
+//! Local files: a folder that the user chose, or one in the browser's own storage.
 
 use std::ops::Range;
 use std::rc::Rc;
@@ -24,7 +24,7 @@ enum Folder {
 }
 
 impl FileSource {
-    /// A folder that the person chose: its [`File`]s.
+    /// The [`File`]s of a folder that the user chose.
     pub fn chosen(files: &Array, stop: Rc<Stop>) -> Self {
         Self { folder: Folder::Chosen(files.iter().filter_map(|file| file.dyn_into().ok()).collect()), stop }
     }
@@ -59,7 +59,7 @@ impl Source for FileSource {
     }
 
     async fn read(&self, file: &str, range: Range<u64>) -> Result<Vec<u8>> {
-        // The person's wish to stop is heard between two reads.
+        // Lets a request to stop arrive between two reads.
         next_turn().await;
         let failed = |problem: &str| Error::Read { file: file.to_string(), problem: problem.to_string() };
         if self.stop.asked() {

@@ -9,7 +9,7 @@ use wasm_bindgen_futures::JsFuture;
 use super::scope::global;
 use crate::protocol::Gpu;
 
-/// Looks for a GPU; nothing is loaded onto it.
+/// Looks for a GPU without loading anything onto it.
 pub async fn probe() -> Gpu {
     match wgpu::probe().await {
         Ok(info) if info.kind == DeviceKind::Gpu => Gpu::Real(name().await.unwrap_or_default()),
@@ -18,8 +18,8 @@ pub async fn probe() -> Gpu {
     }
 }
 
-/// The adapter's name as far as the browser tells it: a description, or "nvidia ampere", or nothing. wgpu passes on
-/// descriptions only, and browsers rarely give one.
+/// The adapter's name as far as the browser discloses it: a description, or "nvidia ampere", or nothing. wgpu passes on
+/// only descriptions, which browsers rarely give.
 async fn name() -> Result<String, JsValue> {
     let gpu = Reflect::get(&Reflect::get(&global(), &"navigator".into())?, &"gpu".into())?;
     let options = Object::new();

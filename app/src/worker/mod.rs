@@ -5,18 +5,19 @@ mod candidates;
 mod device;
 mod files;
 mod gpu;
+mod job;
 mod model;
 mod models;
 mod recover;
-mod report;
+mod reporter;
 mod scope;
 mod scorer;
 mod site;
 mod source;
 mod storage;
 
-use std::cell::{Cell, RefCell};
-use std::collections::VecDeque;
+use std::cell::RefCell;
+use std::collections::BTreeMap;
 use std::rc::Rc;
 
 use js_sys::Array;
@@ -24,17 +25,18 @@ use wasm_bindgen::prelude::*;
 use wasm_bindgen_futures::spawn_local;
 use web_sys::MessageEvent;
 
-use crate::protocol::{Event, Failure, Request};
+use crate::jobs::{Queue, Stopping};
+use crate::protocol::{Event, JobId, Lane, Partial, Report, Request, Task};
+use job::Job;
 use models::Models;
-use scope::{Stop, global, heap_bytes, post};
+use scope::{global, heap_bytes, post};
 
-/// Starts to listen, and tells the page what kind of GPU there is.
+/// Starts to listen, and reports the kind of GPU to the page.
 pub fn start() {
     std::panic::set_hook(Box::new(|panic| {
-        let message = format!("The model's worker broke down ({panic}); load the model again.");
-        post(&Event::Failed { failure: Failure::Worker, message });
+        post(&Event::Broken(format!("The model's worker broke down ({panic}); load the model again.")));
     }));
-    let worker = Rc::new(Worker::new());
+    let worker = Rc::new(Worker::default());
     let receive = Closure::<dyn Fn(MessageEvent)>::new(move |message: MessageEvent| {
         // A text, or a list of the text and the folders that come with it.
         let list = message.data().dyn_into::<Array>().unwrap_or_else(|text| Array::of1(&text));
@@ -51,47 +53,58 @@ pub fn start() {
     });
 }
 
+#[derive(Default)]
 struct Worker {
-    /// Each with the folders that came with it.
-    queue: RefCell<VecDeque<(Request, Array)>>,
-    busy: Cell<bool>,
-    stop: Rc<Stop>,
-    /// Out while a request is served.
+    queue: RefCell<Queue<(Task, Array)>>,
+    running: RefCell<BTreeMap<JobId, Job>>,
+    /// Taken out by the job of their lane that runs.
     models: RefCell<Models>,
 }
 
 impl Worker {
-    fn new() -> Self {
-        Self {
-            queue: RefCell::default(),
-            busy: Cell::new(false),
-            stop: Rc::new(Stop::new()),
-            models: RefCell::default(),
-        }
-    }
-
     fn receive(self: &Rc<Self>, request: Request, folders: Array) {
-        if request == Request::Stop {
-            self.stop.ask();
-            return;
-        }
-        self.queue.borrow_mut().push_back((request, folders));
-        if !self.busy.replace(true) {
-            spawn_local(self.clone().serve());
+        match request {
+            Request::Start { job, task } => {
+                let lane = task.lane();
+                self.queue.borrow_mut().push(lane, job, (task, folders));
+                spawn_local(self.clone().serve(lane));
+            }
+            Request::Stop(id) => {
+                let stopping = self.queue.borrow_mut().stop(id);
+                match stopping {
+                    Stopping::Waiting => post(&Event::Job { id, report: Report::Stopped(Partial::Nothing) }),
+                    Stopping::Running => {
+                        if let Some(job) = self.running.borrow().get(&id) {
+                            job.stop().ask();
+                        }
+                    }
+                    Stopping::Over => {}
+                }
+            }
         }
     }
 
-    async fn serve(self: Rc<Self>) {
-        let mut models = self.models.take();
-        while let Some((request, folders)) = self.next() {
-            self.stop.reset();
-            models.serve(request, &folders, &self.stop).await;
+    /// Serves the waiting jobs of a lane. If one of the lane is running, its own call of this serves them afterwards.
+    async fn serve(self: Rc<Self>, lane: Lane) {
+        while let Some((id, (task, folders))) = self.start(lane) {
+            let job = Job::new(id, folders);
+            self.running.borrow_mut().insert(id, job.clone());
+            let last = match lane {
+                Lane::Models => {
+                    let mut models = self.models.take();
+                    let last = models.serve(task, &job).await;
+                    self.models.replace(models);
+                    last
+                }
+                Lane::Storage => recover::serve(task, &job).await,
+            };
+            self.running.borrow_mut().remove(&id);
+            self.queue.borrow_mut().end(id);
+            job.report(last);
         }
-        self.models.replace(models);
-        self.busy.set(false);
     }
 
-    fn next(&self) -> Option<(Request, Array)> {
-        self.queue.borrow_mut().pop_front()
+    fn start(&self, lane: Lane) -> Option<(JobId, (Task, Array))> {
+        self.queue.borrow_mut().start(lane)
     }
 }

@@ -1,18 +1,19 @@
-//! The loaded chat model, on whichever device.
+//! The loaded chat model, on either device.
 
 use paddock_engine::Result;
-use paddock_engine::backend::{Backend, Cache, Cpu, Device, Operations, Sample, Wgpu};
+use paddock_engine::backend::{Backend, Cpu, Wgpu};
 use paddock_engine::generate::{Chat, GenerateOptions, Step};
 use paddock_engine::prompt::{Message, TemplateKind};
 
 use super::candidates::sample;
-use super::device::Device;
-use super::report::Reporter;
-use super::scope::{Stop, date, heap_bytes, next_turn, now, post};
+use super::device::OpenedDevice;
+use super::job::Job;
+use super::reporter::Reporter;
+use super::scope::{date, heap_bytes, next_turn, now};
 use super::source::PackSource;
 use crate::models::Kind;
 use crate::pace::AnswerPace;
-use crate::protocol::{Comparison, DeviceChoice, Event, Loaded, Reading, Summary, Text};
+use crate::protocol::{Comparison, Loaded, PreferredDevice, Reading, Report, Summary, Text};
 
 /// A model that can answer.
 pub enum Model {
@@ -23,17 +24,17 @@ pub enum Model {
 }
 
 impl Model {
-    /// Brings the pack in `source` onto the device.
-    pub async fn load(name: String, source: PackSource, choice: DeviceChoice) -> Result<(Self, Loaded)> {
-        let mut reporter = Reporter::new(Kind::Chat);
+    /// Loads the pack in `source` onto the device.
+    pub async fn load(name: String, source: PackSource, device: PreferredDevice, job: &Job) -> Result<(Self, Loaded)> {
+        let mut reporter = Reporter::new(Kind::Chat, job);
         let mut report = |at| reporter.report(at);
-        let (model, device, context) = match Device::open(choice).await? {
-            Device::Cpu(cpu) => {
+        let (model, device, context) = match OpenedDevice::open(device).await? {
+            OpenedDevice::Cpu(cpu) => {
                 let chat = Chat::load(&cpu, source, None, &mut report).await?;
                 let (device, context) = (chat.device().name, chat.context());
                 (Self::Cpu(chat), device, context)
             }
-            Device::Gpu(gpu, label) => {
+            OpenedDevice::Gpu(gpu, label) => {
                 let chat = Chat::load(&gpu, source, None, &mut report).await?;
                 let context = chat.context();
                 (Self::Gpu(chat), label, context)
@@ -48,11 +49,11 @@ impl Model {
         messages: &[Message],
         template: TemplateKind,
         options: &GenerateOptions,
-        stop: &Stop,
+        job: &Job,
     ) -> Result<Summary> {
         match self {
-            Self::Cpu(chat) => answer(chat, messages, template, options, stop).await,
-            Self::Gpu(chat) => answer(chat, messages, template, options, stop).await,
+            Self::Cpu(chat) => answer(chat, messages, template, options, job).await,
+            Self::Gpu(chat) => answer(chat, messages, template, options, job).await,
         }
     }
 
@@ -63,11 +64,11 @@ impl Model {
         template: TemplateKind,
         options: &GenerateOptions,
         count: usize,
-        stop: &Stop,
+        job: &Job,
     ) -> Result<Comparison> {
         match self {
-            Self::Cpu(chat) => sample(chat, messages, template, options, count, stop).await,
-            Self::Gpu(chat) => sample(chat, messages, template, options, count, stop).await,
+            Self::Cpu(chat) => sample(chat, messages, template, options, count, job).await,
+            Self::Gpu(chat) => sample(chat, messages, template, options, count, job).await,
         }
     }
 }
@@ -77,22 +78,22 @@ async fn answer<B: Backend>(
     messages: &[Message],
     template: TemplateKind,
     options: &GenerateOptions,
-    stop: &Stop,
+    job: &Job,
 ) -> Result<Summary> {
     let mut pace = AnswerPace::new(now());
     let template = chat.template(template)?.at(date());
     chat.begin(messages, &template, options).await?;
     let finish_reason = loop {
-        if stop.asked() {
+        if job.stop().asked() {
             chat.cancel();
         }
         match chat.step().await? {
             Step::Done(reason) => break reason,
-            Step::Reading { done, total } => post(&Event::Reading(Reading { done, total })),
+            Step::Reading { done, total } => job.report(Report::Reading(Reading { done, total })),
             Step::Text(text) => {
                 let tokens = chat.answer().map_or(0, |answer| answer.token_ids.len());
                 pace.record(now(), tokens);
-                post(&Event::Text(Text { text, tokens, tokens_per_second: pace.tokens_per_second() }));
+                job.report(Report::Text(Text { text, tokens, tokens_per_second: pace.tokens_per_second() }));
             }
         }
         next_turn().await;

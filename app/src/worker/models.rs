@@ -1,20 +1,17 @@
-//! The models that are there, and what they are asked for.
+//! The models that are loaded, and the jobs that need them.
 
-use std::rc::Rc;
-
-use js_sys::Array;
-use paddock_engine::generate::GenerateOptions;
+use paddock_engine::generate::{FinishReason, GenerateOptions};
 use paddock_engine::prompt::{Message, TemplateKind};
 use paddock_engine::{Error, Result};
 
+use super::job::{Job, problem};
 use super::model::Model;
-use super::recover::recover;
-use super::scope::{Stop, post};
 use super::scorer::ScoreModel;
 use super::source::PackSource;
-use super::storage;
 use crate::models::Kind;
-use crate::protocol::{Comparison, DeviceChoice, Event, Failure, Loaded, Place, Request, ScoreOptions, Scored};
+use crate::protocol::{
+    Comparison, Loaded, PackLocation, Partial, PreferredDevice, Problem, Report, ScoreOptions, Scored, Task,
+};
 
 /// At most one of each kind.
 #[derive(Default)]
@@ -26,49 +23,37 @@ pub struct Models {
 }
 
 impl Models {
-    /// Serves one request, to its last event.
-    pub async fn serve(&mut self, request: Request, folders: &Array, stop: &Rc<Stop>) {
-        match request {
-            Request::Load { kind, name, place, device } => match self.load(kind, name, place, device, stop).await {
-                Ok(loaded) => post(&Event::Loaded(loaded)),
-                Err(_) if stop.asked() => post(&Event::Unloaded),
-                Err(error) => fail(Failure::Load(kind), &error),
+    /// Serves a job of the models lane and returns its last report.
+    pub async fn serve(&mut self, task: Task, job: &Job) -> Report {
+        match task {
+            Task::Load { kind, name, location, device } => match self.load(kind, name, location, device, job).await {
+                Ok(loaded) => Report::Loaded(loaded),
+                Err(error) => job.failed(&error),
             },
-            Request::Answer { messages, template, options } => {
+            Task::Answer { messages, template, options } => {
                 let answered = match &mut self.chat {
-                    Some(chat) => chat.answer(&messages, template, &options, stop).await,
+                    Some(chat) => chat.answer(&messages, template, &options, job).await,
                     None => Err(missing("chat model")),
                 };
                 match answered {
-                    Ok(summary) => post(&Event::Answered(summary)),
-                    Err(error) => self.fail(Failure::Answer, Kind::Chat, &error),
-                }
-            }
-            Request::Score { messages, answers, scoring } => match self.score(&messages, &answers, scoring, stop).await
-            {
-                _ if stop.asked() => post(&Event::ScoringStopped),
-                Ok(scored) => post(&Event::Scored(scored)),
-                Err(error) => self.fail(Failure::Score, Kind::Score, &error),
-            },
-            Request::BestOf { messages, template, options, count, scoring } => {
-                self.best_of(&messages, template, &options, count, scoring, stop).await;
-            }
-            Request::Recover { name, base, diff, quantize } => {
-                match recover(&name, base, diff, &quantize, folders, stop).await {
-                    Ok(()) => {
-                        post(&Event::Stored(storage::list().await));
-                        post(&Event::Recovered(name));
+                    Ok(summary) if summary.finish_reason == FinishReason::Cancelled => {
+                        Report::Stopped(Partial::Answer(summary))
                     }
-                    Err(_) if stop.asked() => post(&Event::Unloaded),
-                    Err(error) => fail(Failure::Load(Kind::Chat), &error),
+                    Ok(summary) => Report::Answered(summary),
+                    Err(error) => Report::Failed(self.lose(Kind::Chat, &error)),
                 }
             }
-            Request::Forget { name } => match storage::remove(&name).await {
-                Ok(()) => post(&Event::Stored(storage::list().await)),
-                Err(error) => fail(Failure::Load(Kind::Chat), &error),
+            Task::Score { messages, answers, scoring } => match self.score(&messages, &answers, scoring, job).await {
+                _ if job.stop().asked() => Report::Stopped(Partial::Nothing),
+                Ok(scored) => Report::Scored(scored),
+                Err(error) => Report::Failed(self.lose(Kind::Score, &error)),
             },
-            // Heard by the worker, which lets it go past the queue.
-            Request::Stop => {}
+            Task::BestOf { messages, template, options, count, scoring } => {
+                self.best_of(&messages, template, &options, count, scoring, job).await
+            }
+            Task::Recover { .. } | Task::Forget { .. } => {
+                job.failed(&Error::Request("the job belongs to another lane".to_string()))
+            }
         }
     }
 
@@ -76,9 +61,9 @@ impl Models {
         &mut self,
         kind: Kind,
         name: String,
-        place: Place,
-        device: DeviceChoice,
-        stop: &Rc<Stop>,
+        location: PackLocation,
+        device: PreferredDevice,
+        job: &Job,
     ) -> Result<Loaded> {
         // The old model and the new one at once may be more than the device holds.
         if kind != Kind::Chat || self.beside {
@@ -88,17 +73,17 @@ impl Models {
         if kind == Kind::Diff {
             return Err(Error::Request("a weight diff is no model; recover one from it and its base".to_string()));
         }
-        let source = PackSource::open(place, &Array::new(), stop).await?;
+        let source = PackSource::open(location, job).await?;
         if kind == Kind::Chat {
             self.chat = None;
-            let (model, loaded) = Model::load(name, source, device).await?;
+            let (model, loaded) = Model::load(name, source, device, job).await?;
             self.chat = Some(model);
             return Ok(loaded);
         }
         let (model, loaded) = match (kind, &self.chat) {
-            (Kind::ScoreHead, Some(chat)) => ScoreModel::load_beside(chat, name, source).await?,
+            (Kind::ScoreHead, Some(chat)) => ScoreModel::load_beside(chat, name, source, job).await?,
             (Kind::ScoreHead, None) => return Err(missing("chat model whose trunk the score head shares")),
-            _ => ScoreModel::load(name, source, device).await?,
+            _ => ScoreModel::load(name, source, device, job).await?,
         };
         self.scorer = Some(model);
         self.beside = kind == Kind::ScoreHead;
@@ -110,10 +95,10 @@ impl Models {
         messages: &[Message],
         answers: &[String],
         scoring: ScoreOptions,
-        stop: &Stop,
+        job: &Job,
     ) -> Result<Vec<Scored>> {
         match &mut self.scorer {
-            Some(scorer) => scorer.score(messages, answers, scoring, stop).await,
+            Some(scorer) => scorer.score(messages, answers, scoring, job).await,
             None => Err(missing("score model")),
         }
     }
@@ -125,40 +110,35 @@ impl Models {
         options: &GenerateOptions,
         count: usize,
         scoring: ScoreOptions,
-        stop: &Rc<Stop>,
-    ) {
+        job: &Job,
+    ) -> Report {
         let sampled = match &mut self.chat {
-            Some(chat) => chat.sample(messages, template, options, count, stop).await,
+            Some(chat) => chat.sample(messages, template, options, count, job).await,
             None => Err(missing("chat model")),
         };
-        let Comparison { mut candidates, summary } = match sampled {
+        let mut comparison = match sampled {
             Ok(comparison) => comparison,
-            Err(error) => return self.fail(Failure::Answer, Kind::Chat, &error),
+            Err(error) => return Report::Failed(self.lose(Kind::Chat, &error)),
         };
-        let mut problem = None;
-        if !stop.asked() {
-            let answers: Vec<String> = candidates.iter().map(|candidate| candidate.text.clone()).collect();
-            match self.score(messages, &answers, scoring, stop).await {
-                _ if stop.asked() => {}
-                Ok(scored) => {
-                    for (candidate, scored) in candidates.iter_mut().zip(scored) {
-                        candidate.scored = Some(scored);
-                    }
-                }
-                Err(error) => problem = Some(error),
+        if !job.stop().asked() {
+            let answers: Vec<String> = comparison.candidates.iter().map(|answer| answer.text.clone()).collect();
+            match self.score(messages, &answers, scoring, job).await {
+                // The result of a stopped scoring does not matter, be it scores or an error.
+                _ if job.stop().asked() => {}
+                Ok(scored) => give_scores(&mut comparison, scored),
+                Err(error) => comparison.problem = Some(self.lose(Kind::Score, &error)),
             }
         }
-        // Answers that cannot be scored are answers all the same.
-        post(&Event::Compared(Comparison { candidates, summary }));
-        if let Some(error) = problem {
-            self.fail(Failure::Score, Kind::Score, &error);
+        if job.stop().asked() {
+            return Report::Stopped(Partial::Answers(comparison));
         }
+        Report::Compared(comparison)
     }
 
-    /// Reports a failure of the model of this kind. A device that fails takes along what is on it.
-    fn fail(&mut self, failure: Failure, kind: Kind, error: &Error) {
+    /// Why a job with the model of this kind failed. A device that fails takes along the models on it.
+    fn lose(&mut self, kind: Kind, error: &Error) -> Problem {
         if !matches!(error, Error::Device { .. }) {
-            return fail(failure, error);
+            return problem(error);
         }
         if kind == Kind::Chat || self.beside {
             self.chat = None;
@@ -168,12 +148,14 @@ impl Models {
         }
         let lost = if self.beside { Kind::ScoreHead } else { kind };
         self.beside = false;
-        fail(Failure::Device(lost), error);
+        Problem { message: error.to_string(), lost: Some(lost) }
     }
 }
 
-fn fail(failure: Failure, error: &Error) {
-    post(&Event::Failed { failure, message: error.to_string() });
+fn give_scores(comparison: &mut Comparison, scored: Vec<Scored>) {
+    for (candidate, scored) in comparison.candidates.iter_mut().zip(scored) {
+        candidate.scored = Some(scored);
+    }
 }
 
 fn missing(model: &str) -> Error {

@@ -1,6 +1,4 @@
-//! The worker's surroundings: its messages, its clock, its turn in the event loop and its heap.
-
-use std::cell::RefCell;
+//! The worker's environment: messages, clocks, event loop and heap.
 
 use wasm_bindgen::JsCast;
 use wasm_bindgen::prelude::*;
@@ -37,7 +35,7 @@ pub fn heap_bytes() -> u64 {
     core::arch::wasm32::memory_size::<0>() as u64 * 65536
 }
 
-/// Lets the worker hear its messages. A message channel takes its turn at once; timers are held back by 4 ms.
+/// Lets pending messages be delivered. A message channel does so without delay; timers are throttled to 4 ms.
 pub async fn next_turn() {
     let Ok(channel) = MessageChannel::new() else { return };
     let turn = js_sys::Promise::new(&mut |resolve, _| {
@@ -48,36 +46,30 @@ pub async fn next_turn() {
     channel.port1().close();
 }
 
-/// The person's wish to end what is under way: a flag for the answer, a signal for downloads.
+/// A request to stop one job: a flag for computations, a signal for downloads.
 pub struct Stop {
-    controller: RefCell<Option<AbortController>>,
+    /// Present in every browser that can run the page; without it, nothing can be stopped.
+    controller: Option<AbortController>,
 }
 
 impl Stop {
-    /// No wish.
+    /// Not requested yet.
     pub fn new() -> Self {
-        Self { controller: RefCell::new(AbortController::new().ok()) }
+        Self { controller: AbortController::new().ok() }
     }
 
-    /// Forgets an earlier wish.
-    pub fn reset(&self) {
-        self.controller.replace(AbortController::new().ok());
-    }
-
-    /// The wish is there.
+    /// Requests it.
     pub fn ask(&self) {
-        if let Some(controller) = &*self.controller.borrow() {
-            controller.abort();
-        }
+        self.controller.iter().for_each(AbortController::abort);
     }
 
-    /// Whether the wish is there.
+    /// Whether it has been requested.
     pub fn asked(&self) -> bool {
         self.signal().is_some_and(|signal| signal.aborted())
     }
 
-    /// Ends a download when the wish comes.
+    /// Aborts a download once a stop is requested.
     pub fn signal(&self) -> Option<AbortSignal> {
-        self.controller.borrow().as_ref().map(AbortController::signal)
+        self.controller.as_ref().map(AbortController::signal)
     }
 }

@@ -1,19 +1,20 @@
-//! The loaded score model, on whichever device.
+//! The loaded score model, on either device.
 
-use paddock_engine::backend::{Backend, Cache, Cpu, Device, Operations, Sample, Wgpu};
+use paddock_engine::backend::{Backend, Cpu, Wgpu};
 use paddock_engine::prompt::{Message, Role};
 use paddock_engine::score::{self, ScoreProgress, Scorer};
 use paddock_engine::tokenizer::Tokenizer;
 use paddock_engine::{Error, Result};
 
-use super::device::Device;
+use super::device::OpenedDevice;
 use super::gpu;
+use super::job::Job;
 use super::model::Model;
-use super::report::Reporter;
-use super::scope::{Stop, date, next_turn, post};
+use super::reporter::Reporter;
+use super::scope::{date, next_turn};
 use super::source::PackSource;
 use crate::models::Kind;
-use crate::protocol::{DeviceChoice, Event, Loaded, Reading, ScoreOptions, Scored};
+use crate::protocol::{Loaded, PreferredDevice, Reading, Report, ScoreOptions, Scored};
 
 /// A model that can score.
 pub enum ScoreModel {
@@ -24,25 +25,25 @@ pub enum ScoreModel {
 }
 
 impl ScoreModel {
-    /// Brings the pack in `source` onto the device.
-    pub async fn load(name: String, source: PackSource, choice: DeviceChoice) -> Result<(Self, Loaded)> {
-        let mut reporter = Reporter::new(Kind::Score);
+    /// Loads the pack in `source` onto the device.
+    pub async fn load(name: String, source: PackSource, device: PreferredDevice, job: &Job) -> Result<(Self, Loaded)> {
+        let mut reporter = Reporter::new(Kind::Score, job);
         let mut report = |at| reporter.report(at);
-        let (model, device) = match Device::open(choice).await? {
-            Device::Cpu(cpu) => {
+        let (model, device) = match OpenedDevice::open(device).await? {
+            OpenedDevice::Cpu(cpu) => {
                 let scorer = Scorer::load(&cpu, source, None, &mut report).await?;
                 let device = scorer.device().name;
                 (Self::Cpu(scorer), device)
             }
-            Device::Gpu(gpu, label) => (Self::Gpu(Scorer::load(&gpu, source, None, &mut report).await?), label),
+            OpenedDevice::Gpu(gpu, label) => (Self::Gpu(Scorer::load(&gpu, source, None, &mut report).await?), label),
         };
         let loaded = reporter.loaded(name, device, model.context());
         Ok((model, loaded))
     }
 
-    /// Brings the score head in `source` onto the trunk of `chat`.
-    pub async fn load_beside(chat: &Model, name: String, source: PackSource) -> Result<(Self, Loaded)> {
-        let mut reporter = Reporter::new(Kind::ScoreHead);
+    /// Loads the score head in `source` onto the trunk of `chat`.
+    pub async fn load_beside(chat: &Model, name: String, source: PackSource, job: &Job) -> Result<(Self, Loaded)> {
+        let mut reporter = Reporter::new(Kind::ScoreHead, job);
         let mut report = |at| reporter.report(at);
         let (model, device) = match chat {
             Model::Cpu(chat) => {
@@ -63,11 +64,11 @@ impl ScoreModel {
         messages: &[Message],
         answers: &[String],
         options: ScoreOptions,
-        stop: &Stop,
+        job: &Job,
     ) -> Result<Vec<Scored>> {
         match self {
-            Self::Cpu(scorer) => score(scorer, messages, answers, options, stop).await,
-            Self::Gpu(scorer) => score(scorer, messages, answers, options, stop).await,
+            Self::Cpu(scorer) => score(scorer, messages, answers, options, job).await,
+            Self::Gpu(scorer) => score(scorer, messages, answers, options, job).await,
         }
     }
 
@@ -84,21 +85,21 @@ async fn score<B: Backend>(
     messages: &[Message],
     answers: &[String],
     options: ScoreOptions,
-    stop: &Stop,
+    job: &Job,
 ) -> Result<Vec<Scored>> {
     let template = scorer.template(options.template)?.at(date());
-    // A system message is for the chat model; Safe-RLHF's conversations have no place for one.
+    // A system message is meant for the chat model; Safe-RLHF's conversations have none.
     let messages: Vec<Message> = messages.iter().filter(|message| message.role != Role::System).cloned().collect();
     let conversations: Result<Vec<_>> =
         answers.iter().map(|answer| scorer.conversation(&messages, answer, &template, options.append_eos)).collect();
     let scored = scorer
         .score_conversations(conversations?, async |ScoreProgress { done, total }| {
-            post(&Event::Scoring(Reading { done, total }));
+            job.report(Report::Scoring(Reading { done, total }));
             next_turn().await;
-            if stop.asked() { Err(Error::Request("the scoring was stopped".to_string())) } else { Ok(()) }
+            if job.stop().asked() { Err(Error::Request("the scoring was stopped".to_string())) } else { Ok(()) }
         })
         .await?;
-    // JSON, and so the page, knows finite numbers only.
+    // JSON, and with it the protocol, has finite numbers only.
     if scored.iter().any(|scored| scored.scores.iter().any(|score| !score.is_finite())) {
         let problem = "the model's scores are not finite numbers; its pack may be damaged, so pack it again";
         return Err(Error::Request(problem.to_string()));

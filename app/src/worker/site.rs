@@ -1,4 +1,4 @@
-//! A web pack on a site, as a source of the engine's.
+//! A web pack on a site, as a source for the engine.
 
 use std::cell::RefCell;
 use std::ops::Range;
@@ -10,21 +10,21 @@ use paddock_engine::{Error, Result};
 use super::body::Body;
 use super::scope::{Stop, next_turn};
 
-/// Gaps up to this many bytes are read over; beyond, a new request costs less.
+/// Gaps up to this many bytes are read and discarded; for larger ones a new request is cheaper.
 const READ_OVER: u64 = 1 << 20;
 
-/// The longest file that is held whole because its length is not told. A pack's shards are shorter.
+/// The longest file that is held in memory because the server does not report its length. A pack's shards are shorter.
 const WHOLE_LIMIT: u64 = 64 << 20;
 
-/// The files below one address. A file is one streamed response as long as it is read front to back; a jump asks anew
-/// with a range, and works, only slower, where the server knows no ranges. Hosts that compress on the fly do not tell a
-/// file's length; such a file is held whole.
+/// The files below one address. A file is streamed from one response as long as it is read front to back; a jump starts
+/// a new request with a range, which also works, only slower, where the server ignores ranges. Hosts that compress on
+/// the fly do not report a file's length; such a file is held in memory.
 pub struct SiteSource {
     address: String,
     stop: Rc<Stop>,
     /// The response being read.
     body: RefCell<Option<Body>>,
-    /// The last file whose length was not told.
+    /// The last file whose length was not reported.
     whole: RefCell<MemorySource>,
 }
 
@@ -79,7 +79,7 @@ impl Source for SiteSource {
     }
 
     async fn read(&self, file: &str, range: Range<u64>) -> Result<Vec<u8>> {
-        // The person's wish to stop is heard between two reads.
+        // Lets a request to stop arrive between two reads.
         next_turn().await;
         if self.is_whole(file) {
             let whole = self.whole.take();

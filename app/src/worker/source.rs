@@ -1,7 +1,6 @@
-//! A pack, wherever it is.
+//! The source of a pack, wherever it is stored.
 
 use std::ops::Range;
-use std::rc::Rc;
 
 use js_sys::Array;
 use paddock_engine::weights::Source;
@@ -9,10 +8,10 @@ use paddock_engine::{Error, Result};
 use wasm_bindgen::JsCast;
 
 use super::files::FileSource;
-use super::scope::Stop;
+use super::job::Job;
 use super::site::SiteSource;
 use super::storage;
-use crate::protocol::Place;
+use crate::protocol::PackLocation;
 
 /// The files of a pack.
 pub enum PackSource {
@@ -23,19 +22,20 @@ pub enum PackSource {
 }
 
 impl PackSource {
-    /// The pack at `place`; `folders` are those that came with the request.
+    /// The pack at `location`.
     ///
     /// # Errors
-    /// When it is not in the storage, or no such folder came.
-    pub async fn open(place: Place, folders: &Array, stop: &Rc<Stop>) -> Result<Self> {
-        match place {
-            Place::Site(address) => Ok(Self::Site(SiteSource::new(address, stop.clone()))),
-            Place::Stored(name) => {
+    /// When it is not in the storage, or no such folder was sent with the job.
+    pub async fn open(location: PackLocation, job: &Job) -> Result<Self> {
+        let stop = job.stop();
+        match location {
+            PackLocation::Site(address) => Ok(Self::Site(SiteSource::new(address, stop.clone()))),
+            PackLocation::Stored(name) => {
                 let folder = storage::folder(&name, false).await?;
                 Ok(Self::Files(FileSource::stored(folder, stop.clone())))
             }
-            Place::Files(index) => {
-                let folder = folders.get(u32::try_from(index).unwrap_or(u32::MAX)).dyn_into::<Array>();
+            PackLocation::Files(index) => {
+                let folder = job.folders().get(u32::try_from(index).unwrap_or(u32::MAX)).dyn_into::<Array>();
                 let missing = |_| Error::Request("no folder was chosen; choose one".to_string());
                 Ok(Self::Files(FileSource::chosen(&folder.map_err(missing)?, stop.clone())))
             }

@@ -49,7 +49,7 @@ async fn child(
 /// The folder of the model `name`.
 ///
 /// # Errors
-/// When there is none and it is not to be made, or there is no storage.
+/// When it does not exist and `create` is false, or the browser has no storage.
 pub async fn folder(name: &str, create: bool) -> Result<FileSystemDirectoryHandle> {
     child(&models().await?, name, create).await.map_err(|error| refused(&format!("give {name}"), &error))
 }
@@ -69,7 +69,7 @@ pub async fn remove(name: &str) -> Result<()> {
     removed.map(|_| ()).map_err(|error| refused(&format!("remove {name}"), &error))
 }
 
-/// The models that are complete. What a closed page left half-written is removed.
+/// The complete models. Removes those that a closed page left half-written.
 pub async fn list() -> Vec<Pack> {
     let Ok(models) = models().await else { return Vec::new() };
     let mut packs = Vec::new();
@@ -80,7 +80,7 @@ pub async fn list() -> Vec<Pack> {
         };
         match pack {
             Some(pack) => packs.push(pack),
-            // There is nobody to tell; the next visit tries again.
+            // Nothing is lost if this fails: the next visit tries again.
             None => drop(remove(&name).await),
         }
     }
@@ -88,7 +88,7 @@ pub async fn list() -> Vec<Pack> {
     packs
 }
 
-/// What the manifest in `folder` says.
+/// The model described by the manifest in `folder`.
 async fn read(name: &str, folder: FileSystemDirectoryHandle) -> Option<Pack> {
     let source = FileSource::stored(folder, Stop::new().into());
     let bytes = source.read_all(MANIFEST, MANIFEST_LIMIT).await.ok()??;
@@ -129,7 +129,7 @@ pub struct StoredSink {
 }
 
 impl StoredSink {
-    /// Into the folder of the model `name`, which is empty then.
+    /// Writes into the folder of the model `name`, which is emptied first.
     ///
     /// # Errors
     /// When the browser refuses.

@@ -53,14 +53,16 @@ fn serve(folders: std::collections::BTreeMap<String, std::path::PathBuf>) -> Res
     Server::start(Site { folders, ..Site::default() }, Ipv4Addr::LOCALHOST.into(), 0)
 }
 
-/// One answer of the page's worker, asked for as the page itself asks; see `protocol.rs` of the app.
+/// One answer of the page's worker, asked for as the page itself asks; see the app's `protocol`.
 fn run_paddock(page: &Server, prompt: &str) -> Result<Speed> {
     let browser = Browser::start()?;
     browser.watch_workers();
     browser.open(&format!("{}?model={NAME}&device=cpu&autoload=1", page.url()));
     let limit = Duration::from_secs(300);
     browser.wait("the model is loaded", limit, |browser| browser.worker_event("loaded"));
-    browser.post_to_worker(&json!({ "answer": {
+    // The page itself comes nowhere near this many jobs.
+    let job = u32::MAX;
+    browser.post_to_worker(&json!({ "start": { "job": job, "task": { "answer": {
         "messages": [{ "role": "user", "content": prompt }],
         "template": "none",
         "options": {
@@ -68,7 +70,7 @@ fn run_paddock(page: &Server, prompt: &str) -> Result<Speed> {
             "max_tokens": TOKENS,
             "stop": [],
         },
-    }}));
+    }}}}));
     let answered = browser.wait("the answer is complete", limit, |browser| browser.worker_event("answered"));
     let reading = browser.worker_event("reading").unwrap_or_default();
     let first = answered["first_token_seconds"].as_f64().unwrap_or(f64::NAN);

@@ -1,17 +1,19 @@
-//! How far a load is.
+//! Progress of loads.
 
 use paddock_engine::model::LoadProgress;
 
-use super::scope::{heap_bytes, now, post};
+use super::job::Job;
+use super::scope::{heap_bytes, now};
 use crate::models::Kind;
 use crate::pace::DownloadPace;
-use crate::protocol::{Event, Loaded, Progress};
+use crate::protocol::{Loaded, Progress, Report};
 
 /// Seconds between two reports of progress.
 pub const REPORT_INTERVAL: f64 = 0.1;
 
-/// Tells the page how far a load is, but not more often than it can be read.
+/// Reports a load's progress to the page, at most once per [`REPORT_INTERVAL`].
 pub struct Reporter {
+    job: Job,
     kind: Kind,
     start: f64,
     pace: DownloadPace,
@@ -20,13 +22,13 @@ pub struct Reporter {
 }
 
 impl Reporter {
-    /// Of a load that begins now.
-    pub fn new(kind: Kind) -> Self {
+    /// For a load of a model of this kind that begins now.
+    pub fn new(kind: Kind, job: &Job) -> Self {
         let start = now();
-        Self { kind, start, pace: DownloadPace::new(start), reported: 0.0, total: 0 }
+        Self { job: job.clone(), kind, start, pace: DownloadPace::new(start), reported: 0.0, total: 0 }
     }
 
-    /// The load is `at`.
+    /// The load has come as far as `at`.
     pub fn report(&mut self, at: LoadProgress) {
         let now = now();
         self.total = at.total;
@@ -35,7 +37,7 @@ impl Reporter {
             return;
         }
         self.reported = now;
-        post(&Event::Loading(Progress {
+        self.job.report(Report::Loading(Progress {
             bytes: at.bytes,
             total: at.total,
             bytes_per_second: self.pace.bytes_per_second(),

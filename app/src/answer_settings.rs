@@ -1,21 +1,21 @@
-//! What the person can set for the answers.
+//! What the user can set for answers.
 
 use paddock_engine::backend::Sampling;
 use paddock_engine::generate::GenerateOptions;
 use paddock_engine::prompt::TemplateKind;
 
-/// How answers are made.
+/// How answers are generated.
 #[derive(Debug, Clone, PartialEq)]
-pub struct Settings {
-    /// Instructions for the whole conversation; blank for none of one's own.
+pub struct AnswerSettings {
+    /// Instructions for the whole conversation; blank for the model's own, if any.
     pub system: String,
     /// How a conversation is written for the model.
     pub template: TemplateKind,
-    /// How each token is chosen, but for the seed.
+    /// How each token is chosen, except for the seed.
     pub sampling: Sampling,
     /// The seed of every answer; `None` for a new one each time.
     pub seed: Option<u32>,
-    /// Most tokens of an answer.
+    /// The longest answer, in tokens.
     pub max_tokens: usize,
     /// Texts that end an answer, one a line; `\n` in one is a line break.
     pub stop: String,
@@ -23,7 +23,7 @@ pub struct Settings {
     pub best_of: usize,
 }
 
-impl Default for Settings {
+impl Default for AnswerSettings {
     /// Lively but not wild; the filters keep a small model from rambling.
     fn default() -> Self {
         Self {
@@ -45,8 +45,8 @@ impl Default for Settings {
     }
 }
 
-impl Settings {
-    /// The engine's options for one answer; `fresh_seed` is used where the person has set none.
+impl AnswerSettings {
+    /// The engine's options for one answer; `fresh_seed` is used if the user has set none.
     pub fn options(&self, fresh_seed: u32) -> GenerateOptions {
         GenerateOptions {
             sampling: Sampling { seed: self.seed.unwrap_or(fresh_seed), ..self.sampling },
@@ -65,20 +65,20 @@ pub struct Setting {
     pub label: &'static str,
     /// What it does, in a few words.
     pub hint: &'static str,
-    /// The least value.
+    /// The lowest value.
     pub min: f64,
-    /// The greatest value.
+    /// The highest value.
     pub max: f64,
-    /// From one value to the next.
+    /// The step from one value to the next.
     pub step: f64,
     /// Reads it.
-    pub get: fn(&Settings) -> f64,
-    set: fn(&mut Settings, f64),
+    pub get: fn(&AnswerSettings) -> f64,
+    set: fn(&mut AnswerSettings, f64),
 }
 
 impl Setting {
-    /// Writes it, within its limits; what is not a number changes nothing.
-    pub fn set(&self, settings: &mut Settings, value: f64) {
+    /// Sets it, clamped to its limits; a value that is not finite changes nothing.
+    pub fn set(&self, settings: &mut AnswerSettings, value: f64) {
         if value.is_finite() {
             (self.set)(settings, value.clamp(self.min, self.max));
         }
@@ -166,7 +166,7 @@ mod tests {
     #[test]
     fn numbers_keep_within_their_limits() {
         for setting in SETTINGS {
-            let mut settings = Settings::default();
+            let mut settings = AnswerSettings::default();
             let default = (setting.get)(&settings);
             assert!((setting.min..=setting.max).contains(&default), "{}: {default}", setting.id);
             setting.set(&mut settings, f64::NAN);
@@ -180,7 +180,7 @@ mod tests {
 
     #[test]
     fn a_seed_of_ones_own_is_kept() {
-        let mut settings = Settings::default();
+        let mut settings = AnswerSettings::default();
         assert_eq!(settings.options(7).sampling.seed, 7);
         settings.seed = Some(3);
         assert_eq!(settings.options(7).sampling.seed, 3);
@@ -188,8 +188,8 @@ mod tests {
 
     #[test]
     fn stop_texts_are_lines() {
-        let settings = Settings { stop: "\nUser:\n\\n\\n \n".to_string(), ..Settings::default() };
+        let settings = AnswerSettings { stop: "\nUser:\n\\n\\n \n".to_string(), ..AnswerSettings::default() };
         assert_eq!(settings.options(0).stop, ["User:", "\n\n "]);
-        assert!(Settings::default().options(0).stop.is_empty());
+        assert!(AnswerSettings::default().options(0).stop.is_empty());
     }
 }

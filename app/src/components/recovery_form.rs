@@ -1,18 +1,19 @@
-//! Make a chat model of its base and a weight diff, in this browser.
+//! The form that recovers a chat model from its base and a weight diff, in this browser.
 
 use js_sys::Array;
 use leptos::html;
 use leptos::prelude::*;
 
 use crate::models::{Index, Pack};
-use crate::session::{Chosen, Phase, use_session};
+use crate::session::{Chosen, Models, Recovery};
 
-/// The choice of a base and a diff, from the list or from this device, and of what becomes of them.
+/// Lets the user choose base and diff, from the list or from this device, and how the result is stored.
 #[component]
-pub fn Recovery() -> impl IntoView {
-    let session = use_session();
+pub fn RecoveryForm() -> impl IntoView {
+    let Models { index, .. } = expect_context();
+    let recovery = expect_context::<Recovery>();
     let list = move |packs: fn(&Index) -> Vec<Pack>| {
-        Signal::derive(move || session.index.with(|index| index.as_ref().map(packs).unwrap_or_default()))
+        Signal::derive(move || index.with(|index| index.as_ref().map(packs).unwrap_or_default()))
     };
     let bases = list(|index| index.chat_models().cloned().collect());
     let diffs = list(|index| index.diffs().cloned().collect());
@@ -21,12 +22,12 @@ pub fn Recovery() -> impl IntoView {
     let diff = Part::new("recover-diff", "Difference", "The pack of what fine-tuning changed.", diffs);
     let name = RwSignal::new("recovered".to_string());
     let quantize = RwSignal::new("keep".to_string());
-    let ready = move || session.phase.get() == Phase::Idle && !name.with(|name| name.trim().is_empty());
+    let ready = move || recovery.is_possible() && !name.with(|name| name.trim().is_empty());
     let recover = move |_| match (base.chosen(), diff.chosen()) {
         (Some(base), Some(diff)) => {
-            session.recover(name.get_untracked().trim().to_string(), &base, &diff, quantize.get_untracked());
+            recovery.recover(name.get_untracked().trim().to_string(), &base, &diff, quantize.get_untracked());
         }
-        _ => session.error.set(Some("Choose a base and a diff first.".to_string())),
+        _ => recovery.miss(),
     };
     view! {
         <section class="recovery" aria-labelledby="recovery">
@@ -75,7 +76,7 @@ struct Part {
     label: &'static str,
     hint: &'static str,
     packs: Signal<Vec<Pack>>,
-    /// The name of one of the list; empty for a folder.
+    /// The name of a listed pack; empty for a folder.
     value: RwSignal<String>,
     folder: NodeRef<html::Input>,
 }

@@ -5,11 +5,11 @@ use serde::{Deserialize, Serialize};
 /// Where a pack's files come from.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
-pub enum Place {
+pub enum PackLocation {
     /// A site: the absolute address of the pack's folder, with a slash at its end.
     Site(String),
     /// This browser's storage, under this name.
     Stored(String),
-    /// A folder of the person's: which of those that come with the request.
+    /// A folder chosen on this device: an index into the folders that were sent with the request.
     Files(usize),
 }

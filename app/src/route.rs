@@ -1,0 +1,47 @@
+//! The pages and their fragments in the address.
+
+use leptos::prelude::window;
+
+/// A page, by the fragment of the address.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Page {
+    /// Talk with the model.
+    Chat,
+    /// Score answers.
+    Score,
+    /// Watch training runs.
+    Runs,
+    /// Choose a model and a device.
+    Models,
+}
+
+impl Page {
+    /// Every page, in the order of the rail.
+    pub const ALL: [Self; 4] = [Self::Chat, Self::Score, Self::Runs, Self::Models];
+
+    /// Its name for people.
+    pub fn title(self) -> &'static str {
+        match self {
+            Self::Chat => "Chat",
+            Self::Score => "Score",
+            Self::Runs => "Runs",
+            Self::Models => "Models",
+        }
+    }
+
+    /// Its fragment.
+    pub fn fragment(self) -> &'static str {
+        match self {
+            Self::Chat => "#chat",
+            Self::Score => "#score",
+            Self::Runs => "#runs",
+            Self::Models => "#models",
+        }
+    }
+
+    /// The page in the address; the chat if there is none.
+    pub fn current() -> Self {
+        let fragment = window().location().hash().unwrap_or_default();
+        Self::ALL.into_iter().find(|page| page.fragment() == fragment).unwrap_or(Self::Chat)
+    }
+}
