@@ -5,7 +5,7 @@
 //   bf16 with `rest`         the parameter and 16 further bits: together an f32 (4 bytes where a copy would take 6)
 //   bf16 without             nothing: it is rounded up or down by chance, so that small updates count on average
 // bf16 moments are rounded by chance too: to the nearest, the second moment could grow and never fall.
-// The twin of native-trainer/src/optim: the same bits for the same seed.
+// The twin of learn/src/optim: the same bits for the same seed.
 
 // 32 random bits: they do not depend on the launch, and a replayed step has them again.
 DEVICE u32 noise(u32 seed, u64 index) { return pcg((u32)index ^ seed); }

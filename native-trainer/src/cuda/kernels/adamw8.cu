@@ -1,4 +1,4 @@
-// AdamW with moments in eight bits on a dynamic map (native-trainer/src/optim/dynamic8.rs), in blocks of 256 values with a
+// AdamW with moments in eight bits on a dynamic map (learn/src/optim/dynamic8.rs), in blocks of 256 values with a
 // scale each: a moment is a code, and its sign the code's upper bit where it has one. The parameter is held as in adamw.cu.
 
 const u32 MOMENT_BLOCK = 256, SIGNED_MAGNITUDES = 128, MAGNITUDES = 128 + 256;
