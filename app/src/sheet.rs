@@ -1,7 +1,8 @@
 //! What the Score page works on: prompts with their answers, and the lines of JSON they come from and go to.
 
 use paddock_engine::prompt::Message;
-use paddock_engine::score::{self, ranks};
+use paddock_engine::records::Scorable;
+use paddock_engine::score::ranks;
 use serde_json::{Map, Value, json};
 
 use crate::protocol::Scored;
@@ -114,7 +115,7 @@ impl Sheet {
         }
     }
 
-    /// Replaces the rows by those of `text`, JSON Lines as [`score::Row`] reads them, of one turn each; other fields are
+    /// Replaces the rows by those of `text`, JSON Lines as [`Scorable`] reads them, of one turn each; other fields are
     /// ignored. Returns a sentence for each line that is something else; if no line is valid, the rows stay as they were.
     pub fn import(&mut self, text: &str) -> Vec<String> {
         let mut problems = Vec::new();
@@ -200,10 +201,10 @@ fn read_line(line: &str) -> Result<(String, Vec<String>), String> {
         // The error counts lines within this one; the caller names the line of the file.
         format!("it is not JSON ({})", text.split(" at line").next().unwrap_or(&text))
     })?;
-    let (messages, answers) = match score::Row::parse(&value)? {
-        score::Row::Answer { messages, answer } => (messages, vec![answer]),
-        score::Row::Answers { messages, answers } => (messages, answers),
-        score::Row::Text(_) => return Err("a whole conversation as text has no prompt to show here".to_string()),
+    let (messages, answers) = match Scorable::parse(&value)? {
+        Scorable::Answer { messages, answer } => (messages, vec![answer]),
+        Scorable::Answers { messages, answers } => (messages, answers),
+        Scorable::Text(_) => return Err("a whole conversation as text has no prompt to show here".to_string()),
     };
     match <[Message; 1]>::try_from(messages) {
         Ok([prompt]) => Ok((prompt.content, answers)),

@@ -3,19 +3,16 @@
 //! Conversations that begin alike share that beginning: it runs through the model once, and its keys and values are
 //! forked. Batches are ragged, so a conversation's scores do not depend on its company.
 
-mod row;
-
 use std::rc::Rc;
 
-use crate::backend::{Backend, DeviceInfo, PREFILL_ROWS, Segments};
+use crate::backend::{Backend, DeviceInfo, PREFILL_ROWS};
 use crate::config::ScoreFamily;
-use crate::generate::Chat;
-use crate::model::{Cached, LoadProgress, ScoreModel};
+use crate::generate::{Batch, Chat, Part, check_ids};
+use crate::model::{LoadProgress, ScoreModel};
 use crate::prompt::{Message, Template, TemplateKind};
 use crate::tokenizer::Tokenizer;
 use crate::weights::{Checkpoint, Source};
 use crate::{Error, ModelConfig, Result};
-pub use row::Row;
 
 /// A score model with its tokenizer.
 pub struct Scorer<B: Backend> {
@@ -244,87 +241,66 @@ impl<B: Backend> Scorer<B> {
         let total = shared + conversations.iter().map(|ids| ids.len() - shared).sum::<usize>();
         let mut progress = ScoreProgress { done: 0, total };
 
-        // Sequence 0 holds what is shared. The others come in turns, as many as a context's worth of tokens allows.
+        // Slot 0 holds what is shared. The conversations take turns in the others, which hold a context's worth of tokens.
         let forks = if conversations.len() == 1 { 0 } else { (self.context / longest).clamp(1, conversations.len()) };
-        let backend = self.model.backend().clone();
-        let (layers, heads) = (self.config().num_hidden_layers, self.model.trunk().heads());
-        let mut cache = backend.kv_cache(layers, heads, 1 + forks, longest)?;
-        let mut prefix = vec![Run { sequence: 0, ids: first[..shared].to_vec(), past: 0, scores: Vec::new() }];
-        self.run(&mut cache, &mut prefix, &mut progress, between).await?;
-        let prefix = prefix.pop().map(|run| run.scores).unwrap_or_default();
-
-        let mut scored = Vec::with_capacity(conversations.len());
-        for wave in conversations.chunks(forks.max(1)) {
-            let mut runs = Vec::with_capacity(wave.len());
-            for (index, ids) in wave.iter().enumerate() {
-                if ids.len() > shared {
-                    backend.cache_fork(&mut cache, 0, 1 + index, shared)?;
-                }
-                let rest = ids[shared..].to_vec();
-                runs.push(Run { sequence: 1 + index, ids: rest, past: shared, scores: prefix.clone() });
-            }
-            self.run(&mut cache, &mut runs, &mut progress, between).await?;
-            for (ids, run) in wave.iter().zip(runs) {
-                let mut scores = run.scores;
-                let head = self.model.head();
-                if head.do_normalize {
-                    head.normalize(&mut scores);
-                }
-                scored.push(Scored { ids: ids.clone(), scores, score_dim: head.score_dim, answer_start: 0 });
+        let mut batch = Batch::new(self.model.trunk(), 1 + forks, longest)?;
+        let mut prefix = Vec::new();
+        if shared > 0 {
+            batch.begin(0, &first[..shared])?;
+            while let Some((_, scores)) = self.pass(&mut batch, &mut progress, between).await? {
+                prefix.extend(scores);
             }
         }
-        Ok(scored)
+        let score_dim = self.model.head().score_dim;
+        let mut scores: Vec<Vec<f32>> = vec![prefix; conversations.len()];
+        let mut waiting = (0..conversations.len()).filter(|index| conversations[*index].len() > shared);
+        // Which conversation each slot holds.
+        let mut held: Vec<Option<usize>> = vec![None; 1 + forks];
+        loop {
+            for (slot, held) in held.iter_mut().enumerate().skip(1).filter(|(_, held)| held.is_none()) {
+                *held = waiting.next();
+                if let Some(index) = *held {
+                    batch.fork(self.model.trunk(), 0, slot, &conversations[index][shared..])?;
+                }
+            }
+            let Some((parts, found)) = self.pass(&mut batch, &mut progress, between).await? else { break };
+            for Part { slot, rows, complete } in parts {
+                if let Some(index) = held[slot] {
+                    scores[index].extend_from_slice(&found[rows.start * score_dim..rows.end * score_dim]);
+                }
+                if complete {
+                    held[slot] = None;
+                }
+            }
+        }
+        let head = self.model.head();
+        let scored = conversations.into_iter().zip(scores).map(|(ids, mut scores)| {
+            if head.do_normalize {
+                head.normalize(&mut scores);
+            }
+            Scored { ids, scores, score_dim, answer_start: 0 }
+        });
+        Ok(scored.collect())
     }
 
-    /// Runs sequences through the model side by side, some rows at a time.
-    async fn run(
+    /// Runs some rows of what is unread through the model: which they are, and their scores.
+    async fn pass(
         &mut self,
-        cache: &mut B::KvCache,
-        runs: &mut [Run],
+        batch: &mut Batch<B>,
         progress: &mut ScoreProgress,
         between: &mut impl AsyncFnMut(ScoreProgress) -> Result<()>,
-    ) -> Result<()> {
-        let backend = self.model.backend().clone();
-        let score_dim = self.model.head().score_dim;
-        let (mut run, mut done) = (0, 0);
-        while run < runs.len() {
-            let mut batch = Vec::new();
-            let mut segments = Segments::default();
-            let mut owners = Vec::new();
-            while run < runs.len() && batch.len() < PREFILL_ROWS {
-                let Run { sequence, ids, past, .. } = &runs[run];
-                let count = (ids.len() - done).min(PREFILL_ROWS - batch.len());
-                segments.push(count, past + done, *sequence);
-                batch.extend_from_slice(&ids[done..done + count]);
-                owners.push((run, count));
-                done += count;
-                if done == ids.len() {
-                    (run, done) = (run + 1, 0);
-                }
-            }
-            if batch.is_empty() {
-                continue;
-            }
-            let scores = self.model.forward(&backend.tokens(&batch)?, &segments, &mut Cached(cache))?;
-            let scores = backend.read(&scores).await?;
-            self.tokens_run += batch.len() as u64;
-            let mut rows = scores.chunks(score_dim);
-            for (owner, count) in owners {
-                runs[owner].scores.extend(rows.by_ref().take(count).flatten());
-            }
-            progress.done += batch.len();
-            between(*progress).await?;
-        }
-        Ok(())
+    ) -> Result<Option<(Vec<Part>, Vec<f32>)>> {
+        let Some(pass) = batch.run(self.model.trunk(), PREFILL_ROWS)? else { return Ok(None) };
+        let scores = self.model.backend().read(&self.model.scores(&pass.hidden)?).await?;
+        let rows: usize = pass.parts.iter().map(|part| part.rows.len()).sum();
+        self.tokens_run += rows as u64;
+        progress.done += rows;
+        between(*progress).await?;
+        Ok(Some((pass.parts, scores)))
     }
 
     fn check(&self, ids: &[u32]) -> Result<()> {
-        let vocab = self.config().vocab_size;
-        if let Some(id) = ids.iter().find(|id| **id as usize >= vocab) {
-            return Err(Error::Request(format!(
-                "token id {id} is outside the model's vocabulary of {vocab}; the tokenizer does not belong to this model"
-            )));
-        }
+        check_ids(ids, self.config().vocab_size)?;
         if ids.is_empty() || ids.len() > self.context {
             return Err(Error::Request(format!(
                 "a conversation has {} tokens; expected 1 to {}, the context of this model",
@@ -334,18 +310,6 @@ impl<B: Backend> Scorer<B> {
         }
         Ok(())
     }
-}
-
-/// A sequence on its way through the model.
-struct Run {
-    /// Which of the cache's.
-    sequence: usize,
-    /// The tokens to run.
-    ids: Vec<u32>,
-    /// Tokens that the cache holds of it.
-    past: usize,
-    /// Of the tokens so far, those in the cache included.
-    scores: Vec<f32>,
 }
 
 fn common_prefix(a: &[u32], b: &[u32]) -> usize {

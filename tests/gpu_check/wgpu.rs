@@ -3,7 +3,7 @@
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::time::Instant;
 
-use paddock_engine::backend::{Device, DeviceKind, Sample, Sampling, Wgpu};
+use paddock_engine::backend::{Device, DeviceKind, Sampling, Wgpu};
 use paddock_engine::generate::Session;
 use paddock_engine::model::CausalLm;
 use paddock_engine::weights::{Checkpoint, Encoding};
@@ -84,7 +84,6 @@ fn speed(config: &Value, sizes: &Sizes, bandwidth: f64) -> paddock_engine::Resul
         let prompt = |first: usize| -> Vec<u32> {
             (first..first + sizes.prompt).map(|i| (i % config.vocab_size) as u32).collect()
         };
-        let mut sampler = gpu.sampler(config.vocab_size)?;
         let (mut prefill, mut decode) = (f64::INFINITY, f64::INFINITY);
         // The first round makes the pipelines, and another prompt keeps none of the last one's rows.
         for round in 0..3 {
@@ -94,10 +93,10 @@ fn speed(config: &Value, sizes: &Sizes, bandwidth: f64) -> paddock_engine::Resul
                 session.read().await?;
             }
             prefill = prefill.min(began.elapsed().as_secs_f64());
-            let mut written = session.decode(1, &mut sampler, &Sampling::default()).await?.len();
+            let mut written = session.decode(1, &Sampling::default()).await?.len();
             let began = Instant::now();
             while written <= sizes.answer {
-                written += session.decode(1 + sizes.answer - written, &mut sampler, &Sampling::default()).await?.len();
+                written += session.decode(1 + sizes.answer - written, &Sampling::default()).await?.len();
             }
             decode = decode.min(began.elapsed().as_secs_f64());
         }

@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 use std::path::Path;
 
-use paddock_engine::backend::{Cache, Cpu, Device, Operations, Sample, Sampling, Segments};
+use paddock_engine::backend::{Cache, Cpu, Device, Operations, Sample, SampleRow, Sampling, Segments};
 use paddock_engine::model::CausalLm;
 use paddock_engine::weights::Checkpoint;
 use paddock_learn::lora::{Lora, adapter_parameters};
@@ -206,8 +206,9 @@ fn what_cannot_be_trained_through_is_refused_in_words() {
     assert!(error.contains("no backward pass") && error.contains("pause"), "{error}");
     let logits = model.model.forward(&ids, &Segments::documents(&[3])).unwrap();
     let last = model.tape.select_rows(&logits, &[2]).unwrap();
-    let mut sampler = model.tape.sampler(model.model.config().vocab_size).unwrap();
-    let error = model.tape.sample(&last, &mut sampler, &Sampling::default(), 3).map(|_| ()).unwrap_err().to_string();
+    let mut sampler = model.tape.sampler(model.model.config().vocab_size, 1).unwrap();
+    let row = SampleRow { slot: 0, position: 3, sampling: Sampling::default() };
+    let error = model.tape.sample(&last, &mut sampler, &[row]).map(|_| ()).unwrap_err().to_string();
     assert!(error.contains("no backward pass") && error.contains("pause"), "{error}");
 }
 

@@ -122,10 +122,9 @@ async fn logits<B: Backend>(model: &CausalLm<B>, ids: &[u32]) -> Vec<f32> {
 
 async fn greedy<B: Backend>(session: &mut Session<B>, prompt: &[u32], count: usize) -> Vec<u32> {
     session.prefill(prompt).unwrap();
-    let mut sampler = session.model().backend().sampler(session.model().config().vocab_size).unwrap();
     let mut ids = Vec::new();
     while ids.len() < count {
-        ids.extend(session.decode(count - ids.len(), &mut sampler, &Sampling::default()).await.unwrap());
+        ids.extend(session.decode(count - ids.len(), &Sampling::default()).await.unwrap());
     }
     ids
 }

@@ -1,7 +1,7 @@
 //! A model on a paused tape answers with the weights that are trained: what it sampled has the same log-probabilities, to
 //! the bit, in a recorded forward pass.
 
-use paddock_engine::backend::{Cache, Cpu, Device, Operations, Sample, Sampling, Segments, WeightPart, cpu};
+use paddock_engine::backend::{Cache, Cpu, Device, Operations, Sample, SampleRow, Sampling, Segments, WeightPart, cpu};
 use paddock_engine::model::CausalLm;
 use paddock_engine::weights::Encoding;
 use paddock_learn::lora::{Lora, adapter_parameters};
@@ -37,14 +37,15 @@ fn roll_out(model: &CausalLm<Tape<Cpu>>) -> Rollout {
     let identity = identity(tape.inner(), vocab);
     let pause = tape.pause();
     let mut cache = tape.kv_cache(config.num_hidden_layers, heads, 1, PROMPT.len() + TOKENS).unwrap();
-    let mut sampler = tape.sampler(vocab).unwrap();
+    let mut sampler = tape.sampler(vocab, 1).unwrap();
     let (mut next, mut past) = (tape.tokens(&PROMPT).unwrap(), 0);
     let mut rollout = Rollout { ids: Vec::new(), logits: Vec::new(), logprobs: Vec::new() };
     for token in 0..TOKENS {
         let rows = if token == 0 { PROMPT.len() } else { 1 };
         let logits = model.forward_cached(&next, &Segments::continuation(rows, past, 0), &mut cache).unwrap();
         past += rows;
-        next = tape.sample(&logits, &mut sampler, &sampling, past as u32).unwrap();
+        let row = SampleRow { slot: 0, position: past as u32, sampling };
+        next = tape.sample(&logits, &mut sampler, &[row]).unwrap();
         rollout.ids.extend(block_on(tape.read_tokens(std::slice::from_ref(&next))).unwrap());
         let logits = block_on(tape.read(&logits)).unwrap();
         let x = tape.inner().tensor([1, vocab], &logits).unwrap();

@@ -1,8 +1,8 @@
 //! A whole model on the wgpu backend: its memory plan, its work per token, and splitting over buffers.
 
 use paddock_engine::ModelConfig;
+use paddock_engine::backend::Sampling;
 use paddock_engine::backend::wgpu::{DEFAULT_BINDING, KvEncoding, Options, Purpose, Wgpu, plan};
-use paddock_engine::backend::{Sample, Sampling};
 use paddock_engine::config::{Head, RopeScaling};
 use paddock_engine::generate::Session;
 use paddock_engine::model::CausalLm;
@@ -65,9 +65,8 @@ fn the_plan_is_what_the_device_allocates() {
 
     let ids: Vec<u32> = (0..90).collect();
     session.prefill(&ids).expect("a prompt");
-    let mut sampler = gpu.sampler(config.vocab_size).expect("a sampler");
     for _ in 0..5 {
-        block_on(session.decode(1, &mut sampler, &Sampling::default())).expect("a token");
+        block_on(session.decode(1, &Sampling::default())).expect("a token");
     }
     let activations = backend.bytes(Purpose::Activations);
     assert!(activations <= plan.total(Purpose::Activations), "{activations} bytes of activations are not planned for");
@@ -99,10 +98,9 @@ fn a_decoding_step_takes_five_dispatches_a_block_and_makes_no_bind_group() {
     let config = model.config().clone();
     let mut session = Session::new(model, 64).expect("a session");
     session.prefill(&[1, 2, 3]).expect("a prompt");
-    let mut sampler = gpu.sampler(config.vocab_size).expect("a sampler");
     let mut step = || {
         let before = gpu.work();
-        block_on(session.decode(1, &mut sampler, &Sampling::default())).expect("a token");
+        block_on(session.decode(1, &Sampling::default())).expect("a token");
         let after = gpu.work();
         (after.dispatches - before.dispatches, after.submits - before.submits, after.bind_groups - before.bind_groups)
     };

@@ -82,6 +82,11 @@ fn sample_draws_what_a_sort_would() {
 }
 
 #[test]
+fn rows_are_sampled_as_if_each_were_alone() {
+    on_devices(wgpu::rows_are_sampled_as_if_each_were_alone);
+}
+
+#[test]
 fn greedy_takes_the_lowest_of_equals_and_penalises_what_it_has_seen() {
     on_devices(wgpu::greedy_takes_the_lowest_of_equals_and_penalises_what_it_has_seen);
 }

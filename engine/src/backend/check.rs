@@ -1,6 +1,6 @@
 //! Checks of operands that every backend shares, so that all of them refuse the same things with the same words.
 
-use super::{HeadLayout, Segments, WeightPart};
+use super::{HeadLayout, SampleRow, Segments, WeightPart};
 use crate::{Error, Result};
 
 fn mismatch(op: &'static str, expected: impl Into<String>, got: impl Into<String>) -> Error {
@@ -73,6 +73,42 @@ pub fn cache_fork(from: usize, to: usize, tokens: usize, sequences: usize, capac
             format!("two of {sequences} sequences of {capacity} tokens"),
             format!("{tokens} tokens from sequence {from} to {to}"),
         ));
+    }
+    Ok(())
+}
+
+/// A slot that has seen `ids` is one of `slots`, and the ids are in the vocabulary.
+///
+/// # Errors
+/// [`Error::Shape`] or [`Error::Request`] when they are not.
+pub fn seen(slot: usize, ids: &[u32], vocab: usize, slots: usize) -> Result<()> {
+    if slot >= slots {
+        return Err(mismatch("set_seen", format!("a slot below {slots}"), format!("slot {slot}")));
+    }
+    match ids.iter().find(|id| **id as usize >= vocab) {
+        Some(id) => Err(Error::Request(format!("token {id} is not in the vocabulary of {vocab} tokens"))),
+        None => Ok(()),
+    }
+}
+
+/// There are `rows` for `logits`, each with a slot of its own.
+///
+/// # Errors
+/// [`Error::Shape`] when there are not.
+pub fn sample(logits: [usize; 2], rows: &[SampleRow], vocab: usize, slots: usize) -> Result<()> {
+    shape("sample", "logits", logits, [rows.len(), vocab])?;
+    let mut taken = vec![false; slots];
+    for SampleRow { slot, .. } in rows {
+        match taken.get_mut(*slot) {
+            Some(taken) if !*taken => *taken = true,
+            _ => {
+                return Err(mismatch(
+                    "sample",
+                    format!("rows of different slots below {slots}"),
+                    format!("slot {slot}"),
+                ));
+            }
+        }
     }
     Ok(())
 }

@@ -22,7 +22,7 @@ pub use cpu::Cpu;
 pub(crate) use device::PREFILL_ROWS;
 pub use device::{Device, DeviceInfo, DeviceKind};
 pub use ops::Operations;
-pub use sample::{Sample, Sampling, pcg_hash, sampling_noise};
+pub use sample::{Sample, SampleRow, Sampling, pcg_hash, sampling_noise};
 pub use segments::{Segment, Segments};
 #[cfg(feature = "wgpu")]
 pub use wgpu::Wgpu;

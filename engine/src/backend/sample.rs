@@ -38,7 +38,7 @@ pub fn pcg_hash(value: u32) -> u32 {
     (word >> 22) ^ word
 }
 
-/// One draw of uniform noise in (0, 1) for `token` at `position`: [`pcg_hash`], chained over the three inputs.
+/// Uniform noise in (0, 1) for `token` at `position`: [`pcg_hash`], chained over the three inputs.
 /// `shaders/shared/noise.wgsl` is its twin.
 pub fn sampling_noise(seed: u32, position: u32, token: u32) -> f32 {
     let hash = pcg_hash(token ^ pcg_hash(position ^ pcg_hash(seed)));
@@ -46,24 +46,29 @@ pub fn sampling_noise(seed: u32, position: u32, token: u32) -> f32 {
     ((hash >> 9) as f32 + 0.5) / 8_388_608.0
 }
 
-/// A device that chooses tokens from logits, so that the chosen token can stay there as the next input.
+/// A row of logits to choose a token from.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct SampleRow {
+    /// The sampler's slot whose tokens are penalised.
+    pub slot: usize,
+    /// The token's index in its sequence, which makes the noise of a draw its own.
+    pub position: u32,
+    /// How the token is chosen.
+    pub sampling: Sampling,
+}
+
+/// A device that chooses tokens from logits, so that the chosen tokens can stay there as the next input.
 pub trait Sample: Device {
-    /// The tokens seen so far by the repetition penalty.
+    /// For each of a number of slots, the tokens seen so far, which the repetition penalty asks for.
     type Sampler;
 
-    /// A sampler that has seen nothing, for `vocab` tokens.
-    fn sampler(&self, vocab: usize) -> Result<Self::Sampler>;
+    /// A sampler of `slots` slots that have seen none of `vocab` tokens.
+    fn sampler(&self, vocab: usize, slots: usize) -> Result<Self::Sampler>;
 
-    /// Counts `ids` as seen.
-    fn mark_seen(&self, sampler: &mut Self::Sampler, ids: &[u32]) -> Result<()>;
+    /// Makes `ids` the tokens that a slot has seen.
+    fn set_seen(&self, sampler: &mut Self::Sampler, slot: usize, ids: &[u32]) -> Result<()>;
 
-    /// Chooses one token from `logits` `[1, vocab]` and counts it as seen. `position` is the token's index in its
-    /// sequence, which makes the noise of a draw its own. Ties go to the lower id.
-    fn sample(
-        &self,
-        logits: &Self::Tensor,
-        sampler: &mut Self::Sampler,
-        sampling: &Sampling,
-        position: u32,
-    ) -> Result<Self::Tokens>;
+    /// Chooses a token from each row of `logits` `[n, vocab]` and counts it as seen: `[n]`. Each of `rows` has a slot of
+    /// its own; what is chosen does not depend on the other rows. Ties go to the lower id.
+    fn sample(&self, logits: &Self::Tensor, sampler: &mut Self::Sampler, rows: &[SampleRow]) -> Result<Self::Tokens>;
 }

@@ -19,17 +19,17 @@ pub struct Chat<B: Backend> {
     /// What [`TemplateKind::Auto`] means for this model.
     template: TemplateKind,
     end_ids: Vec<u32>,
-    generation: Option<Generation<B>>,
+    generation: Option<Generation>,
     candidates: Option<Candidates<B>>,
 }
 
 /// The answer being made.
-struct Generation<B: Backend> {
+struct Generation {
     messages: Vec<Message>,
     template: Option<Template>,
     /// Tokens of the prompt that were new when reading it began.
     total: usize,
-    draft: Draft<B>,
+    draft: Draft,
 }
 
 impl<B: Backend> Chat<B> {
@@ -141,7 +141,7 @@ impl<B: Backend> Chat<B> {
             return Ok(Step::Text(draft.end(FinishReason::Length)));
         }
         let sampling = draft.options.sampling;
-        let ids = self.session.decode(draft.room(), &mut draft.sampler, &sampling).await?;
+        let ids = self.session.decode(draft.room(), &sampling).await?;
         if ids.is_empty() {
             if self.drop_turn()? {
                 return Ok(Step::Text(String::new()));
@@ -193,7 +193,7 @@ impl<B: Backend> Chat<B> {
         for index in 0..count {
             let mut options = options.clone();
             options.sampling.seed = options.sampling.seed.wrapping_add(index as u32);
-            drafts.push(self.draft(ids.clone(), Some(template), options, dropped_messages)?);
+            drafts.push(Draft::new(&self.tokenizer, ids.clone(), Some(template), options, dropped_messages));
         }
         self.candidates = Some(Candidates::new(self.session.model(), drafts, self.context())?);
         Ok(prefilled)
@@ -255,20 +255,10 @@ impl<B: Backend> Chat<B> {
         self.candidates = None;
         let reused = self.session.begin(&ids)?;
         let prefilled = Prefilled { tokens: ids.len() - reused, reused, dropped_messages };
-        let draft = self.draft(ids, template.as_ref(), options.clone(), dropped_messages)?;
+        self.session.set_seen(&ids)?;
+        let draft = Draft::new(&self.tokenizer, ids, template.as_ref(), options.clone(), dropped_messages);
         self.generation = Some(Generation { messages, template, total: prefilled.tokens, draft });
         Ok(prefilled)
-    }
-
-    fn draft(
-        &self,
-        ids: Vec<u32>,
-        template: Option<&Template>,
-        options: GenerateOptions,
-        dropped_messages: usize,
-    ) -> Result<Draft<B>> {
-        let backend = self.session.model().backend();
-        Draft::new(backend, self.config().vocab_size, &self.tokenizer, ids, template, options, dropped_messages)
     }
 
     /// The context is full in the middle of an answer: leaves out the oldest turn and has the rest read again, the

@@ -2,39 +2,30 @@
 
 use super::stop::StopMatcher;
 use super::{Answer, FinishReason, GenerateOptions};
-use crate::Result;
-use crate::backend::Backend;
 use crate::prompt::Template;
 use crate::tokenizer::{DecodeStream, Tokenizer};
 
 /// An answer that tokens are added to.
-pub(super) struct Draft<B: Backend> {
+pub(super) struct Draft {
     pub options: GenerateOptions,
-    /// Has seen the prompt and what was chosen so far.
-    pub sampler: B::Sampler,
     pub answer: Answer,
     decoder: DecodeStream,
     stop: StopMatcher,
 }
 
-impl<B: Backend> Draft<B> {
+impl Draft {
     /// An empty answer to `prompt_ids`.
     pub fn new(
-        backend: &B,
-        vocab_size: usize,
         tokenizer: &Tokenizer,
         prompt_ids: Vec<u32>,
         template: Option<&Template>,
         options: GenerateOptions,
         dropped_messages: usize,
-    ) -> Result<Self> {
-        let mut sampler = backend.sampler(vocab_size)?;
-        backend.mark_seen(&mut sampler, &prompt_ids)?;
+    ) -> Self {
         let mut stops = options.stop.clone();
         stops.extend(template.into_iter().flat_map(|template| template.stops().to_vec()));
-        Ok(Self {
+        Self {
             options,
-            sampler,
             answer: Answer {
                 prompt_ids,
                 token_ids: Vec::new(),
@@ -44,7 +35,7 @@ impl<B: Backend> Draft<B> {
             },
             decoder: tokenizer.stream(),
             stop: StopMatcher::new(&stops),
-        })
+        }
     }
 
     /// Tokens that may still come.
@@ -89,7 +80,7 @@ impl<B: Backend> Draft<B> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::backend::{Cpu, Sampling};
+    use crate::backend::Sampling;
     use crate::tokenizer::{GgufVocabulary, TokenizerFiles};
 
     /// One token for each byte, spelled in GPT-2's alphabet.
@@ -103,11 +94,10 @@ mod tests {
     }
 
     /// The draft that has been given the tokens of `text` less its last `missing` bytes, and what it has shown.
-    fn draft(text: &str, missing: usize, stops: &[&str]) -> (Draft<Cpu>, String) {
+    fn draft(text: &str, missing: usize, stops: &[&str]) -> (Draft, String) {
         let (tokenizer, stop) = (bytes(), stops.iter().map(ToString::to_string).collect());
         let options = GenerateOptions { sampling: Sampling::default(), max_tokens: 100, stop };
-        let cpu = Cpu::with_threads(1);
-        let mut draft = Draft::new(&cpu, tokenizer.vocab_size(), &tokenizer, vec![1], None, options, 0).unwrap();
+        let mut draft = Draft::new(&tokenizer, vec![1], None, options, 0);
         let ids = tokenizer.encode(text, false).unwrap();
         assert_eq!(ids.len(), text.len());
         let shown = ids[..ids.len() - missing].iter().map(|id| draft.accept(&tokenizer, &[], *id)).collect();

@@ -1,15 +1,20 @@
 //! Generation: a model, its tokenizer and a cache that remembers the conversation.
 
+mod batch;
 mod candidates;
 mod chat;
+mod decoder;
 mod draft;
 mod session;
 mod stop;
 
 use serde::{Deserialize, Serialize};
 
+pub use batch::{Batch, Part, Pass};
 pub use candidates::CandidateStep;
 pub use chat::Chat;
+pub(crate) use decoder::check_ids;
+pub use decoder::{Choice, Decoder};
 pub use session::Session;
 
 use crate::backend::Sampling;

@@ -107,8 +107,15 @@ impl<B: Operations> ScoreModel<B> {
     /// # Errors
     /// When the batch does not fit a cache, or the device fails.
     pub fn forward(&self, tokens: &B::Tokens, segments: &Segments, attend: &mut impl Attend<B>) -> Result<B::Tensor> {
-        let x = self.trunk.forward(tokens, segments, attend)?;
-        self.trunk.head(&x, &self.weight, self.bias.as_ref())
+        self.scores(&self.trunk.forward(tokens, segments, attend)?)
+    }
+
+    /// Scores of hidden rows before the final norm, not normalised: `[rows, score_dim]`.
+    ///
+    /// # Errors
+    /// When the device fails.
+    pub fn scores(&self, x: &B::Tensor) -> Result<B::Tensor> {
+        self.trunk.head(x, &self.weight, self.bias.as_ref())
     }
 }
 

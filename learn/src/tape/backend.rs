@@ -4,7 +4,7 @@ use std::rc::Rc;
 
 use paddock_engine::Result;
 use paddock_engine::backend::{
-    Cache, Device, DeviceInfo, HeadLayout, Operations, Sample, Sampling, Segments, WeightPart,
+    Cache, Device, DeviceInfo, HeadLayout, Operations, Sample, SampleRow, Segments, WeightPart,
 };
 
 use super::graph::Var;
@@ -187,21 +187,15 @@ impl<B: Adjoint + Cache, S: Store<B>> Cache for Tape<B, S> {
 impl<B: Adjoint + Sample, S: Store<B>> Sample for Tape<B, S> {
     type Sampler = B::Sampler;
 
-    fn sampler(&self, vocab: usize) -> Result<B::Sampler> {
-        self.inner().sampler(vocab)
+    fn sampler(&self, vocab: usize, slots: usize) -> Result<B::Sampler> {
+        self.inner().sampler(vocab, slots)
     }
 
-    fn mark_seen(&self, sampler: &mut B::Sampler, ids: &[u32]) -> Result<()> {
-        self.inner().mark_seen(sampler, ids)
+    fn set_seen(&self, sampler: &mut B::Sampler, slot: usize, ids: &[u32]) -> Result<()> {
+        self.inner().set_seen(sampler, slot, ids)
     }
 
-    fn sample(
-        &self,
-        logits: &Var<B>,
-        sampler: &mut B::Sampler,
-        sampling: &Sampling,
-        position: u32,
-    ) -> Result<B::Tokens> {
-        self.inner().sample(self.unrecorded("sample", logits)?, sampler, sampling, position)
+    fn sample(&self, logits: &Var<B>, sampler: &mut B::Sampler, rows: &[SampleRow]) -> Result<B::Tokens> {
+        self.inner().sample(self.unrecorded("sample", logits)?, sampler, rows)
     }
 }

@@ -4,4 +4,4 @@ mod head_folder;
 mod preferences;
 pub mod reward_head;
 
-pub use preferences::{Pair, read_pairs};
+pub use preferences::read_pairs;

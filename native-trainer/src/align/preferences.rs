@@ -1,25 +1,13 @@
-//! Preference data: two answers to one prompt, and which is the better (PKU-SafeRLHF's rows).
+//! Files of preference data: two answers to one prompt, and which is the better.
 
 use std::fs;
 use std::path::Path;
 
-use paddock_engine::prompt::{Message, Role};
-use serde_json::Value;
+use paddock_engine::records::Pair;
 
 use crate::{Error, Result};
 
-/// Two answers to one prompt.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Pair {
-    /// The prompt.
-    pub messages: Vec<Message>,
-    /// The preferred answer.
-    pub better: String,
-    /// The other one.
-    pub worse: String,
-}
-
-/// Reads pairs, one JSON object a line: `prompt`, `response_0`, `response_1`, `better_response_id` (0 or 1).
+/// Reads pairs, one JSON object a line, as [`Pair::parse`] reads them.
 ///
 /// # Errors
 /// When the file cannot be read, holds no pair, or a line is something else.
@@ -28,7 +16,7 @@ pub fn read_pairs(path: &Path) -> Result<Vec<Pair>> {
     let mut pairs = Vec::new();
     for (index, line) in text.lines().enumerate().filter(|(_, line)| !line.trim().is_empty()) {
         let value = serde_json::from_str(line).map_err(|error| error.to_string());
-        let pair = value.and_then(|value| parse(&value));
+        let pair = value.and_then(|value| Pair::parse(&value));
         pairs.push(
             pair.map_err(|problem| Error::Request(format!("{}, line {}: {problem}", path.display(), index + 1)))?,
         );
@@ -39,22 +27,10 @@ pub fn read_pairs(path: &Path) -> Result<Vec<Pair>> {
     Ok(pairs)
 }
 
-fn parse(value: &Value) -> Result<Pair, String> {
-    let text = |key: &str| {
-        let text = value.get(key).and_then(Value::as_str);
-        text.map(str::to_string).ok_or_else(|| format!("expected the text \"{key}\""))
-    };
-    let (first, second) = (text("response_0")?, text("response_1")?);
-    let (better, worse) = match value.get("better_response_id").and_then(Value::as_u64) {
-        Some(0) => (first, second),
-        Some(1) => (second, first),
-        _ => return Err("expected \"better_response_id\" 0 or 1".to_string()),
-    };
-    Ok(Pair { messages: vec![Message::new(Role::User, text("prompt")?)], better, worse })
-}
-
 #[cfg(test)]
 mod tests {
+    use paddock_engine::prompt::{Message, Role};
+
     use super::*;
 
     fn read(text: &str) -> Result<Vec<Pair>, String> {

@@ -4,12 +4,12 @@
 use paddock_engine::backend::{Backend, Cpu, Segments};
 use paddock_engine::model::{Fresh, Trunk};
 use paddock_engine::prompt::{Message, Template};
+use paddock_engine::records::Pair;
 use paddock_engine::tokenizer::Tokenizer;
 use paddock_learn::objective::{HeadEvaluation, PairFeatures, RewardHead};
 use paddock_learn::optim::{AdamW, OptimizerStep, Schedule};
 use paddock_learn::{Tape, TapeOptions, Trainer};
 
-use super::Pair;
 use crate::{Error, Result};
 
 /// Tokens that run through the trunk together.

@@ -6,6 +6,7 @@ use clap::Args;
 use paddock_engine::backend::Backend;
 use paddock_engine::config::{ScoreFamily, TrunkReference};
 use paddock_engine::prompt::{Template, TemplateKind};
+use paddock_engine::records::Pair;
 use paddock_engine::score::template_kind;
 use serde_json::json;
 
@@ -13,8 +14,8 @@ use super::console;
 use super::device::OpenDevice;
 use super::options::{ModelOptions, model_name};
 use super::progress::Counter;
+use crate::align::read_pairs;
 use crate::align::reward_head::{Extractor, RewardHeadSettings, train};
-use crate::align::{Pair, read_pairs};
 use crate::files::AtomicFolder;
 use crate::{Error, Result};
 use paddock_learn::objective::{HeadEvaluation, PairFeatures};

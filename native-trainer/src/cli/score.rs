@@ -7,7 +7,8 @@ use std::path::{Path, PathBuf};
 use clap::Args;
 use paddock_engine::backend::Backend;
 use paddock_engine::prompt::{Message, Role, Template, TemplateKind};
-use paddock_engine::score::{self, Conversation, Row, Scored, Scorer};
+use paddock_engine::records::Scorable;
+use paddock_engine::score::{self, Conversation, Scored, Scorer};
 use serde_json::{Map, Value, json};
 
 use super::console;
@@ -129,7 +130,7 @@ impl<B: Backend> Run<'_, B> {
     async fn line(&mut self, line: &str) -> Result<()> {
         let number = self.lines;
         let parsed = serde_json::from_str::<Value>(line).map_err(|error| format!("it is not JSON ({error})"));
-        let row = match parsed.and_then(|value| Row::parse(&value).map(|row| (row, value))) {
+        let row = match parsed.and_then(|value| Scorable::parse(&value).map(|row| (row, value))) {
             Ok(row) => row,
             Err(problem) => {
                 self.refuse(number, &problem);
@@ -138,7 +139,7 @@ impl<B: Backend> Run<'_, B> {
         };
         let append_eos = self.options.append_eos;
         let (conversation, row) = match row {
-            (Row::Answers { messages, answers }, row) => {
+            (Scorable::Answers { messages, answers }, row) => {
                 self.flush().await?;
                 // A conversation that does not fit only fails its own line; a lost device fails the run.
                 return match self.answers(number, row, &messages, &answers).await {
@@ -149,10 +150,10 @@ impl<B: Backend> Run<'_, B> {
                     result => result,
                 };
             }
-            (Row::Answer { messages, answer }, row) => {
+            (Scorable::Answer { messages, answer }, row) => {
                 (self.scorer.conversation(&messages, &answer, &self.template, append_eos), row)
             }
-            (Row::Text(text), row) => (self.scorer.text(&text), row),
+            (Scorable::Text(text), row) => (self.scorer.text(&text), row),
         };
         match conversation {
             Ok(conversation) => self.waiting.push(Waiting { line: number, row, conversation }),

@@ -1,7 +1,7 @@
 //! The engine's operations.
 
 use paddock_engine::backend::{
-    Cache, Device, DeviceInfo, HeadLayout, Operations, Sample, Sampling, Segments, WeightPart, check,
+    Cache, Device, DeviceInfo, HeadLayout, Operations, Sample, SampleRow, Segments, WeightPart, check,
 };
 use paddock_engine::{Error, Result};
 
@@ -279,21 +279,15 @@ impl<D: Driver> Cache for Cuda<D> {
 impl<D: Driver> Sample for Cuda<D> {
     type Sampler = Sampler<D::Buffer>;
 
-    fn sampler(&self, vocab: usize) -> Result<Self::Sampler> {
-        self.new_sampler(vocab)
+    fn sampler(&self, vocab: usize, slots: usize) -> Result<Self::Sampler> {
+        self.new_sampler(vocab, slots)
     }
 
-    fn mark_seen(&self, sampler: &mut Self::Sampler, ids: &[u32]) -> Result<()> {
-        self.mark(sampler, ids)
+    fn set_seen(&self, sampler: &mut Self::Sampler, slot: usize, ids: &[u32]) -> Result<()> {
+        self.set_seen_of(sampler, slot, ids)
     }
 
-    fn sample(
-        &self,
-        logits: &Self::Tensor,
-        sampler: &mut Self::Sampler,
-        sampling: &Sampling,
-        position: u32,
-    ) -> Result<Self::Tokens> {
-        self.choose(logits, sampler, sampling, position)
+    fn sample(&self, logits: &Self::Tensor, sampler: &mut Self::Sampler, rows: &[SampleRow]) -> Result<Self::Tokens> {
+        self.sample_rows(logits, sampler, rows)
     }
 }

@@ -1,59 +1,61 @@
-//! The choice of the next token.
+//! The choice of the next tokens.
 
-use paddock_engine::backend::Sampling;
+use paddock_engine::backend::{SampleRow, check};
 use paddock_engine::{Error, Result};
 
 use super::driver::{Driver, Slice};
-use super::launch::Filters;
-use super::{Cuda, Tensor, Tokens, expect, launch};
+use super::{Cuda, Tensor, Tokens, launch};
 
 /// What the kernel writes for logits that are no numbers.
 const NO_TOKEN: u32 = u32::MAX;
 
-/// Which tokens were seen so far.
+/// Which tokens each slot has seen: a word each.
 pub struct Sampler<B> {
     vocab: usize,
+    slots: usize,
     seen: B,
-    /// Room for the scores of a choice.
+    /// Room for the scores of a choice in every slot.
     scores: B,
 }
 
 impl<D: Driver> Cuda<D> {
-    pub(super) fn new_sampler(&self, vocab: usize) -> Result<Sampler<D::Buffer>> {
-        let (seen, scores) = (self.driver().alloc(4 * vocab)?, self.driver().alloc(4 * vocab)?);
-        self.driver().clear(Slice::from(&seen), 4 * vocab)?;
-        Ok(Sampler { vocab, seen, scores })
+    pub(super) fn new_sampler(&self, vocab: usize, slots: usize) -> Result<Sampler<D::Buffer>> {
+        let bytes = 4 * vocab * slots;
+        let (seen, scores) = (self.driver().alloc(bytes)?, self.driver().alloc(bytes)?);
+        self.driver().clear(Slice::from(&seen), bytes)?;
+        Ok(Sampler { vocab, slots, seen, scores })
     }
 
-    pub(super) fn mark(&self, sampler: &Sampler<D::Buffer>, ids: &[u32]) -> Result<()> {
-        let vocab = sampler.vocab;
-        if let Some(id) = ids.iter().find(|id| **id as usize >= vocab) {
-            return Err(Error::Request(format!("token {id} is not in the vocabulary of {vocab} tokens")));
+    pub(super) fn set_seen_of(&self, sampler: &Sampler<D::Buffer>, slot: usize, ids: &[u32]) -> Result<()> {
+        check::seen(slot, ids, sampler.vocab, sampler.slots)?;
+        let seen = || Slice::from(&sampler.seen).after(4 * sampler.vocab * slot);
+        self.driver().clear(seen(), 4 * sampler.vocab)?;
+        if ids.is_empty() {
+            return Ok(());
         }
         let list = self.upload_words(ids)?;
-        self.launch(launch::mark_seen(Slice::from(&sampler.seen), Slice::from(&list), ids.len() as u32))
+        self.launch(launch::set_seen(seen(), Slice::from(&list), ids.len() as u32))
     }
 
-    pub(super) fn choose(
+    pub(super) fn sample_rows(
         &self,
         logits: &Tensor<D::Buffer>,
         sampler: &Sampler<D::Buffer>,
-        sampling: &Sampling,
-        position: u32,
+        rows: &[SampleRow],
     ) -> Result<Tokens<D::Buffer>> {
-        expect("sample", "logits", logits.shape(), [1, sampler.vocab])?;
+        check::sample(logits.shape(), rows, sampler.vocab, sampler.slots)?;
         let logits = self.narrowed(logits)?;
-        let out = self.driver().alloc(4)?;
-        let filters = Filters {
-            temperature: sampling.temperature,
-            top_k: sampling.top_k,
-            top_p: sampling.top_p,
-            log_min_p: sampling.min_p.ln(),
-            penalty: sampling.repetition_penalty,
-        };
-        let pointers = [Slice::from(&out), Slice::from(&sampler.scores), Slice::from(&sampler.seen), logits.at()];
-        self.launch(launch::sample(pointers, sampler.vocab as u32, filters, [sampling.seed, position]))?;
-        Ok(Tokens::new(out, 1, None))
+        let out = self.driver().alloc(4 * rows.len())?;
+        let words = rows.iter().flat_map(|row| {
+            let how = &row.sampling;
+            let filters = [how.temperature, how.top_p, how.min_p.ln(), how.repetition_penalty].map(f32::to_bits);
+            [[row.slot as u32, row.position, how.top_k, how.seed], filters].concat()
+        });
+        let table = self.upload_words(&words.collect::<Vec<_>>())?;
+        let [scores, seen] = [&sampler.scores, &sampler.seen].map(Slice::from);
+        let pointers = [Slice::from(&out), scores, seen, logits.at(), Slice::from(&table)];
+        self.launch(launch::sample(pointers, rows.len() as u32, sampler.vocab as u32))?;
+        Ok(Tokens::new(out, rows.len(), None))
     }
 
     pub(super) fn download_tokens(&self, tokens: &[Tokens<D::Buffer>]) -> Result<Vec<u32>> {

@@ -25,7 +25,7 @@ const KERNELS: [(&str, &[&str]); 17] = [
     (include_str!("kernels/squared_norm.cu"), &["squared_norm", "squared_norm_total"]),
     (include_str!("kernels/adamw.cu"), &["adamw"]),
     (include_str!("kernels/adamw8.cu"), &["adamw8"]),
-    (include_str!("kernels/sample.cu"), &["mark_seen", "sample"]),
+    (include_str!("kernels/sample.cu"), &["set_seen", "sample"]),
     (include_str!("kernels/attention.cu"), &["attention"]),
     (
         include_str!("kernels/attention_adjoint.cu"),

@@ -71,7 +71,7 @@ mod tests {
         assert_eq!(read(lines).unwrap(), [Record::Text("a".into()), Record::Text("b".into())]);
         for (contents, words) in [
             ("{\"text\": \"a\"}\n{\"txt\": 1}", "line 2: expected"),
-            ("[{\"instruction\": \"a\"}]", "record 1: an instruction needs"),
+            ("[{\"instruction\": \"a\"}]", "record 1: \"output\" is missing"),
             ("[{\"messages\": [{\"role\": \"tool\", \"content\": \"\"}]}]", "\"tool\" is not known"),
             ("[1, ", "as a JSON list"),
         ] {

@@ -3,7 +3,7 @@
 use half::bf16;
 use paddock::cuda::{Cuda, Driver, Dtype, Formats};
 use paddock_engine::Result;
-use paddock_engine::backend::{Backend, Cpu, HeadLayout, Sampling, Segments, pcg_hash};
+use paddock_engine::backend::{Backend, Cpu, HeadLayout, SampleRow, Sampling, Segments, pcg_hash};
 use paddock_learn::optim::{AdamW, DynamicMap, MOMENT_BLOCK, Precision};
 use paddock_learn::{Adjoint, Moment, StateLayout, Store};
 
@@ -224,12 +224,18 @@ pub fn decoding_is_the_cpus<D: Driver>(cuda: &Cuda<D>, seed: u32) -> Result<Vec<
     Ok(comparisons)
 }
 
+/// Twelve tokens from `logits`, beside which another row is greedy.
 fn choose<B: Backend>(backend: &B, logits: &[f32], sampling: &Sampling) -> Result<Vec<u32>> {
-    let mut sampler = backend.sampler(logits.len())?;
-    backend.mark_seen(&mut sampler, &[3, 17, logits.len() as u32 - 1])?;
-    let logits = backend.tensor([1, logits.len()], logits)?;
+    let vocab = logits.len();
+    let mut sampler = backend.sampler(vocab, 3)?;
+    backend.set_seen(&mut sampler, 1, &(0..vocab as u32).collect::<Vec<_>>())?;
+    backend.set_seen(&mut sampler, 1, &[3, 17, vocab as u32 - 1])?;
+    let logits = backend.tensor([2, vocab], &[logits, logits].concat())?;
     let tokens = (0..12)
-        .map(|position| backend.sample(&logits, &mut sampler, sampling, position))
+        .map(|position| {
+            let greedy = SampleRow { slot: 2, position, sampling: Sampling::default() };
+            backend.sample(&logits, &mut sampler, &[SampleRow { slot: 1, position, sampling: *sampling }, greedy])
+        })
         .collect::<Result<Vec<_>>>()?;
     block_on(backend.read_tokens(&tokens))
 }

@@ -26,14 +26,14 @@ pub use products::{
 };
 pub use sample::{
     greedy_takes_the_lowest_of_equals_and_penalises_what_it_has_seen, not_a_number_is_an_error,
-    sample_draws_what_a_sort_would, the_penalty_multiplies_negative_logits,
+    rows_are_sampled_as_if_each_were_alone, sample_draws_what_a_sort_would, the_penalty_multiplies_negative_logits,
 };
 
 /// Panics where the device computes something else.
 pub type Check = fn(&Wgpu) -> Result<()>;
 
 /// All checks, by what they are about.
-pub const CHECKS: [(&str, Check); 17] = [
+pub const CHECKS: [(&str, Check); 18] = [
     ("linear and its fusions", linear_and_its_fusions_multiply_every_encoding),
     ("weights of several encodings", a_weight_takes_the_widest_of_its_parts),
     ("every block format of GGUF", every_block_kind_has_ggml_s_values),
@@ -47,6 +47,7 @@ pub const CHECKS: [(&str, Check); 17] = [
     ("token_logprobs, memory", token_logprobs_take_the_memory_of_a_chunk_of_rows),
     ("token_logprobs, operands that do not fit", token_logprobs_of_operands_that_do_not_fit_are_refused),
     ("sample", sample_draws_what_a_sort_would),
+    ("sample, several rows", rows_are_sampled_as_if_each_were_alone),
     ("sample, greedy", greedy_takes_the_lowest_of_equals_and_penalises_what_it_has_seen),
     ("sample, negative logits", the_penalty_multiplies_negative_logits),
     ("sample, no numbers", not_a_number_is_an_error),

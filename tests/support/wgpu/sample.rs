@@ -1,7 +1,7 @@
 //! The choice of the next token.
 
 use paddock_engine::Result;
-use paddock_engine::backend::{Device, Sample, Sampling, Wgpu, sampling_noise};
+use paddock_engine::backend::{Device, Sample, SampleRow, Sampling, Wgpu, sampling_noise};
 
 use super::{doubles, noise};
 
@@ -62,13 +62,14 @@ pub fn sample_draws_what_a_sort_would(gpu: &Wgpu) -> Result<()> {
         Sampling { top_k: 1, ..plain },
     ];
     for sampling in samplings {
-        let mut sampler = gpu.sampler(vocab)?;
+        let mut sampler = gpu.sampler(vocab, 1)?;
         let mut seen = vec![3_u32, 4999, 17];
-        gpu.mark_seen(&mut sampler, &seen)?;
+        gpu.set_seen(&mut sampler, 0, &[5, 4999])?;
+        gpu.set_seen(&mut sampler, 0, &seen)?;
         let mut tokens = Vec::new();
         let mut expected = Vec::new();
         for position in 0..12 {
-            tokens.push(gpu.sample(&tensor, &mut sampler, &sampling, position)?);
+            tokens.push(gpu.sample(&tensor, &mut sampler, &[SampleRow { slot: 0, position, sampling }])?);
             expected.push(drawn(&kept(&logits, &seen, &sampling), &sampling, position));
             if !seen.contains(&expected[position as usize]) {
                 seen.push(expected[position as usize]);
@@ -77,6 +78,47 @@ pub fn sample_draws_what_a_sort_would(gpu: &Wgpu) -> Result<()> {
         let got = pollster::block_on(gpu.read_tokens(&tokens))?;
         assert_eq!(got, expected, "{sampling:?}");
     }
+    Ok(())
+}
+
+/// Several rows in one call, some greedy and some drawn, each with a slot that has seen something else.
+///
+/// # Errors
+/// When the device fails.
+///
+/// # Panics
+/// When a row's token is not the one it gives alone.
+pub fn rows_are_sampled_as_if_each_were_alone(gpu: &Wgpu) -> Result<()> {
+    let vocab = 5003;
+    let logits: Vec<f32> = noise(2, 4 * vocab).iter().map(|value| value * 12.0).collect();
+    let drawn = Sampling { temperature: 0.9, top_k: 200, top_p: 0.95, seed: 3, ..Sampling::default() };
+    let penalised = Sampling { repetition_penalty: 2.5, ..Sampling::default() };
+    let samplings = [drawn, penalised, Sampling { seed: 4, min_p: 0.01, ..drawn }, Sampling { top_k: 0, ..drawn }];
+    let row = |index: usize, position: u32| SampleRow {
+        slot: [2, 0, 3, 1][index],
+        position: position + index as u32,
+        sampling: samplings[index],
+    };
+    let sampler = || -> Result<_> {
+        let mut sampler = gpu.sampler(vocab, 4)?;
+        for slot in 0..4 {
+            let seen: Vec<u32> = (0..vocab as u32).filter(|id| id % 4 == slot).collect();
+            gpu.set_seen(&mut sampler, slot as usize, &seen)?;
+        }
+        Ok(sampler)
+    };
+    let (mut together, mut alone) = (sampler()?, sampler()?);
+    let all = gpu.tensor([4, vocab], &logits)?;
+    let (mut got, mut expected) = (Vec::new(), Vec::new());
+    for position in 0..6 {
+        let rows: Vec<SampleRow> = (0..4).map(|index| row(index, position)).collect();
+        got.push(gpu.sample(&all, &mut together, &rows)?);
+        for (row, logits) in rows.iter().zip(logits.chunks(vocab)) {
+            expected.push(gpu.sample(&gpu.tensor([1, vocab], logits)?, &mut alone, &[*row])?);
+        }
+    }
+    let [got, expected] = [got, expected].map(|tokens| pollster::block_on(gpu.read_tokens(&tokens)));
+    assert_eq!(got?, expected?);
     Ok(())
 }
 
@@ -93,11 +135,11 @@ pub fn greedy_takes_the_lowest_of_equals_and_penalises_what_it_has_seen(gpu: &Wg
         logits[id] = value;
     }
     let tensor = gpu.tensor([1, 3000], &logits)?;
-    let mut sampler = gpu.sampler(3000)?;
+    let mut sampler = gpu.sampler(3000, 1)?;
     let sampling = Sampling { repetition_penalty: 2.0, ..Sampling::default() };
     let mut tokens = Vec::new();
     for position in 0..5 {
-        tokens.push(gpu.sample(&tensor, &mut sampler, &sampling, position)?);
+        tokens.push(gpu.sample(&tensor, &mut sampler, &[SampleRow { slot: 0, position, sampling }])?);
     }
     assert_eq!(pollster::block_on(gpu.read_tokens(&tokens))?, [40, 2999, 3, 1700, 40]);
     Ok(())
@@ -116,12 +158,12 @@ pub fn the_penalty_multiplies_negative_logits(gpu: &Wgpu) -> Result<()> {
         logits[id] = value;
     }
     let tensor = gpu.tensor([1, 3000], &logits)?;
-    let mut sampler = gpu.sampler(3000)?;
-    gpu.mark_seen(&mut sampler, &[31])?;
+    let mut sampler = gpu.sampler(3000, 1)?;
+    gpu.set_seen(&mut sampler, 0, &[31])?;
     let sampling = Sampling { repetition_penalty: 2.0, ..Sampling::default() };
     let mut tokens = Vec::new();
     for position in 0..3 {
-        tokens.push(gpu.sample(&tensor, &mut sampler, &sampling, position)?);
+        tokens.push(gpu.sample(&tensor, &mut sampler, &[SampleRow { slot: 0, position, sampling }])?);
     }
     // -1, -1.5, -3.8; then -2, -1.5, -3.8; then -2, -3, -3.8.
     assert_eq!(pollster::block_on(gpu.read_tokens(&tokens))?, [7, 2040, 7]);
@@ -140,9 +182,9 @@ pub fn not_a_number_is_an_error(gpu: &Wgpu) -> Result<()> {
     logits[200] = f32::NAN;
     let tensor = gpu.tensor([1, 300], &logits)?;
     for temperature in [0.0, 1.0] {
-        let mut sampler = gpu.sampler(300)?;
+        let mut sampler = gpu.sampler(300, 1)?;
         let sampling = Sampling { temperature, top_p: 0.9, ..Sampling::default() };
-        let token = gpu.sample(&tensor, &mut sampler, &sampling, 0)?;
+        let token = gpu.sample(&tensor, &mut sampler, &[SampleRow { slot: 0, position: 0, sampling }])?;
         let error = pollster::block_on(gpu.read_tokens(&[token])).expect_err("NaN must not become a token");
         assert!(error.to_string().contains("not a number"), "{error}");
     }

@@ -38,7 +38,7 @@ pub use sample::Sampler;
 pub use values::{Values, ValuesMut};
 pub use weight::Weight;
 
-use super::{Cache, Device, DeviceInfo, DeviceKind, HeadLayout, Operations, Sample, Sampling, Segments, WeightPart};
+use super::{Cache, Device, DeviceInfo, DeviceKind, HeadLayout, Operations, Sample, SampleRow, Segments, WeightPart};
 use crate::{Error, Result};
 
 /// Computes on this process's own processor.
@@ -250,15 +250,15 @@ impl Cache for Cpu {
 impl Sample for Cpu {
     type Sampler = Sampler;
 
-    fn sampler(&self, vocab: usize) -> Result<Sampler> {
-        Ok(Sampler::new(vocab))
+    fn sampler(&self, vocab: usize, slots: usize) -> Result<Sampler> {
+        Ok(Sampler::new(vocab, slots))
     }
 
-    fn mark_seen(&self, sampler: &mut Sampler, ids: &[u32]) -> Result<()> {
-        sample::mark_seen(sampler, ids)
+    fn set_seen(&self, sampler: &mut Sampler, slot: usize, ids: &[u32]) -> Result<()> {
+        sample::set_seen(sampler, slot, ids)
     }
 
-    fn sample(&self, logits: &Tensor, sampler: &mut Sampler, sampling: &Sampling, position: u32) -> Result<Tokens> {
-        sample::sample(self, logits, sampler, sampling, position)
+    fn sample(&self, logits: &Tensor, sampler: &mut Sampler, rows: &[SampleRow]) -> Result<Tokens> {
+        sample::sample(self, logits, sampler, rows)
     }
 }

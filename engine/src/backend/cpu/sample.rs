@@ -1,40 +1,32 @@
-//! The choice of the next token.
+//! The choice of the next tokens.
 
 use super::{Cpu, Tensor, Tokens};
-use crate::backend::{Device, Sampling, check, sampling_noise};
+use crate::backend::{Device, SampleRow, Sampling, check, sampling_noise};
 use crate::{Error, Result};
 
-/// Which tokens were seen so far.
+/// Which tokens each slot has seen.
 #[derive(Debug, Clone)]
 pub struct Sampler {
-    seen: Vec<bool>,
+    vocab: usize,
+    seen: Vec<Vec<bool>>,
 }
 
 impl Sampler {
-    pub(super) fn new(vocab: usize) -> Self {
-        Self { seen: vec![false; vocab] }
+    pub(super) fn new(vocab: usize, slots: usize) -> Self {
+        Self { vocab, seen: vec![vec![false; vocab]; slots] }
     }
 }
 
-pub(super) fn mark_seen(sampler: &mut Sampler, ids: &[u32]) -> Result<()> {
-    let vocab = sampler.seen.len();
-    for &id in ids {
-        *sampler
-            .seen
-            .get_mut(id as usize)
-            .ok_or_else(|| Error::Request(format!("token {id} is not in the vocabulary of {vocab} tokens")))? = true;
-    }
+pub(super) fn set_seen(sampler: &mut Sampler, slot: usize, ids: &[u32]) -> Result<()> {
+    check::seen(slot, ids, sampler.vocab, sampler.seen.len())?;
+    let seen = &mut sampler.seen[slot];
+    seen.fill(false);
+    ids.iter().for_each(|id| seen[*id as usize] = true);
     Ok(())
 }
 
-pub(super) fn sample(
-    cpu: &Cpu,
-    logits: &Tensor,
-    sampler: &mut Sampler,
-    sampling: &Sampling,
-    position: u32,
-) -> Result<Tokens> {
-    check::shape("sample", "logits", logits.shape, [1, sampler.seen.len()])?;
+pub(super) fn sample(cpu: &Cpu, logits: &Tensor, sampler: &mut Sampler, rows: &[SampleRow]) -> Result<Tokens> {
+    check::sample(logits.shape, rows, sampler.vocab, sampler.seen.len())?;
     if logits.values.is_empty() || logits.values.iter().any(|v| v.is_nan() || *v == f32::INFINITY) {
         return Err(Error::Device {
             device: cpu.device().name,
@@ -42,10 +34,16 @@ pub(super) fn sample(
                 .to_string(),
         });
     }
-    let mut logits = logits.values.to_vec();
+    let logits = logits.values.chunks_exact(sampler.vocab);
+    Ok(Tokens(logits.zip(rows).map(|(logits, row)| choose(logits, &mut sampler.seen[row.slot], row)).collect()))
+}
+
+/// Chooses a token from one row and counts it as seen.
+fn choose(logits: &[f32], seen: &mut [bool], SampleRow { position, sampling, .. }: &SampleRow) -> u32 {
+    let mut logits = logits.to_vec();
     if sampling.repetition_penalty != 1.0 {
         let penalty = sampling.repetition_penalty;
-        for (logit, _) in logits.iter_mut().zip(&sampler.seen).filter(|(_, seen)| **seen) {
+        for (logit, _) in logits.iter_mut().zip(&*seen).filter(|(_, seen)| **seen) {
             *logit = if *logit > 0.0 { *logit / penalty } else { *logit * penalty };
         }
     }
@@ -58,13 +56,13 @@ pub(super) fn sample(
         }
         let threshold = threshold(&logits, sampling);
         argmax(logits.iter().enumerate().map(|(id, logit)| {
-            if *logit >= threshold { *logit + gumbel(sampling.seed, position, id as u32) } else { f32::NEG_INFINITY }
+            if *logit >= threshold { *logit + gumbel(sampling.seed, *position, id as u32) } else { f32::NEG_INFINITY }
         }))
     } else {
         best
-    } as u32;
-    mark_seen(sampler, &[id])?;
-    Ok(Tokens([id].into()))
+    };
+    seen[id] = true;
+    id as u32
 }
 
 /// The standard Gumbel distribution's draw for a token.
@@ -130,10 +128,7 @@ mod tests {
     use super::*;
 
     fn draw(logits: &[f32], sampling: &Sampling, position: u32) -> u32 {
-        let cpu = Cpu::with_threads(1);
-        let mut sampler = Sampler::new(logits.len());
-        let logits = Tensor::new([1, logits.len()], logits.to_vec());
-        sample(&cpu, &logits, &mut sampler, sampling, position).unwrap().0[0]
+        choose(logits, &mut vec![false; logits.len()], &SampleRow { slot: 0, position, sampling: *sampling })
     }
 
     /// How often each of the tokens is drawn over `draws` positions.
@@ -168,10 +163,11 @@ mod tests {
     fn the_penalty_divides_positive_and_multiplies_negative_logits_of_seen_tokens() {
         let cpu = Cpu::with_threads(1);
         let sampling = Sampling { repetition_penalty: 2.0, ..Sampling::default() };
-        let choose = |logits: [f32; 3], seen: &[u32]| {
-            let mut sampler = Sampler::new(3);
-            mark_seen(&mut sampler, seen).unwrap();
-            sample(&cpu, &Tensor::new([1, 3], logits.to_vec()), &mut sampler, &sampling, 0).unwrap().0[0]
+        let row = SampleRow { slot: 0, position: 0, sampling };
+        let mut sampler = Sampler::new(3, 1);
+        let mut choose = |logits: [f32; 3], seen: &[u32]| {
+            set_seen(&mut sampler, 0, seen).unwrap();
+            sample(&cpu, &Tensor::new([1, 3], logits.to_vec()), &mut sampler, &[row]).unwrap().0[0]
         };
         assert_eq!(choose([3.0, 2.0, 1.6], &[]), 0);
         assert_eq!(choose([3.0, 2.0, 1.6], &[0]), 1); // 1.5, 2, 1.6
@@ -184,9 +180,40 @@ mod tests {
         let cpu = Cpu::with_threads(1);
         let sampling = Sampling { repetition_penalty: 4.0, ..Sampling::default() };
         let logits = Tensor::new([1, 2], vec![2.0, 1.0]);
-        let mut sampler = Sampler::new(2);
-        let ids: Vec<u32> = (0..3).map(|i| sample(&cpu, &logits, &mut sampler, &sampling, i).unwrap().0[0]).collect();
+        let mut sampler = Sampler::new(2, 1);
+        let row = SampleRow { slot: 0, position: 0, sampling };
+        let ids: Vec<u32> = (0..3).map(|_| sample(&cpu, &logits, &mut sampler, &[row]).unwrap().0[0]).collect();
         assert_eq!(ids, [0, 1, 0]);
+    }
+
+    #[test]
+    fn a_row_is_chosen_from_as_if_it_were_alone() {
+        let (cpu, vocab) = (Cpu::with_threads(1), 40);
+        let penalised = Sampling { repetition_penalty: 1.7, ..HOT };
+        let samplings = [Sampling::default(), HOT, Sampling { top_k: 3, seed: 9, ..penalised }, penalised];
+        let logits: Vec<f32> = (0..4 * vocab).map(|i| 4.0 * sampling_noise(1, 0, i as u32)).collect();
+        // Slots in another order than rows, each with a past of its own.
+        let rows: Vec<SampleRow> = [2, 0, 3, 1]
+            .into_iter()
+            .zip(samplings)
+            .zip(5..)
+            .map(|((slot, sampling), position)| SampleRow { slot, position, sampling })
+            .collect();
+        let seen = |slot: usize| (0..vocab as u32).filter(|id| id % 4 == slot as u32).collect::<Vec<_>>();
+        let mut together = Sampler::new(vocab, 4);
+        (0..4).for_each(|slot| set_seen(&mut together, slot, &seen(slot)).unwrap());
+        for _ in 0..3 {
+            let mut alone = together.clone();
+            let tensor = Tensor::new([4, vocab], logits.clone());
+            let found = sample(&cpu, &tensor, &mut together, &rows).unwrap();
+            for ((row, logits), found) in rows.iter().zip(logits.chunks(vocab)).zip(&*found.0) {
+                let logits = Tensor::new([1, vocab], logits.to_vec());
+                assert_eq!(sample(&cpu, &logits, &mut alone, &[*row]).unwrap().0[0], *found, "{row:?}");
+            }
+            assert_eq!(together.seen, alone.seen);
+        }
+        let twice = sample(&cpu, &Tensor::new([2, vocab], vec![0.0; 2 * vocab]), &mut together, &[rows[0]; 2]);
+        assert!(twice.unwrap_err().to_string().contains("slot 2"));
     }
 
     #[test]
@@ -278,9 +305,11 @@ mod tests {
         let cpu = Cpu::with_threads(1);
         for bad in [f32::NAN, f32::INFINITY] {
             let logits = Tensor::new([1, 2], vec![0.0, bad]);
-            let error = sample(&cpu, &logits, &mut Sampler::new(2), &Sampling::default(), 0).unwrap_err();
+            let row = SampleRow { slot: 0, position: 0, sampling: Sampling::default() };
+            let error = sample(&cpu, &logits, &mut Sampler::new(2, 1), &[row]).unwrap_err();
             assert!(matches!(&error, Error::Device { problem, .. } if problem.contains("NaN")), "{error}");
         }
-        assert!(mark_seen(&mut Sampler::new(2), &[2]).is_err());
+        assert!(set_seen(&mut Sampler::new(2, 1), 0, &[2]).is_err());
+        assert!(set_seen(&mut Sampler::new(2, 1), 1, &[1]).is_err());
     }
 }

@@ -42,7 +42,7 @@ pub use sample::Sampler;
 pub use weight::Weight;
 
 use super::{
-    Cache, Device, DeviceInfo, DeviceKind, HeadLayout, Operations, PREFILL_ROWS, Sample, Sampling, Segments, WeightPart,
+    Cache, Device, DeviceInfo, DeviceKind, HeadLayout, Operations, PREFILL_ROWS, Sample, SampleRow, Segments, WeightPart,
 };
 use crate::Result;
 
@@ -227,15 +227,15 @@ impl Cache for Wgpu {
 impl Sample for Wgpu {
     type Sampler = Sampler;
 
-    fn sampler(&self, vocab: usize) -> Result<Sampler> {
-        self.new_sampler(vocab)
+    fn sampler(&self, vocab: usize, slots: usize) -> Result<Sampler> {
+        sample::sampler(self, vocab, slots)
     }
 
-    fn mark_seen(&self, sampler: &mut Sampler, ids: &[u32]) -> Result<()> {
-        self.mark(sampler, ids)
+    fn set_seen(&self, sampler: &mut Sampler, slot: usize, ids: &[u32]) -> Result<()> {
+        sample::set_seen(self, sampler, slot, ids)
     }
 
-    fn sample(&self, logits: &Tensor, sampler: &mut Sampler, sampling: &Sampling, position: u32) -> Result<Tokens> {
-        self.choose(logits, sampler, sampling, position)
+    fn sample(&self, logits: &Tensor, sampler: &mut Sampler, rows: &[SampleRow]) -> Result<Tokens> {
+        sample::sample(self, logits, sampler, rows)
     }
 }

@@ -74,11 +74,11 @@ ops! {
     RopeAttentionCached "rope_attention_cached" "rrrwww" ["attention" "rotary"]
     AttentionMerge "attention_merge" "rw" []
     TokenLogprobs "token_logprobs" "rrw" ["total" "log"]
-    MarkSeen "mark_seen" "rw" []
-    SampleScores "sample_scores" "rrww" ["best"]
-    SampleThreshold "sample_threshold" "rrw" ["best"]
-    SampleDraw "sample_draw" "rrw" ["best" "log" "noise"]
-    SamplePick "sample_pick" "rww" ["best"]
+    SetSeen "set_seen" "rw" []
+    SampleScores "sample_scores" "rrrww" ["best" "sampling"]
+    SampleThreshold "sample_threshold" "rrrw" ["best" "sampling"]
+    SampleDraw "sample_draw" "rrrw" ["best" "sampling" "log" "noise"]
+    SamplePick "sample_pick" "rrww" ["best" "sampling"]
 }
 
 /// How the invocations of a workgroup share the rows of a matrix-vector product.

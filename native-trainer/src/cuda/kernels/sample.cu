@@ -1,7 +1,7 @@
-// The choice of the next token, as engine/src/backend/cpu/sample.rs makes it: penalty, temperature, top-k, top-p,
-// min-p, then the highest sum of score and Gumbel noise. One block of 1024 threads; the vocabulary fits its caches.
+// The choice of the next tokens, as engine/src/backend/cpu/sample.rs makes it: penalty, temperature, top-k, top-p,
+// min-p, then the highest sum of score and Gumbel noise. One block of 1024 threads a row; the vocabulary fits its caches.
 
-KERNEL(256) mark_seen(u32* seen, const u32* ids, u32 count) {
+KERNEL(256) set_seen(u32* seen, const u32* ids, u32 count) {
     u32 i = blockIdx.x * blockDim.x + threadIdx.x;
     if (i < count) seen[ids[i]] = 1;
 }
@@ -56,12 +56,19 @@ DEVICE float gumbel(u32 seed, u32 position, u32 token) {
     return -logf(-logf(uniform));
 }
 
-// `scores` has room for the vocabulary. A logit that is no number makes the token 0xffffffff.
-KERNEL(1024)
-sample(
-    u32* out, float* scores, u32* seen, const T* logits, u32 vocab, float temperature, u32 top_k, float top_p,
-    float log_min_p, float penalty, u32 seed, u32 position
-) {
+// Words that say how the token of a row is chosen.
+const u32 SAMPLE_WORDS = 8;
+
+// `scores` and `seen` have room for the vocabulary in every slot. A logit that is no number makes the token 0xffffffff.
+KERNEL(1024) sample(u32* out, float* scores, u32* seen, const T* logits, const u32* how, u32 vocab) {
+    how += blockIdx.x * SAMPLE_WORDS;
+    u32 slot = how[0], position = how[1], top_k = how[2], seed = how[3];
+    float temperature = __uint_as_float(how[4]), top_p = __uint_as_float(how[5]);
+    float log_min_p = __uint_as_float(how[6]), penalty = __uint_as_float(how[7]);
+    out += blockIdx.x;
+    logits += (size_t)blockIdx.x * vocab;
+    scores += (size_t)slot * vocab;
+    seen += (size_t)slot * vocab;
     Best best = {NOTHING, 0};
     float bad = 0.0f;
     for (u32 token = threadIdx.x; token < vocab; token += blockDim.x) {

@@ -124,34 +124,12 @@ pub fn cache_append<'a, B>(
     Launch::new("cache_append", [rows, 1], ROW).pointers([keys, values, qkv, slots]).words([q_dim, kv_dim])
 }
 
-/// Marks `count` ids as seen.
-pub fn mark_seen<'a, B>(seen: Slice<'a, B>, ids: Slice<'a, B>, count: u32) -> Launch<'a, B> {
-    Launch::new("mark_seen", [count.div_ceil(ELEMENTWISE), 1], ELEMENTWISE).pointers([seen, ids]).words([count])
+/// Marks `count` ids as seen by a slot whose words begin at `seen`.
+pub fn set_seen<'a, B>(seen: Slice<'a, B>, ids: Slice<'a, B>, count: u32) -> Launch<'a, B> {
+    Launch::new("set_seen", [count.div_ceil(ELEMENTWISE), 1], ELEMENTWISE).pointers([seen, ids]).words([count])
 }
 
-/// The filters of a choice, as the kernel takes them.
-#[derive(Debug, Clone, Copy)]
-pub struct Filters {
-    /// Divides the logits; 0 is greedy.
-    pub temperature: f32,
-    /// Keeps so many; 0 keeps all.
-    pub top_k: u32,
-    /// Keeps so much of the probability.
-    pub top_p: f32,
-    /// Logarithm of the least probability relative to the largest.
-    pub log_min_p: f32,
-    /// For tokens seen before.
-    pub penalty: f32,
-}
-
-/// Chooses a token of `vocab` logits.
-pub fn sample<'a, B>(
-    [out, scores, seen, logits]: [Slice<'a, B>; 4],
-    vocab: u32,
-    filters: Filters,
-    [seed, position]: [u32; 2],
-) -> Launch<'a, B> {
-    let launch = Launch::new("sample", [1, 1], 1024).pointers([out, scores, seen, logits]).words([vocab]);
-    let launch = launch.floats([filters.temperature]).words([filters.top_k]);
-    launch.floats([filters.top_p, filters.log_min_p, filters.penalty]).words([seed, position])
+/// Chooses a token from each of `rows` rows of `vocab` logits; `how` has 8 words a row, which the kernel names.
+pub fn sample<'a, B>([out, scores, seen, logits, how]: [Slice<'a, B>; 5], rows: u32, vocab: u32) -> Launch<'a, B> {
+    Launch::new("sample", [rows, 1], 1024).pointers([out, scores, seen, logits, how]).words([vocab])
 }

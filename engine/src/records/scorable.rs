@@ -1,12 +1,13 @@
-//! What a line of JSON asks to have scored, in any of the usual spellings: for the command line and for the page.
+//! What is to be scored.
 
 use serde_json::Value;
 
+use super::fields::{conversation, list, object, question, text, two_answers};
 use crate::prompt::{Message, Role};
 
-/// What a line asks for.
+/// What a row asks to have scored.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Row {
+pub enum Scorable {
     /// One answer to a conversation.
     Answer {
         /// The conversation, the question last.
@@ -25,42 +26,31 @@ pub enum Row {
     Text(String),
 }
 
-impl Row {
+impl Scorable {
     /// Reads `{"prompt", "response"}`, `{"prompt", "responses": […]}`, a row of PKU-SafeRLHF (`"prompt"`,
-    /// `"response_0"`, `"response_1"`), `{"messages": […]}` that ends with the assistant's, or `{"text"}`.
+    /// `"response_0"`, `"response_1"`), `{"messages": […]}` or `{"conversations": […]}` that ends with the assistant's, or
+    /// `{"text"}`.
     ///
     /// # Errors
     /// What was expected and found, as a part of a sentence.
     pub fn parse(row: &Value) -> Result<Self, String> {
-        let text = |name: &str| match row.get(name) {
-            None => Ok(None),
-            Some(Value::String(text)) => Ok(Some(text.clone())),
-            Some(other) => Err(format!("\"{name}\": expected text, found {}", kind(other))),
-        };
-        let prompt = || {
-            let prompt = text("prompt")?.ok_or("\"prompt\" is missing")?;
-            Ok::<_, String>(vec![Message::new(Role::User, prompt)])
-        };
-        if !row.is_object() {
-            return Err(format!("expected an object, found {}", kind(row)));
+        object(row)?;
+        if let Some(answer) = text(row, "response")? {
+            return Ok(Self::Answer { messages: question(row)?, answer });
         }
-        if let Some(answer) = text("response")? {
-            return Ok(Self::Answer { messages: prompt()?, answer });
-        }
-        if let Some(answers) = row.get("responses") {
-            let answers: Vec<String> = serde_json::from_value(answers.clone())
-                .map_err(|_| "\"responses\": expected a list of texts".to_string())?;
+        if let Some(answers) = list(row, "responses")? {
+            let answers: Option<Vec<String>> =
+                answers.iter().map(|answer| answer.as_str().map(str::to_string)).collect();
+            let answers = answers.ok_or("\"responses\": expected a list of texts")?;
             if answers.is_empty() {
                 return Err("\"responses\" is empty".to_string());
             }
-            return Ok(Self::Answers { messages: prompt()?, answers });
+            return Ok(Self::Answers { messages: question(row)?, answers });
         }
-        if let (Some(first), Some(second)) = (text("response_0")?, text("response_1")?) {
-            return Ok(Self::Answers { messages: prompt()?, answers: vec![first, second] });
+        if let Some(answers) = two_answers(row)? {
+            return Ok(Self::Answers { messages: question(row)?, answers: answers.into() });
         }
-        if let Some(messages) = row.get("messages") {
-            let mut messages: Vec<Message> = serde_json::from_value(messages.clone())
-                .map_err(|error| format!("\"messages\": expected objects of \"role\" and \"content\" ({error})"))?;
+        if let Some(mut messages) = conversation(row)? {
             return match messages.pop() {
                 Some(Message { role: Role::Assistant, content }) if !messages.is_empty() => {
                     Ok(Self::Answer { messages, answer: content })
@@ -68,22 +58,11 @@ impl Row {
                 _ => Err("\"messages\": expected a question and, as the last, the assistant's answer".to_string()),
             };
         }
-        text("text")?.map(Self::Text).ok_or_else(|| {
+        text(row, "text")?.map(Self::Text).ok_or_else(|| {
             "expected \"prompt\" with \"response\", \"responses\" or \"response_0\" and \"response_1\", or \"messages\", \
              or \"text\""
                 .to_string()
         })
-    }
-}
-
-fn kind(value: &Value) -> &'static str {
-    match value {
-        Value::Null => "null",
-        Value::Bool(_) => "true or false",
-        Value::Number(_) => "a number",
-        Value::String(_) => "text",
-        Value::Array(_) => "a list",
-        Value::Object(_) => "an object",
     }
 }
 
@@ -96,8 +75,8 @@ mod tests {
     #[test]
     fn every_spelling_is_read() {
         let question = || vec![Message::new(Role::User, "q")];
-        let one = Row::Answer { messages: question(), answer: "a".to_string() };
-        let two = Row::Answers { messages: question(), answers: vec!["a".to_string(), "b".to_string()] };
+        let one = Scorable::Answer { messages: question(), answer: "a".to_string() };
+        let two = Scorable::Answers { messages: question(), answers: vec!["a".to_string(), "b".to_string()] };
         for (row, expected) in [
             (json!({ "prompt": "q", "response": "a", "id": 7 }), &one),
             (json!({ "prompt": "q", "responses": ["a", "b"] }), &two),
@@ -106,9 +85,10 @@ mod tests {
                 json!({ "messages": [{ "role": "user", "content": "q" }, { "role": "assistant", "content": "a" }] }),
                 &one,
             ),
-            (json!({ "text": "whole" }), &Row::Text("whole".to_string())),
+            (json!({ "conversations": [{ "from": "human", "value": "q" }, { "from": "gpt", "value": "a" }] }), &one),
+            (json!({ "text": "whole" }), &Scorable::Text("whole".to_string())),
         ] {
-            assert_eq!(Row::parse(&row).as_ref(), Ok(expected), "{row}");
+            assert_eq!(Scorable::parse(&row).as_ref(), Ok(expected), "{row}");
         }
     }
 
@@ -120,12 +100,13 @@ mod tests {
             (json!({ "response": "a" }), "\"prompt\" is missing"),
             (json!({ "prompt": 3, "response": "a" }), "found a number"),
             (json!({ "prompt": "q", "responses": [] }), "empty"),
-            (json!({ "prompt": "q", "responses": "a" }), "list of texts"),
+            (json!({ "prompt": "q", "responses": [1] }), "list of texts"),
+            (json!({ "prompt": "q", "responses": "a" }), "\"responses\": expected a list"),
             (json!({ "prompt": "q", "response_0": "a" }), "response_1"),
             (json!({ "messages": [{ "role": "user", "content": "q" }] }), "as the last, the assistant's"),
             (json!({ "messages": [{ "role": "robot", "content": "q" }] }), "\"role\""),
         ] {
-            let problem = Row::parse(&row).unwrap_err();
+            let problem = Scorable::parse(&row).unwrap_err();
             assert!(problem.contains(words), "{row}: {problem}");
         }
     }

@@ -1,0 +1,172 @@
+//! Sequences in one batch are what they are alone, bit for bit on the CPU, whatever runs beside them.
+
+use paddock_engine::backend::{Cpu, Device, Sampling, Segments};
+use paddock_engine::generate::{Batch, Choice, Decoder, Session};
+use paddock_engine::model::CausalLm;
+use paddock_engine::weights::Checkpoint;
+use paddock_tests::{block_on, fixture_source};
+
+const MODEL: &str = "llama-gqa-tied-sharded";
+const CAPACITY: usize = 48;
+
+fn load() -> CausalLm<Cpu> {
+    block_on(async {
+        let mut checkpoint = Checkpoint::open(fixture_source(MODEL)).await.unwrap();
+        CausalLm::load(&Cpu::with_threads(2), &mut checkpoint, &mut |_| {}).await.unwrap()
+    })
+}
+
+/// Prompts of several lengths, and how many tokens are to follow each.
+fn requests() -> Vec<(Vec<u32>, Sampling, usize)> {
+    let lengths = [(1, 9), (20, 3), (7, 12), (33, 5), (12, 1), (2, 7)];
+    let request = |(seed, (length, count)): (u32, (usize, usize))| {
+        let prompt = (0..length as u32).map(|i| 1 + (seed * 37 + i * 11) % 400).collect();
+        let temperature = if seed % 3 == 0 { 0.0 } else { 1.3 };
+        (prompt, Sampling { temperature, seed, repetition_penalty: 1.2, ..Sampling::default() }, count)
+    };
+    (0..).zip(lengths).map(request).collect()
+}
+
+fn alone(prompt: &[u32], sampling: &Sampling, count: usize) -> Vec<u32> {
+    let mut session = Session::new(load(), CAPACITY).unwrap();
+    session.prefill(prompt).unwrap();
+    session.set_seen(prompt).unwrap();
+    let mut ids = Vec::new();
+    while ids.len() < count {
+        ids.extend(block_on(session.decode(count - ids.len(), sampling)).unwrap());
+    }
+    ids
+}
+
+#[test]
+fn slots_take_another_sequence_when_theirs_has_ended() {
+    let (model, requests) = (load(), requests());
+    let expected: Vec<Vec<u32>> =
+        requests.iter().map(|(prompt, sampling, count)| alone(prompt, sampling, *count)).collect();
+    for slots in [1, 2, 3, 6] {
+        let mut decoder = Decoder::new(&model, slots, CAPACITY).unwrap();
+        let mut waiting = 0..requests.len();
+        let mut held: Vec<Option<usize>> = vec![None; slots];
+        let mut found: Vec<Vec<u32>> = vec![Vec::new(); requests.len()];
+        let mut ragged = false;
+        loop {
+            for (slot, held) in held.iter_mut().enumerate().filter(|(_, held)| held.is_none()) {
+                if let Some(index) = waiting.next() {
+                    let prompt = &requests[index].0;
+                    decoder.begin(&model, slot, prompt).unwrap();
+                    decoder.set_seen(&model, slot, prompt).unwrap();
+                    *held = Some(index);
+                }
+            }
+            // Five rows a pass, so that prompts are read in pieces beside sequences that are decoded.
+            if decoder.read(&model, 5).unwrap().is_none() {
+                break;
+            }
+            let complete: Vec<(usize, usize)> = (0..slots)
+                .filter_map(|slot| Some((slot, held[slot]?)))
+                .filter(|(slot, _)| decoder.batch().unread(*slot).is_empty())
+                .collect();
+            ragged |= complete.iter().any(|(_, index)| !found[*index].is_empty())
+                && (0..slots).any(|slot| decoder.batch().unread(slot).len() > 1);
+            let choices: Vec<Choice> =
+                complete.iter().map(|(slot, index)| Choice { slot: *slot, sampling: requests[*index].1 }).collect();
+            let ids = block_on(decoder.decode(&model, &choices, 1)).unwrap();
+            for ((slot, index), ids) in complete.into_iter().zip(ids) {
+                found[index].extend(ids);
+                if found[index].len() == requests[index].2 {
+                    held[slot] = None;
+                    decoder.end(slot);
+                }
+            }
+        }
+        assert_eq!(found, expected, "{slots} slots");
+        assert!(slots == 1 || ragged, "{slots} slots: no pass read a prompt beside decoding");
+    }
+}
+
+#[test]
+fn a_fork_goes_on_as_its_origin_does() {
+    let model = load();
+    let (prompt, sampling, _) = requests().swap_remove(1);
+    let mut decoder = Decoder::new(&model, 3, CAPACITY).unwrap();
+    decoder.begin(&model, 1, &prompt).unwrap();
+    while decoder.read(&model, 8).unwrap().is_some() {}
+    for slot in [0, 2] {
+        decoder.fork(&model, 1, slot).unwrap();
+    }
+    let samplings = [Sampling { seed: 5, ..sampling }, sampling, Sampling { temperature: 0.0, ..sampling }];
+    for (slot, sampling) in samplings.iter().enumerate() {
+        decoder.set_seen(&model, slot, &prompt).unwrap();
+        let mut ids = Vec::new();
+        while ids.len() < 6 {
+            let choice = Choice { slot, sampling: *sampling };
+            ids.extend(block_on(decoder.decode(&model, &[choice], 6 - ids.len())).unwrap().swap_remove(0));
+        }
+        assert_eq!(ids, alone(&prompt, sampling, 6), "slot {slot}");
+    }
+}
+
+#[test]
+fn the_logits_that_are_chosen_from_are_those_of_a_full_pass() {
+    let model = load();
+    let requests = &requests()[1..4];
+    let mut decoder = Decoder::new(&model, requests.len(), CAPACITY).unwrap();
+    for (slot, (prompt, ..)) in requests.iter().enumerate() {
+        decoder.begin(&model, slot, prompt).unwrap();
+    }
+    while decoder.read(&model, 256).unwrap().is_some() {}
+    let choices: Vec<Choice> =
+        requests.iter().enumerate().map(|(slot, (_, sampling, _))| Choice { slot, sampling: *sampling }).collect();
+    let (mut ids, mut logits) = (vec![Vec::new(); requests.len()], Vec::new());
+    for _ in 0..5 {
+        let each = |rows: &<Cpu as Device>::Tensor| {
+            logits.push(rows.values().to_vec());
+            Ok(())
+        };
+        let found = block_on(decoder.decode_with(&model, &choices, 1, each)).unwrap();
+        ids.iter_mut().zip(found).for_each(|(ids, found)| ids.extend(found));
+    }
+    let vocab = model.config().vocab_size;
+    for (slot, (prompt, ..)) in requests.iter().enumerate() {
+        let whole = [prompt.as_slice(), &ids[slot]].concat();
+        let tokens = model.backend().tokens(&whole).unwrap();
+        let full = model.forward(&tokens, &Segments::documents(&[whole.len()])).unwrap();
+        for (step, logits) in logits.iter().enumerate() {
+            let row = prompt.len() - 1 + step;
+            assert!(
+                logits[slot * vocab..][..vocab] == full.values()[row * vocab..][..vocab],
+                "slot {slot}, step {step}"
+            );
+        }
+    }
+}
+
+#[test]
+fn what_no_slot_can_do_is_refused() {
+    let model = load();
+    let mut decoder = Decoder::new(&model, 2, 8).unwrap();
+    let choice = Choice { slot: 1, sampling: Sampling::default() };
+    let decode = |decoder: &mut Decoder<Cpu>| block_on(decoder.decode(&model, &[choice], 4)).map_err(|e| e.to_string());
+    assert!(decode(&mut decoder).unwrap_err().contains("no prompt"));
+    for (slot, ids, words) in
+        [(0, vec![], "0 tokens"), (0, vec![1; 9], "9 tokens"), (2, vec![1], "no slot 2"), (0, vec![9999], "9999")]
+    {
+        let error = decoder.begin(&model, slot, &ids).unwrap_err().to_string();
+        assert!(error.contains(words), "{error}");
+    }
+    decoder.begin(&model, 1, &[1, 2, 3]).unwrap();
+    assert!(decode(&mut decoder).unwrap_err().contains("no prompt"), "the prompt has not been read");
+    decoder.read(&model, 2).unwrap();
+    assert_eq!(decoder.batch().unread(1), [3]);
+    let mut batch = Batch::new(model.trunk(), 2, 8).unwrap();
+    batch.begin(0, &[1, 2, 3]).unwrap();
+    while batch.run(model.trunk(), 256).unwrap().is_some() {}
+    assert!(batch.fork(model.trunk(), 0, 1, &[4; 6]).is_err());
+    // A sequence that is full gives no token.
+    let mut full = Decoder::new(&model, 1, 3).unwrap();
+    full.begin(&model, 0, &[1, 2, 3]).unwrap();
+    while full.read(&model, 256).unwrap().is_some() {}
+    let choice = Choice { slot: 0, sampling: Sampling::default() };
+    assert_eq!(block_on(full.decode(&model, &[choice], 4)).unwrap()[0].len(), 1);
+    assert_eq!(block_on(full.decode(&model, &[choice], 4)).unwrap(), [[0u32; 0]]);
+}
