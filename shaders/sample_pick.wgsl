@@ -1,4 +1,4 @@
-// Last step of `sample`: the best of all workgroups becomes the row's token and counts as seen by its slot: grid (rows).
+// Last step of `sample`: the best of all workgroups becomes the row's token, which its slot has then seen: grid (rows).
 // A score that is not a number wins every comparison and gives NO_TOKEN, which the host reports.
 struct Params { vocab: u32, groups: u32, table: u32, seen_words: u32 }
 @group(0) @binding(0) var<uniform> params: Params;

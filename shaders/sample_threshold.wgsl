@@ -1,5 +1,5 @@
-// Second step of `sample`, for rows that draw: the lowest score that top-k, top-p and min-p keep, as an order key, without
-// sorting. Both thresholds are found digit by digit, 8 bits at a time, from a histogram of counts or of masses.
+// Second step of `sample`, for rows that draw: the lowest score that top-k, top-p and min-p keep, as an order key,
+// without sorting. Both thresholds are found digit by digit, 8 bits at a time, from a histogram of counts or of masses.
 // Masses are fixed point, 2³¹ the whole, so that their sum does not depend on the order of the additions.
 // Grid (1, rows).
 struct Params { vocab: u32, groups: u32, table: u32 }

@@ -1,7 +1,7 @@
-//! Scoring: whole conversations in, a score for every token out; the last token's is the conversation's.
+//! Scoring: whole conversations in, a score for every token out. The last token's score is the conversation's.
 //!
-//! Conversations that begin alike share that beginning: it runs through the model once, and its keys and values are
-//! forked. Batches are ragged, so a conversation's scores do not depend on its company.
+//! The common prefix of conversations runs through the model once, and its keys and values are forked. Batches are
+//! ragged, so a conversation's scores do not depend on the others in its batch.
 
 use std::rc::Rc;
 
@@ -33,12 +33,12 @@ pub struct Conversation {
     pub answer_start: usize,
 }
 
-/// How far a scoring is, in tokens that run through the model.
+/// Progress of a scoring, in tokens that run through the model.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct ScoreProgress {
-    /// Those that have.
+    /// Tokens that have run.
     pub done: usize,
-    /// All of them.
+    /// Tokens in all.
     pub total: usize,
 }
 
@@ -75,7 +75,7 @@ impl<B: Backend> Scorer<B> {
         progress: &mut dyn FnMut(LoadProgress),
     ) -> Result<Self> {
         let mut checkpoint = Checkpoint::open(source).await?;
-        // A head alone is refused before its tokenizer is missed.
+        // Reports a head without a trunk as such, rather than its missing tokenizer.
         let tokenizer = match checkpoint.config().is_head_alone() {
             true => None,
             false => Some(Tokenizer::from_files(&checkpoint.tokenizer_files().await?)?),
@@ -110,7 +110,7 @@ impl<B: Backend> Scorer<B> {
         Ok(Self { model, tokenizer, template, context, tokens_run: 0 })
     }
 
-    /// The model's sizes; of a head that shares a trunk, the trunk's.
+    /// The sizes of the model's trunk.
     pub fn config(&self) -> &ModelConfig {
         self.model.trunk().config()
     }
@@ -125,7 +125,7 @@ impl<B: Backend> Scorer<B> {
         &self.tokenizer
     }
 
-    /// Where the model runs.
+    /// The device that the model runs on.
     pub fn device(&self) -> DeviceInfo {
         self.model.backend().device()
     }
@@ -140,7 +140,8 @@ impl<B: Backend> Scorer<B> {
         self.tokens_run
     }
 
-    /// The format `kind` for this model. [`TemplateKind::Auto`] is what its pack says, else as [`template_kind`] has it.
+    /// The format `kind` for this model. [`TemplateKind::Auto`] is the format that its pack names, else that of
+    /// [`template_kind`].
     ///
     /// # Errors
     /// When the model's own chat template is not valid Jinja.
@@ -193,7 +194,7 @@ impl<B: Backend> Scorer<B> {
         Ok(Conversation { answer_start: common_prefix(&prompt, &ids), ids })
     }
 
-    /// The tokens of a text that is a whole conversation already; the tokenizer adds BOS where it does.
+    /// The tokens of a text that is a whole conversation already, with the special tokens that the tokenizer adds.
     ///
     /// # Errors
     /// When it is longer than the context.
@@ -203,10 +204,10 @@ impl<B: Backend> Scorer<B> {
         Ok(Conversation { ids, answer_start: 0 })
     }
 
-    /// Scores conversations. `between` is awaited after every batch; its error ends the scoring.
+    /// Scores conversations. `between` is awaited after every batch; an error of it ends the scoring.
     ///
     /// # Errors
-    /// As [`Scorer::score_ids`], and what `between` gives.
+    /// As [`Scorer::score_ids`], and those of `between`.
     pub async fn score_conversations(
         &mut self,
         conversations: Vec<Conversation>,
@@ -241,7 +242,8 @@ impl<B: Backend> Scorer<B> {
         let total = shared + conversations.iter().map(|ids| ids.len() - shared).sum::<usize>();
         let mut progress = ScoreProgress { done: 0, total };
 
-        // Slot 0 holds what is shared. The conversations take turns in the others, which hold a context's worth of tokens.
+        // Slot 0 holds the common prefix. The conversations take turns in the other slots, of which there are as many
+        // as fit the tokens of one context.
         let forks = if conversations.len() == 1 { 0 } else { (self.context / longest).clamp(1, conversations.len()) };
         let mut batch = Batch::new(self.model.trunk(), 1 + forks, longest)?;
         let mut prefix = Vec::new();
@@ -283,7 +285,7 @@ impl<B: Backend> Scorer<B> {
         Ok(scored.collect())
     }
 
-    /// Runs some rows of what is unread through the model: which they are, and their scores.
+    /// Runs the next unread rows through the model. Returns which they are, and their scores.
     async fn pass(
         &mut self,
         batch: &mut Batch<B>,
@@ -316,8 +318,8 @@ fn common_prefix(a: &[u32], b: &[u32]) -> usize {
     a.iter().zip(b).take_while(|(a, b)| a == b).count()
 }
 
-/// What [`TemplateKind::Auto`] means for a score model of `family` whose tokenizer this is: the model's own chat
-/// template; without one, Safe-RLHF's conversation for its models, and the text as it is for others.
+/// What [`TemplateKind::Auto`] means for a score model of `family` with this tokenizer: the model's own chat template;
+/// without one, Safe-RLHF's format for models of Safe-RLHF, and none for others.
 pub fn template_kind(kind: TemplateKind, family: ScoreFamily, tokenizer: &Tokenizer) -> TemplateKind {
     match kind {
         TemplateKind::Auto if family == ScoreFamily::SafeRlhf && tokenizer.chat_template().is_none() => {
@@ -327,7 +329,7 @@ pub fn template_kind(kind: TemplateKind, family: ScoreFamily, tokenizer: &Tokeni
     }
 }
 
-/// The place of each score, from 1 on: the greatest is the first, equal ones share a place.
+/// The rank of each score, from 1 for the greatest; equal scores share a rank.
 pub fn ranks(scores: &[f32]) -> Vec<usize> {
     scores.iter().map(|score| 1 + scores.iter().filter(|other| *other > score).count()).collect()
 }

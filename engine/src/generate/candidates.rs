@@ -57,7 +57,7 @@ impl<B: Backend> Candidates<B> {
         self.drafts.iter().map(|draft| &draft.answer)
     }
 
-    /// Ends every answer where it is.
+    /// Ends every answer early.
     pub fn cancel(&mut self) {
         for draft in &mut self.drafts {
             draft.answer.finish_reason.get_or_insert(FinishReason::Cancelled);

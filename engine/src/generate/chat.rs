@@ -1,4 +1,4 @@
-//! What a page or a command line talks to: conversations in, streamed text out.
+//! A chat: conversations in, streamed text out. The page and the command line use it.
 
 use std::rc::Rc;
 
@@ -23,7 +23,7 @@ pub struct Chat<B: Backend> {
     candidates: Option<Candidates<B>>,
 }
 
-/// The answer being made.
+/// The answer that is being generated.
 struct Generation {
     messages: Vec<Message>,
     template: Option<Template>,
@@ -78,7 +78,7 @@ impl<B: Backend> Chat<B> {
         self.session.model()
     }
 
-    /// Where the model runs.
+    /// The device that the model runs on.
     pub fn device(&self) -> DeviceInfo {
         self.session.model().backend().device()
     }
@@ -88,8 +88,8 @@ impl<B: Backend> Chat<B> {
         self.session.capacity()
     }
 
-    /// The format `kind` for this model. [`TemplateKind::Auto`] is what its pack says, else its own chat template, else
-    /// none.
+    /// The format `kind` for this model. [`TemplateKind::Auto`] is the format that its pack names, else its own chat
+    /// template, else none.
     ///
     /// # Errors
     /// When the model's own chat template is not valid Jinja.
@@ -112,7 +112,7 @@ impl<B: Backend> Chat<B> {
         self.start(ids, messages, Some(template.clone()), options, dropped)
     }
 
-    /// Begins to continue `ids`, as they are.
+    /// Begins a continuation of `ids`.
     ///
     /// # Errors
     /// When there are none, too many for the context, or one outside the vocabulary.
@@ -159,7 +159,7 @@ impl<B: Backend> Chat<B> {
         Ok(Step::Text(text))
     }
 
-    /// Ends the answer where it is. What was read and generated stays in the cache for the next turn.
+    /// Ends the answer early. What was read and generated stays in the cache for the next turn.
     pub fn cancel(&mut self) {
         if let Some(generation) = self.generation.as_mut() {
             generation.draft.answer.finish_reason.get_or_insert(FinishReason::Cancelled);
@@ -199,8 +199,8 @@ impl<B: Backend> Chat<B> {
         Ok(prefilled)
     }
 
-    /// Reads some more of the prompt, or gives every unfinished candidate one more token. Call until none is
-    /// unfinished.
+    /// Reads some more of the prompt, or gives every unfinished candidate as many tokens as one round trip brings. Call
+    /// until none is unfinished.
     ///
     /// # Errors
     /// When none was begun, or the device fails.
@@ -214,8 +214,8 @@ impl<B: Backend> Chat<B> {
         self.candidates.iter().flat_map(Candidates::answers).collect()
     }
 
-    /// Renders a conversation. When it does not fit the context, the oldest turns are left out. Gives its ids, the
-    /// messages that are left, and how many are not.
+    /// Renders a conversation; when it does not fit the context, the oldest turns are left out. Returns its ids, the
+    /// messages that remain, and how many were left out.
     fn fit(
         &self,
         messages: &[Message],
@@ -224,7 +224,7 @@ impl<B: Backend> Chat<B> {
     ) -> Result<(Vec<u32>, Vec<Message>, usize)> {
         let mut messages = messages.to_vec();
         let mut dropped = 0;
-        // Room to answer in: dropping turns in the middle of an answer costs a second prefill.
+        // Room for the answer: dropping a turn in the middle of an answer costs a second prefill.
         let reserve = options.max_tokens.min(self.context() / 4);
         let mut ids = self.render(&messages, template)?;
         while ids.len() + reserve > self.context() {
@@ -261,8 +261,8 @@ impl<B: Backend> Chat<B> {
         Ok(prefilled)
     }
 
-    /// The context is full in the middle of an answer: leaves out the oldest turn and has the rest read again, the
-    /// answer so far included. False when there is no turn to leave out.
+    /// Leaves out the oldest turn when the context is full in the middle of an answer, and has the rest read again,
+    /// including the answer so far. False when there is no turn to leave out.
     fn drop_turn(&mut self) -> Result<bool> {
         let Some(mut generation) = self.generation.take() else { return Err(no_answer()) };
         let mut shortened = false;
@@ -287,7 +287,7 @@ fn no_answer() -> Error {
 }
 
 /// Removes the oldest message that is not the system's and what follows it up to the next question, but never the
-/// last question. Returns how many messages went.
+/// last question. Returns how many messages were removed.
 fn drop_oldest_turn(messages: &mut Vec<Message>) -> usize {
     let first = messages.iter().position(|message| message.role != Role::System).unwrap_or(messages.len());
     let next = messages.iter().skip(first + 1).position(|message| message.role == Role::User);

@@ -1,4 +1,4 @@
-//! An answer while it is made: what its tokens say, and where it ends.
+//! An unfinished answer: the text of its tokens, and where it ends.
 
 use super::stop::StopMatcher;
 use super::{Answer, FinishReason, GenerateOptions};
@@ -38,12 +38,12 @@ impl Draft {
         }
     }
 
-    /// Tokens that may still come.
+    /// How many more tokens the answer may have.
     pub fn room(&self) -> usize {
         self.options.max_tokens - self.answer.token_ids.len()
     }
 
-    /// Adds a token and gives the text that can be shown now. One of `end_ids` or a stop text ends the answer.
+    /// Adds a token and returns the text that can be shown now. One of `end_ids` or a stop text ends the answer.
     pub fn accept(&mut self, tokenizer: &Tokenizer, end_ids: &[u32], id: u32) -> String {
         self.answer.token_ids.push(id);
         if end_ids.contains(&id) {
@@ -53,7 +53,7 @@ impl Draft {
         self.show(&piece)
     }
 
-    /// Ends the answer and gives the text that was held back.
+    /// Ends the answer and returns the text that was held back.
     pub fn end(&mut self, reason: FinishReason) -> String {
         let piece = self.decoder.finish();
         let mut shown = self.show(&piece);

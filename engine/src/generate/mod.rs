@@ -19,7 +19,7 @@ pub use session::Session;
 
 use crate::backend::Sampling;
 
-/// How an answer is to be made.
+/// How an answer is generated.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct GenerateOptions {
     /// How each token is chosen.
@@ -36,24 +36,24 @@ pub struct GenerateOptions {
 pub enum FinishReason {
     /// The model ended it, or a stop text was found.
     Stop,
-    /// The most tokens were made, or the context is full.
+    /// The answer has as many tokens as were allowed, or the context is full.
     Length,
-    /// The caller ended it.
+    /// The caller cancelled it.
     Cancelled,
 }
 
-/// What there is to read of the prompt.
+/// How much of a prompt has to be read.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Prefilled {
-    /// Tokens that are to run through the model.
+    /// Tokens that have to run through the model.
     pub tokens: usize,
     /// Tokens that the cache already held.
     pub reused: usize,
-    /// Oldest messages that were left out because the context is full.
+    /// Number of oldest messages that were left out because they do not fit the context.
     pub dropped_messages: usize,
 }
 
-/// What one round trip gave.
+/// What one step of an answer did.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Step {
     /// More of the prompt has been read.
@@ -65,7 +65,7 @@ pub enum Step {
     },
     /// More text; empty while a character or a possible stop text is incomplete.
     Text(String),
-    /// The answer is complete. No text is outstanding.
+    /// The answer is complete, and all its text has been given.
     Done(FinishReason),
 }
 
@@ -80,6 +80,6 @@ pub struct Answer {
     pub text: String,
     /// Why it ended; `None` while it has not.
     pub finish_reason: Option<FinishReason>,
-    /// Oldest messages that were left out because the context is full.
+    /// Number of oldest messages that were left out because they do not fit the context.
     pub dropped_messages: usize,
 }

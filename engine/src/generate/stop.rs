@@ -1,4 +1,4 @@
-//! Stop texts: text is released only once it can no longer be part of one.
+//! Stop texts. Text is shown only when it can no longer be part of one.
 
 /// Looks for stop texts in streamed text.
 #[derive(Debug, Clone, Default)]
@@ -25,12 +25,12 @@ impl StopMatcher {
         (std::mem::replace(&mut self.held, rest), false)
     }
 
-    /// What is held back, when no more text comes.
+    /// The text that is held back, after the last piece.
     pub fn finish(&mut self) -> String {
         std::mem::take(&mut self.held)
     }
 
-    /// Length of the longest end of the held text that begins a stop text.
+    /// Length of the longest suffix of the held text that is a prefix of a stop text.
     fn longest_prefix_at_end(&self) -> usize {
         self.held
             .char_indices()

@@ -1,4 +1,4 @@
-//! The trunk with a projection on the vocabulary.
+//! A language model: a trunk and a projection to the vocabulary.
 
 use std::rc::Rc;
 
@@ -65,7 +65,7 @@ impl<B: Operations> CausalLm<B> {
         self.trunk.config()
     }
 
-    /// Where the model lies.
+    /// The backend that holds the model.
     pub fn backend(&self) -> &B {
         self.trunk.backend()
     }

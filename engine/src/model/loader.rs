@@ -9,7 +9,7 @@ use crate::{Error, ModelConfig, Result};
 /// Most bytes of weights that are in host memory at a time.
 const CHUNK_BYTES: usize = 4 << 20;
 
-/// How far loading is.
+/// Progress of loading.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct LoadProgress {
     /// Bytes of weights on the device.
@@ -18,13 +18,13 @@ pub struct LoadProgress {
     pub total: u64,
 }
 
-/// Hands a checkpoint's parameters to a backend. Ask for them in the order of [`ModelConfig::params`].
+/// Loads a checkpoint's parameters onto a backend. They have to be asked for in the order of [`ModelConfig::params`].
 pub struct Loader<'a, B: Device, S: Source> {
     backend: &'a B,
     checkpoint: &'a mut Checkpoint<S>,
     progress: &'a mut dyn FnMut(LoadProgress),
     state: LoadProgress,
-    /// Of all vectors so far, as f32.
+    /// Digest of all vectors so far, as f32.
     vectors: Sha256,
 }
 

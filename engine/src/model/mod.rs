@@ -1,5 +1,5 @@
-//! Architectures, written once, generic over the backend: the browser, the CPU reference and (through the trainer's
-//! tape) fine-tuning all run these files.
+//! The architectures. Each is written once, generic over the backend: the browser, the CPU reference and, through a
+//! tape, training run the same code.
 
 mod adapters;
 mod attend;

@@ -97,7 +97,7 @@ impl<B: Operations> ScoreModel<B> {
         &self.head
     }
 
-    /// Where the model lies.
+    /// The backend that holds the model.
     pub fn backend(&self) -> &B {
         self.trunk.backend()
     }

@@ -36,8 +36,8 @@ impl<B: Operations> Trunk<B> {
         Ok(Self { backend: backend.clone(), config, layers, fingerprint: loader.fingerprint() })
     }
 
-    /// What a score head knows its trunk by: the SHA-256 of all norm gains and biases as f32, in the order of
-    /// [`ModelConfig::params`]. Quantising the matrices leaves it as it is; training moves it.
+    /// Identifies the trunk that a score head was trained on: the SHA-256 of all norm gains and biases as f32, in the
+    /// order of [`ModelConfig::params`]. Quantising the matrices does not change it; training does.
     pub fn fingerprint(&self) -> &str {
         &self.fingerprint
     }
@@ -47,12 +47,12 @@ impl<B: Operations> Trunk<B> {
         &self.config
     }
 
-    /// Where the model lies.
+    /// The backend that holds the model.
     pub fn backend(&self) -> &B {
         &self.backend
     }
 
-    /// How a fused row's heads lie.
+    /// The layout of the heads in a fused row.
     pub fn heads(&self) -> HeadLayout {
         HeadLayout::of(&self.config)
     }
@@ -65,8 +65,8 @@ impl<B: Operations> Trunk<B> {
         }
     }
 
-    /// Gives `module` a low-rank adapter: from now on `scale · b · a` is added to its weight, beside what adapters it has.
-    /// `module` is a parameter's name in [`ModelConfig::params`] without ".weight", such as
+    /// Gives `module` a low-rank adapter: from now on `scale · b · a` is added to its weight, beside what adapters it
+    /// has. `module` is a parameter's name in [`ModelConfig::params`] without ".weight", such as
     /// "model.layers.3.self_attn.q_proj"; `a` is `[rank, inputs]` and `b` `[outputs, rank]`. Matrices of other shapes
     /// are reported by the first forward pass.
     ///
@@ -84,7 +84,7 @@ impl<B: Operations> Trunk<B> {
         let names: Vec<&str> = projections.iter().flat_map(|projection| projection.modules()).collect();
         let first = names[..names.len() / layers.max(1)].join(", ");
         Err(Error::Request(format!(
-            "the model has no module \"{module}\" for an adapter; it has {first}, and so on in each of its {layers} layers"
+            "the model has no module \"{module}\" for an adapter; it has {first}, and so on in all {layers} layers"
         )))
     }
 

@@ -18,7 +18,7 @@ pub fn alpaca_prompt(instruction: &str, input: Option<&str>) -> String {
     }
 }
 
-/// The format knows one turn: the last message is the instruction, as in the authors' web demo.
+/// The format has one turn: the last message is the instruction, as in the authors' web demo.
 pub(super) fn render(messages: &[Message]) -> Result<String> {
     if messages.iter().any(|m| m.role == Role::System) {
         return Err(Error::Request("Alpaca's prompt has no place for a system message; leave it out".into()));

@@ -9,11 +9,11 @@ use super::{Message, clock, python};
 use crate::{Error, Result};
 
 const FILE: &str = "chat template";
-/// Work that a template may do for one prompt, in Jinja's units: an instruction, or 64 bytes. Published templates take
-/// a few hundred for a message; more than this is a loop that is not meant to end.
+/// Limit on the work of a template for one prompt, in minijinja's units of fuel: an instruction, or 64 bytes. Published
+/// templates use a few hundred units per message; one that exceeds this limit is in an endless loop.
 const FUEL: u64 = 1 << 21;
 
-/// A template that is known to be valid Jinja.
+/// A template that has been parsed: it is valid Jinja.
 #[derive(Debug, Clone)]
 pub(super) struct ChatTemplate {
     source: String,
@@ -30,14 +30,14 @@ impl ChatTemplate {
         Ok(Self { source, bos, eos, now: None })
     }
 
-    /// `add_generation_prompt` writes the beginning of the assistant's next turn at the end.
+    /// With `add_generation_prompt` the text ends with the header of the assistant's next turn.
     pub fn render(&self, messages: &[Message], add_generation_prompt: bool) -> Result<String> {
         let context = context! {
             messages => Value::from(Serde(messages)),
             bos_token => &self.bos,
             eos_token => &self.eos,
             add_generation_prompt,
-            // transformers passes these two always; without tools or documents they are none.
+            // transformers always passes these two; they are none without tools or documents.
             tools => (),
             documents => (),
         };
@@ -49,7 +49,7 @@ impl ChatTemplate {
     }
 }
 
-/// Jinja as transformers sets it up (`chat_template_utils.py`), less the clock.
+/// Jinja as transformers configures it (`chat_template_utils.py`), without the clock.
 fn environment() -> Environment<'static> {
     let mut environment = Environment::new();
     if let Ok(syntax) = SyntaxConfig::builder().trim_blocks(true).lstrip_blocks(true).build() {
@@ -65,7 +65,7 @@ fn environment() -> Environment<'static> {
     environment
 }
 
-/// What a template says through `raise_exception`.
+/// The message a template passes to `raise_exception`.
 #[derive(Debug, thiserror::Error)]
 #[error("{0}")]
 struct Refusal(String);
@@ -85,8 +85,8 @@ fn broken(error: &JinjaError) -> Error {
     Error::format(FILE, problem)
 }
 
-/// `{% generation %}…{% endgeneration %}` marks the assistant's words for training and prints them unchanged; a
-/// condition that always holds does the same.
+/// `{% generation %}…{% endgeneration %}` marks the assistant's text for training and prints it unchanged. minijinja
+/// does not know it, so an `if` that is always true takes its place.
 fn without_generation_tags(source: &str) -> String {
     let mut out = String::with_capacity(source.len());
     let mut rest = source;
@@ -118,23 +118,23 @@ fn to_json(state: &State, value: &Value, arguments: Kwargs) -> Result<Value, Jin
         }
     };
     let failed = |problem: String| JinjaError::new(ErrorKind::BadSerialization, problem);
-    // Where writing failed for want of fuel, this does too.
+    // Fails here too when the writer ran out of fuel.
     python::charge(state, 0)?;
     written.map_err(|e| failed(e.to_string()))?;
     String::from_utf8(bytes.bytes).map(Value::from).map_err(|e| failed(e.to_string()))
 }
 
-/// Bytes that are charged as they come.
+/// A buffer that uses fuel as it is written.
 struct Charged<'a> {
     state: &'a State<'a, 'a>,
     bytes: Vec<u8>,
-    /// Less than a unit of fuel pays for.
+    /// Bytes that have not used a whole unit of fuel yet.
     owed: usize,
 }
 
 impl std::io::Write for Charged<'_> {
     fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
-        /// A piece takes time however short it is.
+        /// The least that a write costs, however short it is.
         const PIECE: usize = 16;
         self.owed += PIECE + bytes.len();
         python::charge(self.state, self.owed).map_err(std::io::Error::other)?;

@@ -14,10 +14,10 @@ const MONTHS: [&str; 12] = [
     "November",
     "December",
 ];
-/// From 1970-01-01 on.
+/// Counted from 1970-01-01.
 const DAYS: [&str; 7] = ["Thursday", "Friday", "Saturday", "Sunday", "Monday", "Tuesday", "Wednesday"];
 
-/// The moment `seconds` after 1970-01-01 00:00, written by `format`; what it does not know it leaves as it is.
+/// Formats the moment `seconds` after 1970-01-01 00:00 by `format`. Directives it does not know are left as they are.
 pub(super) fn strftime(format: &str, seconds: i64) -> String {
     let (days, second) = (seconds.div_euclid(86_400), seconds.rem_euclid(86_400));
     let (year, month, day) = date(days);
@@ -56,7 +56,8 @@ pub(super) fn strftime(format: &str, seconds: i64) -> String {
     out + rest
 }
 
-/// Year, month and day of a day counted from 1970-01-01 (Howard Hinnant, "chrono-Compatible Low-Level Date Algorithms").
+/// Year, month and day of a day counted from 1970-01-01 (Howard Hinnant, "chrono-Compatible Low-Level Date
+/// Algorithms").
 fn date(days: i64) -> (i64, i64, i64) {
     // Years begin in March, so that the leap day is the last of its year; an era is 400 years.
     let days = days + 719_468;
@@ -73,7 +74,7 @@ fn date(days: i64) -> (i64, i64, i64) {
 mod tests {
     use super::*;
 
-    /// Expectations by Python's `datetime.fromtimestamp(seconds, UTC).strftime`.
+    /// Expected values are from Python's `datetime.fromtimestamp(seconds, UTC).strftime`.
     #[test]
     fn moments_are_written_as_python_does() {
         let all = "%Y-%m-%d %-d %-m %y %B %b %A %a %H:%M:%S %I %p %% %Q";

@@ -1,4 +1,4 @@
-//! Conversations to the exact text a model was trained on.
+//! Renders conversations as the exact text that a model was trained on.
 
 mod alpaca;
 mod chat;
@@ -44,11 +44,11 @@ impl Message {
     }
 }
 
-/// Which format a conversation is put into.
+/// The format in which a conversation is rendered.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum TemplateKind {
-    /// What the model's pack was made with, else the model's own chat template when it has one, else none.
+    /// The format that the model's pack names; without one, the model's own chat template; without that, none.
     #[default]
     Auto,
     /// The text as it is.
@@ -90,7 +90,7 @@ impl FromStr for TemplateKind {
 /// The text to give a model.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Prompt {
-    /// Ends where the assistant's answer begins.
+    /// The text, up to where the assistant's answer begins.
     pub text: String,
     /// Whether the tokenizer is to add BOS; chat templates write it themselves.
     pub add_special: bool,
@@ -130,14 +130,14 @@ impl Template {
                 Format::SafeRlhf { eos: spelling(tokenizer.eos()).unwrap_or_else(|| "</s>".into()) }
             }
         };
-        // Models tuned on Alpaca's format without an EOS go on to invent the next instruction. A Safe-RLHF turn always
-        // ends in EOS, and its "USER:" may well occur in an answer.
+        // Models tuned on Alpaca's format without an EOS continue with an instruction of their own. A Safe-RLHF turn
+        // always ends in EOS, and its "USER:" may well occur in an answer.
         let stops = if matches!(format, Format::Alpaca) { vec!["### Instruction:".into()] } else { Vec::new() };
         Ok(Self { format, stops })
     }
 
-    /// The same format in a conversation held now: `seconds` after 1970-01-01. Chat templates that ask
-    /// for the date get this one; without it they use a date of their own, or fail when they have none.
+    /// The same format with a current time of `seconds` after 1970-01-01, for chat templates that ask for the date.
+    /// Without one, a template uses its own default date, or fails if it has none.
     pub fn at(mut self, seconds: i64) -> Self {
         if let Format::Chat(template) = &mut self.format {
             template.now = Some(seconds);

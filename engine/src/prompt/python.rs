@@ -1,4 +1,4 @@
-//! What chat templates take for granted of Python: its methods of strings and dictionaries, its spelling of constants.
+//! What chat templates expect from Python: the methods of strings and dictionaries, and the spelling of constants.
 
 use minijinja::value::{ValueKind, from_args};
 use minijinja::{Error, ErrorKind, Output, State, Value, escape_formatter};
@@ -23,10 +23,10 @@ pub(super) fn call_method(state: &mut State, value: &Value, method: &str, argume
     }
 }
 
-/// What Jinja's own filters process for one unit of fuel.
+/// Bytes that minijinja's own filters process for one unit of fuel.
 pub(super) const BYTES_PER_FUEL: usize = 64;
 
-/// Charges the work on `bytes` bytes, as Jinja's own filters do before they begin.
+/// Uses the fuel for work on `bytes` bytes, as minijinja's own filters do before they begin.
 pub(super) fn charge(state: &State, bytes: usize) -> Result<(), Error> {
     state.consume_fuel((bytes / BYTES_PER_FUEL) as u64)
 }

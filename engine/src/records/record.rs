@@ -25,9 +25,9 @@ pub enum Record {
 
 impl Record {
     /// The records of a row: one, or several where an instruction has several `instances`. A row has the keys
-    /// `instruction`, `input` (may be missing) and `output`; `instruction` and `instances` (a list of `input` and `output`,
-    /// as Alpaca's seed tasks); `messages` (a list of `role` and `content`); `conversations` (ShareGPT's list of `from` and
-    /// `value`); or `text`.
+    /// `instruction`, `input` (may be missing) and `output`; `instruction` and `instances` (a list of `input` and
+    /// `output`, as Alpaca's seed tasks); `messages` (a list of `role` and `content`); `conversations` (ShareGPT's list
+    /// of `from` and `value`); or `text`.
     ///
     /// # Errors
     /// What was expected and found, as a part of a sentence.

@@ -28,8 +28,8 @@ pub enum Scorable {
 
 impl Scorable {
     /// Reads `{"prompt", "response"}`, `{"prompt", "responses": […]}`, a row of PKU-SafeRLHF (`"prompt"`,
-    /// `"response_0"`, `"response_1"`), `{"messages": […]}` or `{"conversations": […]}` that ends with the assistant's, or
-    /// `{"text"}`.
+    /// `"response_0"`, `"response_1"`), `{"messages": […]}` or `{"conversations": […]}` that ends with the assistant's,
+    /// or `{"text"}`.
     ///
     /// # Errors
     /// What was expected and found, as a part of a sentence.

@@ -24,7 +24,7 @@ impl Affixes {
     /// Those of the `post_processor` in a `tokenizer.json`.
     ///
     /// # Errors
-    /// When it is of a kind that no LLaMA model uses, or names tokens that it does not list.
+    /// When it is of a kind that no LLaMA model uses, or refers to tokens that it does not list.
     pub fn from_json(processor: &Value, file: &str) -> Result<Self> {
         match processor.get("type").and_then(Value::as_str) {
             None | Some("ByteLevel") => Ok(Self::default()),

@@ -4,8 +4,8 @@ use serde_json::{Value, json};
 
 use crate::{Error, Result};
 
-/// The map as the `normalizer` of a `tokenizer.json`, once it is known that no text can lead outside it: the crate that
-/// walks it does not check.
+/// The map as the `normalizer` of a `tokenizer.json`. It is checked first that no text can lead outside the map,
+/// because the crate that walks it does not check.
 ///
 /// # Errors
 /// When the map is damaged.

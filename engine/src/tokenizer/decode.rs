@@ -6,16 +6,16 @@ use tokenizers::decoders::DecoderWrapper;
 use super::Tokenizer;
 use crate::{Error, Result};
 
-/// How the vocabulary spells bytes; what the `decoder` of a `tokenizer.json` says.
+/// How the vocabulary spells bytes, as the `decoder` of a `tokenizer.json` describes it.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(super) struct Spelling {
     /// Every byte is a printable character (GPT-2's alphabet).
     pub byte_level: bool,
     /// `<0x0A>` is a byte (SentencePiece's byte fallback).
     byte_fallback: bool,
-    /// What stands for other text: SentencePiece's "▁" for a space.
+    /// Replacements of text: SentencePiece's "▁" for a space.
     replacements: Vec<(String, String)>,
-    /// The first space of a text is the tokenizer's own prefix and not the text's.
+    /// The tokenizer puts a space before each text, which is removed again.
     strip_space: bool,
 }
 
@@ -94,14 +94,14 @@ fn byte_of(c: char) -> Option<u8> {
     }
 }
 
-/// Turns ids into text as they come. The pieces put together are the text of all ids; a piece is empty while a
-/// character's bytes are still incomplete.
+/// Turns ids into text one by one. The concatenated pieces are the text of all ids; a piece is empty while the bytes of
+/// a character are incomplete.
 #[derive(Debug, Clone)]
 pub struct DecodeStream {
     skip_special: bool,
     /// Bytes of a character that is not complete yet.
     pending: Vec<u8>,
-    /// Whether anything has come, so that the next space is the text's own.
+    /// Whether text has been decoded, so that the next space is part of it.
     started: bool,
 }
 
@@ -110,8 +110,7 @@ impl DecodeStream {
         Self { skip_special, pending: Vec::new(), started: false }
     }
 
-    /// The text that `id` of `tokenizer` completes. An id without a token (a padded row of the model's embedding)
-    /// adds nothing.
+    /// The text that `id` completes. An id without a token (a padding row of the model's embedding) adds nothing.
     pub fn push(&mut self, tokenizer: &Tokenizer, id: u32) -> String {
         let Tokenizer { inner, spelling, .. } = tokenizer;
         let added = inner.get_added_vocabulary();
@@ -127,7 +126,7 @@ impl DecodeStream {
         self.take(false)
     }
 
-    /// What is left when no more ids come: nothing, or U+FFFD for a character that was never completed.
+    /// The rest of the text after the last id: nothing, or U+FFFD for a character that was never completed.
     pub fn finish(&mut self) -> String {
         self.take(true)
     }

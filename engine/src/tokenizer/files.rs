@@ -1,17 +1,17 @@
-//! What a model's files say of its tokenizer, as the checkpoint found it.
+//! The files of a model that describe its tokenizer.
 
 use serde_json::Value;
 
-/// A tokenizer's raw material.
+/// The contents of the files that a tokenizer is made from.
 #[derive(Debug, Clone)]
 pub enum TokenizerFiles {
     /// `tokenizer.json` of a Hugging Face folder or a web pack.
     Json {
         /// `tokenizer.json`.
         tokenizer: Vec<u8>,
-        /// `tokenizer_config.json`, and in it the chat template when there is one.
+        /// `tokenizer_config.json`; older folders have the chat template in it.
         config: Option<Value>,
-        /// `chat_template.jinja`, which newer folders have instead.
+        /// `chat_template.jinja`; newer folders have the chat template there.
         chat_template: Option<String>,
     },
     /// SentencePiece's `tokenizer.model` of an older folder.

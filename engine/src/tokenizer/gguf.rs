@@ -67,7 +67,7 @@ fn sentencepiece(vocabulary: &GgufVocabulary) -> Result<tokenizers::Tokenizer> {
     pieces::build(&model, true, FILE)
 }
 
-/// The tokenizer, and whether one of its kind puts BOS before a text when the header does not say.
+/// The tokenizer, and whether BOS goes before a text when the header does not say.
 fn byte_level(vocabulary: &GgufVocabulary) -> Result<(tokenizers::Tokenizer, bool)> {
     let splitting = Splitting::named(vocabulary.pre.as_deref().unwrap_or("default"))?;
     let failed = |problem: String| Error::format(FILE, problem);
@@ -105,13 +105,13 @@ fn byte_level(vocabulary: &GgufVocabulary) -> Result<(tokenizers::Tokenizer, boo
 /// How a byte-level BPE cuts a text into words before it merges within them.
 #[derive(Default)]
 struct Splitting {
-    /// Each in turn cuts the words further; a match is a word of its own.
+    /// Applied in turn; each cuts the words further, and a match is a word of its own.
     patterns: Vec<&'static str>,
     /// GPT-2's pattern comes last.
     gpt2: bool,
     /// The text is composed (Unicode NFC) first.
     nfc: bool,
-    /// A word that is in the vocabulary is taken whole, whatever the merges say.
+    /// A word that is in the vocabulary becomes one token, whatever the merges say.
     whole_words: bool,
     /// BOS goes before a text by default.
     adds_bos: bool,

@@ -11,7 +11,7 @@ use crate::{Error, Result};
 
 const FILE: &str = "tokenizer.json";
 
-/// The parts of `tokenizer.json` that are looked at before the `tokenizers` crate reads it.
+/// The parts of `tokenizer.json` that are checked before the `tokenizers` crate reads it.
 #[derive(Deserialize)]
 struct Header {
     model: ModelHeader,
@@ -46,8 +46,8 @@ pub(super) fn read(json: &[u8], config: Option<&Value>, chat_template: Option<&s
         token.and_then(|token| inner.token_to_id(token))
     };
     let (bos, eos) = (id("bos_token", "<s>"), id("eos_token", "</s>"));
-    // Of transformers' classes only LLaMA's has flags by default; any other keeps the file's own post-processor unless
-    // its configuration speaks up.
+    // Only the LLaMA classes of transformers set these flags by default; the others keep the file's post-processor
+    // unless the configuration sets a flag.
     let flags = (config.flag("add_bos_token"), config.flag("add_eos_token"));
     let affixes = match (class_is_llama, flags) {
         (false, (None, None)) => Affixes::from_json(&header.post_processor, FILE)?,
@@ -80,7 +80,7 @@ impl<'a> Config<'a> {
         self.get(key).and_then(|v| v.as_str().or_else(|| v.get("content").and_then(Value::as_str)))
     }
 
-    /// The chat template: a string, or a list of named ones of which "default" is meant.
+    /// The chat template: a string, or a list of named templates, of which "default" is used.
     pub fn chat_template(&self) -> Option<String> {
         let template = self.get("chat_template")?;
         let named = |list: &'a Vec<Value>| {

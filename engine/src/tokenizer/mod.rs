@@ -1,7 +1,7 @@
-//! Text to token ids and back, through the `tokenizers` crate.
+//! Converts text to token ids and back, with the `tokenizers` crate.
 //!
-//! Whatever a model's folder holds (`tokenizer.json`, SentencePiece's `tokenizer.model`, a GGUF vocabulary) becomes one
-//! [`Tokenizer`], which can write itself as a `tokenizer.json` again.
+//! Each of a model's possible sources (`tokenizer.json`, SentencePiece's `tokenizer.model`, a GGUF vocabulary) becomes
+//! a [`Tokenizer`], which can be written as a `tokenizer.json` again.
 
 mod affixes;
 mod charsmap;
@@ -20,7 +20,7 @@ pub use decode::DecodeStream;
 use decode::Spelling;
 pub use files::{GgufVocabulary, TokenizerFiles};
 
-/// More ids than any published vocabulary has by two orders of magnitude; what a file claims beyond it is damage.
+/// A hundred times the size of the largest published vocabularies; a file with a larger id is damaged.
 const MAX_VOCABULARY: usize = 1 << 24;
 
 /// A model's vocabulary and the rules for cutting text into it.
@@ -50,7 +50,7 @@ impl Tokenizer {
         }
     }
 
-    /// The ids of `text`. `add_special` puts before (and after) it what the tokenizer's own rules say, usually BOS.
+    /// The ids of `text`. With `add_special` the tokenizer adds its special tokens, usually BOS at the beginning.
     /// Special tokens spelled out in the text are recognised, as transformers does.
     ///
     /// # Errors
@@ -63,8 +63,8 @@ impl Tokenizer {
         Ok(encoding.get_ids().to_vec())
     }
 
-    /// From now on special tokens spelled out in a text are plain text (`true`), as the SentencePiece library reads
-    /// them, or the tokens they name (`false`, the default).
+    /// Sets how special tokens spelled out in a text are encoded: as plain text (`true`), as the SentencePiece library
+    /// does, or as the tokens they name (`false`, the default).
     pub fn read_special_as_text(&mut self, yes: bool) {
         self.inner.set_encode_special_tokens(yes);
     }
@@ -102,12 +102,12 @@ impl Tokenizer {
         self.inner.id_to_token(id)
     }
 
-    /// Beginning of sequence, by the tokenizer's own files.
+    /// The beginning-of-sequence token that the tokenizer's files name.
     pub fn bos(&self) -> Option<u32> {
         self.bos
     }
 
-    /// End of sequence, by the tokenizer's own files.
+    /// The end-of-sequence token that the tokenizer's files name.
     pub fn eos(&self) -> Option<u32> {
         self.eos
     }
@@ -115,18 +115,18 @@ impl Tokenizer {
     /// The id of the special token `token`, which is added to the vocabulary when it is not there.
     ///
     /// # Errors
-    /// When the vocabulary does not take it.
+    /// When the vocabulary cannot be extended.
     pub fn add_special(&mut self, token: &str) -> Result<u32> {
         self.inner.add_special_tokens(&[tokenizers::AddedToken::from(token, true)]);
         self.token_id(token).ok_or_else(|| Error::Request(format!("the vocabulary does not take the token {token}")))
     }
 
-    /// Makes `id` the beginning of sequence; whether texts begin with it stays as it was.
+    /// Makes `id` the beginning-of-sequence token; whether texts begin with it does not change.
     pub fn set_bos(&mut self, id: u32) {
         self.bos = Some(id);
     }
 
-    /// Makes `id` the end of sequence.
+    /// Makes `id` the end-of-sequence token.
     pub fn set_eos(&mut self, id: u32) {
         self.eos = Some(id);
     }
@@ -141,7 +141,7 @@ impl Tokenizer {
         self.chat_template.as_deref()
     }
 
-    /// What people call this kind of tokenizer.
+    /// The usual name of this kind of tokenizer.
     pub fn kind(&self) -> &'static str {
         match (self.inner.get_model(), self.spelling.byte_level) {
             (tokenizers::ModelWrapper::Unigram(_), _) => "SentencePiece Unigram",
@@ -161,7 +161,7 @@ impl Tokenizer {
     /// `tokenizer_config.json`.
     pub fn to_config(&self) -> Value {
         let token = |id: Option<u32>| id.and_then(|id| self.token(id));
-        // This class takes everything else from tokenizer.json as it stands.
+        // This class takes everything else from tokenizer.json.
         let mut config = json!({ "tokenizer_class": "PreTrainedTokenizerFast" });
         let entries = [
             ("bos_token", token(self.bos)),
@@ -176,7 +176,7 @@ impl Tokenizer {
         config
     }
 
-    /// Puts together what every kind of file ends up as. `file` names the origin in errors.
+    /// Makes a tokenizer of what was read, whatever the kind of file. `file` names it in errors.
     fn assemble(mut inner: tokenizers::Tokenizer, affixes: &Affixes, parts: Parts, file: &str) -> Result<Self> {
         let largest = inner.get_vocab(true).into_values().max().unwrap_or(0) as usize;
         if largest >= MAX_VOCABULARY {
@@ -195,7 +195,7 @@ impl Tokenizer {
     }
 }
 
-/// What a model's files say beside the vocabulary.
+/// What a model's files say in addition to the vocabulary.
 struct Parts {
     bos: Option<u32>,
     eos: Option<u32>,

@@ -1,5 +1,5 @@
-//! A vocabulary of SentencePiece's kind to a tokenizer, as transformers' `convert_slow_tokenizer.py` (LlamaConverter)
-//! does it. It comes from a `tokenizer.model` or from a GGUF header.
+//! Makes a tokenizer of a SentencePiece vocabulary, which comes from a `tokenizer.model` or from a GGUF header, as
+//! transformers' `convert_slow_tokenizer.py` (LlamaConverter) does.
 
 use std::collections::HashMap;
 
@@ -16,7 +16,7 @@ use crate::{Error, Result};
 
 const FILE: &str = "tokenizer.model";
 
-/// Reads SentencePiece's file with what stands beside it.
+/// Reads SentencePiece's file and the JSON files beside it.
 pub(super) fn read(bytes: &[u8], added: Option<&Value>, config: Option<&Value>) -> Result<Tokenizer> {
     let mut model = sentencepiece::parse(bytes)?;
     let config = Config(config);
@@ -42,8 +42,8 @@ pub(super) fn read(bytes: &[u8], added: Option<&Value>, config: Option<&Value>) 
     Tokenizer::assemble(inner, &affixes, Parts { bos, eos, chat_template: config.chat_template() }, FILE)
 }
 
-/// The tokenizer of a vocabulary. `legacy`: the prefix goes before every stretch of text between special tokens, and
-/// not only before the first. `file` names the origin in errors.
+/// The tokenizer of a vocabulary. With `legacy`, the prefix goes before every stretch of text between special tokens;
+/// without, only before the first. `file` names the vocabulary's file in errors.
 pub(super) fn build(model: &Model, legacy: bool, file: &str) -> Result<tokenizers::Tokenizer> {
     let failed = |problem: String| Error::format(file, problem);
     let unknown = model.unknown.and_then(|id| Some((id as usize, model.pieces.get(id as usize)?)));
@@ -115,7 +115,7 @@ fn merges(pieces: &[Piece]) -> Vec<(String, String)> {
     found.into_iter().map(|(_, left, right)| (left.to_owned(), right.to_owned())).collect()
 }
 
-/// The `normalizer` of a `tokenizer.json`; `spaces`: with the prefix and "▁" for every space.
+/// The `normalizer` of a `tokenizer.json`; with `spaces` it adds the prefix and writes "▁" for every space.
 fn normalizer(rules: &Normalization, spaces: bool, file: &str) -> Result<Value> {
     let mut steps = Vec::new();
     if !rules.charsmap.is_empty() {
@@ -134,7 +134,7 @@ fn normalizer(rules: &Normalization, spaces: bool, file: &str) -> Result<Value> 
     Ok(json!({ "type": "Sequence", "normalizers": steps }))
 }
 
-/// The `decoder` of a `tokenizer.json`; `prefix`: the first space of a text is not the text's own.
+/// The `decoder` of a `tokenizer.json`; with `prefix` it removes the first space of a text.
 fn decoder(prefix: bool) -> Value {
     let mut steps = vec![
         json!({ "type": "Replace", "pattern": { "String": "▁" }, "content": " " }),

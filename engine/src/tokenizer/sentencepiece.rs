@@ -6,7 +6,8 @@ use crate::{Error, Result};
 
 const FILE: &str = "tokenizer.model";
 
-/// Longer than any piece of a published vocabulary; merges are searched at every cut of a piece.
+/// Limit on the length of a piece, because merges are searched for at every cut of a piece; no published vocabulary
+/// comes near it.
 const MAX_PIECE_BYTES: usize = 512;
 
 /// What a piece is for (`SentencePiece.Type`, and `tokenizer.ggml.token_type` of GGUF).
@@ -14,9 +15,9 @@ const MAX_PIECE_BYTES: usize = 512;
 pub enum PieceKind {
     /// Text.
     Normal,
-    /// Stands for what the vocabulary cannot write.
+    /// Stands for characters that are not in the vocabulary.
     Unknown,
-    /// Never in a text: BOS, EOS.
+    /// Never part of a text: BOS, EOS.
     Control,
     /// Always cut out of a text as a whole.
     UserDefined,
@@ -57,11 +58,11 @@ pub enum Algorithm {
 /// How a text is prepared before it is cut.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Normalization {
-    /// A compiled trie of character replacements; empty: none.
+    /// A compiled trie of character replacements; empty if there are none.
     pub charsmap: Vec<u8>,
-    /// A space goes before the text.
+    /// A space is put before the text.
     pub add_dummy_prefix: bool,
-    /// Spaces at the ends go, and runs of spaces become one.
+    /// Spaces at both ends are removed, and runs of spaces become one.
     pub remove_extra_whitespaces: bool,
 }
 
@@ -72,7 +73,7 @@ pub struct Model {
     pub pieces: Vec<Piece>,
     /// How a text is cut.
     pub algorithm: Algorithm,
-    /// What the vocabulary cannot write is written in bytes.
+    /// Characters that are not in the vocabulary are written as bytes.
     pub byte_fallback: bool,
     /// How a text is prepared.
     pub normalization: Normalization,
@@ -84,7 +85,7 @@ pub struct Model {
     pub eos: Option<u32>,
 }
 
-/// Reads a `tokenizer.model`. Safe on hostile bytes: nothing is allocated by a number that the file states.
+/// Reads a `tokenizer.model`. Hostile bytes are safe: no allocation depends on a number that the file states.
 ///
 /// # Errors
 /// When the bytes are not a protocol buffer of that kind, or ask for what LLaMA's tokenizers do not have.
@@ -209,7 +210,7 @@ enum Field<'a> {
 struct Fields<'a>(&'a [u8]);
 
 impl<'a> Fields<'a> {
-    /// The next field's number and value; none at the end.
+    /// The next field's number and value; `None` at the end.
     fn next(&mut self) -> Result<Option<(u64, Field<'a>)>> {
         if self.0.is_empty() {
             return Ok(None);

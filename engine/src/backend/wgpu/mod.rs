@@ -42,7 +42,8 @@ pub use sample::Sampler;
 pub use weight::Weight;
 
 use super::{
-    Cache, Device, DeviceInfo, DeviceKind, HeadLayout, Operations, PREFILL_ROWS, Sample, SampleRow, Segments, WeightPart,
+    Cache, Device, DeviceInfo, DeviceKind, HeadLayout, Operations, PREFILL_ROWS, Sample, SampleRow, Segments,
+    WeightPart,
 };
 use crate::Result;
 

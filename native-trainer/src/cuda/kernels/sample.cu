@@ -1,5 +1,5 @@
 // The choice of the next tokens, as engine/src/backend/cpu/sample.rs makes it: penalty, temperature, top-k, top-p,
-// min-p, then the highest sum of score and Gumbel noise. One block of 1024 threads a row; the vocabulary fits its caches.
+// min-p, then the highest sum of score and Gumbel noise. One block of 1024 threads per row.
 
 KERNEL(256) set_seen(u32* seen, const u32* ids, u32 count) {
     u32 i = blockIdx.x * blockDim.x + threadIdx.x;
