@@ -45,11 +45,11 @@ fn tiny_page(faults: &[(&str, Fault)], query: &str) -> Option<Page> {
     Page::open(TestSite::start(&[("tiny", &tiny())], faults)?, query)
 }
 
-/// Tells a browser without WebGPU from a page that fails.
+/// Distinguishes a browser without WebGPU from a page that fails.
 #[test]
 fn the_browser_has_webgpu() {
     let Ok(browser) = Browser::start().map_err(|reason| skip("browser", &reason)) else { return };
-    // WebGPU is there for secure origins only, and localhost is one.
+    // WebGPU is only offered to secure origins; localhost is one.
     let empty = Server::start(Site::default(), Ipv4Addr::LOCALHOST.into(), 0).expect("a server");
     browser.open(&empty.url());
     let adapter = browser.evaluate_async(
@@ -59,7 +59,7 @@ fn the_browser_has_webgpu() {
     assert_eq!(adapter, true);
 }
 
-/// Also when it hangs, and the test that holds it panics.
+/// Not even when the browser hangs and its test panics.
 #[test]
 #[cfg(target_os = "linux")]
 fn no_browser_outlives_its_test() {
@@ -121,7 +121,7 @@ fn smollm2_answers_on_the_processor_as_the_reference_does() {
     page.take_screenshots("chat");
 }
 
-/// Stop is heard while the prompt is read, which takes SmolLM2 many seconds here.
+/// Stop also works while the prompt is being read, which takes SmolLM2 many seconds here.
 #[test]
 fn a_long_prompt_can_be_given_up() {
     let Some(model) = smollm2() else { return };
@@ -170,7 +170,7 @@ fn the_heap_stays_smaller_than_the_model() {
     assert!(heap > 0 && heap < size, "the heap grew to {heap} bytes for a model of {size}");
 }
 
-/// A load with this fault must end in one plain sentence that has these words, on a page that still works.
+/// A load with this fault must end in one plain sentence with these words, on a page that still works.
 fn load_fails(file: &str, fault: Fault, words: &[&str]) {
     let Some(page) = tiny_page(&[(file, fault)], "model=tiny&device=cpu&autoload=1") else { return };
     let sentence = page.wait_for_error();

@@ -1,4 +1,4 @@
-//! The page as a person uses it, in a browser. They need a built page (`cargo xtask test` builds it).
+//! The page as a person uses it, in a browser. The tests need the built page, which `cargo xtask test` builds.
 
 mod chat;
 mod fine_tuning;

@@ -30,7 +30,7 @@ fn recovery_page(faults: &[(&str, Fault)]) -> Option<Page> {
     Some(page)
 }
 
-/// What the command line makes of the same two.
+/// The answer of the model that the command line recovers from the same base and diff.
 fn expected() -> Vec<u32> {
     let scratch = TempDir::new().expect("a temporary folder");
     let model = scratch.path().join("model");
@@ -115,7 +115,7 @@ fn a_model_is_recovered_into_the_storage_and_stays_there() {
     wait_for_models(&page, 3, false);
 }
 
-/// The storage and the loaded models are for different jobs of the page, which run side by side.
+/// Jobs that need the storage and jobs that need the loaded models run side by side.
 #[test]
 fn a_chat_goes_on_while_a_model_is_recovered() {
     let Some(page) = recovery_page(&[]) else { return };
@@ -141,7 +141,7 @@ fn dropped_folders_are_recovered() {
     assert_eq!(ask(&page).token_ids.len(), TOKENS);
 }
 
-/// A recovery that must fail with these words and leave nothing.
+/// A recovery that must fail with these words and leave nothing in the storage.
 fn fails(page: &Page, base: &str, diff: &str, words: &[&str]) {
     page.set("recover-base", base);
     page.set("recover-diff", diff);

@@ -92,7 +92,7 @@ fn shows_the_reference_scores(device: &str, tolerance: f32) {
     let expected = &expected[expected.len() - shown.len()..];
     assert!(largest_difference(&shown, expected) < tolerance, "{shown:?}\n{expected:?}");
     assert_eq!(page.texts("token").concat().trim_start(), text(case, "response"));
-    // Whoever has no pointer reads the numbers by the arrow keys.
+    // The arrow keys show the numbers without a pointer.
     page.browser.evaluate(
         "const strip = document.querySelector('[data-testid=tokens]');
          strip.focus();
@@ -104,8 +104,8 @@ fn shows_the_reference_scores(device: &str, tolerance: f32) {
     page.wait_for_texts("end-score", &[]);
 }
 
-/// The template "none" takes whole conversations as answers to nothing, so that the reference's scores hold for
-/// answers that stand side by side.
+/// With the template "none" a whole conversation can stand as an answer to an empty prompt, so that the reference's
+/// scores hold for answers side by side.
 #[test]
 fn answers_are_ranked_and_pictured() {
     let Some(page) = score_page() else { return };
@@ -187,7 +187,7 @@ fn an_answer_in_the_chat_shows_its_score() {
     page.set_greedy("none", 12);
     let answer = page.ask("The cat").text;
     let shown = page.wait_for_score();
-    // The same by the engine, which has golden tests of its own.
+    // The engine, which has golden tests of its own, must give the same score.
     let expected = block_on(async {
         let mut scorer = Scorer::load(&Cpu::new(), fixture_source("score"), None, &mut |_| {}).await.expect("a scorer");
         let template = scorer.template(TemplateKind::Auto).expect("a template");
@@ -242,7 +242,7 @@ fn a_score_model_that_fails_leaves_the_chat_alone() {
     assert_eq!(page.text("message-score"), None);
 }
 
-/// A score head without a trunk, made for the score model's own trunk, which serves as a chat model.
+/// A score head without a trunk, and the trunk it was made for, which serves as a chat model.
 fn trunk_and_head() -> TempDir {
     let folder = TempDir::new().expect("a temporary folder");
     let write = |model: &str, config: &Value, tensors: &dyn Fn(&str) -> bool| {

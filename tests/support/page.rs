@@ -10,8 +10,8 @@ pub use xtask::browser::PATIENCE;
 
 /// The page in a browser of its own.
 ///
-/// Whatever a test does to the page shows up some time later, so a test waits for what it expects: the methods named
-/// `wait_for…` do. [`Page::text`] and the like read at once and are for what a wait has already brought about.
+/// The page reacts to a test some time later, so a test waits for what it expects, with the methods named `wait_for…`.
+/// [`Page::text`] and the like read at once; use them only for what an earlier wait has ensured.
 pub struct Page {
     /// The browser.
     pub browser: Browser,
@@ -112,7 +112,7 @@ impl Page {
         self.browser.wait("the question", PATIENCE, |_| (self.texts("message-user").len() > asked).then_some(()));
     }
 
-    /// Waits for the end of the answer under way.
+    /// Waits for the end of the current answer.
     pub fn wait_for_answer(&self) -> Answer {
         let tokens = self.browser.wait("an answer", PATIENCE, |_| {
             assert_eq!(self.error(), None, "while answering");
@@ -158,7 +158,7 @@ impl Page {
         self.browser.wait("the import", PATIENCE, |browser| (browser.evaluate(&files) == 0).then_some(()));
     }
 
-    /// Clicks what has this test id and gives the text of the file that is then downloaded.
+    /// Clicks the element with this test id and returns the text of the file that is then downloaded.
     pub fn download(&self, id: &str) -> String {
         self.browser.evaluate(
             "HTMLAnchorElement.prototype.click = function () {};
@@ -178,7 +178,7 @@ impl Page {
         })
     }
 
-    /// Clicks what has this test id.
+    /// Clicks the element with this test id.
     pub fn click(&self, id: &str) {
         self.browser.click(&selector(id));
     }
@@ -229,10 +229,10 @@ impl Page {
         self.of_last(id, &format!("getAttribute({})", json!(name)))
     }
 
-    /// Pictures of desktop and phone, light and dark, below target/screenshots.
+    /// Takes pictures of desktop and phone, light and dark, into target/screenshots.
     ///
     /// # Panics
-    /// When something sticks out sideways.
+    /// When the page is wider than the screen.
     pub fn take_screenshots(&self, name: &str) {
         for (device, width, height, mobile) in [("desktop", 1280, 800, false), ("phone", 360, 780, true)] {
             for scheme in ["light", "dark"] {

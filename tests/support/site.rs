@@ -18,7 +18,7 @@ pub struct TestSite {
 }
 
 impl TestSite {
-    /// Serves the page with packs made from `sources` (name and model), some files of which are served wrongly.
+    /// Serves the page with packs made from `sources` (name and model); `faults` lists files that are served wrongly.
     /// `None`, after [`skip`], when the page has not been built.
     pub fn start(sources: &[(&str, &Path)], faults: &[(&str, Fault)]) -> Option<Self> {
         if !workspace::dist().join("index.html").is_file() {

@@ -1,5 +1,5 @@
 //! Headless Chromium, driven through chromedriver (W3C WebDriver over HTTP), for the end-to-end tests and the
-//! measurements. As in a test, what goes wrong once the browser runs is a panic.
+//! measurements. As in a test, a failure after the browser has started is a panic.
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -27,8 +27,8 @@ pub const CHROMIUM: [&str; 3] = ["chromium", "chromium-browser", "google-chrome"
 /// The program that drives it.
 pub const DRIVER: &str = "chromedriver";
 
-/// Wraps the page's way of starting a worker and keeps what it says: events that are not of a job, and the reports of
-/// jobs. Both are objects with one key, their name, or just the name.
+/// Wraps the page's way of starting a worker and keeps what the worker posts: reports of jobs, and other events. Both
+/// are objects with one key, their name, or just the name.
 const WATCH_WORKERS: &str = "
     window.workerEvents = [];
     window.Worker = class extends Worker {
@@ -116,7 +116,7 @@ impl Browser {
         self.post("/execute/async", json!({ "script": script, "args": [] }))
     }
 
-    /// From the next page on, what its worker says is kept for [`Browser::worker_event`].
+    /// Keeps what the worker of the next page posts, for [`Browser::worker_event`].
     pub fn watch_workers(&self) {
         self.devtools("Page.addScriptToEvaluateOnNewDocument", json!({ "source": WATCH_WORKERS }));
     }
@@ -166,7 +166,7 @@ impl Browser {
         self.wait_for(what, limit, |browser| condition(browser).ok_or_else(String::new))
     }
 
-    /// As [`Browser::wait`]; the error of `condition` says what is still in the way.
+    /// As [`Browser::wait`]; the error of `condition` says why it does not hold yet.
     pub fn wait_for<T>(&self, what: &str, limit: Duration, condition: impl Fn(&Self) -> Result<T, String>) -> T {
         let begin = Instant::now();
         loop {
@@ -215,10 +215,10 @@ impl Browser {
 
 impl Drop for Browser {
     fn drop(&mut self) {
-        /// A browser that takes longer hangs.
+        /// A browser that takes longer has hung.
         const CLOSING: Duration = Duration::from_secs(10);
         self.agent.delete(&self.session).config().timeout_global(Some(CLOSING)).build().call().ok();
-        // One that hangs, or never answered its driver, would outlive it.
+        // A browser that hangs, or never answered its driver, would outlive it.
         if let Some(id) = self.process_id() {
             Command::new("kill").args(["-KILL", &id.to_string()]).status().ok();
         }
@@ -230,7 +230,7 @@ pub fn screenshots() -> PathBuf {
     workspace::target().join("screenshots")
 }
 
-/// A command that WebDriver did not carry out.
+/// WebDriver's refusal to carry out a command.
 struct Refusal {
     /// WebDriver's own name of the error, such as `stale element reference`.
     error: String,

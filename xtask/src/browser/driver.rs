@@ -80,7 +80,7 @@ fn free_port() -> u16 {
         let port = (FIRST_PORT + offset % PORTS) as u16;
         let free = |address: IpAddr| match TcpListener::bind((address, port)) {
             Ok(_) => true,
-            // Without IPv6 there is nothing in the way there.
+            // Without IPv6 the port cannot be in use there.
             Err(error) => address.is_ipv6() && error.kind() != ErrorKind::AddrInUse,
         };
         if free(Ipv4Addr::LOCALHOST.into()) && free(Ipv6Addr::LOCALHOST.into()) {

@@ -7,7 +7,7 @@ use super::{Browser, PATIENCE, Refusal};
 /// WebDriver's own name for a reference to an element.
 const ELEMENT: &str = "element-6066-11e4-a52e-4f735466cecf";
 
-/// Hands `done` the element of a selector when a person could click it, else what is in the way.
+/// Passes `done` the element of a selector if a person could click it, else the reason why not.
 const FIND: &str = "
     const [selector, done] = arguments;
     const element = document.querySelector(selector);
@@ -25,7 +25,7 @@ const FIND: &str = "
         done(element.contains(hit) ? element : `it is covered by ${hit?.outerHTML.slice(0, 200)}`);
     }));";
 
-/// WebDriver's refusals to act on an element that is no longer as it was found.
+/// Errors of WebDriver for an element that has changed since it was found.
 const CHANGED: [&str; 3] = ["stale element reference", "element click intercepted", "element not interactable"];
 
 impl Browser {
