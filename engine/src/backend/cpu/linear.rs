@@ -5,15 +5,18 @@
 //! tokens are grouped, and with AVX-512 as with AVX2. A single token is multiplied with packed rows as they come from
 //! memory; for several tokens, a panel of rows is unpacked first and multiplied tile by tile.
 
+mod one_token;
+mod panel;
+
 use std::ops::Range;
 use std::sync::Arc;
 
-use bytemuck::Zeroable;
+use one_token::{SCALED_ROWS, TokenRows};
+use panel::Panel;
 
-use super::lanes::{Kernel, LANES, Lanes, Simd, TileKernel, WIDE};
+use super::lanes::{Simd, WIDE};
 use super::output::Output;
 use super::packing::GROUP;
-use super::plane::{Plane, PlaneKernel, run_for};
 use super::weight::{Matrix, Part, Weight};
 use super::{Cpu, Tensor};
 use crate::Result;
@@ -23,8 +26,6 @@ use crate::backend::check;
 const GROUPS_PER_PIECE: usize = 4000;
 /// Pieces for each thread when there is plenty of work, so that a slow thread does not hold up the others.
 const PIECES_PER_THREAD: usize = 4;
-/// Rows whose scales are unpacked at once.
-const SCALED_ROWS: usize = 16;
 /// Rows of a panel are a multiple of this, which is one of every tile's rows.
 const PANEL_ROWS: usize = 4;
 /// Tokens up to which a panel is used only once or twice, and is to stay in the first-level cache.
@@ -33,11 +34,6 @@ const FEW_TOKENS: usize = 6;
 const SMALL_PANEL: usize = 4096;
 /// Values of a panel for more tokens: it stays in the second-level cache.
 const PANEL: usize = 192 << 10;
-/// Rows and columns whose products with the tokens of a tile are computed at once: tokens and sums then stay in the
-/// first-level cache.
-const BLOCK_ROWS: usize = 16;
-const BLOCK_COLS: usize = 768;
-
 pub(super) fn linear(cpu: &Cpu, x: &Tensor, weight: &Weight, bias: Option<&Weight>) -> Result<Tensor> {
     let [tokens, _] = x.shape;
     let [outputs, _] = weight.0.shape;
@@ -126,215 +122,10 @@ fn multiply(simd: Simd, part: &Part, rows: Range<usize>, x: &[f32], tokens: usiz
     }
 }
 
-/// A single token: weights go from memory through registers. The two rows of a tile are half a piece apart, which makes
-/// two streams that the processor fetches ahead.
-struct TokenRows<'a> {
-    part: &'a Part,
-    rows: Range<usize>,
-    x: &'a [[f32; GROUP]],
-    out: &'a mut [f32],
-}
-
-impl Kernel for TokenRows<'_> {
-    type Output = ();
-
-    #[inline(always)]
-    fn run<L: Lanes>(self, lanes: L) {
-        let half = self.rows.len().div_ceil(2);
-        let last = self.rows.end.saturating_sub(1);
-        let mut scales = [Vec::new(), Vec::new()];
-        for first in (0..half).step_by(SCALED_ROWS) {
-            // With an odd number of rows the lower half ends a row early, and that row is computed twice.
-            let upper = self.rows.start + first..self.rows.start + half.min(first + SCALED_ROWS);
-            let lower = (upper.start + half).min(last)..(upper.end + half).min(self.rows.end);
-            self.part.unpack_scales(lanes, upper.clone(), &mut scales[0]);
-            self.part.unpack_scales(lanes, lower.clone(), &mut scales[1]);
-            let sums = run_for(
-                lanes,
-                self.part.encoding,
-                RowPairs { part: self.part, upper, lower, scales: [&scales[0], &scales[1]], x: self.x },
-            );
-            for (index, [upper, lower]) in sums.into_iter().enumerate().take(half - first) {
-                self.out[first + index] = upper;
-                self.out[(first + index + half).min(self.rows.len() - 1)] = lower;
-            }
-        }
-    }
-}
-
-/// Pairs of an upper and a lower row.
-struct RowPairs<'a> {
-    part: &'a Part,
-    upper: Range<usize>,
-    lower: Range<usize>,
-    scales: [&'a [f32]; 2],
-    x: &'a [[f32; GROUP]],
-}
-
-impl PlaneKernel for RowPairs<'_> {
-    type Output = [[f32; 2]; SCALED_ROWS];
-
-    #[inline(always)]
-    fn run<L: Lanes, P: Plane>(self, lanes: L) -> Self::Output {
-        let groups = self.part.layout.groups;
-        let scales: [&[P::Scale]; 2] = [bytemuck::cast_slice(self.scales[0]), bytemuck::cast_slice(self.scales[1])];
-        let mut out = [[0.0; 2]; SCALED_ROWS];
-        for (index, out) in out.iter_mut().enumerate().take(self.upper.len()) {
-            let pair = [index, index.min(self.lower.len() - 1)];
-            let weights =
-                [self.part.groups::<P>(self.upper.start + pair[0]), self.part.groups::<P>(self.lower.start + pair[1])];
-            let scales = if P::SCALED {
-                [&scales[0][pair[0] * groups..][..groups], &scales[1][pair[1] * groups..][..groups]]
-            } else {
-                [&[][..]; 2]
-            };
-            let [[upper], [lower]] = if L::TILE[0] > 1 {
-                tile::<L, P, 2, 1>(lanes, weights, scales, [self.x])
-            } else {
-                let one = |row: usize| tile::<L, P, 1, 1>(lanes, [weights[row]], [scales[row]], [self.x]);
-                [one(0)[0], one(1)[0]]
-            };
-            *out = [upper, lower];
-        }
-        out
-    }
-}
-
-/// Several tokens, `x` `[tokens, stride]`, and a panel of unpacked rows `[rows, stride]`. The panel has room for whole
-/// tiles; what is beyond its rows is computed and left out.
-struct Panel<'a> {
-    panel: &'a [f32],
-    rows: usize,
-    x: &'a [f32],
-    stride: usize,
-    out: &'a Output,
-    /// The column that the panel's first row goes to.
-    first_output: usize,
-}
-
-impl Kernel for Panel<'_> {
-    type Output = ();
-
-    #[inline(always)]
-    fn run<L: Lanes>(self, lanes: L) {
-        let Self { panel, rows, x, stride, out, first_output } = self;
-        let [tile_rows, tile_tokens] = L::TILE;
-        let tokens = x.len() / stride;
-        // Tiles of about the same size: eight tokens are four and four, rather than six and two.
-        let tile_tokens = tokens.div_ceil(tokens.div_ceil(tile_tokens).max(1)).max(1);
-        let most_rows = rows.min(BLOCK_ROWS).next_multiple_of(tile_rows);
-        let mut sums = vec![[0.0; WIDE]; (tile_tokens * most_rows).next_multiple_of(WIDE)];
-        let mut products = vec![[0.0; WIDE]; sums.len() / WIDE];
-        for first in (0..tokens).step_by(tile_tokens) {
-            let tokens = first..tokens.min(first + tile_tokens);
-            let x = &x[tokens.start * stride..tokens.end * stride];
-            for first_row in (0..rows).step_by(BLOCK_ROWS) {
-                let rows = BLOCK_ROWS.min(rows - first_row);
-                let padded_rows = rows.next_multiple_of(tile_rows);
-                let panel = &panel[first_row * stride..][..padded_rows * stride];
-                lanes.run_tile(tokens.len(), TokenTile { panel, rows: padded_rows, x, stride, sums: &mut sums });
-                for (products, sums) in products.iter_mut().zip(sums.as_chunks().0) {
-                    *products = lanes.sums(sums);
-                }
-                let products = products.as_flattened().chunks_exact(padded_rows);
-                for (token, products) in tokens.clone().zip(products) {
-                    out.write(token, first_output + first_row, &products[..rows]);
-                }
-            }
-        }
-    }
-}
-
-/// The partial sums `[tokens, rows]` of a panel and the tokens of one tile.
-struct TokenTile<'a> {
-    panel: &'a [f32],
-    rows: usize,
-    x: &'a [f32],
-    stride: usize,
-    sums: &'a mut [[f32; WIDE]],
-}
-
-impl TileKernel for TokenTile<'_> {
-    #[inline(always)]
-    fn run<L: Lanes, const R: usize, const T: usize>(self, lanes: L) {
-        let Self { panel, rows, x, stride, sums } = self;
-        let block_cols = stride.div_ceil(stride.div_ceil(BLOCK_COLS)).next_multiple_of(WIDE);
-        for block in (0..stride).step_by(block_cols) {
-            let cols = block_cols.min(stride - block);
-            let steps = cols / WIDE;
-            let mut tokens: [&[[f32; WIDE]]; T] = [&[]; T];
-            for t in 0..T {
-                tokens[t] = &x[t * stride + block..][..cols].as_chunks().0[..steps];
-            }
-            for row in (0..rows).step_by(R) {
-                let mut weights: [&[[f32; WIDE]]; R] = [&[]; R];
-                for r in 0..R {
-                    weights[r] = &panel[(row + r) * stride + block..][..cols].as_chunks().0[..steps];
-                }
-                let mut tile = [[lanes.load_wide(&[0.0; WIDE]); T]; R];
-                if block > 0 {
-                    for r in 0..R {
-                        for t in 0..T {
-                            tile[r][t] = lanes.load_wide(&sums[t * rows + row + r]);
-                        }
-                    }
-                }
-                for step in 0..steps {
-                    let mut w = [lanes.load_wide(&[0.0; WIDE]); R];
-                    for r in 0..R {
-                        w[r] = lanes.load_wide(&weights[r][step]);
-                    }
-                    for t in 0..T {
-                        let x = lanes.load_wide(&tokens[t][step]);
-                        for r in 0..R {
-                            tile[r][t] = lanes.mul_add_wide(w[r], x, tile[r][t]);
-                        }
-                    }
-                }
-                for r in 0..R {
-                    for t in 0..T {
-                        sums[t * rows + row + r] = lanes.store_wide(tile[r][t]);
-                    }
-                }
-            }
-        }
-    }
-}
-
-/// `R` rows times `T` tokens. Even and odd vectors have their own sums, so that additions need not wait for each other.
-#[inline(always)]
-fn tile<L: Lanes, P: Plane, const R: usize, const T: usize>(
-    lanes: L,
-    weights: [&[P::Group]; R],
-    scales: [&[P::Scale]; R],
-    x: [&[[f32; GROUP]]; T],
-) -> [[f32; T]; R] {
-    let groups = x[0].len();
-    let mut sums = [[[lanes.splat(0.0); 2]; T]; R];
-    for group in 0..groups {
-        for r in 0..R {
-            let scale = if P::SCALED { &scales[r][group] } else { &P::Scale::zeroed() };
-            let w = P::unpack(lanes, &weights[r][group], scale);
-            for t in 0..T {
-                let x: &[[f32; LANES]] = x[t][group].as_chunks().0;
-                for k in 0..GROUP / LANES {
-                    sums[r][t][k % 2] = lanes.mul_add(w[k], lanes.load(&x[k]), sums[r][t][k % 2]);
-                }
-            }
-        }
-    }
-    let mut out = [[0.0; T]; R];
-    for r in 0..R {
-        for t in 0..T {
-            out[r][t] = lanes.sum(lanes.add(sums[r][t][0], sums[r][t][1]));
-        }
-    }
-    out
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::backend::cpu::lanes::LANES;
     use crate::backend::cpu::testing::{numbers, quantised, weight};
     use crate::backend::{Device, WeightPart};
     use crate::weights::Encoding::{self, *};

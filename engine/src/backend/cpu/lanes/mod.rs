@@ -30,8 +30,10 @@ pub(super) trait Lanes: Copy {
     type I32: Copy;
     /// Sixteen f32.
     type Wide: Copy;
-    /// How many rows and tokens have their products computed at once, one wide sum each: as many as the registers hold.
+    /// How many rows and tokens have their products computed at once, one wide sum each.
     const TILE: [usize; 2];
+    /// Whether one token is multiplied with two packed rows at once. Without, registers would not suffice for unpacking.
+    const PAIRS: bool;
 
     fn splat(self, value: f32) -> Self::F32;
     fn load(self, values: &[f32; LANES]) -> Self::F32;
@@ -43,8 +45,14 @@ pub(super) trait Lanes: Copy {
 
     fn load_wide(self, values: &[f32; WIDE]) -> Self::Wide;
     fn store_wide(self, values: Self::Wide) -> [f32; WIDE];
-    /// `a · b + c`, rounded as by [`Self::mul_add`].
-    fn mul_add_wide(self, a: Self::Wide, b: Self::Wide, c: Self::Wide) -> Self::Wide;
+    /// Adds the products of every row of weights and every token to their sums: those of the first sixteen columns, then
+    /// those of the others, each as [`Self::mul_add`] does.
+    fn add_products<const R: usize, const T: usize>(
+        self,
+        weights: [&[[f32; WIDE]; 2]; R],
+        tokens: [&[[f32; WIDE]; 2]; T],
+        sums: &mut [[Self::Wide; T]; R],
+    );
     /// Runs `kernel` for the rows of a tile and `tokens` tokens, from one up to the tokens of a tile.
     fn run_tile<K: TileKernel>(self, tokens: usize, kernel: K);
 
@@ -112,6 +120,30 @@ pub(super) trait Lanes: Copy {
 
     /// `a` with further bits set.
     fn or_bits(self, a: Self::F32, bits: Self::I32) -> Self::F32;
+}
+
+/// [`Lanes::add_products`] where a wide vector is two vectors of eight. Eight columns come after the other, so that
+/// besides the sums only `R + 1` vectors are in registers.
+#[inline(always)]
+fn add_products_by_eights<L: Lanes, const R: usize, const T: usize>(
+    lanes: L,
+    weights: [&[[f32; WIDE]; 2]; R],
+    tokens: [&[[f32; WIDE]; 2]; T],
+    sums: &mut [[[L::F32; 2]; T]; R],
+) {
+    for eight in 0..4 {
+        let mut w = [lanes.splat(0.0); R];
+        for r in 0..R {
+            w[r] = lanes.load(&weights[r].as_flattened().as_chunks().0[eight]);
+        }
+        for t in 0..T {
+            let x = lanes.load(&tokens[t].as_flattened().as_chunks().0[eight]);
+            for r in 0..R {
+                let sum = &mut sums[r][t][eight % 2];
+                *sum = lanes.mul_add(w[r], x, *sum);
+            }
+        }
+    }
 }
 
 /// A computation that is compiled for every instruction set.
@@ -221,8 +253,9 @@ mod tests {
             let vectors: [[f32; WIDE]; WIDE] =
                 std::array::from_fn(|i| std::array::from_fn(|j| 1.0 / (1 + WIDE * i + j) as f32));
             out.extend(l.sums(&vectors).as_chunks().0);
-            let wide = l.mul_add_wide(l.load_wide(&vectors[0]), l.load_wide(&[2.0; WIDE]), l.load_wide(&[1.0; WIDE]));
-            out.extend(l.store_wide(wide).as_chunks().0);
+            let mut wide = [[l.load_wide(&[1.0; WIDE])]];
+            l.add_products([&[vectors[0], vectors[1]]], [&[[2.0; WIDE], [1.0; WIDE]]], &mut wide);
+            out.extend(l.store_wide(wide[0][0]).as_chunks().0);
             out
         }
     }
@@ -257,7 +290,7 @@ mod tests {
             assert!((f64::from(*sum) - expected).abs() < 1e-6, "{simd:?}: vector {i} has {sum}, not {expected}");
         }
         for (j, value) in out[15..].as_flattened().iter().enumerate() {
-            assert_eq!(*value, 2.0 / (1 + j) as f32 + 1.0);
+            assert_eq!(*value, 2.0 / (1 + j) as f32 + 1.0 + 1.0 / (1 + WIDE + j) as f32, "{simd:?}");
         }
     }
 

@@ -1,6 +1,6 @@
 //! Plain arrays: the meaning of every operation, and fast where the compiler vectorises loops of eight.
 
-use super::{LANES, Lanes, TileKernel, WIDE};
+use super::{LANES, Lanes, TileKernel, WIDE, add_products_by_eights};
 
 /// Needs nothing of the processor.
 #[derive(Debug, Clone, Copy)]
@@ -29,6 +29,7 @@ impl Lanes for Portable {
     type I32 = [i32; LANES];
     type Wide = [Self::F32; 2];
     const TILE: [usize; 2] = [2, 3];
+    const PAIRS: bool = true;
 
     #[inline(always)]
     fn load_wide(self, values: &[f32; WIDE]) -> Self::Wide {
@@ -41,8 +42,13 @@ impl Lanes for Portable {
     }
 
     #[inline(always)]
-    fn mul_add_wide(self, a: Self::Wide, b: Self::Wide, c: Self::Wide) -> Self::Wide {
-        [self.mul_add(a[0], b[0], c[0]), self.mul_add(a[1], b[1], c[1])]
+    fn add_products<const R: usize, const T: usize>(
+        self,
+        weights: [&[[f32; WIDE]; 2]; R],
+        tokens: [&[[f32; WIDE]; 2]; T],
+        sums: &mut [[Self::Wide; T]; R],
+    ) {
+        add_products_by_eights(self, weights, tokens, sums);
     }
 
     #[inline(always)]

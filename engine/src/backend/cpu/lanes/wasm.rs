@@ -2,7 +2,7 @@
 
 use std::arch::wasm32::*;
 
-use super::{LANES, Lanes, TileKernel, WIDE};
+use super::{LANES, Lanes, TileKernel, WIDE, add_products_by_eights};
 
 /// WebAssembly's 128-bit SIMD, which every browser with WebGPU has; the build turns it on.
 #[derive(Debug, Clone, Copy)]
@@ -12,7 +12,8 @@ impl Lanes for Simd128 {
     type F32 = [v128; 2];
     type I32 = [v128; 2];
     type Wide = [Self::F32; 2];
-    const TILE: [usize; 2] = [1, 3];
+    const TILE: [usize; 2] = [2, 4];
+    const PAIRS: bool = false;
 
     #[inline(always)]
     fn load_wide(self, values: &[f32; WIDE]) -> Self::Wide {
@@ -25,16 +26,42 @@ impl Lanes for Simd128 {
     }
 
     #[inline(always)]
-    fn mul_add_wide(self, a: Self::Wide, b: Self::Wide, c: Self::Wide) -> Self::Wide {
-        [self.mul_add(a[0], b[0], c[0]), self.mul_add(a[1], b[1], c[1])]
+    fn add_products<const R: usize, const T: usize>(
+        self,
+        weights: [&[[f32; WIDE]; 2]; R],
+        tokens: [&[[f32; WIDE]; 2]; T],
+        sums: &mut [[Self::Wide; T]; R],
+    ) {
+        add_products_by_eights(self, weights, tokens, sums);
+    }
+
+    #[inline(always)]
+    fn sums(self, vectors: &[[f32; WIDE]; WIDE]) -> [f32; WIDE] {
+        let mut out = [f32x4_splat(0.0); 4];
+        for (out, vectors) in out.iter_mut().zip(vectors.as_chunks::<4>().0) {
+            let mut quarters = [f32x4_splat(0.0); 4];
+            for (quarter, vector) in quarters.iter_mut().zip(vectors) {
+                let [even, odd] = self.load_wide(vector);
+                let [low, high] = self.add(even, odd);
+                *quarter = f32x4_add(low, high);
+            }
+            let mut eighths = [f32x4_splat(0.0); 2];
+            for (eighth, [a, b]) in eighths.iter_mut().zip(quarters.as_chunks::<2>().0) {
+                *eighth = f32x4_add(i32x4_shuffle::<0, 1, 4, 5>(*a, *b), i32x4_shuffle::<2, 3, 6, 7>(*a, *b));
+            }
+            let [a, b] = eighths;
+            *out = f32x4_add(i32x4_shuffle::<0, 2, 4, 6>(a, b), i32x4_shuffle::<1, 3, 5, 7>(a, b));
+        }
+        bytemuck::cast(out)
     }
 
     #[inline(always)]
     fn run_tile<K: TileKernel>(self, tokens: usize, kernel: K) {
         match tokens {
-            1 => kernel.run::<_, 1, 1>(self),
-            2 => kernel.run::<_, 1, 2>(self),
-            _ => kernel.run::<_, 1, 3>(self),
+            1 => run_alone::<_, 1>(self, kernel),
+            2 => run_alone::<_, 2>(self, kernel),
+            3 => run_alone::<_, 3>(self, kernel),
+            _ => run_alone::<_, 4>(self, kernel),
         }
     }
 
@@ -151,4 +178,10 @@ impl Lanes for Simd128 {
     fn or_bits(self, a: [v128; 2], bits: [v128; 2]) -> [v128; 2] {
         self.or(a, bits)
     }
+}
+
+/// In a function of its own, for which engines find better registers.
+#[inline(never)]
+fn run_alone<K: TileKernel, const T: usize>(lanes: Simd128, kernel: K) {
+    kernel.run::<_, 2, T>(lanes);
 }

@@ -6,7 +6,7 @@ use std::arch::x86_64::{__m128i, __m256, __m256d, __m256i, __m512, __m512d};
 use pulp::NullaryFnOnce;
 use pulp::x86::{V3, V4};
 
-use super::{Kernel, LANES, Lanes, TileKernel, WIDE};
+use super::{Kernel, LANES, Lanes, TileKernel, WIDE, add_products_by_eights};
 
 /// The proof that the processor has AVX2 and FMA, and the registers for sixteen lanes.
 #[derive(Debug, Clone, Copy)]
@@ -26,7 +26,13 @@ pub(in super::super) trait WideRegisters: Copy {
     fn vectorize<F: NullaryFnOnce>(self, function: F) -> F::Output;
     fn load(self, values: &[f32; WIDE]) -> Self::Wide;
     fn store(self, values: Self::Wide) -> [f32; WIDE];
-    fn mul_add(self, a: Self::Wide, b: Self::Wide, c: Self::Wide) -> Self::Wide;
+    /// See [`Lanes::add_products`].
+    fn add_products<const R: usize, const T: usize>(
+        lanes: X86<Self>,
+        weights: [&[[f32; WIDE]; 2]; R],
+        tokens: [&[[f32; WIDE]; 2]; T],
+        sums: &mut [[Self::Wide; T]; R],
+    );
     /// See [`Lanes::sums`].
     fn sums(self, vectors: &[[f32; WIDE]; WIDE]) -> [f32; WIDE];
     /// See [`Lanes::run_tile`].
@@ -108,9 +114,13 @@ impl WideRegisters for Ymm {
     }
 
     #[inline(always)]
-    fn mul_add(self, a: [__m256; 2], b: [__m256; 2], c: [__m256; 2]) -> [__m256; 2] {
-        let fma = self.0.fma;
-        [fma._mm256_fmadd_ps(a[0], b[0], c[0]), fma._mm256_fmadd_ps(a[1], b[1], c[1])]
+    fn add_products<const R: usize, const T: usize>(
+        lanes: X86<Self>,
+        weights: [&[[f32; WIDE]; 2]; R],
+        tokens: [&[[f32; WIDE]; 2]; T],
+        sums: &mut [[Self::Wide; T]; R],
+    ) {
+        add_products_by_eights(lanes, weights, tokens, sums);
     }
 
     #[inline(always)]
@@ -181,8 +191,25 @@ impl WideRegisters for Zmm {
     }
 
     #[inline(always)]
-    fn mul_add(self, a: __m512, b: __m512, c: __m512) -> __m512 {
-        self.0.avx512f._mm512_fmadd_ps(a, b, c)
+    fn add_products<const R: usize, const T: usize>(
+        lanes: X86<Self>,
+        weights: [&[[f32; WIDE]; 2]; R],
+        tokens: [&[[f32; WIDE]; 2]; T],
+        sums: &mut [[Self::Wide; T]; R],
+    ) {
+        let zmm = lanes.wide;
+        for half in 0..2 {
+            let mut w = [zmm.load(&[0.0; WIDE]); R];
+            for r in 0..R {
+                w[r] = zmm.load(&weights[r][half]);
+            }
+            for t in 0..T {
+                let x = zmm.load(&tokens[t][half]);
+                for r in 0..R {
+                    sums[r][t] = zmm.0.avx512f._mm512_fmadd_ps(w[r], x, sums[r][t]);
+                }
+            }
+        }
     }
 
     #[inline(always)]
@@ -237,6 +264,7 @@ impl<W: WideRegisters> Lanes for X86<W> {
     type I32 = __m256i;
     type Wide = W::Wide;
     const TILE: [usize; 2] = W::TILE;
+    const PAIRS: bool = true;
 
     #[inline(always)]
     fn load_wide(self, values: &[f32; WIDE]) -> W::Wide {
@@ -249,8 +277,13 @@ impl<W: WideRegisters> Lanes for X86<W> {
     }
 
     #[inline(always)]
-    fn mul_add_wide(self, a: W::Wide, b: W::Wide, c: W::Wide) -> W::Wide {
-        self.wide.mul_add(a, b, c)
+    fn add_products<const R: usize, const T: usize>(
+        self,
+        weights: [&[[f32; WIDE]; 2]; R],
+        tokens: [&[[f32; WIDE]; 2]; T],
+        sums: &mut [[W::Wide; T]; R],
+    ) {
+        W::add_products(self, weights, tokens, sums);
     }
 
     #[inline(always)]
