@@ -24,9 +24,9 @@ pub const WASM: &str = "wasm32-unknown-unknown";
 pub fn ensure() -> Result<()> {
     ensure_target()?;
     // Without --locked trunk 0.21.14 takes a cssparser that its lightningcss does not compile with.
-    ensure_tool("trunk", "trunk", TRUNK, &["--locked"])?;
+    ensure_tool(&["trunk"], "trunk", TRUNK, &["--locked"])?;
     // With --locked wasm-bindgen-cli can name crates newer than a mirrored index has.
-    ensure_tool("wasm-bindgen", "wasm-bindgen-cli", &locked_version("wasm-bindgen")?, &[])
+    ensure_tool(&["wasm-bindgen"], "wasm-bindgen-cli", &locked_version("wasm-bindgen")?, &[])
 }
 
 /// Makes sure that cargo-mutants is there.
@@ -34,7 +34,7 @@ pub fn ensure() -> Result<()> {
 /// # Errors
 /// When it is missing and cannot be installed.
 pub fn ensure_mutants() -> Result<()> {
-    ensure_tool("cargo-mutants", "cargo-mutants", MUTANTS, &["--locked"])
+    ensure_tool(&["cargo-mutants", "mutants"], "cargo-mutants", MUTANTS, &["--locked"])
 }
 
 /// The PATH with the project's own tools in front.
@@ -74,8 +74,9 @@ fn ensure_target() -> Result<()> {
         .map_err(|error| format!("the Rust target {WASM} is missing and {error}; check the network and try again"))
 }
 
-fn ensure_tool(program: &str, package: &str, version: &str, flags: &[&str]) -> Result<()> {
-    if installed_version(program).as_deref() == Some(version) {
+/// `command` tells its version when `--version` follows it.
+fn ensure_tool(command: &[&str], package: &str, version: &str, flags: &[&str]) -> Result<()> {
+    if installed_version(command).as_deref() == Some(version) {
         return Ok(());
     }
     eprintln!("Installing {package} {version} (once, some minutes) …");
@@ -91,11 +92,12 @@ fn ensure_tool(program: &str, package: &str, version: &str, flags: &[&str]) -> R
         .map_err(|error| format!("{package} {version} is missing and {error}; check the network and try again"))
 }
 
-/// What `program --version` says after the name, by the PATH that trunk gets.
-fn installed_version(program: &str) -> Option<String> {
+/// What `command --version` says after the name, by the PATH that trunk gets.
+fn installed_version(command: &[&str]) -> Option<String> {
+    let (program, arguments) = command.split_first()?;
     let own = root().join("bin").join(format!("{program}{}", env::consts::EXE_SUFFIX));
     let path = if own.is_file() { own } else { process::find(program)? };
-    let text = process::output(Command::new(path).arg("--version")).ok()?;
+    let text = process::output(Command::new(path).args(arguments).arg("--version")).ok()?;
     text.split_whitespace().nth(1).map(str::to_string)
 }
 
