@@ -181,17 +181,21 @@ impl Simd {
 
     /// All that this processor has, the fastest first.
     pub(super) fn available() -> Vec<Self> {
-        let mut all = Vec::new();
-        #[cfg(target_arch = "x86_64")]
-        {
-            all.extend(x86::X86::<x86::Zmm>::detect().map(Self::Avx512));
-            all.extend(x86::X86::<x86::Ymm>::detect().map(Self::Avx2));
-        }
         #[cfg(not(target_arch = "wasm32"))]
-        all.push(Self::Portable(portable::Portable));
+        let everywhere = Self::Portable(portable::Portable);
         #[cfg(target_arch = "wasm32")]
-        all.push(Self::Wasm(wasm::Simd128));
-        all
+        let everywhere = Self::Wasm(wasm::Simd128);
+        Self::of_x86().into_iter().flatten().chain([everywhere]).collect()
+    }
+
+    #[cfg(target_arch = "x86_64")]
+    fn of_x86() -> [Option<Self>; 2] {
+        [x86::X86::<x86::Zmm>::detect().map(Self::Avx512), x86::X86::<x86::Ymm>::detect().map(Self::Avx2)]
+    }
+
+    #[cfg(not(target_arch = "x86_64"))]
+    fn of_x86() -> [Option<Self>; 2] {
+        [None, None]
     }
 
     /// Runs `kernel`, which computes with eight lanes: on a processor with AVX-512, by AVX2.
