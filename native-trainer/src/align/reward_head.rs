@@ -151,13 +151,13 @@ mod tests {
     #[test]
     fn statistics_are_those_of_the_scores() {
         // The third value tells better from worse.
-        let rows = (0..60).map(|i| ((i * 7919) % 100) as f32 / 50.0 - 1.0 + if i % 6 == 2 { 2.0 } else { 0.0 });
+        let rows = (0..60).map(|i| ((i * 7919) % 100) as f32 / 50.0 - 1.0 + if i % 6 == 2 { 3.0 } else { 0.0 });
         let features = PairFeatures { hidden_size: 3, rows: rows.collect() };
         let mut told = Vec::new();
-        let settings = RewardHeadSettings { steps: 50, ..RewardHeadSettings::default() };
+        let settings = RewardHeadSettings { steps: 200, ..RewardHeadSettings::default() };
         let (head, trainer) =
             pollster::block_on(train(&features, &settings, &mut |step, at| told.push((step, at)))).unwrap();
-        assert_eq!(told.len(), 50);
+        assert_eq!(told.len(), 200);
         assert!((told[0].1.loss - std::f64::consts::LN_2).abs() < 1e-6, "a head of zeros knows nothing");
         let end = pollster::block_on(trainer.objective().compare(trainer.tape(), &features)).unwrap();
         assert!(end.loss < told[0].1.loss && end.accuracy > 0.9, "{end:?}");
