@@ -75,7 +75,7 @@ pub enum Stage {
     /// The optimiser's state.
     #[serde(rename = "1")]
     One,
-    /// Gradients as well: summed up after each block of the walk back.
+    /// Gradients as well: summed up after each block of the backward pass.
     #[default]
     #[serde(rename = "2")]
     Two,

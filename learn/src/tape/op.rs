@@ -1,4 +1,4 @@
-//! The operations a tape writes down.
+//! The operations that a tape records.
 
 use std::rc::Rc;
 

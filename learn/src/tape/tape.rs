@@ -97,7 +97,7 @@ impl<B: Adjoint + Store<B>> Tape<B> {
 
 impl<B: Adjoint, S: Store<B>> Tape<B, S> {
     /// A tape that records on `backend` and keeps gradients and moments in `store`. With `sharding`, ranks share the
-    /// parameters; all of them record and walk back through the same operations.
+    /// parameters; all of them record the same operations and make the same backward passes.
     pub fn with_store(backend: B, store: S, sharding: Option<Sharding<B>>, options: TapeOptions) -> Self {
         Self(Rc::new(Inner {
             backend,
