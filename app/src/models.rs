@@ -76,9 +76,8 @@ impl Index {
     /// # Errors
     /// A sentence when the text is not an index.
     pub fn from_json(text: &str) -> Result<Self, String> {
-        serde_json::from_str(text).map_err(|error| {
-            format!("models/index.json is not a list of models ({error}); `cargo xtask serve` writes it.")
-        })
+        serde_json::from_str(text)
+            .map_err(|error| format!("models/index.json is not a list of models ({error}); `paddock index` writes it."))
     }
 
     /// The models that answer.

@@ -4,6 +4,7 @@ use std::ffi::OsStr;
 use std::fs;
 use std::path::{Path, PathBuf};
 
+use paddock_tests::fixtures;
 use paddock_tests::program::{pack, refuses, run};
 use safetensors::SafeTensors;
 use safetensors::tensor::TensorView;
@@ -316,4 +317,35 @@ fn packing_a_broken_model_leaves_nothing_behind() {
     refuses(&[&"pack", &"--model", &model.folder.path(), &"--output", &target], &["model.safetensors"]);
     let left: Vec<_> = fs::read_dir(output.path()).unwrap().map(|entry| entry.unwrap().path()).collect();
     assert!(left.is_empty(), "left behind: {left:?}");
+}
+
+#[test]
+fn the_list_of_packs_tells_what_each_does_and_needs() {
+    let models = TempDir::new().unwrap();
+    let kinds =
+        [("a-diff", "weight-diff/diff", "diff"), ("b-score", "score", "score"), ("c-chat", "llama-mha", "chat")];
+    for (name, fixture, _) in kinds {
+        pack(&fixtures().join(fixture), &models.path().join(name), &[]);
+    }
+    fs::create_dir(models.path().join("no pack")).unwrap();
+    run(&[&"index", &models.path(), &"--first", &"c-chat"]);
+    let index = fs::read(models.path().join("index.json")).unwrap();
+    let index: Value = serde_json::from_slice(&index).unwrap();
+    let names: Vec<&str> =
+        index["models"].as_array().unwrap().iter().map(|pack| pack["name"].as_str().unwrap()).collect();
+    assert_eq!(names, ["c-chat", "a-diff", "b-score"]);
+    for pack in index["models"].as_array().unwrap() {
+        let (name, _, kind) = kinds.iter().find(|kind| pack["name"] == kind.0).unwrap();
+        assert_eq!(pack["kind"], *kind);
+        let files = fs::read_dir(models.path().join(name)).unwrap();
+        let bytes: u64 = files.map(|file| file.unwrap().metadata().unwrap().len()).sum();
+        assert_eq!(pack["bytes"], bytes);
+    }
+    let config = fs::read(fixtures().join("llama-mha/config.json")).unwrap();
+    let config: Value = serde_json::from_slice(&config).unwrap();
+    let size = |name: &str| config[name].as_u64().unwrap();
+    let head_dim = size("hidden_size") / size("num_attention_heads");
+    let token = 2 * 4 * size("num_hidden_layers") * size("num_key_value_heads") * head_dim;
+    assert_eq!(index["models"][0]["cache_bytes"], token * size("max_position_embeddings").min(4096));
+    refuses(&[&"index", &models.path(), &"--first", &"d"], &["has no pack \"d\""]);
 }

@@ -6,9 +6,9 @@ use std::path::Path;
 
 use tempfile::TempDir;
 use xtask::server::{Fault, Server, Site};
-use xtask::{models, workspace};
+use xtask::workspace;
 
-use crate::program::pack;
+use crate::program::{pack, run};
 use crate::skip;
 
 /// A served page whose models are this test's own.
@@ -29,8 +29,10 @@ impl TestSite {
         for (name, source) in sources {
             pack(source, &folder.path().join(name), &[]);
         }
-        let first = sources.first().map_or("", |(name, _)| name);
-        models::write_index(folder.path(), first).expect("the list of models");
+        match sources.first() {
+            Some((first, _)) => run(&[&"index", &folder.path(), &"--first", first]),
+            None => run(&[&"index", &folder.path()]),
+        };
         let folders: BTreeMap<_, _> =
             [(String::new(), workspace::dist()), ("models".to_string(), folder.path().to_path_buf())].into();
         let faults = faults.iter().map(|(end, fault)| (end.to_string(), *fault)).collect();

@@ -35,7 +35,7 @@ pub fn run(options: &Options) -> Result<()> {
             default_model::NAME.to_string()
         }
     };
-    models::write_index(&workspace::models(), &name)?;
+    models::write_index(&workspace::paddock(false)?, &workspace::models(), &name)?;
     eprintln!("Building the page …");
     page::build()?;
     let folders = [(String::new(), workspace::dist()), ("models".to_string(), workspace::models())].into();

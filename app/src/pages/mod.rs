@@ -69,7 +69,7 @@ async fn fetch_index() -> Result<Index, String> {
         .unchecked_into();
     if !response.ok() {
         return Err(format!(
-            "This site's list of models, models/index.json, cannot be read (status {}); `cargo xtask serve` writes it.",
+            "This site's list of models, models/index.json, cannot be read (status {}); `paddock index` writes it.",
             response.status()
         ));
     }

@@ -6,6 +6,7 @@ mod convert;
 mod device;
 mod diff;
 mod generate;
+mod index;
 mod inspect;
 mod interrupt;
 mod launch;
@@ -51,6 +52,7 @@ enum Command {
     Convert(convert::Convert),
     Diff(diff::Diff),
     Pack(pack::Pack),
+    Index(index::Index),
     Tokenize(tokenize::Tokenize),
     Sft(Box<sft::Sft>),
     Memory(memory::Memory),
@@ -96,6 +98,7 @@ fn run(command: Command) -> Result<()> {
         Command::Convert(convert) => convert.run(),
         Command::Diff(diff) => diff.run(),
         Command::Pack(pack) => pack.run(),
+        Command::Index(index) => index.run(),
         Command::Tokenize(tokenize) => tokenize.run(),
         Command::Sft(sft) => sft.run(),
         Command::Memory(memory) => memory.run(),

@@ -22,7 +22,7 @@ pub fn compare(paddock: &Path, folder: &Path, model: &Path) -> Result<Comparison
         let mut pack = Command::new(paddock);
         process::run(pack.arg("pack").arg("--model").arg(model).arg("--output").arg(packs.join(NAME)))?;
     }
-    models::write_index(&packs, NAME)?;
+    models::write_index(paddock, &packs, NAME)?;
     let page = serve([(String::new(), workspace::dist()), ("models".to_string(), packs)].into())?;
     let cache = model.parent().unwrap_or(model).to_path_buf();
     let package = folder.join("node_modules/@wllama/wllama/esm");
