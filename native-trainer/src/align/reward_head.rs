@@ -16,16 +16,19 @@ use crate::{Error, Result};
 const BATCH_TOKENS: usize = 1024;
 
 /// How a head is trained.
-#[derive(Debug, Clone, Copy, PartialEq)]
+#[derive(Debug, Clone, Copy, PartialEq, clap::Args)]
 pub struct RewardHeadSettings {
-    /// Passes over all pairs, each of which is one step.
+    /// Steps, each over all pairs
+    #[arg(long, default_value_t = Self::default().steps, value_name = "N")]
     pub steps: u64,
-    /// Learning rate at the beginning; it falls to 0 along a cosine.
+    /// Learning rate at the beginning; it falls to 0 along a cosine
+    #[arg(long, default_value_t = Self::default().learning_rate, value_name = "R")]
     pub learning_rate: f64,
-    /// Decoupled weight decay.
+    /// Decoupled weight decay
+    #[arg(long, default_value_t = Self::default().weight_decay, value_name = "D")]
     pub weight_decay: f32,
-    /// Factor of the mean square of the end scores in the loss, which keeps them near 0 (Safe-RLHF's
-    /// `regularization`).
+    /// Factor of the mean square of the end scores in the loss, which keeps them near 0 (Safe-RLHF's `regularization`)
+    #[arg(long, default_value_t = Self::default().regularization, value_name = "F")]
     pub regularization: f32,
 }
 

@@ -8,6 +8,7 @@ use paddock_engine::config::{ScoreFamily, TrunkReference};
 use paddock_engine::prompt::{Template, TemplateKind};
 use paddock_engine::records::Pair;
 use paddock_engine::score::template_kind;
+use paddock_learn::objective::{HeadEvaluation, PairFeatures};
 use serde_json::json;
 
 use super::console;
@@ -18,7 +19,6 @@ use crate::align::read_pairs;
 use crate::align::reward_head::{Extractor, RewardHeadSettings, train};
 use crate::files::AtomicFolder;
 use crate::{Error, Result};
-use paddock_learn::objective::{HeadEvaluation, PairFeatures};
 
 /// Train a reward head on a frozen model, from pairs of a better and a worse answer
 #[derive(Debug, Args)]
@@ -47,18 +47,8 @@ pub(super) struct RewardHeadCommand {
     /// Tokens after which a conversation is cut
     #[arg(long, default_value_t = 512, value_name = "N")]
     max_length: usize,
-    /// Steps, each over all pairs
-    #[arg(long, default_value_t = RewardHeadSettings::default().steps, value_name = "N")]
-    steps: u64,
-    /// Learning rate at the beginning; it falls to 0 along a cosine
-    #[arg(long, default_value_t = RewardHeadSettings::default().learning_rate, value_name = "R")]
-    learning_rate: f64,
-    /// Decoupled weight decay
-    #[arg(long, default_value_t = RewardHeadSettings::default().weight_decay, value_name = "D")]
-    weight_decay: f32,
-    /// Factor of the mean square of the scores in the loss
-    #[arg(long, default_value_t = RewardHeadSettings::default().regularization, value_name = "F")]
-    regularization: f32,
+    #[command(flatten)]
+    settings: RewardHeadSettings,
 }
 
 impl RewardHeadCommand {
@@ -94,17 +84,11 @@ impl RewardHeadCommand {
             None => None,
         };
 
-        let settings = RewardHeadSettings {
-            steps: self.steps,
-            learning_rate: self.learning_rate,
-            weight_decay: self.weight_decay,
-            regularization: self.regularization,
-        };
         let mut metrics = String::new();
         let mut log = |step, at: HeadEvaluation| {
             metrics.push_str(&format!("{}\n", json!({ "step": step, "loss": at.loss, "accuracy": at.accuracy })));
         };
-        let (head, trainer) = train(&features, &settings, &mut log).await?;
+        let (head, trainer) = train(&features, &self.settings, &mut log).await?;
         let compare = async |features| trainer.objective().compare(trainer.tape(), features).await;
         tell(&format!("{} pairs", features.pairs()), compare(&features).await?);
         if let Some(eval) = &eval_features {
