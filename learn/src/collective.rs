@@ -9,10 +9,10 @@ use std::str::FromStr;
 
 use paddock_engine::Result;
 use paddock_engine::backend::Device;
+use serde::{Deserialize, Serialize};
 
 use crate::Adjoint;
 use crate::optim::MOMENT_BLOCK;
-use serde::{Deserialize, Serialize};
 
 /// What ranks exchange, once all have brought it.
 pub type Exchange<'a, T> = Pin<Box<dyn Future<Output = Result<T>> + 'a>>;

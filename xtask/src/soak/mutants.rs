@@ -8,42 +8,42 @@ use xtask::{Result, tools, workspace};
 /// Sources, and the tests that are to notice what changes in them.
 struct Campaign {
     name: &'static str,
+    /// The crate that holds the sources.
+    package: &'static str,
     files: &'static str,
-    /// Crates whose tests run.
-    packages: &'static [&'static str],
-    /// Beginnings of the tests' names; none runs all of the packages' unit tests.
+    /// Beginnings of the tests' names, of unit tests and of modules of `it`.
     tests: &'static [&'static str],
 }
 
 const CAMPAIGNS: [Campaign; 5] = [
     Campaign {
         name: "generate",
+        package: "paddock-engine",
         files: "engine/src/generate/**/*.rs",
-        packages: &["paddock-engine", "paddock-tests"],
         tests: &["generate::", "candidates::", "score::", "wgpu_model::"],
     },
     Campaign {
         name: "tokenizer",
+        package: "paddock-engine",
         files: "engine/src/tokenizer/**/*.rs",
-        packages: &["paddock-engine", "paddock-tests"],
         tests: &["tokenizer", "prompt", "weights_gguf::"],
     },
     Campaign {
         name: "weights",
+        package: "paddock-engine",
         files: "engine/src/weights/**/*.rs",
-        packages: &["paddock-engine", "paddock-tests"],
         tests: &["weights", "cli_diff::", "cli_convert::"],
     },
     Campaign {
         name: "cpu",
+        package: "paddock-engine",
         files: "engine/src/backend/cpu/**/*.rs",
-        packages: &["paddock-engine", "paddock-tests"],
         tests: &["backend::cpu", "parity::", "exactness::", "gradients::"],
     },
     Campaign {
         name: "learn",
+        package: "paddock-learn",
         files: "learn/src/**/*.rs",
-        packages: &["paddock-learn", "paddock-tests"],
         tests: &[
             "adapters::",
             "collective",
@@ -97,9 +97,7 @@ pub fn run(options: &Options) -> Result<()> {
     let mut problems = Vec::new();
     for campaign in CAMPAIGNS {
         if options.mutants.is_empty() || options.mutants.iter().any(|name| name == campaign.name) {
-            let folder = workspace::target().join("mutants").join(campaign.name);
-            try_mutants(&campaign, options.shard.as_deref(), &folder)?;
-            let outcome = Outcome::read(&folder.join("mutants.out"))?;
+            let outcome = try_mutants(&campaign, options.shard.as_deref())?;
             println!("{}: {}", campaign.name, outcome.summary());
             problems.extend(outcome.problems(&accepted).map(|problem| format!("{}: {problem}", campaign.name)));
         }
@@ -107,22 +105,45 @@ pub fn run(options: &Options) -> Result<()> {
     if problems.is_empty() { Ok(()) } else { Err(problems.join("\n")) }
 }
 
-fn try_mutants(campaign: &Campaign, shard: Option<&str>, folder: &Path) -> Result<()> {
-    fs::create_dir_all(folder).map_err(|error| format!("cannot create {}: {error}", folder.display()))?;
+/// Runs the crate's own unit tests on each mutant, which takes seconds, and the integration tests, which takes more, on
+/// those that got through.
+fn try_mutants(campaign: &Campaign, shard: Option<&str>) -> Result<Outcome> {
+    let folder = workspace::target().join("mutants").join(campaign.name);
+    fs::create_dir_all(&folder).map_err(|error| format!("cannot create {}: {error}", folder.display()))?;
+    run_tests(campaign, shard, &folder, Tests::Unit)?;
+    let unit = Outcome::read(&folder.join("mutants.out"))?;
+    if unit.missed.is_empty() && unit.slow == 0 {
+        return Ok(unit);
+    }
+    run_tests(campaign, shard, &folder, Tests::Integration)?;
+    let rest = Outcome::read(&folder.join("mutants.out"))?;
+    Ok(Outcome { caught: unit.caught + rest.caught, ..rest })
+}
+
+fn run_tests(campaign: &Campaign, shard: Option<&str>, folder: &Path, tests: Tests) -> Result<()> {
     let mut cargo = workspace::cargo();
     cargo.args(["mutants", "--no-shuffle", "--jobs", "1", "--timeout", TIMEOUT, "--file", campaign.files]);
     cargo.arg("--output").arg(folder);
-    for package in campaign.packages {
-        cargo.args(["--test-package", package]);
-    }
+    let targets: &[&str] = match tests {
+        Tests::Unit => {
+            cargo.args(["--test-package", campaign.package]);
+            &["--lib"]
+        }
+        Tests::Integration => {
+            // Only those that the folder does not call caught.
+            cargo.args(["--test-package", "paddock-tests", "--iterate"]);
+            &["--test", "it"]
+        }
+    };
     if let Some(shard) = shard {
         cargo.args(["--shard", shard]);
     }
     // Most of the time is the compiler's, even though the tests run slower for it.
-    for package in ["paddock-engine", "paddock-learn", "paddock"] {
+    cargo.arg("--cargo-arg=--config=profile.dev.debug=false");
+    for package in ["paddock-engine", "paddock-learn"] {
         cargo.arg(format!("--cargo-arg=--config=profile.dev.package.{package}.opt-level=1"));
     }
-    cargo.args(["--", "--lib", "--test", "it", "--"]).args(campaign.tests);
+    cargo.arg("--").args(targets).arg("--").args(campaign.tests);
     cargo.env("CARGO_TARGET_DIR", workspace::target().join("mutants/build")).env("PATH", tools::path()?);
     let status = cargo.status().map_err(|error| format!("cargo mutants cannot be run: {error}"))?;
     // 2: some were missed; 3: some took too long. Which ones is in its output.
@@ -132,9 +153,19 @@ fn try_mutants(campaign: &Campaign, shard: Option<&str>, folder: &Path) -> Resul
     }
 }
 
+/// Tests that are to notice mutants.
+#[derive(Clone, Copy)]
+enum Tests {
+    Unit,
+    Integration,
+}
+
 /// What became of the mutants.
 struct Outcome {
+    /// How many failed a test.
     caught: usize,
+    /// How many were stopped because a test took too long, which it does not without them.
+    slow: usize,
     missed: Vec<String>,
 }
 
@@ -146,15 +177,18 @@ impl Outcome {
             let text = fs::read_to_string(&path).map_err(|error| format!("cannot read {}: {error}", path.display()))?;
             Ok(text.lines().map(without_place).collect())
         };
-        Ok(Self { caught: list("caught.txt")?.len() + list("timeout.txt")?.len(), missed: list("missed.txt")? })
+        let (caught, slow) = (list("caught.txt")?.len(), list("timeout.txt")?.len());
+        Ok(Self { caught, slow, missed: list("missed.txt")? })
     }
 
     fn percent(&self) -> usize {
-        100 * self.caught / (self.caught + self.missed.len()).max(1)
+        let noticed = self.caught + self.slow;
+        100 * noticed / (noticed + self.missed.len()).max(1)
     }
 
     fn summary(&self) -> String {
-        format!("{} mutants caught, {} missed: {} %", self.caught, self.missed.len(), self.percent())
+        let Self { caught, slow, missed } = self;
+        format!("{} mutants caught, {} missed: {} %", caught + slow, missed.len(), self.percent())
     }
 
     /// What is wrong: too few caught, or missed ones that the text `accepted` does not name.
@@ -182,10 +216,10 @@ mod tests {
     fn a_missed_mutant_must_be_listed() {
         let mutant = without_place("engine/src/a.rs:12:5: replace a -> b with c");
         assert_eq!(mutant, "engine/src/a.rs: replace a -> b with c");
-        let outcome = Outcome { caught: 19, missed: vec![mutant] };
+        let outcome = Outcome { caught: 18, slow: 1, missed: vec![mutant] };
         let problems = |accepted: &str| outcome.problems(accepted).count();
         assert_eq!((problems(""), problems("- `engine/src/a.rs: replace a -> b with c`: no matter")), (1, 0));
-        let few = Outcome { caught: 5, missed: vec![String::new(); 5] };
+        let few = Outcome { caught: 5, slow: 0, missed: vec![String::new(); 5] };
         assert_eq!(few.problems("``").count(), 1);
     }
 
