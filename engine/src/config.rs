@@ -11,9 +11,11 @@ use serde_json::Value;
 
 use crate::{Error, Result};
 pub(crate) use opt::POSITION_OFFSET;
+use read::Fields;
 pub(crate) use score_head::{MEAN, SCORE_BIAS, VAR};
 pub use score_head::{Normalization, ScoreFamily, ScoreHead, TrunkReference};
 pub use size::DEFAULT_CONTEXT;
+pub(crate) use size::check_context;
 
 /// How rotary frequencies are stretched for long contexts.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
@@ -108,6 +110,23 @@ pub struct ModelConfig {
     pub eos_token_ids: Vec<u32>,
 }
 
+/// The architecture of a `config.json`; without one, that of its class.
+fn model_type(fields: Fields<'_>) -> &str {
+    let classes = fields.get("architectures").and_then(Value::as_array);
+    let is_of =
+        |class: &str| classes.into_iter().flatten().any(|name| name.as_str().is_some_and(|n| n.starts_with(class)));
+    match fields.text("model_type") {
+        Some(named) => named,
+        None if is_of("OPT") => "opt",
+        None if is_of("Mistral") => "mistral",
+        None if is_of("Qwen2For") => "qwen2",
+        None => "llama",
+    }
+}
+
+/// The projection on the vocabulary of a model with [`Head::Untied`].
+pub const LM_HEAD: &str = "lm_head.weight";
+
 /// One tensor of a checkpoint, by the name Hugging Face gives it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Param {
@@ -125,22 +144,24 @@ impl ModelConfig {
     /// When a field is missing, absurd, or names another architecture.
     pub fn from_json(config: &Value, generation: Option<&Value>) -> Result<Self> {
         const FILE: &str = "config.json";
-        let model_type = config.get("model_type").and_then(Value::as_str).unwrap_or("llama");
-        let mut model = match model_type {
-            "llama" => llama::from_json(config, FILE)?,
+        let fields = Fields::new(config, FILE);
+        let mut model = match model_type(fields) {
             "opt" => opt::from_json(config, FILE)?,
+            kin if llama::is_kin(kin) => llama::from_json(config, FILE, kin)?,
             other => {
                 return Err(Error::Unsupported(format!(
                     "{FILE}: this model is of type \"{other}\"; Paddock runs the architectures LLaMA (model_type \
-                     \"llama\") and OPT (\"opt\")"
+                     \"llama\", and \"mistral\", \"qwen2\", \"yi\" and others that are the same) and OPT (\"opt\")"
                 )));
             }
         };
-        model.bos_token_id = read::token_ids(config.get("bos_token_id")).first().copied();
-        model.eos_token_ids = read::token_ids(config.get("eos_token_id"));
-        for id in read::token_ids(generation.and_then(|generation| generation.get("eos_token_id"))) {
-            if !model.eos_token_ids.contains(&id) {
-                model.eos_token_ids.push(id);
+        model.bos_token_id = fields.token_ids("bos_token_id")?.first().copied();
+        model.eos_token_ids = fields.token_ids("eos_token_id")?;
+        if let Some(generation) = generation {
+            for id in Fields::new(generation, "generation_config.json").token_ids("eos_token_id")? {
+                if !model.eos_token_ids.contains(&id) {
+                    model.eos_token_ids.push(id);
+                }
             }
         }
         model.validate(FILE)?;
@@ -217,6 +238,14 @@ impl ModelConfig {
         self.score_head().is_some_and(|head| head.trunk.is_some())
     }
 
+    /// The name of the table of tokens, without which no model begins.
+    pub fn embedding(&self) -> &'static str {
+        match self.architecture {
+            Architecture::Llama => "model.embed_tokens.weight",
+            Architecture::Opt => "model.decoder.embed_tokens.weight",
+        }
+    }
+
     /// Columns of q: heads × head width.
     pub fn q_dim(&self) -> usize {
         self.num_attention_heads * self.head_dim
@@ -276,7 +305,7 @@ impl ModelConfig {
             Architecture::Opt => opt::trunk_params(self),
         };
         if self.head == Head::Untied {
-            params.push(Param { name: "lm_head.weight".to_string(), shape: [self.vocab_size, hidden] });
+            params.push(Param { name: LM_HEAD.to_string(), shape: [self.vocab_size, hidden] });
         }
         params.extend(head);
         params

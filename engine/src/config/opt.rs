@@ -2,7 +2,8 @@
 
 use serde_json::Value;
 
-use super::{Architecture, Head, ModelConfig, Param, RopeScaling, ScoreHead, read};
+use super::read::Fields;
+use super::{Architecture, Head, ModelConfig, Param, RopeScaling, ScoreHead};
 use crate::{Error, Result};
 
 /// Rows of the table of positions before the first position's.
@@ -12,36 +13,37 @@ const LAYER_NORM_EPS: f32 = 1e-5;
 
 /// Reads OPT's `config.json`; end-of-sequence ids are left to the caller.
 pub(super) fn from_json(config: &Value, file: &str) -> Result<ModelConfig> {
+    let fields = Fields::new(config, file);
     let unsupported = |problem: &str| Err(Error::Unsupported(format!("{file}: {problem}")));
-    let flag = |name: &str, default: bool| config.get(name).and_then(Value::as_bool).unwrap_or(default);
-    if !flag("do_layer_norm_before", true) {
+    let flag = |name: &str, default: bool| Ok::<_, Error>(fields.flag(name)?.unwrap_or(default));
+    if !flag("do_layer_norm_before", true)? {
         return unsupported(
             "this OPT normalises after its layers (only OPT-350M does); Paddock runs those that do before",
         );
     }
-    if flag("_remove_final_layer_norm", false) || !flag("layer_norm_elementwise_affine", true) {
+    if flag("_remove_final_layer_norm", false)? || !flag("layer_norm_elementwise_affine", true)? {
         return unsupported("this OPT lacks norms that Paddock expects");
     }
-    let activation = config.get("activation_function").and_then(Value::as_str).unwrap_or("relu");
+    let activation = fields.text("activation_function").unwrap_or("relu");
     if activation != "relu" {
         return unsupported(&format!("activation \"{activation}\" is not OPT's \"relu\""));
     }
-    let hidden_size = read::required_size(config, file, "hidden_size")?;
-    if read::size(config, file, "word_embed_proj_dim")?.is_some_and(|width| width != hidden_size) {
+    let hidden_size = fields.required_size("hidden_size")?;
+    if fields.size("word_embed_proj_dim")?.is_some_and(|width| width != hidden_size) {
         return unsupported("this OPT projects its embeddings (only OPT-350M does)");
     }
-    let num_attention_heads = read::required_size(config, file, "num_attention_heads")?;
-    let bias = flag("enable_bias", true);
+    let num_attention_heads = fields.required_size("num_attention_heads")?;
+    let bias = flag("enable_bias", true)?;
     Ok(ModelConfig {
         architecture: Architecture::Opt,
         hidden_size,
-        intermediate_size: read::required_size(config, file, "ffn_dim")?,
-        num_hidden_layers: read::required_size(config, file, "num_hidden_layers")?,
+        intermediate_size: fields.required_size("ffn_dim")?,
+        num_hidden_layers: fields.required_size("num_hidden_layers")?,
         num_attention_heads,
         num_key_value_heads: num_attention_heads,
         head_dim: hidden_size.checked_div(num_attention_heads).unwrap_or(0),
-        vocab_size: read::required_size(config, file, "vocab_size")?,
-        max_position_embeddings: read::size(config, file, "max_position_embeddings")?.unwrap_or(2048),
+        vocab_size: fields.required_size("vocab_size")?,
+        max_position_embeddings: fields.size("max_position_embeddings")?.unwrap_or(2048),
         rms_norm_eps: LAYER_NORM_EPS,
         rope_theta: 10_000.0,
         rope_scaling: RopeScaling::Default,
@@ -51,7 +53,7 @@ pub(super) fn from_json(config: &Value, file: &str) -> Result<ModelConfig> {
         mlp_bias: bias,
         head: match ScoreHead::from_json(config, file)? {
             Some(score) => Head::Score(score),
-            None if flag("tie_word_embeddings", true) => Head::Tied,
+            None if flag("tie_word_embeddings", true)? => Head::Tied,
             None => Head::Untied,
         },
         bos_token_id: None,

@@ -7,12 +7,13 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use super::Param;
+use super::read::Fields;
 use crate::{Error, Result};
 
 /// Added to the standard deviation, as in Safe-RLHF's `normalizer.py`.
 const DEVIATION_EPS: f32 = 1e-8;
 /// More outputs than any published head has.
-const MOST_SCORES: u64 = 1 << 16;
+const MOST_SCORES: usize = 1 << 16;
 
 /// Where a score head comes from, which decides the names of its tensors.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -74,26 +75,22 @@ impl ScoreHead {
     /// The head that a `config.json` describes; `None` when the model is not a score model. Fields that old
     /// configurations lack have Safe-RLHF's defaults.
     pub(super) fn from_json(config: &Value, file: &str) -> Result<Option<Self>> {
-        let family = config.get("architectures").and_then(Value::as_array).into_iter().flatten().find_map(|name| {
-            match name.as_str()? {
-                "LlamaForScore" | "LlamaModelForScore" | "OPTForScore" => Some(ScoreFamily::SafeRlhf),
-                "LlamaForSequenceClassification" | "OPTForSequenceClassification" => {
-                    Some(ScoreFamily::SequenceClassification)
-                }
-                _ => None,
-            }
+        let fields = Fields::new(config, file);
+        let classes = fields.get("architectures").and_then(Value::as_array).into_iter().flatten();
+        let family = classes.filter_map(Value::as_str).find_map(|class| match class {
+            _ if class.ends_with("ForScore") => Some(ScoreFamily::SafeRlhf),
+            _ if class.ends_with("ForSequenceClassification") => Some(ScoreFamily::SequenceClassification),
+            _ => None,
         });
         let Some(family) = family else { return Ok(None) };
-        let text = |name: &str| config.get(name).and_then(Value::as_str);
         let score_dim = match family {
-            ScoreFamily::SafeRlhf => config.get("score_dim").and_then(Value::as_u64).unwrap_or(1),
-            ScoreFamily::SequenceClassification => labels(config),
+            ScoreFamily::SafeRlhf => fields.size("score_dim")?.unwrap_or(1),
+            ScoreFamily::SequenceClassification => labels(fields)?,
         };
         if !(1..=MOST_SCORES).contains(&score_dim) {
             return Err(Error::format(file, format!("{score_dim} scores for each token; expected at least 1")));
         }
-        let score_dim = score_dim as usize;
-        let normalization = match text("score_type") {
+        let normalization = match fields.text("score_type") {
             None | Some("reward") => Normalization::Affine,
             Some("cost") => Normalization::Scale,
             Some("critic") => Normalization::Identity,
@@ -103,15 +100,15 @@ impl ScoreHead {
                 )));
             }
         };
-        if let Some(other) = text("normalizer_type")
+        if let Some(other) = fields.text("normalizer_type")
             && !["RunningMeanStd", "ExponentialMovingAverage"].contains(&other)
         {
             return Err(Error::Unsupported(format!(
                 "{file}: the normalizer \"{other}\" is not known; expected RunningMeanStd or ExponentialMovingAverage"
             )));
         }
-        let trunk = match config.get("trunk") {
-            None | Some(Value::Null) => None,
+        let trunk = match fields.get("trunk") {
+            None => None,
             Some(trunk) => Some(serde_json::from_value(trunk.clone()).map_err(|error| {
                 Error::format(file, format!("\"trunk\": expected the name and fingerprint of a model: {error}"))
             })?),
@@ -120,10 +117,10 @@ impl ScoreHead {
             family,
             score_dim,
             bias: false,
-            do_normalize: config.get("do_normalize").and_then(Value::as_bool).unwrap_or(false),
+            do_normalize: fields.flag("do_normalize")?.unwrap_or(false),
             normalization,
-            mean: statistics(config, "mean", score_dim, 0.0, file)?,
-            var: statistics(config, "var", score_dim, 1.0, file)?,
+            mean: statistics(fields, "mean", score_dim, 0.0)?,
+            var: statistics(fields, "var", score_dim, 1.0)?,
             statistics: false,
             trunk,
         }))
@@ -162,7 +159,7 @@ impl ScoreHead {
 
     pub(super) fn validate(&self, file: &str) -> Result<()> {
         let lengths = [1.max(self.score_dim), self.mean.len(), self.var.len()];
-        if lengths.iter().any(|len| *len != self.score_dim) || self.score_dim as u64 > MOST_SCORES {
+        if lengths.iter().any(|len| *len != self.score_dim) || self.score_dim > MOST_SCORES {
             return Err(Error::format(
                 file,
                 format!(
@@ -212,21 +209,18 @@ pub(crate) const MEAN: &str = "normalizer.mean";
 pub(crate) const VAR: &str = "normalizer.var";
 
 /// The number of labels of a classifier, which transformers writes only as a table.
-fn labels(config: &Value) -> u64 {
-    let table = config.get("id2label").and_then(Value::as_object).map(|labels| labels.len() as u64);
-    config.get("num_labels").and_then(Value::as_u64).or(table).unwrap_or(2)
+fn labels(fields: Fields) -> Result<usize> {
+    let table = fields.get("id2label").and_then(Value::as_object).map(|labels| labels.len());
+    Ok(fields.size("num_labels")?.or(table).unwrap_or(2))
 }
 
-fn statistics(config: &Value, name: &str, len: usize, default: f32, file: &str) -> Result<Vec<f32>> {
-    let values: Vec<f32> = match config.get(name) {
-        None | Some(Value::Null) => return Ok(vec![default; len]),
-        Some(Value::Array(values)) => values.iter().filter_map(Value::as_f64).map(|value| value as f32).collect(),
-        Some(value) => value.as_f64().map(|value| value as f32).into_iter().collect(),
-    };
+fn statistics(fields: Fields, name: &str, len: usize, default: f32) -> Result<Vec<f32>> {
+    let values = fields.numbers(name)?.unwrap_or_else(|| vec![default; len]);
     if values.len() == len {
         return Ok(values);
     }
-    Err(Error::format(file, format!("\"{name}\": expected {len} numbers, one for each score, found {}", values.len())))
+    let problem = format!("\"{name}\": expected {len} numbers, one for each score, found {}", values.len());
+    Err(Error::format(fields.file(), problem))
 }
 
 #[cfg(test)]

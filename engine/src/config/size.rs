@@ -34,6 +34,25 @@ impl ModelConfig {
     }
 }
 
+/// Checks that `tokens` tokens of `what` fit a context of `context` tokens, which was chosen for a model that was made for
+/// `longest`.
+///
+/// # Errors
+/// [`Error::Request`], which says how a longer context is had where the model has one.
+pub(crate) fn check_context(what: &str, tokens: usize, context: usize, longest: usize) -> Result<()> {
+    if (1..=context).contains(&tokens) {
+        return Ok(());
+    }
+    Err(Error::Request(match tokens {
+        0 => format!("{what} has no tokens; expected at least one"),
+        _ if tokens <= longest => format!(
+            "{what} has {tokens} tokens, but the context that was set up has {context}; this model was made for {longest}, \
+             so ask for more (on the command line: --context {longest})"
+        ),
+        _ => format!("{what} has {tokens} tokens; this model was made for at most {longest}"),
+    }))
+}
+
 #[cfg(test)]
 mod tests {
     use serde_json::json;
@@ -58,6 +77,19 @@ mod tests {
             let error = tiny(100).context(Some(wanted)).unwrap_err().to_string();
             assert!(error.contains("made for 1 to 100"), "{error}");
         }
+    }
+
+    #[test]
+    fn a_prompt_that_is_too_long_names_the_way_out() {
+        assert!(check_context("the prompt", 4096, 4096, 8192).is_ok());
+        let error = check_context("the prompt", 5000, 4096, 8192).unwrap_err().to_string();
+        assert!(
+            error.contains("5000 tokens") && error.contains("has 4096") && error.contains("--context 8192"),
+            "{error}"
+        );
+        let error = check_context("the prompt", 9000, 4096, 8192).unwrap_err().to_string();
+        assert!(error.contains("at most 8192") && !error.contains("--context"), "{error}");
+        assert!(check_context("the prompt", 0, 4096, 8192).unwrap_err().to_string().contains("no tokens"));
     }
 
     #[test]
