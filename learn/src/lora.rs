@@ -98,36 +98,6 @@ impl Lora {
         Ok(())
     }
 
-    /// Reads the description of an adapter.
-    ///
-    /// # Errors
-    /// When it is of a kind that [`Lora`] does not cover.
-    pub fn from_json(json: &Value) -> Result<Self> {
-        let refuse = |what: &str| Error::Request(format!("{ADAPTER_CONFIG}: {what}"));
-        if json["peft_type"] != "LORA" {
-            return Err(refuse(&format!("expected an adapter of type LORA, found {}", json["peft_type"])));
-        }
-        let set = |key: &str| !matches!(json[key], Value::Null | Value::Bool(false));
-        let filled = |key: &str| json[key].as_object().is_some_and(|map| !map.is_empty());
-        let unsupported = ["use_dora", "fan_in_fan_out", "modules_to_save"].into_iter().find(|key| set(key));
-        let unsupported = unsupported.or(["rank_pattern", "alpha_pattern"].into_iter().find(|key| filled(key)));
-        if let Some(key) = unsupported {
-            return Err(refuse(&format!("\"{key}\" is not supported; merge this adapter with PEFT")));
-        }
-        if json["bias"].as_str().is_some_and(|bias| bias != "none") {
-            return Err(refuse("trained biases are not supported; merge this adapter with PEFT"));
-        }
-        let rank = json["r"].as_u64().filter(|rank| *rank > 0).ok_or_else(|| refuse("\"r\" is missing"))? as usize;
-        let alpha = json["lora_alpha"].as_f64().ok_or_else(|| refuse("\"lora_alpha\" is missing"))? as f32;
-        // Rank-stabilised: scaled by alpha / √rank (arXiv 2312.03732).
-        let alpha = if set("use_rslora") { alpha * (rank as f32).sqrt() } else { alpha };
-        let targets = json["target_modules"].as_array().ok_or_else(|| refuse("\"target_modules\" is not a list"))?;
-        let targets = targets.iter().filter_map(Value::as_str);
-        // PEFT also takes whole paths; the last part is the module's name.
-        let targets = targets.filter_map(|target| target.rsplit('.').next()).map(str::to_string).collect();
-        Ok(Self { rank, alpha, targets })
-    }
-
     /// Describes the adapter of the model at `base`.
     pub fn to_json(&self, base: &str) -> Value {
         json!({

