@@ -6,7 +6,7 @@
 use std::rc::Rc;
 
 use crate::backend::{Backend, DeviceInfo, PREFILL_ROWS};
-use crate::config::ScoreFamily;
+use crate::config::{ScoreFamily, check_context};
 use crate::generate::{Batch, Chat, Part, check_ids};
 use crate::model::{LoadProgress, ScoreModel};
 use crate::prompt::{Message, Template, TemplateKind};
@@ -21,6 +21,7 @@ pub struct Scorer<B: Backend> {
     /// What [`TemplateKind::Auto`] means for this model.
     template: TemplateKind,
     context: usize,
+    notes: Vec<String>,
     tokens_run: u64,
 }
 
@@ -74,15 +75,27 @@ impl<B: Backend> Scorer<B> {
         context: Option<usize>,
         progress: &mut dyn FnMut(LoadProgress),
     ) -> Result<Self> {
-        let mut checkpoint = Checkpoint::open(source).await?;
+        Self::load_checkpoint(backend, &mut Checkpoint::open(source).await?, context, progress).await
+    }
+
+    /// [`Scorer::load`] of a checkpoint that is open, and may have been changed.
+    ///
+    /// # Errors
+    /// As [`Scorer::load`].
+    pub async fn load_checkpoint<S: Source>(
+        backend: &B,
+        checkpoint: &mut Checkpoint<S>,
+        context: Option<usize>,
+        progress: &mut dyn FnMut(LoadProgress),
+    ) -> Result<Self> {
         // Reports a head without a trunk as such, rather than its missing tokenizer.
         let tokenizer = match checkpoint.config().is_head_alone() {
             true => None,
             false => Some(Tokenizer::from_files(&checkpoint.tokenizer_files().await?)?),
         };
-        let model = ScoreModel::load(backend, &mut checkpoint, progress).await?;
+        let model = ScoreModel::load(backend, checkpoint, progress).await?;
         let tokenizer = tokenizer.ok_or_else(|| Error::Request("this score model has no tokenizer".to_string()))?;
-        Self::new(model, Rc::new(tokenizer), checkpoint.template(), context)
+        Self::new(model, Rc::new(tokenizer), checkpoint, context)
     }
 
     /// Loads a checkpoint of a score head alone onto the trunk of a chat model, which it then shares.
@@ -97,17 +110,18 @@ impl<B: Backend> Scorer<B> {
     ) -> Result<Self> {
         let mut checkpoint = Checkpoint::open(source).await?;
         let model = ScoreModel::load_beside(chat.model().trunk().clone(), &mut checkpoint, progress).await?;
-        Self::new(model, chat.tokenizer().clone(), checkpoint.template(), context)
+        Self::new(model, chat.tokenizer().clone(), &checkpoint, context)
     }
 
-    fn new(
+    fn new<S: Source>(
         model: ScoreModel<B>,
         tokenizer: Rc<Tokenizer>,
-        template: TemplateKind,
+        checkpoint: &Checkpoint<S>,
         context: Option<usize>,
     ) -> Result<Self> {
         let context = model.trunk().config().context(context)?;
-        Ok(Self { model, tokenizer, template, context, tokens_run: 0 })
+        let (template, notes) = (checkpoint.template(), checkpoint.notes().to_vec());
+        Ok(Self { model, tokenizer, template, context, notes, tokens_run: 0 })
     }
 
     /// The sizes of the model's trunk.
@@ -118,6 +132,11 @@ impl<B: Backend> Scorer<B> {
     /// The model.
     pub fn model(&self) -> &ScoreModel<B> {
         &self.model
+    }
+
+    /// What the user should know of how the model's files were read, a sentence each.
+    pub fn notes(&self) -> &[String] {
+        &self.notes
     }
 
     /// The model's tokenizer.
@@ -303,14 +322,7 @@ impl<B: Backend> Scorer<B> {
 
     fn check(&self, ids: &[u32]) -> Result<()> {
         check_ids(ids, self.config().vocab_size)?;
-        if ids.is_empty() || ids.len() > self.context {
-            return Err(Error::Request(format!(
-                "a conversation has {} tokens; expected 1 to {}, the context of this model",
-                ids.len(),
-                self.context
-            )));
-        }
-        Ok(())
+        check_context("a conversation", ids.len(), self.context, self.config().max_position_embeddings)
     }
 }
 

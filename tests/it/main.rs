@@ -32,6 +32,7 @@ mod training;
 mod training_examples;
 mod weights_blocks;
 mod weights_folder;
+mod weights_found;
 mod weights_gguf;
 mod weights_pack;
 mod weights_torch;

@@ -150,13 +150,6 @@ fn untied_without_a_head() {
 }
 
 #[test]
-fn tied_with_a_head_ignores_it() {
-    let mut source = fixture_source("llama-mha");
-    edit_json(&mut source, "config.json", |c| c["tie_word_embeddings"] = json!(true));
-    assert!(open(source).unwrap().tensor("lm_head.weight").is_none());
-}
-
-#[test]
 fn mis_shaped_tensor() {
     let error =
         refused("llama-mha", |source| edit_json(source, "config.json", |c| c["intermediate_size"] = json!(175)));

@@ -274,3 +274,69 @@ fn several_files_and_none() {
     assert!(open(MemorySource { files }).unwrap_err().to_string().contains("2 GGUF files (a.gguf, b.gguf)"));
     assert!(open(MemorySource::default()).unwrap_err().to_string().contains("expected a folder with config.json"));
 }
+
+/// The model as gguf-split splits it: all metadata in the first part, and some tensors in each.
+fn split(file: &GgufFile, parts: u32) -> MemorySource {
+    let per_part = file.tensors.len().div_ceil(parts as usize);
+    let mut source = MemorySource::default();
+    for (number, tensors) in (0..).zip(file.tensors.chunks(per_part)) {
+        let metadata = if number == 0 { file.metadata.clone() } else { Vec::new() };
+        let mut part = GgufFile { metadata, tensors: tensors.to_vec() };
+        part.set("split.no", Meta::U32(number));
+        part.set("split.count", Meta::U32(parts));
+        part.set("split.tensors.count", Meta::U32(file.tensors.len() as u32));
+        source.files.insert(format!("m-{:05}-of-{parts:05}.gguf", number + 1), part.bytes());
+    }
+    source
+}
+
+#[test]
+fn a_split_model_is_the_whole_one() {
+    let file = GgufFile::from_fixture(MODEL, in_f32);
+    let (mut whole, mut parts) = (open(file.source()).unwrap(), open(split(&file, 3)).unwrap());
+    assert_eq!(whole.config(), parts.config());
+    for info in whole.tensors().cloned().collect::<Vec<_>>() {
+        let rows = 0..info.shape[0];
+        let read = |checkpoint: &mut Checkpoint<MemorySource>| block_on(checkpoint.read_rows(&info.name, rows.clone()));
+        assert_eq!(read(&mut whole).unwrap(), read(&mut parts).unwrap(), "{}", info.name);
+    }
+}
+
+#[test]
+fn parts_that_do_not_belong_together_are_refused() {
+    let file = GgufFile::from_fixture(MODEL, in_f32);
+    let good = split(&file, 3);
+    let refused = |change: &dyn Fn(&mut MemorySource)| {
+        let mut source = good.clone();
+        change(&mut source);
+        open(source).unwrap_err().to_string()
+    };
+    let missing = refused(&|source| drop(source.files.remove("m-00002-of-00003.gguf")));
+    assert!(missing.contains("m-00002-of-00003.gguf was not found"), "{missing}");
+    let alone = refused(&|source| source.files.retain(|name, _| name.starts_with("m-00003")));
+    assert!(alone.contains("m-00001-of-00003.gguf was not found"), "{alone}");
+    let renamed = refused(&|source| {
+        let bytes = source.files["m-00001-of-00003.gguf"].clone();
+        source.files = [("model.gguf".to_string(), bytes)].into();
+    });
+    assert!(renamed.contains("part 1 of 3"), "{renamed}");
+    let swapped = refused(&|source| {
+        let bytes = source.files["m-00002-of-00003.gguf"].clone();
+        source.files.insert("m-00003-of-00003.gguf".to_string(), bytes);
+    });
+    assert!(swapped.contains("part 2 of 3"), "{swapped}");
+    let twice = refused(&|source| {
+        let other = split(&GgufFile { tensors: file.tensors.iter().rev().cloned().collect(), ..file.clone() }, 3);
+        source.files.insert("m-00003-of-00003.gguf".to_string(), other.files["m-00003-of-00003.gguf"].clone());
+    });
+    assert!(twice.contains("different models"), "{twice}");
+}
+
+#[test]
+fn a_file_is_known_by_its_first_bytes() {
+    let bytes = GgufFile::from_fixture(MODEL, in_f32).bytes();
+    let files = [("sha256-843d506c69ee".to_string(), bytes), ("README".to_string(), b"hello".to_vec())].into();
+    assert_eq!(open(MemorySource { files }).unwrap().format(), Format::Gguf);
+    assert!(refused(b"version https://git-lfs.github.com/spec/v1\noid sha256:0\n".to_vec()).contains("git lfs pull"));
+    assert!(refused(b"PK\x03\x04 and what else a zip archive begins with".to_vec()).contains("zip archive"));
+}

@@ -11,7 +11,8 @@ use paddock_engine::model::CausalLm;
 use paddock_engine::weights::{Checkpoint, MemorySource, Source, TensorInfo};
 use paddock_tests::{block_on, expected_tensor, fixtures_with, folder_source, largest_difference, package_fixture};
 use safetensors::SafeTensors;
-use serde_json::Value;
+use serde_json::{Value, json};
+use tempfile::TempDir;
 
 /// As in parity.rs.
 const LOGITS: f32 = 1e-3;
@@ -156,4 +157,65 @@ fn every_truncation_and_many_damages_are_errors_or_other_numbers() {
             }
         }
     }
+}
+
+/// `meta-2` with other parameters, and without the files `missing`.
+fn meta_with(edit: impl FnOnce(&mut Value), missing: &[&str]) -> TempDir {
+    let folder = TempDir::new().unwrap();
+    for entry in fs::read_dir(package_fixture("meta-2")).unwrap() {
+        let path = entry.unwrap().path();
+        let name = path.file_name().unwrap();
+        if !missing.iter().any(|missing| name == *missing) {
+            fs::copy(&path, folder.path().join(name)).unwrap();
+        }
+    }
+    let path = folder.path().join("params.json");
+    let mut params = serde_json::from_slice(&fs::read(&path).unwrap()).unwrap();
+    edit(&mut params);
+    fs::remove_file(&path).unwrap();
+    fs::write(path, params.to_string()).unwrap();
+    folder
+}
+
+/// The generations of llama.cpp's and transformers' converters.
+#[test]
+fn meta_s_generations_have_their_own_context_and_ids() {
+    for (further, context, bos, eos) in [
+        (json!({}), 2048, 1, &[2][..]),
+        (json!({ "max_seq_len": 512, "max_batch_size": 32 }), 2048, 1, &[2]),
+        (json!({ "norm_eps": 1e-5 }), 4096, 1, &[2]),
+        (json!({ "norm_eps": null }), 4096, 1, &[2]),
+        (json!({ "norm_eps": 1e-5, "rope_theta": 1_000_000 }), 16_384, 1, &[2]),
+        (json!({ "norm_eps": 1e-5, "rope_theta": 500_000.0 }), 8192, 128_000, &[128_001, 128_009]),
+    ] {
+        let folder =
+            meta_with(|params| params.as_object_mut().unwrap().extend(further.as_object().unwrap().clone()), &[]);
+        let checkpoint = open(folder.path()).unwrap();
+        let config = checkpoint.config();
+        let read = (config.max_position_embeddings, config.bos_token_id, config.eos_token_ids.as_slice());
+        assert_eq!(read, (context, Some(bos), eos), "{further}");
+    }
+}
+
+#[test]
+fn a_missing_shard_of_meta_s_is_named() {
+    for missing in ["consolidated.00.pth", "consolidated.01.pth"] {
+        let error = open(meta_with(|_| {}, &[missing]).path()).unwrap_err().to_string();
+        assert!(error.starts_with(missing) && error.contains("not found"), "{error}");
+    }
+}
+
+#[test]
+fn parts_of_a_bin_model_need_no_index_and_a_single_file_goes_before_one() {
+    let expected = tensors(&package_fixture("pytorch-bin"));
+    let folder = TempDir::new().unwrap();
+    for entry in fs::read_dir(package_fixture("pytorch-bin")).unwrap() {
+        let path = entry.unwrap().path();
+        fs::copy(&path, folder.path().join(path.file_name().unwrap())).unwrap();
+    }
+    fs::remove_file(folder.path().join("pytorch_model.bin.index.json")).unwrap();
+    assert_eq!(tensors(folder.path()), expected);
+    fs::remove_file(folder.path().join("pytorch_model-00002-of-00002.bin")).unwrap();
+    let error = open(folder.path()).unwrap_err().to_string();
+    assert!(error.starts_with("pytorch_model-00002-of-00002.bin was not found"), "{error}");
 }

@@ -4,7 +4,7 @@ use std::cell::RefCell;
 use std::ops::Range;
 use std::rc::Rc;
 
-use paddock_engine::weights::{MemorySource, Source};
+use paddock_engine::weights::{MemorySource, Source, check_first_bytes};
 use paddock_engine::{Error, Result};
 
 use super::body::Body;
@@ -103,7 +103,9 @@ impl Source for SiteSource {
 
     async fn read_all(&self, file: &str, limit: u64) -> Result<Option<Vec<u8>>> {
         let Some(mut body) = self.open(file, 0).await? else { return Ok(None) };
-        body.read_to_end(limit).await.map(Some)
+        let bytes = body.read_to_end(limit).await?;
+        check_first_bytes(file, &bytes)?;
+        Ok(Some(bytes))
     }
 }
 

@@ -3,6 +3,7 @@
 use std::ops::Range;
 
 use crate::backend::{Cache, Segments};
+use crate::config::check_context;
 use crate::model::{Cached, Trunk};
 use crate::{Error, Result};
 
@@ -12,6 +13,8 @@ use crate::{Error, Result};
 pub struct Batch<B: Cache> {
     cache: B::KvCache,
     capacity: usize,
+    /// Tokens that the model was made for.
+    longest: usize,
     slots: Vec<Slot>,
 }
 
@@ -51,7 +54,12 @@ impl<B: Cache> Batch<B> {
     pub fn new(trunk: &Trunk<B>, slots: usize, capacity: usize) -> Result<Self> {
         let layers = trunk.config().num_hidden_layers;
         let cache = trunk.backend().kv_cache(layers, trunk.heads(), slots, capacity)?;
-        Ok(Self { cache, capacity, slots: (0..slots).map(|_| Slot::default()).collect() })
+        Ok(Self {
+            cache,
+            capacity,
+            longest: trunk.config().max_position_embeddings,
+            slots: (0..slots).map(|_| Slot::default()).collect(),
+        })
     }
 
     /// Most tokens of a sequence.
@@ -170,12 +178,6 @@ impl<B: Cache> Batch<B> {
         if slot >= self.slots.len() {
             return Err(Error::Request(format!("there is no slot {slot}; the batch has {}", self.slots.len())));
         }
-        if tokens == 0 || tokens > self.capacity {
-            return Err(Error::Request(format!(
-                "the prompt has {tokens} tokens; expected 1 to {}, the context of this model",
-                self.capacity
-            )));
-        }
-        Ok(())
+        check_context("the prompt", tokens, self.capacity, self.longest)
     }
 }

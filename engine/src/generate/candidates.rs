@@ -4,6 +4,7 @@ use super::decoder::{Choice, Decoder};
 use super::draft::Draft;
 use super::{Answer, FinishReason};
 use crate::backend::{Backend, PREFILL_ROWS};
+use crate::config::check_context;
 use crate::model::CausalLm;
 use crate::tokenizer::Tokenizer;
 use crate::{Error, Result};
@@ -37,12 +38,7 @@ impl<B: Backend> Candidates<B> {
     pub fn new(model: &CausalLm<B>, drafts: Vec<Draft>, context: usize) -> Result<Self> {
         let first = drafts.first().ok_or_else(|| Error::Request("no answer was asked for".to_string()))?;
         let ids = &first.answer.prompt_ids;
-        if ids.is_empty() || ids.len() > context {
-            return Err(Error::Request(format!(
-                "the prompt has {} tokens; expected 1 to {context}, the context of this model",
-                ids.len()
-            )));
-        }
+        check_context("the prompt", ids.len(), context, model.config().max_position_embeddings)?;
         let capacity = context.min(ids.len() + first.options.max_tokens);
         let mut decoder = Decoder::new(model, drafts.len(), capacity)?;
         decoder.begin(model, 0, ids)?;

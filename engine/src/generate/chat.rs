@@ -19,6 +19,7 @@ pub struct Chat<B: Backend> {
     /// What [`TemplateKind::Auto`] means for this model.
     template: TemplateKind,
     end_ids: Vec<u32>,
+    notes: Vec<String>,
     generation: Option<Generation>,
     candidates: Option<Candidates<B>>,
 }
@@ -44,10 +45,23 @@ impl<B: Backend> Chat<B> {
         context: Option<usize>,
         progress: &mut dyn FnMut(LoadProgress),
     ) -> Result<Self> {
-        let mut checkpoint = Checkpoint::open(source).await?;
+        Self::load_checkpoint(backend, &mut Checkpoint::open(source).await?, context, progress).await
+    }
+
+    /// [`Chat::load`] of a checkpoint that is open, and may have been changed.
+    ///
+    /// # Errors
+    /// What the source, the checkpoint, the tokenizer or the device report.
+    pub async fn load_checkpoint<S: Source>(
+        backend: &B,
+        checkpoint: &mut Checkpoint<S>,
+        context: Option<usize>,
+        progress: &mut dyn FnMut(LoadProgress),
+    ) -> Result<Self> {
         let tokenizer = Tokenizer::from_files(&checkpoint.tokenizer_files().await?)?;
-        let model = CausalLm::load(backend, &mut checkpoint, progress).await?;
-        Ok(Self { template: checkpoint.template(), ..Self::new(model, tokenizer, context)? })
+        let model = CausalLm::load(backend, checkpoint, progress).await?;
+        let (template, notes) = (checkpoint.template(), checkpoint.notes().to_vec());
+        Ok(Self { template, notes, ..Self::new(model, tokenizer, context)? })
     }
 
     /// A chat with a model that is loaded already.
@@ -60,12 +74,17 @@ impl<B: Backend> Chat<B> {
         end_ids.extend(tokenizer.eos().filter(|id| !end_ids.contains(id)));
         let session = Session::new(model, context)?;
         let (tokenizer, template) = (Rc::new(tokenizer), TemplateKind::Auto);
-        Ok(Self { session, tokenizer, template, end_ids, generation: None, candidates: None })
+        Ok(Self { session, tokenizer, template, end_ids, notes: Vec::new(), generation: None, candidates: None })
     }
 
     /// The model's sizes.
     pub fn config(&self) -> &ModelConfig {
         self.session.model().config()
+    }
+
+    /// What the user should know of how the model's files were read, a sentence each.
+    pub fn notes(&self) -> &[String] {
+        &self.notes
     }
 
     /// The model's tokenizer.

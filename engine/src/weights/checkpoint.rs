@@ -6,9 +6,11 @@ use std::ops::Range;
 use super::diff::WeightDiff;
 use super::layout::{LocatedTensor, TensorInfo, TensorTable};
 use super::manifest::{MANIFEST, shard_name};
+use super::overlay::TensorChange;
 use super::pack_reader::{self, PackReader};
 use super::source::Source;
-use super::{folder, gguf};
+use super::{Encoding, dequantize, folder, foreign, gguf, quantize};
+use crate::config::{Head, LM_HEAD};
 use crate::prompt::TemplateKind;
 use crate::tokenizer::{GgufVocabulary, TokenizerFiles};
 use crate::{Error, ModelConfig, Result};
@@ -39,11 +41,13 @@ pub struct Checkpoint<S: Source> {
     table: TensorTable,
     contents: Contents,
     by_name: HashMap<String, usize>,
-    total_bytes: u64,
+    /// Changes, with the tensors as they are then.
+    changes: HashMap<String, (TensorChange, TensorInfo)>,
 }
 
 impl<S: Source> Checkpoint<S> {
-    /// Opens whatever `source` holds: a web pack (`manifest.json`), a Hugging Face folder, or one GGUF file.
+    /// Opens whatever `source` holds: a web pack (`manifest.json`), a Hugging Face folder, or a GGUF model of one
+    /// file or several parts.
     /// Only headers are read.
     ///
     /// # Errors
@@ -52,18 +56,55 @@ impl<S: Source> Checkpoint<S> {
     pub async fn open(source: S) -> Result<Self> {
         let (table, contents) = if let Some((table, pack)) = pack_reader::open(&source).await? {
             (table, Contents::Pack(pack))
-        } else if folder::is_folder(&source).await? {
-            (folder::open(&source).await?, Contents::Folder)
-        } else {
-            let (table, vocabulary) = gguf::open(&source, &only_gguf(&source).await?).await?;
+        } else if let Some(weights) = folder::weight_files(&source).await? {
+            (folder::open(&source, weights).await?, Contents::Folder)
+        } else if let Some(files) = gguf::files(&source).await? {
+            let (table, vocabulary) = gguf::open(&source, files).await?;
             (table, Contents::Gguf(Box::new(vocabulary)))
+        } else if source.size(&shard_name(0)).await?.is_some() {
+            let hint = "this looks like a web pack that was not completed or copied whole; pack or download it again";
+            return Err(Error::Missing { file: MANIFEST.to_string(), hint: hint.to_string() });
+        } else {
+            return Err(foreign::no_weights(&source).await?);
         };
-        let mut total_bytes = 0;
-        for tensor in &table.tensors {
-            total_bytes += tensor.info.bytes()?;
+        // Never fails later: every tensor's columns are whole blocks.
+        table.tensors.iter().try_for_each(|tensor| tensor.info.bytes().map(drop))?;
+        let by_name = by_name(&table.tensors);
+        Ok(Self { source, table, contents, by_name, changes: HashMap::new() })
+    }
+
+    /// Makes `changes`, by Hugging Face's names, to rows as they are read; changed tensors are then F32. A head that is the
+    /// embedding becomes one of its own when either of them changes: adapters are trained on them apart.
+    ///
+    /// # Errors
+    /// When the model has no such tensor, or a change is made for another shape.
+    pub fn change(&mut self, changes: HashMap<String, TensorChange>) -> Result<()> {
+        let embedding = self.table.config.embedding();
+        if self.table.config.head == Head::Tied && [LM_HEAD, embedding].iter().any(|name| changes.contains_key(*name)) {
+            self.table.config.head = Head::Untied;
+            let tied = self.by_name.get(embedding).and_then(|&index| self.table.tensors.get(index)).cloned();
+            self.table.tensors.extend(tied.map(|mut tensor| {
+                tensor.info.name = LM_HEAD.to_string();
+                tensor
+            }));
+            self.by_name = by_name(&self.table.tensors);
         }
-        let by_name = table.tensors.iter().enumerate().map(|(i, tensor)| (tensor.info.name.clone(), i)).collect();
-        Ok(Self { source, table, contents, by_name, total_bytes })
+        for (name, change) in changes {
+            let Some(info) = self.tensor(&name) else {
+                return Err(Error::Request(format!(
+                    "the model has no tensor {name} to change; the adapter is of another model"
+                )));
+            };
+            if !change.fits(info.shape) {
+                return Err(Error::Request(format!(
+                    "the adapter's matrices for {name} do not fit its shape {:?}; the adapter is of another model",
+                    info.shape
+                )));
+            }
+            let info = TensorInfo { encoding: Encoding::F32, ..info.clone() };
+            self.changes.insert(name, (change, info));
+        }
+        Ok(())
     }
 
     /// What the checkpoint is stored as.
@@ -93,19 +134,31 @@ impl<S: Source> Checkpoint<S> {
         self.table.weight_diff.as_ref()
     }
 
+    /// What the user should know of how the checkpoint was read, a sentence each: where its files contradict each other,
+    /// and which of them was believed.
+    pub fn notes(&self) -> &[String] {
+        &self.table.notes
+    }
+
     /// The tensor `name`, by Hugging Face's name; `None` when the model has no such parameter.
     pub fn tensor(&self, name: &str) -> Option<&TensorInfo> {
-        self.by_name.get(name).and_then(|&index| self.table.tensors.get(index)).map(|tensor| &tensor.info)
+        match self.changes.get(name) {
+            Some((_, info)) => Some(info),
+            None => self.by_name.get(name).and_then(|&index| self.table.tensors.get(index)).map(|tensor| &tensor.info),
+        }
     }
 
     /// Every parameter, in the order of [`ModelConfig::params`].
     pub fn tensors(&self) -> impl Iterator<Item = &TensorInfo> {
-        self.table.tensors.iter().map(|tensor| &tensor.info)
+        self.table
+            .tensors
+            .iter()
+            .map(|tensor| self.changes.get(&tensor.info.name).map_or(&tensor.info, |(_, info)| info))
     }
 
     /// Bytes of all tensors together, for progress.
     pub fn total_bytes(&self) -> u64 {
-        self.total_bytes
+        self.tensors().filter_map(|info| info.bytes().ok()).sum()
     }
 
     /// The bytes of the whole rows `rows` of tensor `name`, in its encoding and in Hugging Face's row order.
@@ -113,6 +166,17 @@ impl<S: Source> Checkpoint<S> {
     /// # Errors
     /// When the model has no such tensor or row, or the source cannot deliver the bytes.
     pub async fn read_rows(&mut self, name: &str, rows: Range<usize>) -> Result<Vec<u8>> {
+        let bytes = self.stored_rows(name, rows.clone()).await?;
+        let Some((change, TensorInfo { shape: [_, columns], .. })) = self.changes.get(name) else { return Ok(bytes) };
+        let stored = self.by_name.get(name).and_then(|&index| self.table.tensors.get(index));
+        let mut values = vec![0.0; rows.len() * columns];
+        dequantize(stored.map_or(Encoding::F32, |tensor| tensor.info.encoding), &bytes, &mut values)?;
+        change.apply(rows, *columns, &mut values);
+        quantize(Encoding::F32, &values)
+    }
+
+    /// The rows as they are stored, in Hugging Face's order.
+    async fn stored_rows(&mut self, name: &str, rows: Range<usize>) -> Result<Vec<u8>> {
         let tensor = self
             .by_name
             .get(name)
@@ -172,6 +236,10 @@ impl<S: Source> Checkpoint<S> {
     }
 }
 
+fn by_name(tensors: &[LocatedTensor]) -> HashMap<String, usize> {
+    tensors.iter().enumerate().map(|(index, tensor)| (tensor.info.name.clone(), index)).collect()
+}
+
 /// Reads rows as they lie in the files.
 struct Reader<'a, S> {
     source: &'a S,
@@ -225,29 +293,4 @@ pub fn half_split(interleaved: &[u8], row_bytes: usize, head_dim: usize, wanted:
         rows.extend_from_slice(interleaved.get(from..from + row_bytes).unwrap_or_default());
     }
     rows
-}
-
-/// The one GGUF file of `source`.
-async fn only_gguf<S: Source>(source: &S) -> Result<String> {
-    let mut files = source.list();
-    files.retain(|file| file.to_ascii_lowercase().ends_with(".gguf"));
-    match files.as_slice() {
-        [file] => Ok(file.clone()),
-        [] if source.size(&shard_name(0)).await?.is_some() => Err(Error::Missing {
-            file: MANIFEST.to_string(),
-            hint: "this looks like a web pack that was not completed or copied whole; pack or download it again"
-                .to_string(),
-        }),
-        [] => Err(Error::Missing {
-            file: "model.safetensors".to_string(),
-            hint: "expected a folder with config.json and safetensors files, one GGUF file, or a web pack with \
-                   manifest.json"
-                .to_string(),
-        }),
-        several => Err(Error::Request(format!(
-            "the folder holds {} GGUF files ({}); give the path of one",
-            several.len(),
-            several.join(", ")
-        ))),
-    }
 }

@@ -6,10 +6,11 @@ use serde::Deserialize;
 use serde_json::Value;
 
 use super::diff::{WEIGHT_DIFF, WEIGHT_DIFF_LIMIT, WeightDiff};
-use super::layout::{LocatedTensor, TensorPiece, TensorTable, check_shape, mismatch};
-use super::safetensors::{FileEntry, read_header};
+use super::foreign::{check_blocks, check_quantization};
+use super::layout::TensorTable;
+use super::safetensors::read_header;
 use super::source::Source;
-use crate::config::{Head, Param};
+use super::stored::StoredTensors;
 use crate::tokenizer::TokenizerFiles;
 use crate::{Error, ModelConfig, Result};
 
@@ -24,24 +25,59 @@ const INDEX_LIMIT: u64 = 64 << 20;
 /// The largest published `tokenizer.json` has 33 MB.
 pub(super) const TOKENIZER_LIMIT: u64 = 128 << 20;
 
-/// Whether `source` holds the weights of a Hugging Face folder.
-pub(super) async fn is_folder<S: Source>(source: &S) -> Result<bool> {
-    Ok(source.size(INDEX).await?.is_some() || source.size(SINGLE).await?.is_some())
+/// The safetensors files of a folder.
+pub(super) struct WeightFiles {
+    names: Vec<String>,
+    /// Which of them holds which tensor, where an index says so.
+    index: Option<Index>,
+}
+
+/// The weights of a Hugging Face folder; `None` when `source` is none. As in transformers, a single file goes before an
+/// index, which may be left over from the model that the file was made from. Parts without an index are all read.
+pub(super) async fn weight_files<S: Source>(source: &S) -> Result<Option<WeightFiles>> {
+    if source.size(SINGLE).await?.is_some() {
+        return Ok(Some(WeightFiles { names: vec![SINGLE.to_string()], index: None }));
+    }
+    if let Some(index) = read_index(source).await? {
+        let names: BTreeSet<String> = index.weight_map.values().cloned().collect();
+        return Ok(Some(WeightFiles { names: names.into_iter().collect(), index: Some(index) }));
+    }
+    let listed = source.list();
+    Ok(parts(&listed, "model", "safetensors")?.map(|names| WeightFiles { names, index: None }))
+}
+
+/// The files `STEM-00001-of-0000N.KIND` among `listed`, in order; `None` when there are none.
+///
+/// # Errors
+/// [`Error::Missing`] when one is absent.
+pub fn parts(listed: &[String], stem: &str, kind: &str) -> Result<Option<Vec<String>>> {
+    let count = listed.iter().find_map(|name| {
+        let part = name.strip_prefix(stem)?.strip_prefix('-')?.strip_suffix(kind)?.strip_suffix('.')?;
+        let (number, count) = part.split_once("-of-")?;
+        (number.len() == 5 && count.len() == 5 && number.parse::<u32>().is_ok()).then(|| count.parse::<u32>().ok())?
+    });
+    let Some(count) = count else { return Ok(None) };
+    let mut names = Vec::new();
+    for number in 1..=count {
+        let name = format!("{stem}-{number:05}-of-{count:05}.{kind}");
+        if !listed.contains(&name) {
+            let hint = format!("it is one of the {count} parts of the model; put all parts into one folder");
+            return Err(Error::Missing { file: name, hint });
+        }
+        names.push(name);
+    }
+    Ok(Some(names))
 }
 
 /// Reads the configuration and the headers of all weight files.
-pub(super) async fn open<S: Source>(source: &S) -> Result<TensorTable> {
-    let config = read_json(source, CONFIG, CONFIG_LIMIT).await?.ok_or_else(|| Error::Missing {
+pub(super) async fn open<S: Source>(source: &S, weights: WeightFiles) -> Result<TensorTable> {
+    let json = read_json(source, CONFIG, CONFIG_LIMIT).await?.ok_or_else(|| Error::Missing {
         file: CONFIG.to_string(),
         hint: "a model folder holds it beside the weights; download the model again".to_string(),
     })?;
     let generation = read_json(source, "generation_config.json", CONFIG_LIMIT).await?;
-    let mut config = ModelConfig::from_json(&config, generation.as_ref())?;
-    let index = read_index(source).await?;
-    let files: Vec<String> = match &index {
-        Some(index) => index.weight_map.values().cloned().collect::<BTreeSet<_>>().into_iter().collect(),
-        None => vec![SINGLE.to_string()],
-    };
+    let mut config = ModelConfig::from_json(&json, generation.as_ref())?;
+    let WeightFiles { names: files, index } = weights;
     let mut found = HashMap::new();
     for (number, file) in files.iter().enumerate() {
         for entry in read_header(source, file).await? {
@@ -50,31 +86,17 @@ pub(super) async fn open<S: Source>(source: &S) -> Result<TensorTable> {
             }
         }
     }
-    config.detect(|name| found.contains_key(name));
-    let tensors = config.params().iter().map(|param| locate(&config, param, &found)).collect::<Result<_>>()?;
+    let stored = StoredTensors::new(found, config.architecture);
+    check_quantization(&json, &stored)?;
+    let notes = stored.overrule(&mut config, source, &files).await?;
+    let params = config.params();
+    check_blocks(&config, &params, &stored)?;
+    let tensors = params.iter().map(|param| stored.locate(&config, param)).collect::<Result<_>>()?;
     let weight_diff = match source.read_all(WEIGHT_DIFF, WEIGHT_DIFF_LIMIT).await? {
         Some(bytes) => Some(WeightDiff::parse(&bytes)?),
         None => None,
     };
-    Ok(TensorTable { config, files, tensors, weight_diff })
-}
-
-fn locate(config: &ModelConfig, param: &Param, found: &HashMap<String, (usize, FileEntry)>) -> Result<LocatedTensor> {
-    let Some((file, entry)) = found.get(&param.name) else {
-        let tied = config.head == Head::Untied && param.name == "lm_head.weight";
-        let hint = if tied { "; if the model's embeddings are tied, config.json must say so" } else { "" };
-        return Err(mismatch(param, format!("nothing: the checkpoint lacks it{hint}")));
-    };
-    let encoding = entry.encoding().ok_or_else(|| {
-        Error::Unsupported(format!(
-            "tensor {} is stored as {}; expected F32, F16 or BF16, convert the model first",
-            param.name, entry.dtype
-        ))
-    })?;
-    let info = check_shape(param, &entry.shape, encoding)?;
-    let rows = 0..info.shape[0];
-    let pieces = vec![TensorPiece { file: *file, offset: entry.offset, rows }];
-    Ok(LocatedTensor { info, pieces, interleaved_heads: None })
+    Ok(TensorTable { config, files, tensors, weight_diff, notes })
 }
 
 /// `model.safetensors.index.json`: which file holds which tensor.

@@ -70,6 +70,8 @@ pub(super) struct TensorTable {
     pub tensors: Vec<LocatedTensor>,
     /// Set when the tensors are a weight diff's.
     pub weight_diff: Option<WeightDiff>,
+    /// What the user should know of how the checkpoint was read, a sentence each.
+    pub notes: Vec<String>,
 }
 
 /// Checks a tensor that was found against what the configuration asks for. `shape` is the file's, of one or two

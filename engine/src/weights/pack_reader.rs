@@ -25,8 +25,9 @@ pub(super) async fn open<S: Source>(source: &S) -> Result<Option<(TensorTable, P
     let tensors = manifest.locate()?;
     let files = manifest.shards.iter().map(|record| record.file.clone()).collect();
     let shards = manifest.shards.into_iter().map(Digest::new).collect();
-    let table = TensorTable { config: manifest.config, files, tensors, weight_diff: manifest.weight_diff };
-    Ok(Some((table, PackReader { template: manifest.template, tokenizer: manifest.tokenizer, shards })))
+    let Manifest { config, weight_diff, template, tokenizer, .. } = manifest;
+    let table = TensorTable { config, files, tensors, weight_diff, notes: Vec::new() };
+    Ok(Some((table, PackReader { template, tokenizer, shards })))
 }
 
 impl PackReader {

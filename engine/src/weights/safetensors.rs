@@ -8,6 +8,7 @@ use serde::Deserialize;
 use serde::de::{IgnoredAny, MapAccess, Visitor};
 
 use super::encoding::Encoding;
+use super::first_bytes::{FIRST_BYTES, check_first_bytes, other_format};
 use super::source::Source;
 use crate::{Error, Result};
 
@@ -50,12 +51,27 @@ pub async fn read_header<S: Source>(source: &S, file: &str) -> Result<Vec<FileEn
         file: file.to_string(),
         hint: "the folder is incomplete; download the model again".to_string(),
     })?;
+    let first = source.read(file, 0..size.min(FIRST_BYTES)).await?;
+    check_first_bytes(file, &first)?;
     if size < 8 {
         return Err(Error::format(file, format!("expected a safetensors file, found {size} bytes; download it again")));
     }
-    let prefix = source.read(file, 0..8).await?;
-    let length = header_length(file, &prefix, size)?;
-    let header = source.read(file, 8..8 + length).await?;
+    let length = match other_format(&first).filter(|format| !format.contains("safetensors")) {
+        Some(format) => {
+            return Err(Error::format(
+                file,
+                format!("expected a safetensors file, found {format}; name it as what it is"),
+            ));
+        }
+        None => header_length(file, first.get(..8).unwrap_or_default(), size)?,
+    };
+    // What has been read is not read again: a source may be a stream.
+    let mut header = first.get(8..).unwrap_or_default().to_vec();
+    header.truncate(usize::try_from(length).unwrap_or(usize::MAX));
+    let rest = 8 + header.len() as u64..8 + length;
+    if !rest.is_empty() {
+        header.append(&mut source.read(file, rest).await?);
+    }
     parse(file, &header, size)
 }
 

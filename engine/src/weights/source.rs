@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::ops::Range;
 
+use super::first_bytes::check_first_bytes;
 use crate::{Error, Result};
 
 /// The files of one model, read by range. A folder, a site, browser storage or memory.
@@ -17,7 +18,8 @@ pub trait Source {
     async fn size(&self, file: &str) -> Result<Option<u64>>;
     /// The bytes `range` of `file`. Exactly that many, or an error.
     async fn read(&self, file: &str, range: Range<u64>) -> Result<Vec<u8>>;
-    /// The whole of `file` when it exists and is at most `limit` bytes long.
+    /// The whole of `file` when it exists, is at most `limit` bytes long, and does not begin as something that a failed
+    /// download leaves in its place.
     async fn read_all(&self, file: &str, limit: u64) -> Result<Option<Vec<u8>>> {
         match self.size(file).await? {
             None => Ok(None),
@@ -25,7 +27,11 @@ pub trait Source {
                 file,
                 format!("expected at most {limit} bytes, found {size}; this is not a model file"),
             )),
-            Some(size) => self.read(file, 0..size).await.map(Some),
+            Some(size) => {
+                let bytes = self.read(file, 0..size).await?;
+                check_first_bytes(file, &bytes)?;
+                Ok(Some(bytes))
+            }
         }
     }
 }

@@ -52,7 +52,7 @@ struct Timings {
 impl Generate {
     /// The most probable answer to an instruction in Alpaca's format.
     pub fn alpaca(model: &Path, instruction: &str, device: DeviceOptions) -> Self {
-        let model = ModelOptions { model: model.to_path_buf(), context: None, device };
+        let model = ModelOptions { model: model.to_path_buf(), adapter: None, context: None, device };
         Self {
             model,
             prompt: instruction.to_string(),

@@ -54,6 +54,9 @@ impl Inspect {
             Format::WebPack => "web pack",
         };
         writeln!(output, "format        {format}")?;
+        for note in checkpoint.notes() {
+            writeln!(output, "note          {note}")?;
+        }
         write_architecture(&mut output, config)?;
         write_tokenizer(&mut output, &tokenizer, config, checkpoint.template())?;
         write_memory(&mut output, checkpoint.total_bytes(), config, context)?;

@@ -11,15 +11,18 @@ use paddock_engine::prompt::{Message, Role, Template, TemplateKind};
 use super::console;
 use super::device::DeviceOptions;
 use super::progress::ProgressLine;
-use crate::files::ModelSource;
+use crate::files::open_model;
 use crate::{Error, Result};
 
 /// Which model, and where it runs.
 #[derive(Debug, Args)]
 pub(super) struct ModelOptions {
-    /// Model folder (Hugging Face or web pack) or .gguf file
+    /// Model folder (Hugging Face, PyTorch, Meta or web pack) or GGUF file
     #[arg(long, value_name = "PATH")]
     pub model: PathBuf,
+    /// A low-rank adapter (LoRA) of the model, in PEFT's format, which is added to its weights
+    #[arg(long, value_name = "DIR")]
+    pub adapter: Option<PathBuf>,
     /// Most tokens of a conversation, answers included [default: the model's own, at most 4096]
     #[arg(long, value_name = "N")]
     pub context: Option<usize>,
@@ -33,11 +36,15 @@ impl ModelOptions {
         self.load_from(&self.model, backend).await
     }
 
-    /// Loads the model at `path` in the same way.
+    /// Loads the model at `path`, with the adapter, in the same way.
     pub async fn load_from<B: Backend>(&self, path: &Path, backend: &B) -> Result<Chat<B>> {
-        let source = ModelSource::open(path)?;
-        let mut progress = ProgressLine::new("loading");
-        Ok(Chat::load(backend, source, self.context, &mut |at| progress.update(at)).await?)
+        let mut checkpoint = open_model(path, self.adapter.as_deref())?;
+        let chat = {
+            let mut progress = ProgressLine::new("loading");
+            Chat::load_checkpoint(backend, &mut checkpoint, self.context, &mut |at| progress.update(at)).await?
+        };
+        chat.notes().iter().for_each(console::note);
+        Ok(chat)
     }
 }
 

@@ -19,6 +19,9 @@ pub(super) struct Pack {
     /// Model folder (Hugging Face or web pack) or .gguf file
     #[arg(long, value_name = "PATH")]
     model: PathBuf,
+    /// A low-rank adapter (LoRA) of the model, in PEFT's format, which is merged into its weights
+    #[arg(long, value_name = "DIR")]
+    adapter: Option<PathBuf>,
     /// The folder to write; an older pack there is replaced
     #[arg(long, value_name = "DIR")]
     output: PathBuf,
@@ -38,7 +41,8 @@ impl Pack {
         let options = PackOptions { name: model_name(&self.model, self.name.as_deref())?, template: self.template };
         let packed = {
             let mut progress = ProgressLine::new("packing");
-            files::pack(&self.model, &self.output, &options, self.quantize, &mut |at| progress.update(at))?
+            let adapter = self.adapter.as_deref();
+            files::pack(&self.model, adapter, &self.output, &options, self.quantize, &mut |at| progress.update(at))?
         };
         let Packed { manifest, bytes: size, notes } = packed;
         for note in notes {

@@ -12,7 +12,7 @@ use paddock_engine::{Error, ModelConfig};
 use serde_json::Value;
 
 use crate::Result;
-use crate::files::FolderSource;
+use crate::files::ModelSource;
 
 /// Longest `config.json` that is read.
 const CONFIG_LIMIT: u64 = 1 << 20;
@@ -38,11 +38,9 @@ pub(super) fn print(model: &Path, quantize: Option<Quantize>, context: Option<us
 /// The configuration and the tensors of the model, and how they will be stored. With a `config.json` alone there are no
 /// tensors to keep unchanged, so the default is 4 bits.
 async fn tensors(model: &Path, quantize: Option<Quantize>) -> Result<(ModelConfig, Vec<TensorInfo>, Quantize)> {
-    let source = FolderSource::open(model)?;
+    let source = ModelSource::open(model)?;
     let names = source.list();
-    let has_weights =
-        |name: &String| name == "manifest.json" || name.ends_with(".safetensors") || name.ends_with(".gguf");
-    if names.iter().any(has_weights) || !names.iter().any(|name| name == "config.json") {
+    if !names.iter().any(|name| name == "config.json") || names.iter().any(|name| is_weights(name)) {
         let checkpoint = Checkpoint::open(source).await?;
         let tensors = checkpoint.tensors().cloned().collect();
         return Ok((checkpoint.config().clone(), tensors, quantize.unwrap_or_default()));
@@ -60,6 +58,11 @@ async fn tensors(model: &Path, quantize: Option<Quantize>) -> Result<(ModelConfi
     let tensors = params.map(|param| TensorInfo { name: param.name, shape: param.shape, encoding: Encoding::F16 });
     let tensors = tensors.collect();
     Ok((config, tensors, quantize))
+}
+
+/// PyTorch's files are listed as the safetensors file that they are read as.
+fn is_weights(name: &str) -> bool {
+    name == "manifest.json" || name.ends_with(".safetensors") || name.ends_with(".gguf")
 }
 
 fn write_buffers(output: &mut impl Write, plan: &Plan) -> Result<()> {

@@ -81,7 +81,7 @@ impl Rank {
         messages.push(question.clone());
         let options = self.answer.generate_options();
         let mut chat = self.model.load(backend).await?;
-        let mut scorer = scorer::load(backend, &self.reward, None, Some(&chat)).await?;
+        let mut scorer = scorer::load(backend, &self.reward, None, None, Some(&chat)).await?;
         let template = self.answer.template(&chat)?;
         let reward_template = scorer.template(self.reward_template)?;
 

@@ -67,7 +67,9 @@ impl Score {
             Some(path) => Some(self.model.load_from(path, backend).await?),
             None => None,
         };
-        let scorer = scorer::load(backend, &self.model.model, self.model.context, chat.as_ref()).await?;
+        // Of a head and its trunk, the trunk has the adapter.
+        let adapter = self.model.adapter.as_deref().filter(|_| chat.is_none());
+        let scorer = scorer::load(backend, &self.model.model, adapter, self.model.context, chat.as_ref()).await?;
         let template = scorer.template(self.template)?;
         let mut run = Run { options: self, scorer, template, waiting: Vec::new(), lines: 0, bad: 0 };
         match &mut lines {

@@ -5,28 +5,32 @@ use std::path::Path;
 use paddock_engine::backend::Backend;
 use paddock_engine::generate::Chat;
 use paddock_engine::score::{Scored, Scorer};
-use paddock_engine::weights::Checkpoint;
 use serde_json::{Value, json};
 
+use super::console;
 use super::progress::ProgressLine;
 use crate::Result;
-use crate::files::FolderSource;
+use crate::files::{ModelSource, open_model};
 
-/// Loads the score model at `path`; a head alone goes onto the trunk of `chat`.
+/// Loads the score model at `path`, with `adapter` added to its weights; a head alone goes onto the trunk of `chat`.
 pub(super) async fn load<B: Backend>(
     backend: &B,
     path: &Path,
+    adapter: Option<&Path>,
     context: Option<usize>,
     chat: Option<&Chat<B>>,
 ) -> Result<Scorer<B>> {
-    let source = || FolderSource::open(path);
-    let mut progress = ProgressLine::new("loading");
-    let mut update = |at| progress.update(at);
-    let head_alone = Checkpoint::open(source()?).await?.config().is_head_alone();
-    Ok(match chat.filter(|_| head_alone) {
-        Some(chat) => Scorer::load_beside(chat, source()?, context, &mut update).await?,
-        None => Scorer::load(backend, source()?, context, &mut update).await?,
-    })
+    let mut checkpoint = open_model(path, adapter)?;
+    let scorer = {
+        let mut progress = ProgressLine::new("loading");
+        let mut update = |at| progress.update(at);
+        match chat.filter(|_| checkpoint.config().is_head_alone()) {
+            Some(chat) => Scorer::load_beside(chat, ModelSource::open(path)?, context, &mut update).await?,
+            None => Scorer::load_checkpoint(backend, &mut checkpoint, context, &mut update).await?,
+        }
+    };
+    scorer.notes().iter().for_each(console::note);
+    Ok(scorer)
 }
 
 /// A number when the model gives one score, else a list.

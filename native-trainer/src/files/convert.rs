@@ -44,7 +44,8 @@ pub fn convert(
     let open = || Ok(ConvertedRows { checkpoint: open(from)?, infos: &infos, tensors: &export.tensors });
     let exported = export.run(&open, progress)?;
     exported.commit(&files)?;
-    Ok(Written { bytes: export.tensors.iter().map(Stored::bytes).sum(), notes: note.into_iter().collect() })
+    let notes = checkpoint.notes().iter().cloned().chain(note).collect();
+    Ok(Written { bytes: export.tensors.iter().map(Stored::bytes).sum(), notes })
 }
 
 /// Opens the model at `path`, of any format.

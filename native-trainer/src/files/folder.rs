@@ -8,8 +8,11 @@ use std::ops::Range;
 use std::path::{Component, Path, PathBuf};
 use std::rc::Rc;
 
-use paddock_engine::weights::Source;
+use paddock_engine::weights::{Source, check_first_bytes, gguf};
 use paddock_engine::{Error, Result};
+
+/// Enough to know a file by.
+const FIRST_BYTES: u64 = 256;
 
 /// The files of a folder, or a single file. Files stay open after their first read.
 #[derive(Debug)]
@@ -20,7 +23,8 @@ pub struct FolderSource {
 }
 
 impl FolderSource {
-    /// The model at `path`: a Hugging Face folder, a web pack, or a `.gguf` file.
+    /// The model at `path`: a Hugging Face folder, a web pack, or a GGUF file, whatever its name; of a split model any
+    /// part, beside which the others lie.
     ///
     /// # Errors
     /// When there is nothing at `path`, it cannot be listed, or it is a file of another kind.
@@ -29,32 +33,34 @@ impl FolderSource {
         let cannot = |error: io::Error| match error.kind() {
             ErrorKind::NotFound => Error::Missing {
                 file: shown.clone(),
-                hint: "give a model folder or a .gguf file that exists".to_string(),
+                hint: "give a model folder or a GGUF file that exists".to_string(),
             },
             _ => Error::Read { file: shown.clone(), problem: error.to_string() },
         };
         if fs::metadata(path).map_err(cannot)?.is_dir() {
-            let mut names = Vec::new();
-            for entry in fs::read_dir(path).map_err(cannot)? {
-                let entry = entry.map_err(cannot)?;
-                // Follows links: a download cache keeps the files elsewhere and links them into the folder.
-                let is_file = fs::metadata(entry.path()).is_ok_and(|metadata| metadata.is_file());
-                if let (true, Ok(name)) = (is_file, entry.file_name().into_string()) {
-                    names.push(name);
-                }
-            }
-            names.sort();
+            let names = list(path).map_err(cannot)?;
             return Ok(Self { root: path.to_path_buf(), names, open: RefCell::default() });
         }
         let name = path.file_name().and_then(|name| name.to_str()).unwrap_or_default();
-        if !name.to_ascii_lowercase().ends_with(".gguf") {
-            return Err(Error::format(
-                shown,
-                "expected a folder or a .gguf file; give the folder that this file is in",
-            ));
+        let mut start = Vec::new();
+        File::open(path).and_then(|file| file.take(FIRST_BYTES).read_to_end(&mut start)).map_err(cannot)?;
+        if !start.starts_with(b"GGUF") {
+            check_first_bytes(name, &start)?;
+            if !name.to_ascii_lowercase().ends_with(".gguf") {
+                return Err(Error::format(
+                    shown,
+                    "expected a folder or a GGUF file; give the folder that this file is in",
+                ));
+            }
         }
-        let root = path.parent().unwrap_or(Path::new("")).to_path_buf();
-        Ok(Self { root, names: vec![name.to_string()], open: RefCell::default() })
+        // `Path::parent` of a bare name is empty, which is no folder that can be listed.
+        let root = path.parent().filter(|root| !root.as_os_str().is_empty()).unwrap_or(Path::new(".")).to_path_buf();
+        let mut names = vec![name.to_string()];
+        if let Some(stem) = gguf::stem(name) {
+            names = list(&root).map_err(cannot)?;
+            names.retain(|other| gguf::stem(other) == Some(stem));
+        }
+        Ok(Self { root, names, open: RefCell::default() })
     }
 
     /// The file behind `name`, opened once; `None` when there is none.
@@ -125,6 +131,21 @@ impl Source for FolderSource {
     }
 }
 
+/// Names of the files in `folder`, in order.
+fn list(folder: &Path) -> io::Result<Vec<String>> {
+    let mut names = Vec::new();
+    for entry in fs::read_dir(folder)? {
+        let entry = entry?;
+        // Follows links: a download cache keeps the files elsewhere and links them into the folder.
+        let is_file = fs::metadata(entry.path()).is_ok_and(|metadata| metadata.is_file());
+        if let (true, Ok(name)) = (is_file, entry.file_name().into_string()) {
+            names.push(name);
+        }
+    }
+    names.sort();
+    Ok(names)
+}
+
 /// A system error as the engine's error.
 fn unreadable(file: &str, error: &io::Error) -> Error {
     Error::Read { file: file.to_string(), problem: error.to_string() }
@@ -168,6 +189,24 @@ mod tests {
     }
 
     #[test]
+    fn a_file_is_known_by_its_first_bytes_and_a_part_by_its_name() {
+        let folder = folder();
+        let write = |name: &str, bytes: &[u8]| fs::write(folder.path().join(name), bytes).unwrap();
+        write("sha256-0f", b"GGUF\x03\0\0\0");
+        write("m-00001-of-00002.gguf", b"GGUF");
+        write("m-00002-of-00002.gguf", b"GGUF");
+        write("n-00001-of-00002.gguf", b"GGUF");
+        write("pointer.gguf", b"version https://git-lfs.github.com/spec/v1\n");
+        let open = |name: &str| FolderSource::open(&folder.path().join(name));
+        assert_eq!(open("sha256-0f").unwrap().list(), ["sha256-0f"]);
+        for part in ["m-00001-of-00002.gguf", "m-00002-of-00002.gguf"] {
+            assert_eq!(open(part).unwrap().list(), ["m-00001-of-00002.gguf", "m-00002-of-00002.gguf"]);
+        }
+        let error = open("pointer.gguf").unwrap_err().to_string();
+        assert!(error.contains("git lfs pull"), "{error}");
+    }
+
+    #[test]
     fn a_name_that_leaves_the_folder_is_refused() {
         let folder = folder();
         let inner = FolderSource::open(&folder.path().join("inner")).unwrap();
@@ -193,6 +232,6 @@ mod tests {
         let missing = FolderSource::open(&folder.path().join("nothing")).unwrap_err().to_string();
         assert!(missing.contains("was not found"), "{missing}");
         let other = FolderSource::open(&folder.path().join("config.json")).unwrap_err().to_string();
-        assert!(other.contains("expected a folder or a .gguf file"), "{other}");
+        assert!(other.contains("expected a folder or a GGUF file"), "{other}");
     }
 }

@@ -2,6 +2,7 @@
 
 mod adapter;
 mod atomic;
+mod config_json;
 mod convert;
 mod description;
 mod diff;
@@ -12,8 +13,10 @@ mod hugging_face;
 mod merge;
 mod model_source;
 mod pack;
+mod peft;
 mod random;
 mod records;
+mod rope_factors;
 mod safetensors;
 mod token_cache;
 mod torch;
@@ -31,6 +34,7 @@ pub use hugging_face::write_weights;
 pub use merge::merge;
 pub use model_source::ModelSource;
 pub use pack::{Packed, pack};
+pub use peft::open_model;
 pub use random::random;
 pub use records::read_records;
 pub use safetensors::{Dtype, TensorSpec, write_safetensors};

@@ -7,11 +7,10 @@ use std::path::{Path, PathBuf};
 
 use paddock_engine::model::LoadProgress;
 use paddock_engine::tokenizer::Tokenizer;
-use paddock_engine::weights::Checkpoint;
 use paddock_engine::weights::manifest::{MANIFEST, Manifest};
 use paddock_engine::weights::pack::{self, PackOptions, PackPlan, PackSink, Quantize};
 
-use super::{AtomicFolder, ModelSource};
+use super::{AtomicFolder, open_model};
 use crate::{Error, Result};
 
 /// A written pack.
@@ -25,12 +24,13 @@ pub struct Packed {
     pub notes: Vec<String>,
 }
 
-/// Packs the model at `model` (a folder or a .gguf file) into the folder `output`, replacing an older pack there.
+/// Packs the model at `model` (a folder or a GGUF file), with `adapter` added to its weights, into the folder `output`, replacing an older pack there.
 ///
 /// # Errors
 /// When the model is damaged, `output` holds anything but a pack, or the disk refuses; `output` is then unchanged.
 pub fn pack(
     model: &Path,
+    adapter: Option<&Path>,
     output: &Path,
     options: &PackOptions,
     quantize: Quantize,
@@ -38,7 +38,7 @@ pub fn pack(
 ) -> Result<Packed> {
     check_output(output)?;
     pollster::block_on(async {
-        let mut checkpoint = Checkpoint::open(ModelSource::open(model)?).await?;
+        let mut checkpoint = open_model(model, adapter)?;
         let tokenizer = match checkpoint.config().is_head_alone() {
             true => None,
             false => Some(Tokenizer::from_files(&checkpoint.tokenizer_files().await?)?),
@@ -52,7 +52,8 @@ pub fn pack(
             pack::pack(&mut checkpoint, tokenizer.as_ref(), options, &plan, &mut sink, &mut progress).await?;
         let bytes = sink.bytes;
         folder.commit()?;
-        Ok(Packed { manifest, bytes, notes: plan.notes })
+        let notes = checkpoint.notes().iter().cloned().chain(plan.notes).collect();
+        Ok(Packed { manifest, bytes, notes })
     })
 }
 
@@ -142,9 +143,9 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let output = folder.path().join("pack");
         let mut last = 0;
-        let kept = pack(&fixture(), &output, &options(), Quantize::Keep, &mut |at| last = at.bytes).unwrap();
+        let kept = pack(&fixture(), None, &output, &options(), Quantize::Keep, &mut |at| last = at.bytes).unwrap();
         assert_eq!(last, 166_208 * 4);
-        let smaller = pack(&fixture(), &output, &options(), Quantize::F16, &mut |_| {}).unwrap();
+        let smaller = pack(&fixture(), None, &output, &options(), Quantize::F16, &mut |_| {}).unwrap();
         assert!(smaller.bytes < kept.bytes);
         let on_disk: u64 = fs::read_dir(&output).unwrap().map(|entry| entry.unwrap().metadata().unwrap().len()).sum();
         assert_eq!(on_disk, smaller.bytes);
@@ -156,7 +157,8 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         fs::write(folder.path().join(MANIFEST), "{}").unwrap();
         fs::write(folder.path().join("diary.txt"), "dear").unwrap();
-        let error = pack(&fixture(), folder.path(), &options(), Quantize::Keep, &mut |_| {}).unwrap_err().to_string();
+        let error =
+            pack(&fixture(), None, folder.path(), &options(), Quantize::Keep, &mut |_| {}).unwrap_err().to_string();
         assert!(error.contains("not a pack's"), "{error}");
         assert_eq!(fs::read(folder.path().join("diary.txt")).unwrap(), b"dear");
     }
@@ -173,7 +175,7 @@ mod tests {
         let weights = model.join("model.safetensors");
         let bytes = fs::read(&weights).unwrap();
         fs::write(&weights, &bytes[..bytes.len() - 1]).unwrap();
-        assert!(pack(&model, &folder.path().join("pack"), &options(), Quantize::Keep, &mut |_| {}).is_err());
+        assert!(pack(&model, None, &folder.path().join("pack"), &options(), Quantize::Keep, &mut |_| {}).is_err());
         assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 1);
     }
 }

@@ -5,7 +5,7 @@ use paddock_engine::ModelConfig;
 use paddock_engine::weights::Checkpoint;
 
 use crate::cuda::{Dtype, Formats};
-use crate::files::FolderSource;
+use crate::files::ModelSource;
 use crate::run::SftSettings;
 use crate::run::memory::{MemoryEstimate, Open, Recipe, RunDevice, advice, available_memory, fitting, usable};
 use crate::{Error, Result};
@@ -42,7 +42,7 @@ fn too_much(estimate: &MemoryEstimate, available: u64) -> String {
 /// # Errors
 /// When the model cannot be read, or nothing makes it fit.
 pub fn fit_card(settings: &mut SftSettings, open: Open, memory: u64, ranks: usize) -> Result<(Formats, String)> {
-    let checkpoint = pollster::block_on(Checkpoint::open(FolderSource::open(&settings.model)?))?;
+    let checkpoint = pollster::block_on(Checkpoint::open(ModelSource::open(&settings.model)?))?;
     let config = checkpoint.config();
     let device = RunDevice::Cuda { gradients: Dtype::F32 };
     let recipe = Recipe { device, ranks, settings: settings.memory.clone() };

@@ -19,7 +19,7 @@ use paddock_learn::optim::{AdamW, OptimizerStep};
 use paddock_learn::{Adjoint, Offload, Store, TapeOptions, Trainer};
 
 use crate::cuda::Dtype;
-use crate::files::{Description, FolderSource, remove_partial, write_file};
+use crate::files::{Description, ModelSource, remove_partial, write_file};
 use crate::run::checkpoint::{self, State};
 use crate::run::memory::{Recipe, RunDevice};
 use crate::run::{Metrics, MetricsFile, SftSettings, resident_memory};
@@ -94,7 +94,8 @@ async fn train<B: Adjoint, S: Store<B>>(
         Some((path, _)) if settings.memory.adapters.lora.is_none() => path,
         _ => &settings.model,
     };
-    let mut checkpoint = Checkpoint::open(FolderSource::open(model)?).await?;
+    let mut checkpoint = Checkpoint::open(ModelSource::open(model)?).await?;
+    checkpoint.notes().iter().for_each(|note| observer.note(note));
     let files = checkpoint.tokenizer_files().await?;
     let mut tokenizer = Tokenizer::from_files(&files)?;
     let mut vocab_size = checkpoint.config().vocab_size;

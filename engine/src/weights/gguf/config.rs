@@ -29,11 +29,6 @@ pub(super) fn config(file: &str, header: &Header) -> Result<ModelConfig> {
     if keys.size("llama.expert_count")?.unwrap_or(0) > 0 {
         return Err(Error::Unsupported(format!("{file}: a mixture of experts; Paddock runs plain LLaMA models")));
     }
-    if keys.size("split.count")?.unwrap_or(1) > 1 {
-        return Err(Error::Unsupported(format!(
-            "{file}: one part of a split model; merge it with llama.cpp's gguf-split --merge first"
-        )));
-    }
     let hidden_size = keys.required("llama.embedding_length")?;
     let num_attention_heads = keys.required("llama.attention.head_count")?;
     let head_dim = match keys.size("llama.attention.key_length")? {

@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, HashMap};
 
 use super::names;
+use crate::weights::first_bytes::other_format;
 use crate::{Error, Result};
 
 /// The result of parsing the beginning of a file.
@@ -30,6 +31,8 @@ pub struct TensorEntry {
     pub dimensions: Vec<u64>,
     /// `ggml_type` number.
     pub kind: u32,
+    /// The file that it lies in: of a split model the number of the part, from 0.
+    pub part: usize,
     /// First byte, from the start of the file.
     pub offset: u64,
 }
@@ -215,7 +218,8 @@ impl Reader<'_> {
 
 fn header(reader: &mut Reader) -> Result<Header, Stop> {
     if reader.size < 24 || reader.array()? != *b"GGUF" {
-        return Err(reader.wrong("it does not begin with \"GGUF\"; expected a GGUF model"));
+        let other = other_format(reader.bytes).map_or_else(String::new, |format| format!("; it is {format}"));
+        return Err(reader.wrong(format!("it does not begin with \"GGUF\"; expected a GGUF model{other}")));
     }
     match reader.u32()? {
         2 | 3 => {}
@@ -252,7 +256,7 @@ fn tensor(reader: &mut Reader) -> Result<(String, TensorEntry), Stop> {
     let dimensions = reader.items(u64::from(rank), Reader::u64)?;
     let kind = reader.u32()?;
     let offset = reader.u64()?;
-    Ok((name, TensorEntry { dimensions, kind, offset }))
+    Ok((name, TensorEntry { dimensions, kind, part: 0, offset }))
 }
 
 /// Makes offsets absolute and checks that every tensor lies within the file, aligned, and apart from the others.

@@ -1,4 +1,4 @@
-//! GGUF files of architecture `llama` (format: llama.cpp's `gguf.md`, versions 2 and 3).
+//! GGUF files of architecture `llama` (format: llama.cpp's `gguf.md`, versions 2 and 3), whole or split into parts.
 //!
 //! They differ from Hugging Face folders in their names, in the order of dimensions, and in the rows of q and k: each
 //! head is interleaved for rotary embedding (`LlamaModel.permute` in llama.cpp's converter); [`Checkpoint::read_rows`]
@@ -7,13 +7,17 @@
 //! [`Checkpoint::read_rows`]: super::Checkpoint::read_rows
 
 mod config;
+mod files;
 mod header;
 mod names;
 mod vocabulary;
 
+pub(super) use files::files;
+pub use files::stem;
 pub use header::{Array, Header, Number, Parsed, TensorEntry, Value, parse};
 
 use super::encoding::Encoding;
+use super::first_bytes::{FIRST_BYTES, check_first_bytes};
 use super::layout::{LocatedTensor, TensorPiece, TensorTable, check_shape, mismatch};
 use super::quant::dequantize;
 use super::source::Source;
@@ -26,14 +30,59 @@ const FIRST_READ: u64 = 4 << 20;
 /// No published vocabulary makes a header a quarter of this.
 const HEADER_LIMIT: u64 = 128 << 20;
 
-/// Opens the GGUF file `file`.
-pub(super) async fn open<S: Source>(source: &S, file: &str) -> Result<(TensorTable, GgufVocabulary)> {
-    let header = read_header(source, file).await?;
-    let mut config = config::config(file, &header)?;
-    config.rope_factors = rope_factors(source, file, &header, &config).await?;
+/// Opens the model in the GGUF files `files`: one, or all parts of a split model in order.
+pub(super) async fn open<S: Source>(source: &S, files: Vec<String>) -> Result<(TensorTable, GgufVocabulary)> {
+    let first = files.first().map_or("", String::as_str);
+    let mut header = read_header(source, first).await?;
+    join_parts(source, &mut header, &files).await?;
+    let mut config = config::config(first, &header)?;
+    config.rope_factors = rope_factors(source, &files, &header, &config).await?;
     let tensors = config.params().iter().map(|param| locate(&header, &config, param)).collect::<Result<_>>()?;
-    let vocabulary = vocabulary::vocabulary(file, header.metadata)?;
-    Ok((TensorTable { config, files: vec![file.to_string()], tensors, weight_diff: None }, vocabulary))
+    let vocabulary = vocabulary::vocabulary(first, header.metadata)?;
+    Ok((TensorTable { config, files, tensors, weight_diff: None, notes: Vec::new() }, vocabulary))
+}
+
+/// Adds the tensors of the further parts of a split model to the first part's `header`, which has all metadata.
+async fn join_parts<S: Source>(source: &S, header: &mut Header, files: &[String]) -> Result<()> {
+    let split = |header: &Header, key: &str| match header.metadata.get(&format!("split.{key}")) {
+        Some(Value::Number(Number::Unsigned(number))) => Some(*number),
+        _ => None,
+    };
+    let count = split(header, "count").unwrap_or(1);
+    for (number, file) in (0..).zip(files) {
+        let part = if number == 0 { None } else { Some(read_header(source, file).await?) };
+        let read = part.as_ref().unwrap_or(header);
+        let (its_number, its_count) = (split(read, "no").unwrap_or(0), split(read, "count").unwrap_or(1));
+        if (its_number, its_count) != (number, files.len() as u64) {
+            return Err(Error::format(
+                file,
+                format!(
+                    "it says that it is part {} of {its_count}; give its parts the names that gguf-split gave them, all in \
+                     one folder",
+                    its_number + 1
+                ),
+            ));
+        }
+        for (name, tensor) in part.into_iter().flat_map(|part| part.tensors) {
+            let tensor = TensorEntry { part: number as usize, ..tensor };
+            if header.tensors.insert(name.clone(), tensor).is_some() {
+                return Err(Error::format(
+                    file,
+                    format!("tensor {name} is in another part, too; the parts are of different models"),
+                ));
+            }
+        }
+    }
+    match split(header, "tensors.count") {
+        Some(promised) if count > 1 && promised != header.tensors.len() as u64 => Err(Error::format(
+            files.first().map_or("", String::as_str),
+            format!(
+                "its parts hold {} tensors, expected {promised}; they are of different models",
+                header.tensors.len()
+            ),
+        )),
+        _ => Ok(()),
+    }
 }
 
 /// Reads as much from the start of `file` as the header takes.
@@ -42,6 +91,7 @@ async fn read_header<S: Source>(source: &S, file: &str) -> Result<Header> {
         .size(file)
         .await?
         .ok_or_else(|| Error::Missing { file: file.to_string(), hint: "check the path of the model".to_string() })?;
+    check_first_bytes(file, &source.read(file, 0..size.min(FIRST_BYTES)).await?)?;
     let limit = size.min(HEADER_LIMIT);
     let mut bytes = Vec::new();
     let mut wanted = FIRST_READ.min(limit);
@@ -81,14 +131,14 @@ fn locate(header: &Header, config: &ModelConfig, param: &Param) -> Result<Locate
         return Err(mismatch(param, format!("{encoding:?}; a bias must be stored as F32, F16 or BF16")));
     }
     let rows = 0..info.shape[0];
-    let pieces = vec![TensorPiece { file: 0, offset: tensor.offset, rows }];
+    let pieces = vec![TensorPiece { file: tensor.part, offset: tensor.offset, rows }];
     Ok(LocatedTensor { info, pieces, interleaved_heads })
 }
 
 /// The divisors of the rotary frequencies that Llama 3.1 files carry as a tensor.
 async fn rope_factors<S: Source>(
     source: &S,
-    file: &str,
+    files: &[String],
     header: &Header,
     config: &ModelConfig,
 ) -> Result<Option<Vec<f32>>> {
@@ -102,6 +152,7 @@ async fn rope_factors<S: Source>(
             found: format!("{:?} in {}", tensor.dimensions, names::type_name(tensor.kind)),
         });
     }
+    let file = files.get(tensor.part).map_or("", String::as_str);
     let bytes = source.read(file, tensor.offset..tensor.offset + half as u64 * 4).await?;
     let mut factors = vec![0.0; half];
     dequantize(Encoding::F32, &bytes, &mut factors)?;

@@ -5,7 +5,7 @@ use paddock_engine::tokenizer::Tokenizer;
 use paddock_engine::weights::{Checkpoint, Encoding, Source};
 use serde_json::Value;
 
-use super::super::{ModelSource, description::described};
+use super::super::{ModelSource, config_json::config_json};
 use crate::{Error, Result};
 
 /// Size limit, larger than any published file of these kinds.
@@ -38,11 +38,14 @@ pub struct Beside {
 /// # Errors
 /// When the model cannot be described in Hugging Face's terms, or its tokenizer is damaged.
 pub fn beside(source: &ModelSource, checkpoint: &mut Checkpoint<ModelSource>, encoding: Encoding) -> Result<Beside> {
-    let mut config: Value = match pollster::block_on(source.read_all("config.json", LIMIT))? {
-        Some(bytes) => serde_json::from_slice(&bytes)
-            .map_err(|error| EngineError::format("config.json", format!("it is not valid JSON: {error}")))?,
-        None => described(checkpoint.config())?,
+    let own = match pollster::block_on(source.read_all("config.json", LIMIT))? {
+        Some(bytes) => Some(
+            serde_json::from_slice::<Value>(&bytes)
+                .map_err(|error| EngineError::format("config.json", format!("it is not valid JSON: {error}")))?,
+        ),
+        None => None,
     };
+    let mut config = config_json(own, checkpoint.config())?;
     config["vocab_size"] = checkpoint.config().vocab_size.into();
     let mut files = kept_files(source)?;
     let mut note = None;

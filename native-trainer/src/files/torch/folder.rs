@@ -4,7 +4,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Range;
 
-use paddock_engine::weights::Source;
+use paddock_engine::weights::{Source, parts};
 use paddock_engine::{Error, Result};
 use serde::Deserialize;
 use serde_json::{Map, json};
@@ -12,9 +12,11 @@ use serde_json::{Map, json};
 use super::joined::{Join, Joined};
 use super::{meta, read_tensors};
 
+const STEM: &str = "pytorch_model";
 const SINGLE: &str = "pytorch_model.bin";
 const INDEX: &str = "pytorch_model.bin.index.json";
 const INDEX_LIMIT: u64 = 64 << 20;
+const SAFETENSORS_INDEX: &str = "model.safetensors.index.json";
 /// The file that the tensors appear in.
 const WEIGHTS: &str = "model.safetensors";
 
@@ -39,15 +41,19 @@ enum TorchFiles {
 }
 
 async fn torch_files<S: Source>(source: &S) -> Result<Option<TorchFiles>> {
-    for known in [WEIGHTS, "model.safetensors.index.json"] {
-        if source.size(known).await?.is_some() {
-            return Ok(None);
-        }
+    let listed = source.list();
+    let is_safetensors = |name: &String| {
+        name == WEIGHTS || name == SAFETENSORS_INDEX || (name.starts_with("model-") && name.ends_with(".safetensors"))
+    };
+    if listed.iter().any(is_safetensors) {
+        return Ok(None);
     }
-    if source.size(&meta::shard_name(0)).await?.is_some() {
+    if listed.iter().any(|name| meta::is_shard(name)) {
         return Ok(Some(TorchFiles::Meta));
     }
-    let bin = source.size(INDEX).await?.is_some() || source.size(SINGLE).await?.is_some();
+    // As in transformers, a single file goes before an index, which may be left over from the model it was made from.
+    let single = source.size(SINGLE).await?.is_some();
+    let bin = single || source.size(INDEX).await?.is_some() || parts(&listed, STEM, "bin")?.is_some();
     Ok(bin.then_some(TorchFiles::Bin))
 }
 
@@ -163,16 +169,22 @@ struct Index {
 
 /// The tensors of `pytorch_model*.bin` files, under their own names.
 async fn bin<S: Source>(source: &S) -> Result<Vec<Joined>> {
-    let index: Option<Index> = match source.read_all(INDEX, INDEX_LIMIT).await? {
-        Some(bytes) => {
-            let damaged = |error| Error::format(INDEX, format!("expected an object with \"weight_map\": {error}"));
-            Some(serde_json::from_slice(&bytes).map_err(damaged)?)
-        }
-        None => None,
+    let damaged = |error| Error::format(INDEX, format!("expected an object with \"weight_map\": {error}"));
+    let index: Option<Index> = match source.size(SINGLE).await? {
+        Some(_) => None,
+        None => source
+            .read_all(INDEX, INDEX_LIMIT)
+            .await?
+            .map(|bytes| serde_json::from_slice(&bytes))
+            .transpose()
+            .map_err(damaged)?,
     };
     let files: BTreeSet<String> = match &index {
         Some(index) => index.weight_map.values().cloned().collect(),
-        None => BTreeSet::from([SINGLE.to_string()]),
+        None => match parts(&source.list(), STEM, "bin")? {
+            Some(parts) if source.size(SINGLE).await?.is_none() => parts.into_iter().collect(),
+            _ => BTreeSet::from([SINGLE.to_string()]),
+        },
     };
     let mut all = Vec::new();
     for file in files {

@@ -13,8 +13,8 @@ use super::{TorchTensor, read_tensors};
 
 const PARAMS: &str = "params.json";
 const PARAMS_LIMIT: u64 = 1 << 20;
-/// LLaMA's context, which the file does not record.
-const CONTEXT: u64 = 2048;
+/// `ModelArgs.norm_eps` in Meta's own code, for files without one.
+const NORM_EPS: f64 = 1e-5;
 const MAX_SHARDS: usize = 8;
 
 /// `params.json`.
@@ -24,17 +24,42 @@ struct Params {
     n_layers: u64,
     n_heads: u64,
     n_kv_heads: Option<u64>,
-    norm_eps: f64,
+    norm_eps: Option<f64>,
     vocab_size: Option<i64>,
     rope_theta: Option<f64>,
     #[serde(default)]
     use_scaled_rope: bool,
-    max_seq_len: Option<u64>,
+}
+
+/// What Meta's files leave to their reader. As in llama.cpp's and transformers' converters, the generation follows from the
+/// base of the rotary frequencies and from the epsilon of the norms. `max_seq_len`, where it is there, is what somebody once
+/// ran the model with.
+struct Generation {
+    context: u64,
+    bos: u32,
+    eos: &'static [u32],
+}
+
+fn generation(rope_theta: f64, norm_eps: f64) -> Generation {
+    match (rope_theta, norm_eps) {
+        // Llama 3: <|begin_of_text|>, <|end_of_text|> and <|eot_id|>.
+        (500_000.0, _) => Generation { context: 8192, bos: 128_000, eos: &[128_001, 128_009] },
+        // Code Llama.
+        (1_000_000.0, _) => Generation { context: 16_384, bos: 1, eos: &[2] },
+        // Llama 2.
+        (_, 1e-5) => Generation { context: 4096, bos: 1, eos: &[2] },
+        _ => Generation { context: 2048, bos: 1, eos: &[2] },
+    }
 }
 
 /// The name of shard `index`, from 0.
 pub(super) fn shard_name(index: usize) -> String {
     format!("consolidated.{index:02}.pth")
+}
+
+/// Whether `name` is that of a shard.
+pub(super) fn is_shard(name: &str) -> bool {
+    name.starts_with("consolidated.") && name.ends_with(".pth")
 }
 
 /// A `config.json` for the model, and its tensors by Hugging Face's names.
@@ -60,7 +85,7 @@ pub(super) async fn open<S: Source>(source: &S) -> Result<(Value, Vec<Joined>)> 
         let tensors = read_tensors(source, &name).await?;
         shards.push((name, tensors.into_iter().map(|tensor| (tensor.name.clone(), tensor)).collect()));
     }
-    check_shards(source, &shards)?;
+    check_shards(source, &shards, params.dim)?;
     let mut model = Model { shards, tensors: Vec::new(), dim: params.dim };
     let [vocab_size, _] = model.take("tok_embeddings.weight", "model.embed_tokens.weight", Wide::Dim, None)?;
     let mut intermediate_size = 0;
@@ -85,6 +110,8 @@ pub(super) async fn open<S: Source>(source: &S) -> Result<(Value, Vec<Joined>)> 
             format!("\"vocab_size\" is {:?}, but the embedding has {vocab_size} rows", params.vocab_size),
         ));
     }
+    let (rope_theta, norm_eps) = (params.rope_theta.unwrap_or(10_000.0), params.norm_eps.unwrap_or(NORM_EPS));
+    let generation = generation(rope_theta, norm_eps);
     let config = json!({
         "architectures": ["LlamaForCausalLM"],
         "model_type": "llama",
@@ -96,34 +123,44 @@ pub(super) async fn open<S: Source>(source: &S) -> Result<(Value, Vec<Joined>)> 
         "num_key_value_heads": kv_heads,
         "head_dim": head_dim,
         "vocab_size": vocab_size,
-        "max_position_embeddings": params.max_seq_len.unwrap_or(CONTEXT),
-        "rms_norm_eps": params.norm_eps,
-        "rope_theta": params.rope_theta.unwrap_or(10_000.0),
+        "max_position_embeddings": generation.context,
+        "rms_norm_eps": norm_eps,
+        "rope_theta": rope_theta,
         "tie_word_embeddings": false,
         "attention_bias": false,
         "mlp_bias": false,
-        "bos_token_id": 1,
-        "eos_token_id": 2,
+        "bos_token_id": generation.bos,
+        "eos_token_id": generation.eos,
     });
     Ok((config, model.tensors))
 }
 
 type Shard = (String, HashMap<String, TorchTensor>);
 
-/// Counts the shards, which are numbered without gaps; no published model has more than eight.
-fn check_shards<S: Source>(source: &S, shards: &[Shard]) -> Result<()> {
+/// Counts the shards, which are numbered without gaps; no published model has more than eight. Each holds its share of the
+/// rows of the first q, of which all shards together have `dim`.
+fn check_shards<S: Source>(source: &S, shards: &[Shard], dim: u64) -> Result<()> {
     if shards.len() > MAX_SHARDS {
         return Err(Error::Unsupported(format!(
             "more than {MAX_SHARDS} consolidated.*.pth files; no published LLaMA is split that way"
         )));
     }
-    let is_shard = |name: &String| name.starts_with("consolidated.") && name.ends_with(".pth");
-    match source.list().iter().find(|name| is_shard(name) && shards.iter().all(|(shard, _)| shard != *name)) {
-        Some(other) => Err(Error::Missing {
+    let listed = source.list();
+    if let Some(other) = listed.iter().find(|name| is_shard(name) && shards.iter().all(|(shard, _)| shard != *name)) {
+        return Err(Error::Missing {
             file: shard_name(shards.len()),
             hint: format!("{other} is there, so a shard is missing; download the model again"),
-        }),
-        None => Ok(()),
+        });
+    }
+    let query = shards.first().and_then(|(_, tensors)| tensors.get("layers.0.attention.wq.weight"));
+    match query.map(|query| query.shape.as_slice()) {
+        Some(&[rows, columns]) if columns == dim && rows > 0 && rows * (shards.len() as u64) < dim => {
+            Err(Error::Missing {
+                file: shard_name(shards.len()),
+                hint: format!("the model is split over {} files; download the others, too", dim / rows),
+            })
+        }
+        _ => Ok(()),
     }
 }
 

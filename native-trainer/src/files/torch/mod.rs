@@ -11,7 +11,7 @@ mod tensor;
 use std::collections::HashMap;
 use std::ops::Range;
 
-use paddock_engine::weights::Source;
+use paddock_engine::weights::{Source, check_first_bytes};
 use paddock_engine::{Error, Result};
 
 use archive::Archive;
@@ -23,6 +23,8 @@ pub use tensor::TorchTensor;
 const PICKLE_LIMIT: u64 = 8 << 20;
 /// Size of the first read of a file without a directory.
 const FIRST_READ: u64 = 64 << 10;
+/// Enough to know a file by.
+const FIRST_BYTES: u64 = 256;
 /// `torch.serialization.MAGIC_NUMBER` as the first pickle of an old file writes it.
 const OLD_MAGIC: &[u8] = b"\x80\x02\x8a\x0a\x6c\xfc\x9c\x46\xf9\x20\x6a\xa8\x50\x19.";
 
@@ -35,10 +37,11 @@ pub async fn read_tensors<S: Source>(source: &S, file: &str) -> Result<Vec<Torch
         file: file.to_string(),
         hint: "the folder is incomplete; download the model again".to_string(),
     })?;
-    let start = source.read(file, 0..size.min(OLD_MAGIC.len() as u64)).await?;
+    let start = source.read(file, 0..size.min(FIRST_BYTES)).await?;
+    check_first_bytes(file, &start)?;
     if start.starts_with(b"PK") {
         read_archive(source, file, size).await
-    } else if start == OLD_MAGIC {
+    } else if start.starts_with(OLD_MAGIC) {
         read_sequence(source, file, size).await
     } else {
         Err(Error::format(file, "expected a file of torch.save, found something else; download the model again"))

@@ -51,6 +51,8 @@ pub(super) struct Pickle {
 /// Names that a state dict may refer to; any other is refused.
 const REBUILD_TENSOR: &str = "torch._utils._rebuild_tensor_v2";
 const REBUILD_PARAMETER: &str = "torch._utils._rebuild_parameter";
+/// What PyTorch calls for tensors of types that came after 2.0, such as float8.
+const REBUILD_OTHER: &str = "torch._utils._rebuild_tensor_v3";
 const ORDERED_DICT: &str = "collections.OrderedDict";
 
 fn is_known(name: &str) -> bool {
@@ -259,6 +261,11 @@ impl<'a> Machine<'a> {
     }
 
     fn global(&mut self, name: String) -> Result<(), Fault> {
+        if name == REBUILD_OTHER {
+            return refused(
+                "it holds tensors of a type that Paddock does not read, such as float8; save them in bf16 or f16",
+            );
+        }
         if !is_known(&name) {
             return refused(format!("it asks to run {name:?}, which no tensor needs; nothing was run"));
         }
@@ -377,6 +384,12 @@ mod tests {
         for name in ["torch.storage.EvilStorage", "torch.load", "builtins.eval", "torch._utils._rebuild_tensor"] {
             assert!(!is_known(name), "{name}");
         }
+    }
+
+    #[test]
+    fn tensors_of_newer_types_are_named() {
+        let problem = problem(b"ctorch._utils\n_rebuild_tensor_v3\n.");
+        assert!(problem.contains("float8") && problem.contains("bf16"), "{problem}");
     }
 
     #[test]

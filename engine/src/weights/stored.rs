@@ -1,0 +1,207 @@
+//! The tensors that the files of a folder hold, and which of them a model's parameter is.
+
+use std::collections::HashMap;
+
+use super::encoding::Encoding;
+use super::layout::{LocatedTensor, TensorPiece, check_shape, mismatch};
+use super::quant::recode;
+use super::safetensors::FileEntry;
+use super::source::Source;
+use crate::config::{Architecture, Head, LM_HEAD, Param};
+use crate::{Error, ModelConfig, Result};
+
+/// What every block of both architectures has, as the end of its name.
+const ANCHOR: &str = "layers.0.self_attn.q_proj.weight";
+const EMBEDDING: &str = "embed_tokens.weight";
+/// Rows of the embedding that are compared at a time.
+const ROWS: u64 = 1024;
+
+/// The tensors of a folder by their names in its files.
+#[derive(Debug)]
+pub(super) struct StoredTensors {
+    /// Each with the number of its file.
+    by_name: HashMap<String, (usize, FileEntry)>,
+    /// What stands before the names of the trunk's tensors in these files, and in [`ModelConfig::params`].
+    prefix: String,
+    canonical: &'static str,
+}
+
+impl StoredTensors {
+    /// The tensors of a model of `architecture`. Files that were saved from a bare trunk, by a wrapper or by a compiler
+    /// have other prefixes before the same names.
+    pub fn new(by_name: HashMap<String, (usize, FileEntry)>, architecture: Architecture) -> Self {
+        let canonical = match architecture {
+            Architecture::Llama => "model.",
+            Architecture::Opt => "model.decoder.",
+        };
+        let mut prefixes: Vec<&str> = by_name.keys().filter_map(|name| name.strip_suffix(ANCHOR)).collect();
+        prefixes.sort_unstable();
+        if prefixes.len() > 1 {
+            // Other blocks are those of an encoder of images, which has no table of tokens.
+            prefixes.retain(|prefix| by_name.contains_key(&format!("{prefix}{EMBEDDING}")));
+        }
+        let prefix = match prefixes.as_slice() {
+            [only] if !by_name.contains_key(&format!("{canonical}{ANCHOR}")) => (*only).to_string(),
+            _ => canonical.to_string(),
+        };
+        Self { by_name, prefix, canonical }
+    }
+
+    /// The stored tensor that is the parameter `name`, with the number of its file.
+    fn find(&self, name: &str) -> Option<&(usize, FileEntry)> {
+        if let Some(rest) = name.strip_prefix(self.canonical) {
+            return self.by_name.get(&format!("{}{rest}", self.prefix));
+        }
+        self.by_name.get(name).or_else(|| {
+            let mut wrapped = self
+                .by_name
+                .iter()
+                .filter(|(stored, _)| stored.strip_suffix(name).is_some_and(|wrapper| wrapper.ends_with('.')));
+            wrapped.next().filter(|_| wrapped.next().is_none()).map(|(_, found)| found)
+        })
+    }
+
+    /// Whether the parameter `name` is stored.
+    pub fn has(&self, name: &str) -> bool {
+        self.find(name).is_some()
+    }
+
+    /// The names in the files.
+    pub fn names(&self) -> impl Iterator<Item = &str> {
+        self.by_name.keys().map(String::as_str)
+    }
+
+    /// The name of the first file's tensor whose numbers are of type `dtype`.
+    pub fn of_dtype(&self, dtypes: &[&str]) -> Option<&str> {
+        let found = self.by_name.iter().filter(|(_, (_, entry))| dtypes.contains(&entry.dtype.as_str()));
+        found.map(|(name, _)| name.as_str()).min()
+    }
+
+    /// Where the parameter lies, whose shape is checked. A tied table of tokens may be stored under the head's name.
+    pub fn locate(&self, config: &ModelConfig, param: &Param) -> Result<LocatedTensor> {
+        let embedding = format!("{}{EMBEDDING}", self.canonical);
+        let found = self.find(&param.name);
+        let found =
+            found.or_else(|| self.find(LM_HEAD).filter(|_| config.head == Head::Tied && param.name == embedding));
+        let Some((file, entry)) = found else {
+            let tied = config.head == Head::Untied && param.name == LM_HEAD;
+            let hint = if tied { "; if the model's embeddings are tied, config.json must say so" } else { "" };
+            return Err(mismatch(param, format!("nothing: the checkpoint lacks it{hint}")));
+        };
+        let encoding = encoding(&param.name, entry)?;
+        let info = check_shape(param, &entry.shape, encoding)?;
+        let rows = 0..info.shape[0];
+        let pieces = vec![TensorPiece { file: *file, offset: entry.offset, rows }];
+        Ok(LocatedTensor { info, pieces, interleaved_heads: None })
+    }
+
+    /// Lets what is stored decide about biases and the head, where the configuration says otherwise. Returns a sentence
+    /// for the user about each difference.
+    ///
+    /// # Errors
+    /// When the files cannot be read.
+    pub async fn overrule<S: Source>(
+        &self,
+        config: &mut ModelConfig,
+        source: &S,
+        files: &[String],
+    ) -> Result<Vec<String>> {
+        let mut notes = Vec::new();
+        config.detect(|name| self.has(name));
+        if config.architecture == Architecture::Llama && !config.is_head_alone() {
+            let has = |part: &str| self.has(&format!("model.layers.0.{part}.bias"));
+            for (claimed, stored, what) in [
+                (&mut config.attention_bias, has("self_attn.q_proj"), "q, k and v"),
+                (&mut config.attention_output_bias, has("self_attn.o_proj"), "the output of attention"),
+                (&mut config.mlp_bias, has("mlp.gate_proj"), "the feed-forward layers"),
+            ] {
+                if *claimed != stored {
+                    *claimed = stored;
+                    notes.push(match stored {
+                        true => format!(
+                            "the checkpoint has biases on {what}, of which config.json says nothing; they are used"
+                        ),
+                        false => format!(
+                            "config.json asks for biases on {what}, which the checkpoint lacks; they count as zero"
+                        ),
+                    });
+                }
+            }
+        }
+        let embedding = self.find(config.embedding());
+        if config.head == Head::Tied
+            && let (Some(embedding), Some(head)) = (embedding, self.find(LM_HEAD))
+            && differ(source, files, embedding, head).await?
+        {
+            config.head = Head::Untied;
+            notes.push(format!(
+                "config.json says that the output projection is the embedding (\"tie_word_embeddings\"), but the \
+                 checkpoint holds {LM_HEAD} with other values; it is used"
+            ));
+        }
+        let beyond = format!("{}layers.{}.", self.prefix, config.num_hidden_layers);
+        if self.names().any(|name| name.starts_with(&beyond)) {
+            notes.push(format!(
+                "the checkpoint holds more blocks than the {} that config.json asks for; the others are left out",
+                config.num_hidden_layers
+            ));
+        }
+        Ok(notes)
+    }
+
+    /// A tensor of the model's blocks that is not among `params`: a part that this architecture does not have.
+    pub fn foreign(&self, config: &ModelConfig, params: &[Param]) -> Option<&str> {
+        let blocks = format!("{}layers.", self.prefix);
+        let foreign = self.names().filter(|name| {
+            let Some((layer, part)) = name.strip_prefix(&blocks).and_then(|rest| rest.split_once('.')) else {
+                return false;
+            };
+            let own = format!("{}layers.{layer}.{part}", self.canonical);
+            let within = layer.parse().is_ok_and(|layer: usize| layer < config.num_hidden_layers);
+            within && !is_computed(part) && !params.iter().any(|param| param.name == own)
+        });
+        foreign.min()
+    }
+}
+
+/// Tables that old versions of transformers saved and compute now.
+fn is_computed(part: &str) -> bool {
+    ["inv_freq", "cos_cached", "sin_cached", "masked_bias"].iter().any(|table| part.ends_with(table))
+}
+
+fn encoding(name: &str, entry: &FileEntry) -> Result<Encoding> {
+    entry.encoding().ok_or_else(|| {
+        Error::Unsupported(format!(
+            "tensor {name} is stored as {}; expected F32, F16 or BF16, convert the model first",
+            entry.dtype
+        ))
+    })
+}
+
+/// Whether two matrices differ in shape or in a value.
+async fn differ<S: Source>(
+    source: &S,
+    files: &[String],
+    one: &(usize, FileEntry),
+    other: &(usize, FileEntry),
+) -> Result<bool> {
+    if one.1.shape != other.1.shape {
+        return Ok(true);
+    }
+    let rows = one.1.shape.first().copied().unwrap_or(0).max(1);
+    let read = async |(file, entry): &(usize, FileEntry), first: u64| {
+        let row_bytes = entry.bytes / rows;
+        let name = files.get(*file).map_or("", String::as_str);
+        let end = rows.min(first + ROWS);
+        let bytes = source.read(name, entry.offset + first * row_bytes..entry.offset + end * row_bytes).await?;
+        recode(bytes, encoding(&entry.name, entry)?, Encoding::F32)
+    };
+    let mut first = 0;
+    while first < rows {
+        if read(one, first).await? != read(other, first).await? {
+            return Ok(true);
+        }
+        first += ROWS;
+    }
+    Ok(false)
+}
