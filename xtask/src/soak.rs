@@ -1,4 +1,8 @@
-//! `cargo xtask soak`: the long campaigns, which are the fuzz targets, the tests marked `#[ignore]`, and mutants.
+//! `cargo xtask soak`: the long campaigns, which are the fuzz targets, the tests marked `#[ignore]`, the tests in a
+//! browser many times over, and mutants.
+
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::{hint, thread};
 
 use xtask::{Result, default_model, page, tab, tools};
 
@@ -10,12 +14,15 @@ mod mutants;
 /// What to do, and how long to go on.
 #[derive(clap::Args)]
 pub struct Options {
-    /// Do only this; by default all three, one after the other.
+    /// Do only this; by default all of it, one after the other.
     #[arg(long, value_enum)]
     only: Option<Part>,
     /// Seconds for each fuzz target.
     #[arg(long, default_value_t = 180)]
     fuzz_seconds: u64,
+    /// How often the tests in a browser run on a quiet machine, and again while every processor is kept busy.
+    #[arg(long, default_value_t = 50)]
+    times: u32,
     #[command(flatten)]
     mutants: mutants::Options,
 }
@@ -27,6 +34,8 @@ enum Part {
     Fuzz,
     /// The tests marked as ignored.
     Tests,
+    /// The tests in a browser, many times: one that fails one time in a hundred is a fault.
+    Browser,
     /// Small changes to the code, each of which must fail a test; takes days on two cores.
     Mutants,
 }
@@ -42,6 +51,9 @@ pub fn run(options: &Options) -> Result<()> {
     }
     if wanted(Part::Tests) {
         ignored_tests()?;
+    }
+    if wanted(Part::Browser) {
+        browser_tests(options.times)?;
     }
     if wanted(Part::Mutants) {
         mutants::run(&options.mutants)?;
@@ -59,4 +71,36 @@ fn ignored_tests() -> Result<()> {
     let result = cargo_test::run(Targets::All, &["--ignored", "--nocapture"], &environment, &mut counts);
     println!("{counts}");
     result
+}
+
+fn browser_tests(times: u32) -> Result<()> {
+    let model = Some(default_model::ensure()?);
+    let environment = Environment { model, nvrtc: None, required: &["gpu", "browser", "model"] };
+    tools::ensure()?;
+    page::build()?;
+    tab::build()?;
+    for busy in [false, true] {
+        let mut failed = Vec::new();
+        let over = AtomicBool::new(false);
+        thread::scope(|scope| {
+            for _ in 0..if busy { thread::available_parallelism().map_or(1, usize::from) } else { 0 } {
+                scope.spawn(|| {
+                    while !over.load(Ordering::Relaxed) {
+                        hint::spin_loop();
+                    }
+                });
+            }
+            for time in 1..=times {
+                let result = cargo_test::run(Targets::Browser, &[], &environment, &mut Counts::default());
+                failed.extend(result.err().map(|problem| format!("time {time}: {problem}")));
+            }
+            over.store(true, Ordering::Relaxed);
+        });
+        let machine = if busy { "a busy" } else { "a quiet" };
+        println!("tests in a browser, {times} times on {machine} machine: {} times not all passed", failed.len());
+        if !failed.is_empty() {
+            return Err(failed.join("\n"));
+        }
+    }
+    Ok(())
 }
