@@ -1,7 +1,7 @@
 //! Rows of data, one JSON value each: what is to be learned, what is to be scored, and which of two answers is better.
 //!
 //! All kinds are read from the same fields, so they know the same spellings and report the same problems in the same
-//! words. Problems are parts of a sentence: whoever reads the file says which line it is.
+//! words. Problems are parts of a sentence: the reader of the file adds the line.
 
 mod fields;
 mod pair;

@@ -66,7 +66,7 @@ fn read_sources(report: &mut Report) {
     });
 }
 
-/// The folder of NVIDIA's compiler; `None`, aloud, where it cannot be had and nobody asks for it.
+/// The folder of NVIDIA's compiler; `None`, with a message, where it cannot be installed and is not required.
 fn cuda_compiler() -> Result<Option<PathBuf>> {
     match nvrtc::ensure() {
         Ok(folder) => Ok(Some(folder)),

@@ -102,7 +102,7 @@ impl Session {
             }
             Event::Stored(packs) => self.models.receive_stored(packs),
             Event::Job { id, report } => {
-                // Nobody waits for a job that has ended.
+                // None: the job has ended, and no one waits for its report.
                 if let Some(job) = self.jobs.receive(id, &report) {
                     self.report(job, report);
                 }

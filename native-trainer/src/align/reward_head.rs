@@ -66,8 +66,8 @@ pub struct Extractor<'a, B: Backend> {
 }
 
 impl<B: Backend> Extractor<'_, B> {
-    /// The hidden states, after the final norm, at the last token of both answers of every pair. `progress` hears how
-    /// many conversations are done.
+    /// The hidden states, after the final norm, at the last token of both answers of every pair. `progress` is called
+    /// with the number of conversations that are done.
     ///
     /// # Errors
     /// When the template refuses a conversation, or the device fails.
@@ -114,8 +114,8 @@ impl<B: Backend> Extractor<'_, B> {
     }
 }
 
-/// Trains a head from 0 on the processor, on all pairs at once. `progress` hears every step's number and evaluation
-/// before its update.
+/// Trains a head from 0 on the processor, on all pairs at once. `progress` is called with every step's number and
+/// the evaluation before its update.
 ///
 /// # Errors
 /// When there is no room.

@@ -60,7 +60,7 @@ fn run_paddock(page: &Server, prompt: &str) -> Result<Speed> {
     browser.open(&format!("{}?model={NAME}&device=cpu&autoload=1", page.url()));
     let limit = Duration::from_secs(300);
     browser.wait("the model is loaded", limit, |browser| browser.worker_event("loaded"));
-    // The page itself comes nowhere near this many jobs.
+    // The page counts its own jobs from 0, so this one is free.
     let job = u32::MAX;
     browser.post_to_worker(&json!({ "start": { "job": job, "task": { "answer": {
         "messages": [{ "role": "user", "content": prompt }],

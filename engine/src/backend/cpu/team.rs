@@ -103,7 +103,7 @@ impl Drop for Team {
     }
 }
 
-/// Jobs that whoever is free takes one by one.
+/// Jobs that idle threads take one by one.
 struct Task<R, J> {
     job: J,
     next: AtomicUsize,
@@ -157,7 +157,7 @@ impl Shared {
             let work = {
                 let slot = self.lock();
                 seen = self.posted.load(Ordering::Acquire);
-                // Only now: the stop counts as posted, and whoever has seen it must not wait for more.
+                // Last, because the stop counts as posted: a thread that has seen it must not wait for more.
                 if self.stop.load(Ordering::Acquire) {
                     return;
                 }

@@ -154,7 +154,7 @@ fn adjoint<'a, B>(
 }
 
 impl<B> Launch<'_, B> {
-    /// The last arguments: only the kernels for every width are told it.
+    /// The last arguments: only the kernels that serve every width take it.
     fn finish(self, kind: AttentionKind, heads: HeadLayout) -> Self {
         let launch = match kind {
             AttentionKind::Rows => self.words([heads.head_dim as u32]),

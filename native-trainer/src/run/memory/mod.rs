@@ -199,7 +199,7 @@ pub(crate) mod tests {
         ModelConfig::from_json(&config, None).unwrap()
     }
 
-    /// Full fine-tuning in f32 on the CPU, with checkpointing, and what `change` makes of it.
+    /// Full fine-tuning in f32 on the CPU, with checkpointing, with `change` applied.
     pub fn recipe(change: impl FnOnce(&mut MemorySettings)) -> Recipe {
         let mut settings = MemorySettings { gradient_checkpointing: true, ..MemorySettings::default() };
         change(&mut settings);
