@@ -18,6 +18,24 @@ pub fn alpaca_prompt(instruction: &str, input: Option<&str>) -> String {
     }
 }
 
+/// The format as a chat template, for programs that know no other kind: the prompt for the last user message, and what the
+/// assistant has answered to it.
+pub(super) const JINJA: &str = "\
+{%- if messages[0]['role'] == 'system' %}\
+{{- raise_exception(\"Alpaca's prompt has no place for a system message; leave it out\") }}\
+{%- endif %}\
+{%- set turn = namespace(instruction=none, answer=none) %}\
+{%- for message in messages %}\
+{%- if message['role'] == 'user' %}\
+{%- set turn.instruction = message['content'] %}{%- set turn.answer = none %}\
+{%- elif message['role'] == 'assistant' %}\
+{%- set turn.answer = message['content'] %}\
+{%- endif %}\
+{%- endfor %}\
+{{- 'Below is an instruction that describes a task. Write a response that appropriately completes the request.\\n\\n' }}\
+{{- '### Instruction:\\n' + turn.instruction + '\\n\\n### Response:' }}\
+{%- if turn.answer is not none %}{{- turn.answer + eos_token }}{%- endif %}";
+
 /// The format has one turn: the last message is the instruction, as in the authors' web demo.
 pub(super) fn render(messages: &[Message]) -> Result<String> {
     if messages.iter().any(|m| m.role == Role::System) {

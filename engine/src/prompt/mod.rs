@@ -64,11 +64,38 @@ impl TemplateKind {
     pub const ALL: [(&'static str, Self); 4] =
         [("auto", Self::Auto), ("none", Self::None), ("alpaca", Self::Alpaca), ("safe-rlhf", Self::SafeRlhf)];
 
+    /// This kind as a chat template in Jinja, for programs that know no other; `None` where there is none. With `bos` it
+    /// writes the beginning-of-sequence token, which chat templates do themselves.
+    pub fn jinja(self, bos: bool) -> Option<String> {
+        let source = match self {
+            Self::Alpaca => alpaca::JINJA,
+            Self::SafeRlhf => safe_rlhf::JINJA,
+            Self::None => RAW,
+            Self::Auto => return None,
+        };
+        Some(format!("{}{source}", if bos { BOS } else { "" }))
+    }
+
+    /// The kind that [`TemplateKind::jinja`] wrote as this chat template.
+    fn of_jinja(source: &str) -> Option<Self> {
+        let source = source.strip_prefix(BOS).unwrap_or(source);
+        [Self::None, Self::Alpaca, Self::SafeRlhf].into_iter().find(|kind| kind.jinja(false).as_deref() == Some(source))
+    }
+
     /// This kind, or `other` where it is [`TemplateKind::Auto`].
     pub fn or(self, other: Self) -> Self {
         if self == Self::Auto { other } else { self }
     }
 }
+
+/// The texts as they are, as a chat template.
+const RAW: &str = "\
+{%- for message in messages %}\
+{{- message['content'] }}\
+{%- if loop.last and message['role'] == 'assistant' %}{{- eos_token }}{%- endif %}\
+{%- endfor %}";
+/// What a chat template begins with if the model's texts do with a token of their own.
+const BOS: &str = "{{- bos_token }}";
 
 impl fmt::Display for TemplateKind {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -117,6 +144,11 @@ impl Template {
     /// # Errors
     /// When the model's own chat template is not valid Jinja.
     pub fn new(kind: TemplateKind, tokenizer: &Tokenizer) -> Result<Self> {
+        // A model that was tuned on one of these formats says so in its chat template.
+        let kind = match tokenizer.chat_template() {
+            Some(source) if kind == TemplateKind::Auto => TemplateKind::of_jinja(source).unwrap_or(kind),
+            _ => kind,
+        };
         let spelling = |id: Option<u32>| id.and_then(|id| tokenizer.token(id));
         let format = match (kind, tokenizer.chat_template()) {
             (TemplateKind::Auto, Some(source)) => Format::Chat(ChatTemplate::new(
@@ -185,5 +217,42 @@ impl Template {
     /// Strings that end an answer in this format.
     pub fn stops(&self) -> &[String] {
         &self.stops
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// What other programs make of the chat templates is what this one trains and asks with. The sources are Jinja2's own
+    /// dialect: transformers renders them to the same texts.
+    #[test]
+    fn formats_and_their_chat_templates_say_the_same() {
+        let turns = ["Name a fruit.", "Fig.", "Another."];
+        let roles = [Role::User, Role::Assistant, Role::User];
+        let turns: Vec<Message> = roles.into_iter().zip(turns).map(|(role, text)| Message::new(role, text)).collect();
+        for (kind, format) in [
+            (TemplateKind::None, Format::Raw),
+            (TemplateKind::Alpaca, Format::Alpaca),
+            (TemplateKind::SafeRlhf, Format::SafeRlhf { eos: "</s>".to_string() }),
+        ] {
+            let own = Template { format, stops: Vec::new() };
+            for bos in [true, false] {
+                let source = kind.jinja(bos).unwrap();
+                assert_eq!(TemplateKind::of_jinja(&source), Some(kind));
+                let chat = ChatTemplate::new(&source, "<s>".to_string(), "</s>".to_string()).unwrap();
+                let start = if bos { "<s>" } else { "" };
+                for count in [1, 3] {
+                    let expected = own.render(&turns[..count]).unwrap().text;
+                    assert_eq!(chat.render(&turns[..count], true).unwrap(), format!("{start}{expected}"));
+                }
+                let expected = own.render_answered(&turns[..1], "Fig.", "</s>").unwrap().text;
+                assert_eq!(chat.render(&turns[..2], false).unwrap(), format!("{start}{expected}"));
+                let system = [Message::new(Role::System, "Be kind."), turns[0].clone()];
+                assert_eq!(chat.render(&system, true).is_err(), own.render(&system).is_err(), "{kind}");
+            }
+        }
+        assert_eq!(TemplateKind::Auto.jinja(true), None);
+        assert_eq!(TemplateKind::of_jinja("{{ messages }}"), None);
     }
 }

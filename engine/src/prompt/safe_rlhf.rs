@@ -3,6 +3,19 @@
 use super::{Message, Role};
 use crate::{Error, Result};
 
+/// The format as a chat template, for programs that know no other kind.
+pub(super) const JINJA: &str = "\
+{{- 'BEGINNING OF CONVERSATION: ' }}\
+{%- for message in messages %}\
+{%- if message['role'] == 'user' and loop.index0 % 2 == 0 %}\
+{{- 'USER: ' + message['content'] + ' ASSISTANT:' }}\
+{%- elif message['role'] == 'assistant' and loop.index0 % 2 == 1 %}\
+{{- message['content'] + eos_token }}\
+{%- else %}\
+{{- raise_exception(\"in Safe-RLHF's conversation user and assistant take turns, without a system message\") }}\
+{%- endif %}\
+{%- endfor %}";
+
 /// User and assistant take turns; `eos` ends each answer and the next turn follows it directly.
 pub(super) fn render(messages: &[Message], eos: &str) -> Result<String> {
     let mut text = String::from("BEGINNING OF CONVERSATION: ");

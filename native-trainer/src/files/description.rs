@@ -67,6 +67,11 @@ impl Description {
         }
     }
 
+    /// Makes `template` the model's chat template.
+    pub fn set_chat_template(&mut self, template: &str) {
+        self.tokenizer_config["chat_template"] = template.into();
+    }
+
     /// Writes the tokenizer's files and then `config.json`. It comes last because a folder without it is not a model.
     ///
     /// # Errors
