@@ -41,7 +41,7 @@ impl<B> Machine<'_, B> {
         let in_bf16 = self.dtype == files::Dtype::Bf16;
         let moments = if in_bf16 { Moments::Bf16 } else { Moments::F32 };
         let settings = MemorySettings { micro_batch_tokens, dtype: self.dtype, moments, ..MemorySettings::default() };
-        Recipe { device: self.device, ranks: 1, settings }
+        Recipe { device: self.device, ranks: 1, longest: micro_batch_tokens, settings }
     }
 }
 

@@ -1,45 +1,76 @@
 //! `paddock memory`: the memory that a fine-tuning run will need.
 
+use std::collections::BTreeMap;
+use std::io::{self, Write};
 use std::path::PathBuf;
 
 use clap::{Args, ValueEnum};
 use indicatif::BinaryBytes;
 use paddock_engine::weights::Checkpoint;
+use serde::Serialize;
 
 use super::console;
-use super::open::OpenFlags;
+use super::given::Given;
 use crate::cuda::Dtype;
-use crate::files::ModelSource;
-use crate::run::MemorySettings;
-use crate::run::memory::{MemoryEstimate, Recipe, RunDevice, advice, fitting, usable};
+use crate::files::{ModelSource, config_alone};
+use crate::run::memory::{Card, DiskEstimate, MemoryEstimate, Recipe, RunDevice, advice, fitting, usable};
+use crate::run::{MemorySettings, SettingsFile};
 use crate::{Error, Result};
 
 /// Show the memory that fine-tuning a model takes, and what would make it fit
 #[derive(Debug, Args)]
 pub(super) struct Memory {
-    /// Model folder or .gguf file; only its headers are read
+    /// Model folder or .gguf file, of which only headers are read, or a config.json alone
     #[arg(long, value_name = "PATH")]
     model: PathBuf,
     // Before the settings, which take their values out of what was parsed.
     #[command(flatten)]
-    open: OpenFlags,
+    given: Given,
     #[command(flatten)]
     settings: MemorySettings,
+    /// Tokens that examples are cut after
+    #[arg(long, default_value_t = 512, value_name = "N")]
+    max_length: usize,
+    /// Checkpoints that are kept on the disk
+    #[arg(long, default_value_t = 1, value_name = "N")]
+    keep: usize,
     /// Processes that train together
     #[arg(long, default_value_t = 1, value_name = "N", value_parser = clap::value_parser!(u16).range(1..))]
     ranks: u16,
-    /// Where it will run; for a card, settings that are not given are chosen to fit its memory
-    #[arg(long, value_enum, default_value = "cpu", value_name = "NAME")]
-    device: PlannedDevice,
+    /// Where it will run; for a card, settings that are not given are chosen to fit its memory [default: cpu]
+    #[arg(long, value_enum, value_name = "NAME")]
+    device: Option<PlannedDevice>,
+    /// An NVIDIA card by its name, such as h100, a100-80gb or rtx4090; short for --device cuda and its memory
+    #[arg(long, value_name = "NAME", conflicts_with = "device_memory")]
+    card: Option<Card>,
     /// Memory of the device, as 80GB or 24GiB
     #[arg(long, value_name = "SIZE", value_parser = size)]
     device_memory: Option<u64>,
+    /// Print one JSON object, sizes in bytes
+    #[arg(long)]
+    json: bool,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 enum PlannedDevice {
     Cpu,
     Cuda,
+}
+
+/// What `--json` prints.
+#[derive(Debug, Serialize)]
+struct Report {
+    parts: BTreeMap<&'static str, u64>,
+    total: u64,
+    /// Memory of the host, where the optimiser's state lies there.
+    host: u64,
+    disk: DiskEstimate,
+    /// Flags that a run on this card would choose by itself.
+    chosen: Vec<String>,
+    available: Option<u64>,
+    fits: Option<bool>,
+    /// What would make it fit.
+    advice: Option<String>,
 }
 
 impl Memory {
@@ -49,51 +80,74 @@ impl Memory {
     }
 
     pub fn run(&self) -> Result<()> {
-        let checkpoint = pollster::block_on(Checkpoint::open(ModelSource::open(&self.model)?))?;
-        let config = checkpoint.config();
+        let config = match config_alone(&self.model)? {
+            Some(config) => config,
+            None => pollster::block_on(Checkpoint::open(ModelSource::open(&self.model)?))?.config().clone(),
+        };
+        let available = self.card.map(|card| card.memory).or(self.device_memory);
+        let default = if self.card.is_some() { PlannedDevice::Cuda } else { PlannedDevice::Cpu };
         let mut recipe = Recipe {
-            device: match self.device {
+            device: match self.device.unwrap_or(default) {
                 PlannedDevice::Cpu => RunDevice::Cpu,
                 PlannedDevice::Cuda => RunDevice::Cuda { gradients: Dtype::F32 },
             },
             ranks: self.ranks.into(),
+            longest: self.max_length.min(config.max_position_embeddings),
             settings: self.settings.clone(),
         };
-        if let (RunDevice::Cuda { .. }, Some(available)) = (recipe.device, self.device_memory) {
+        let mut chosen = Vec::new();
+        if let (RunDevice::Cuda { .. }, Some(available)) = (recipe.device, available) {
             // A run on such a card would choose the same.
-            if let Some(fitting) = fitting(config, &recipe, self.open.0, usable(available))? {
-                let flags = fitting.flags_from(&recipe);
-                if !flags.is_empty() {
-                    console::note(format_args!("a run on this card would choose {}", flags.join(" ")));
-                }
+            let open = self.given.open(&SettingsFile::default());
+            if let Some(fitting) = fitting(&config, &recipe, open, usable(available))? {
+                chosen = fitting.flags_from(&recipe);
                 recipe = fitting;
             }
         }
-        console::note(table(&MemoryEstimate::new(config, &recipe)?));
-        let Some(available) = self.device_memory else { return Ok(()) };
-        let usable = if recipe.device == RunDevice::Cpu { available } else { usable(available) };
-        match advice(config, &recipe, usable)? {
-            None => {
-                console::note(format_args!("it fits in {}", BinaryBytes(available)));
+        let estimate = MemoryEstimate::new(&config, &recipe)?;
+        let usable = available.map(|memory| if recipe.device == RunDevice::Cpu { memory } else { usable(memory) });
+        let advice = usable.map(|usable| advice(&config, &recipe, usable)).transpose()?.flatten();
+        let report = Report {
+            parts: estimate.parts().into_iter().collect(),
+            total: estimate.total(),
+            host: estimate.host,
+            disk: DiskEstimate::new(&config, &recipe, self.keep)?,
+            chosen,
+            available,
+            fits: available.map(|_| advice.is_none()),
+            advice,
+        };
+        if self.json {
+            let mut output = io::stdout().lock();
+            serde_json::to_writer(&mut output, &report).map_err(io::Error::from)?;
+            writeln!(output)?;
+        } else {
+            if !report.chosen.is_empty() {
+                console::note(format_args!("a run on this card would choose {}", report.chosen.join(" ")));
+            }
+            console::note(table(&estimate, &report.disk));
+        }
+        match (report.advice, available.map(BinaryBytes)) {
+            (Some(advice), Some(available)) => Err(Error::Request(format!("it does not fit in {available}; {advice}"))),
+            (None, Some(available)) if !self.json => {
+                console::note(format_args!("it fits in {available}"));
                 Ok(())
             }
-            Some(advice) => Err(Error::Request(format!("it does not fit in {}; {advice}", BinaryBytes(available)))),
+            _ => Ok(()),
         }
     }
 }
 
 /// The estimate, one part a line.
-fn table(estimate: &MemoryEstimate) -> String {
-    let mut lines: Vec<String> = estimate
-        .parts()
-        .iter()
-        .map(|(part, size)| format!("{part:<12} {:>12}", BinaryBytes(*size).to_string()))
-        .collect();
-    lines.push(format!("{:<12} {:>12}", "total", BinaryBytes(estimate.total()).to_string()));
+fn table(estimate: &MemoryEstimate, disk: &DiskEstimate) -> String {
+    let mut rows: Vec<(&str, u64)> = estimate.parts().into();
+    rows.push(("total", estimate.total()));
     if estimate.host > 0 {
-        lines.push(format!("{:<12} {:>12}", "on the host", BinaryBytes(estimate.host).to_string()));
+        rows.push(("on the host", estimate.host));
     }
-    lines.join("\n")
+    rows.extend([("on disk", disk.total), ("checkpoint", disk.checkpoint)]);
+    let lines = rows.into_iter().map(|(part, size)| format!("{part:<12} {:>12}", BinaryBytes(size).to_string()));
+    lines.collect::<Vec<_>>().join("\n")
 }
 
 /// Parses a size with its unit, in bytes: GB are powers of 1000, GiB powers of 1024.

@@ -3,6 +3,7 @@
 mod adapter;
 mod atomic;
 mod config_json;
+mod config_alone;
 mod convert;
 mod description;
 mod diff;
@@ -24,6 +25,7 @@ mod torch;
 pub use adapter::{ADAPTER_WEIGHTS, read_adapters, write_adapters};
 pub(crate) use atomic::write_file;
 pub use atomic::{AtomicFile, AtomicFolder, remove_partial};
+pub use config_alone::config_alone;
 pub use convert::{Written, convert};
 pub use description::Description;
 pub use diff::{ALPACA_7B_SUM, ExpectedSum, Recovered, make_diff, recover};

@@ -45,7 +45,12 @@ pub fn fit_card(settings: &mut SftSettings, open: Open, memory: u64, ranks: usiz
     let checkpoint = pollster::block_on(Checkpoint::open(ModelSource::open(&settings.model)?))?;
     let config = checkpoint.config();
     let device = RunDevice::Cuda { gradients: Dtype::F32 };
-    let recipe = Recipe { device, ranks, settings: settings.memory.clone() };
+    let recipe = Recipe {
+        device,
+        ranks,
+        longest: settings.max_length.min(config.max_position_embeddings),
+        settings: settings.memory.clone(),
+    };
     let available = usable(memory);
     let Some(fitting) = fitting(config, &recipe, open, available)? else {
         let advice = advice(config, &recipe, available)?.unwrap_or_default();

@@ -1,5 +1,7 @@
 //! An estimate of the memory that a run needs, made before anything is allocated.
 
+mod card;
+mod disk;
 mod fitting;
 
 use paddock_engine::ModelConfig;
@@ -8,6 +10,8 @@ use paddock_engine::config::Architecture;
 use super::MemorySettings;
 use crate::Result;
 use crate::cuda::{Dtype, Formats};
+pub use card::Card;
+pub use disk::DiskEstimate;
 pub use fitting::{Open, advice, fitting};
 use paddock_learn::collective::Stage;
 use paddock_learn::optim::{Moments, Precision};
@@ -24,6 +28,8 @@ pub struct Recipe {
     pub device: RunDevice,
     /// How many ranks share it.
     pub ranks: usize,
+    /// Tokens of its longest example, all of which go through the model together.
+    pub longest: usize,
     /// What its memory depends on.
     pub settings: MemorySettings,
 }
@@ -80,15 +86,12 @@ impl MemoryEstimate {
         let size = |size: usize| size as u64;
         let values = |shape: [usize; 2]| size(shape[0]) * size(shape[1]);
         let model: u64 = params.iter().map(|param| values(param.shape)).sum();
-        // Values of the adapters, and columns of the activations between their two matrices.
-        let (mut adapters, mut between) = (0, 0);
-        if let Some(lora) = lora {
-            for (index, _) in lora.modules(config)? {
-                let [outputs, inputs] = params[index].shape;
-                adapters += size(lora.rank) * (size(outputs) + size(inputs));
-                between += size(lora.rank);
-            }
-        }
+        let adapters = adapter_values(config, settings)?;
+        // Columns of the activations between the two matrices of each adapter.
+        let between = match lora {
+            Some(lora) => size(lora.rank) * size(lora.modules(config)?.len()),
+            None => 0,
+        };
         let trained = if lora.is_some() { adapters } else { model };
         let (hidden, inner, q) = (size(config.hidden_size), size(config.intermediate_size), size(config.q_dim()));
         let qkv = q + 2 * size(config.kv_dim());
@@ -144,7 +147,7 @@ impl MemoryEstimate {
             weights,
             gradients,
             optimizer,
-            activations: value * kept * size(settings.micro_batch_tokens) + F32 * widened,
+            activations: value * kept * size(settings.micro_batch_tokens.max(recipe.longest)) + F32 * widened,
             logits: LOGITS,
             host,
         })
@@ -165,6 +168,14 @@ impl MemoryEstimate {
             ("logits", self.logits),
         ]
     }
+}
+
+/// How many values the adapters have; 0 without any.
+fn adapter_values(config: &ModelConfig, settings: &MemorySettings) -> Result<u64> {
+    let Some(lora) = &settings.adapters.lora else { return Ok(0) };
+    let params = config.params();
+    let sides = lora.modules(config)?.into_iter().map(|(index, _)| params[index].shape.iter().sum::<usize>());
+    Ok(lora.rank as u64 * sides.sum::<usize>() as u64)
 }
 
 /// The part of a card's `memory` that a run can use; the driver, the libraries and fragmentation take the rest.
@@ -203,7 +214,7 @@ pub(crate) mod tests {
     pub fn recipe(change: impl FnOnce(&mut MemorySettings)) -> Recipe {
         let mut settings = MemorySettings { gradient_checkpointing: true, ..MemorySettings::default() };
         change(&mut settings);
-        Recipe { device: RunDevice::Cpu, ranks: 1, settings }
+        Recipe { device: RunDevice::Cpu, ranks: 1, longest: 512, settings }
     }
 
     fn states(recipe: &Recipe) -> u64 {
@@ -225,6 +236,16 @@ pub(crate) mod tests {
             (settings.dtype, settings.moments) = (files::Dtype::Bf16, Moments::Dynamic8);
         });
         assert_eq!(states(&small), 8 * VALUES + VALUES / 32);
+    }
+
+    #[test]
+    fn the_longest_example_goes_through_whole() {
+        let activations = |tokens, longest| {
+            let recipe = Recipe { longest, ..recipe(|settings| settings.micro_batch_tokens = tokens) };
+            MemoryEstimate::new(&llama_7b(), &recipe).unwrap().activations
+        };
+        assert_eq!(activations(512, 2048), activations(2048, 512));
+        assert!(activations(512, 512) < activations(512, 2048));
     }
 
     #[test]
@@ -251,6 +272,9 @@ pub(crate) mod tests {
         };
         // PEFT's "trainable params: 4,194,304" for rank 8 on q_proj and v_proj of LLaMA-7B.
         assert_eq!(states(&adapters(Lora::default())), 2 * VALUES + 16 * 4_194_304);
+        // And "39,976,960" for rank 16 on all linear layers.
+        let all = Lora { rank: 16, targets: vec!["all-linear".to_string()], ..Lora::default() };
+        assert_eq!(states(&adapters(all)), 2 * VALUES + 16 * 39_976_960);
         let unknown = Lora { targets: vec!["query".to_string()], ..Lora::default() };
         let error = MemoryEstimate::new(&llama_7b(), &adapters(unknown)).unwrap_err();
         assert!(error.to_string().contains("\"query\"") && error.to_string().contains("down_proj"), "{error}");
