@@ -11,5 +11,6 @@ pub mod files;
 pub mod ranks;
 pub mod run;
 pub mod sft;
+pub mod signals;
 
 pub use error::{Error, Result};

@@ -303,29 +303,32 @@ fn examples_are_encoded_once() {
     assert_eq!(losses(&output("first")), losses(&output("sixth")));
 }
 
-/// Ctrl-C saves and stops, and the run goes on from there as if nothing had been.
+/// Ctrl-C, and what schedulers send, save and stop; the run goes on from there as if nothing had been.
 #[test]
 #[cfg(unix)]
 fn an_interrupted_run_is_saved_and_goes_on() {
     let folder = TempDir::new().unwrap();
-    let (whole, parted) = (folder.path().join("whole"), folder.path().join("parted"));
+    let whole = folder.path().join("whole");
     sft(&whole, &[]);
-    let child = paddock().args(arguments(&parted)).stderr(Stdio::piped()).spawn().unwrap();
-    while !fs::read_to_string(parted.join("metrics.jsonl")).is_ok_and(|text| text.lines().count() >= 2) {
-        std::thread::sleep(Duration::from_millis(2));
+    for (name, code) in [("INT", 130), ("TERM", 143), ("USR1", 143)] {
+        let parted = folder.path().join(name);
+        let child = paddock().args(arguments(&parted)).stderr(Stdio::piped()).spawn().unwrap();
+        while !fs::read_to_string(parted.join("metrics.jsonl")).is_ok_and(|text| text.lines().count() >= 2) {
+            std::thread::sleep(Duration::from_millis(2));
+        }
+        signal(name, &child.id().to_string());
+        let output = child.wait_with_output().unwrap();
+        let stderr = String::from_utf8(output.stderr).unwrap();
+        assert_eq!(output.status.code(), Some(code), "{stderr}");
+        assert!(stderr.contains("stopped after step") && stderr.contains("--resume"), "{stderr}");
+        assert!(!parted.join("model.safetensors").exists());
+        sft(&parted, &["--resume"]);
+        assert_eq!(losses(&whole), losses(&parted));
+        assert!(
+            fs::read(whole.join("model.safetensors")).unwrap() == fs::read(parted.join("model.safetensors")).unwrap(),
+            "the weights differ from those of a run that was not interrupted"
+        );
     }
-    signal("INT", &child.id().to_string());
-    let output = child.wait_with_output().unwrap();
-    let stderr = String::from_utf8(output.stderr).unwrap();
-    assert!(output.status.success(), "{stderr}");
-    assert!(stderr.contains("stopped after step") && stderr.contains("--resume"), "{stderr}");
-    assert!(!parted.join("model.safetensors").exists());
-    sft(&parted, &["--resume"]);
-    assert_eq!(losses(&whole), losses(&parted));
-    assert!(
-        fs::read(whole.join("model.safetensors")).unwrap() == fs::read(parted.join("model.safetensors")).unwrap(),
-        "the weights differ from those of a run that was not interrupted"
-    );
 }
 
 /// What transformers makes of a tuned model; `PADDOCK_PYTHON` names a Python that has it.

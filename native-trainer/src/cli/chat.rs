@@ -90,7 +90,7 @@ async fn answer<B: Backend>(
     let mut output = io::stdout().lock();
     chat.begin(messages, template, options).await?;
     loop {
-        if interrupt.requested() {
+        if interrupt.requested().is_some() {
             chat.cancel();
         }
         match chat.step().await? {

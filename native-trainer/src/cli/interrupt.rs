@@ -1,65 +1,102 @@
-//! Ctrl-C: the first press stops an answer, the next ends the program.
+//! Ctrl-C: the first press stops an answer or a run, the next ends the program. SIGTERM and SIGUSR1 only stop.
 
+use std::io;
 use std::process;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicU8, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
 
 use super::console;
-use crate::{Error, Result};
+use crate::Result;
+use crate::signals::{Signal, Signals};
 
-/// Nothing is being answered; Ctrl-C ends the program.
-const IDLE: u8 = 0;
-/// An answer is being made; Ctrl-C stops it.
-const ANSWERING: u8 = 1;
-/// An answer is being stopped; Ctrl-C ends the program without waiting for that.
-const STOPPING: u8 = 2;
+/// Between looks at the signals.
+const PAUSE: Duration = Duration::from_millis(20);
+/// A second Ctrl-C within this time is the first one come by another way, from a terminal and from a launcher, say.
+const ECHO: Duration = Duration::from_secs(1);
 
-/// The exit code of an interrupted program, by the convention of shells.
-const EXIT_INTERRUPTED: i32 = 130;
+/// What a signal means now.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum State {
+    /// Nothing is being answered; the program ends.
+    Idle,
+    /// An answer is being made; it stops.
+    Answering,
+    /// It is being stopped since then; Ctrl-C ends the program without waiting for that.
+    Stopping(Signal, Instant),
+}
 
-/// What Ctrl-C means now, shared with the handler of the signal.
+/// What signals mean now, shared with the thread that looks for them.
 #[derive(Debug, Clone)]
-pub(super) struct Interrupt(Arc<AtomicU8>);
+pub(super) struct Interrupt(Arc<Mutex<State>>);
 
 impl Interrupt {
-    /// Takes over Ctrl-C.
+    /// Takes the signals over.
     ///
     /// # Errors
     /// When the system refuses.
     pub fn listen() -> Result<Self> {
-        let state = Self(Arc::new(AtomicU8::new(IDLE)));
-        let handler = state.clone();
-        ctrlc::set_handler(move || {
-            if let Some(code) = handler.press() {
-                console::note("");
-                process::exit(code);
+        let signals = Signals::listen()?;
+        let interrupt = Self(Arc::new(Mutex::new(State::Idle)));
+        let pressed = interrupt.clone();
+        std::thread::spawn(move || {
+            loop {
+                while let Some(signal) = signals.take() {
+                    if let Some(code) = pressed.press(signal, Instant::now()) {
+                        console::note("");
+                        process::exit(code);
+                    }
+                }
+                std::thread::sleep(PAUSE);
             }
-        })
-        .map_err(|error| Error::Request(format!("cannot take over Ctrl-C: {error}")))?;
-        Ok(state)
+        });
+        Ok(interrupt)
+    }
+
+    /// Stops, too, when standard input ends: that of a launched process does when its launcher has gone.
+    pub fn stop_with_launcher(&self) {
+        let orphaned = self.clone();
+        std::thread::spawn(move || {
+            let _ = io::copy(&mut io::stdin(), &mut io::sink());
+            orphaned.press(Signal::Terminate, Instant::now());
+        });
     }
 
     /// From here on Ctrl-C stops the answer.
     pub fn begin_answer(&self) {
-        self.0.store(ANSWERING, Ordering::SeqCst);
+        self.set(State::Answering);
     }
 
     /// From here on Ctrl-C ends the program.
     pub fn end_answer(&self) {
-        self.0.store(IDLE, Ordering::SeqCst);
+        self.set(State::Idle);
     }
 
-    /// True when the answer is to be stopped.
-    pub fn requested(&self) -> bool {
-        self.0.load(Ordering::SeqCst) == STOPPING
+    /// The signal after which the answer is to be stopped.
+    pub fn requested(&self) -> Option<Signal> {
+        match *self.0.lock().unwrap_or_else(PoisonError::into_inner) {
+            State::Stopping(signal, _) => Some(signal),
+            State::Idle | State::Answering => None,
+        }
     }
 
-    /// Handles Ctrl-C. Returns the exit code when it ends the program.
-    fn press(&self) -> Option<i32> {
-        match self.0.compare_exchange(ANSWERING, STOPPING, Ordering::SeqCst, Ordering::SeqCst) {
-            Ok(_) => None,
-            Err(IDLE) => Some(0),
-            Err(_) => Some(EXIT_INTERRUPTED),
+    fn set(&self, state: State) {
+        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = state;
+    }
+
+    /// Handles a signal that came `now`. Returns the exit code when it ends the program.
+    fn press(&self, signal: Signal, now: Instant) -> Option<i32> {
+        let mut state = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        match *state {
+            State::Idle if signal == Signal::Interrupt => Some(0),
+            State::Idle => Some(signal.exit_code().into()),
+            State::Answering => {
+                *state = State::Stopping(signal, now);
+                None
+            }
+            State::Stopping(_, since) => {
+                let at_once = signal == Signal::Interrupt && now.duration_since(since) > ECHO;
+                at_once.then(|| signal.exit_code().into())
+            }
         }
     }
 }
@@ -68,16 +105,35 @@ impl Interrupt {
 mod tests {
     use super::*;
 
+    fn interrupt() -> Interrupt {
+        Interrupt(Arc::new(Mutex::new(State::Idle)))
+    }
+
     #[test]
     fn the_first_press_stops_the_answer_and_the_next_ends_the_program() {
-        let interrupt = Interrupt(Arc::new(AtomicU8::new(IDLE)));
+        let interrupt = interrupt();
+        let now = Instant::now();
         interrupt.begin_answer();
-        assert!(!interrupt.requested());
-        assert_eq!(interrupt.press(), None);
-        assert!(interrupt.requested());
-        assert_eq!(interrupt.press(), Some(EXIT_INTERRUPTED));
+        assert_eq!(interrupt.requested(), None);
+        assert_eq!(interrupt.press(Signal::Interrupt, now), None);
+        assert_eq!(interrupt.requested(), Some(Signal::Interrupt));
+        assert_eq!(interrupt.press(Signal::Interrupt, now + ECHO / 2), None, "the same press, by another way");
+        assert_eq!(interrupt.press(Signal::Interrupt, now + 2 * ECHO), Some(130));
         interrupt.end_answer();
-        assert!(!interrupt.requested());
-        assert_eq!(interrupt.press(), Some(0));
+        assert_eq!(interrupt.requested(), None);
+        assert_eq!(interrupt.press(Signal::Interrupt, now), Some(0));
+        assert_eq!(interrupt.press(Signal::Terminate, now), Some(143));
+    }
+
+    /// Schedulers send SIGTERM again and again, and SIGKILL in the end.
+    #[test]
+    fn sigterm_never_cuts_short_what_is_being_saved() {
+        let interrupt = interrupt();
+        let now = Instant::now();
+        interrupt.begin_answer();
+        assert_eq!(interrupt.press(Signal::Warning, now), None);
+        assert_eq!(interrupt.press(Signal::Terminate, now + 9 * ECHO), None);
+        assert_eq!(interrupt.requested().map(Signal::exit_code), Some(143));
+        assert_eq!(interrupt.press(Signal::Interrupt, now + 9 * ECHO), Some(130), "a person may");
     }
 }

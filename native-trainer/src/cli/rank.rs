@@ -89,7 +89,7 @@ impl Rank {
         interrupt.begin_answer();
         chat.begin_candidates(&messages, &template, &options, self.n.into()).await?;
         while !matches!(chat.step_candidates().await?, CandidateStep::Decoded { unfinished: 0 }) {
-            if interrupt.requested() {
+            if interrupt.requested().is_some() {
                 chat.cancel();
             }
         }

@@ -12,7 +12,7 @@ use super::device::{Buffer, Device};
 use super::driver::{Driver, Slice};
 use super::formats::Dtype;
 use super::{Cuda, Gradient, Weight, launch};
-use crate::ranks::{HostRanks, RankAddress, Tcp};
+use crate::ranks::{HostRanks, Identity, RankAddress, Tcp, Watch};
 use paddock_learn::collective::{Collective, Exchange, PendingGather, PendingSum, shard_len};
 
 /// NCCL's library, by the names that it is installed under. cudarc's own search leaves out the first.
@@ -87,9 +87,9 @@ impl Nccl {
     ///
     /// # Errors
     /// When NCCL is missing or refuses, or the ranks do not come together.
-    pub fn join(place: &RankAddress, device: &Device) -> Result<Self> {
+    pub fn join(place: &RankAddress, identity: &Identity, watch: Watch, device: &Device) -> Result<Self> {
         let functions = Functions::load(device)?;
-        let control = Tcp::join(place)?;
+        let control = Tcp::join(place, identity, watch)?;
         let mut id: UniqueId = [0; 128];
         if place.rank == 0 {
             // SAFETY: `id` has the size that NCCL fills.

@@ -3,45 +3,106 @@
 //! That is enough for CPUs, and for exchanging a few numbers and NCCL's identifier. Tensors on GPUs go through NCCL.
 
 use std::io::{Read, Write};
-use std::net::{TcpListener, TcpStream};
-use std::sync::{Mutex, PoisonError};
-use std::time::{Duration, Instant};
+use std::net::{Shutdown, TcpStream};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::mpsc::{self, Receiver, Sender};
+use std::sync::{Arc, Mutex, PoisonError, Weak};
+use std::time::Duration;
 
 use paddock_engine::{Error, Result};
 
+use super::greeting::{Greeting, Identity};
+use super::meeting::{Patience, come, gather};
 use super::{HostRanks, RankAddress};
 
-/// How long ranks wait for each other at the start; some may still be loading.
-const PATIENCE: Duration = Duration::from_secs(600);
 /// Largest message. A greater length cannot come from a rank.
 const LIMIT: u64 = 1 << 40;
-/// Begins every connection, so that other programs that connect to the port are noticed.
-const GREETING: [u8; 8] = *b"paddock1";
+/// The length that says no more than that a rank is alive.
+const ALIVE: u64 = u64::MAX;
+
+/// How a rank learns that another has stopped: whoever lives says so at every beat.
+#[derive(Debug, Clone, Copy)]
+struct Pulse {
+    beat: Duration,
+    /// Beats without a word after which a rank is said to be silent.
+    notice: u32,
+    /// Beats without a word after which it counts as ended.
+    end: u32,
+}
+
+impl Pulse {
+    const DEFAULT: Self = Self { beat: Duration::from_secs(2), notice: 5, end: 60 };
+}
+
+/// What is told and done while ranks wait for each other. Called from other threads, too.
+#[derive(Debug, Clone, Copy)]
+pub struct Watch {
+    /// Shows a note to the user.
+    pub note: fn(&str),
+    /// Called when a rank has been silent for too long. Calls that wait for it through TCP fail by themselves; those that
+    /// wait for its GPU do not.
+    pub silent: fn(&str),
+}
 
 /// One of the ranks.
 #[derive(Debug)]
 pub struct Tcp {
     rank: usize,
     world_size: usize,
-    /// On rank 0 the connections to ranks 1, 2, …; on other ranks the one to rank 0.
-    peers: Mutex<Vec<TcpStream>>,
+    /// On rank 0 ranks 1, 2, …; on other ranks rank 0.
+    peers: Mutex<Vec<Inbox>>,
+}
+
+/// Another rank, and what it has sent.
+#[derive(Debug)]
+struct Inbox {
+    peer: Arc<Peer>,
+    received: Receiver<Vec<u8>>,
+}
+
+#[derive(Debug)]
+struct Peer {
+    rank: usize,
+    stream: TcpStream,
+    /// Held while a message is written.
+    writing: Mutex<()>,
+    /// It has said something since the last beat.
+    heard: AtomicBool,
+    /// Its connection has ended.
+    ended: AtomicBool,
+    /// It has been silent for too long.
+    silent: AtomicBool,
 }
 
 impl Tcp {
-    /// Connects to the other ranks: rank 0 listens, the others connect to it.
+    /// Meets the other ranks: rank 0 listens, the others come to it. All must be of one `identity`.
     ///
     /// # Errors
-    /// When a rank does not connect in time.
-    pub fn join(place: &RankAddress) -> Result<Self> {
-        let failed = |problem: String| Error::Device { device: format!("rank {}", place.rank), problem };
-        let peers = if place.rank == 0 {
-            let listener = TcpListener::bind(&place.master)
-                .map_err(|error| failed(format!("cannot listen on {}: {error}", place.master)))?;
-            accept(&listener, place.world_size).map_err(failed)?
-        } else {
-            vec![call(place).map_err(failed)?]
+    /// When a rank does not come in time, or is not like the others; every rank gets the same sentence then.
+    pub fn join(address: &RankAddress, identity: &Identity, watch: Watch) -> Result<Self> {
+        Self::meet(address, identity, watch, Patience::DEFAULT, Pulse::DEFAULT)
+    }
+
+    fn meet(
+        address: &RankAddress,
+        identity: &Identity,
+        watch: Watch,
+        patience: Patience,
+        pulse: Pulse,
+    ) -> Result<Self> {
+        let greeting = Greeting::new(address, identity);
+        let streams = match address.rank {
+            0 => gather(address, &greeting, patience, watch.note),
+            _ => come(address, &greeting, patience, watch.note).map(|stream| vec![stream]),
         };
-        Ok(Self { rank: place.rank, world_size: place.world_size, peers: Mutex::new(peers) })
+        let streams = streams.map_err(Error::Request)?;
+        let first = usize::from(address.rank == 0);
+        let peers = streams.into_iter().enumerate().map(|(place, stream)| Inbox::open(first + place, stream));
+        let peers = peers.collect::<std::io::Result<Vec<_>>>();
+        let peers = peers.map_err(|error| Error::Request(format!("the ranks' connections cannot be used: {error}")))?;
+        let watched = peers.iter().map(|inbox| Arc::downgrade(&inbox.peer)).collect();
+        std::thread::spawn(move || keep_watch(watched, watch, pulse));
+        Ok(Self { rank: address.rank, world_size: address.world_size, peers: Mutex::new(peers) })
     }
 
     /// Concatenates the bytes of all ranks, on every rank. All must pass the same number of bytes.
@@ -49,92 +110,147 @@ impl Tcp {
     /// # Errors
     /// When a rank has ended.
     fn all_bytes(&self, mine: &[u8]) -> Result<Vec<u8>> {
-        let mut peers = self.peers.lock().unwrap_or_else(PoisonError::into_inner);
-        let gone = |rank: usize| {
-            move |_| Error::Device {
-                device: format!("rank {rank}"),
-                problem: "it has ended; see its error, and continue with --resume".to_string(),
-            }
-        };
+        let peers = self.peers.lock().unwrap_or_else(PoisonError::into_inner);
         if self.rank > 0 {
-            let hub = &mut peers[0];
-            send(hub, mine).map_err(gone(0))?;
-            return receive(hub).map_err(gone(0));
+            peers[0].send(mine)?;
+            return peers[0].receive();
         }
         let mut all = mine.to_vec();
-        for (index, peer) in peers.iter_mut().enumerate() {
-            all.extend(receive(peer).map_err(gone(index + 1))?);
+        for peer in peers.iter() {
+            all.extend(peer.receive()?);
         }
-        for (index, peer) in peers.iter_mut().enumerate() {
-            send(peer, &all).map_err(gone(index + 1))?;
+        for peer in peers.iter() {
+            peer.send(&all)?;
         }
         Ok(all)
     }
 }
 
-fn accept(listener: &TcpListener, world_size: usize) -> Result<Vec<TcpStream>, String> {
-    listener.set_nonblocking(true).map_err(|error| error.to_string())?;
-    let mut peers: Vec<Option<TcpStream>> = (1..world_size).map(|_| None).collect();
-    let start = Instant::now();
-    while let Some(missing) = peers.iter().position(Option::is_none) {
-        match listener.accept() {
-            Ok((mut stream, _)) => {
-                let mut hello = [0; 16];
-                let greeted = stream
-                    .set_nonblocking(false)
-                    .and_then(|()| stream.set_read_timeout(Some(Duration::from_secs(10))))
-                    .and_then(|()| stream.read_exact(&mut hello))
-                    .and_then(|()| stream.set_read_timeout(None))
-                    .and_then(|()| stream.set_nodelay(true));
-                let (greeting, rank) = hello.split_at(8);
-                let rank = u64::from_le_bytes(rank.try_into().unwrap_or_default()) as usize;
-                // Drop connections that do not send our greeting.
-                if greeted.is_ok()
-                    && *greeting == GREETING
-                    && let Some(place @ None) = rank.checked_sub(1).and_then(|place| peers.get_mut(place))
-                {
-                    *place = Some(stream);
-                }
+impl Inbox {
+    /// Begins to receive from a rank.
+    fn open(rank: usize, stream: TcpStream) -> std::io::Result<Self> {
+        let reader = stream.try_clone()?;
+        let peer = Peer {
+            rank,
+            stream,
+            writing: Mutex::new(()),
+            heard: AtomicBool::new(true),
+            ended: AtomicBool::new(false),
+            silent: AtomicBool::new(false),
+        };
+        let peer = Arc::new(peer);
+        let (sender, received) = mpsc::channel();
+        let heard = Arc::downgrade(&peer);
+        std::thread::spawn(move || read(reader, &heard, &sender));
+        Ok(Self { peer, received })
+    }
+
+    fn receive(&self) -> Result<Vec<u8>> {
+        // The reader ends when its connection does.
+        self.received.recv().map_err(|_| self.peer.gone())
+    }
+
+    fn send(&self, bytes: &[u8]) -> Result<()> {
+        let _writing = self.peer.writing.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut stream = &self.peer.stream;
+        let sent = stream.write_all(&(bytes.len() as u64).to_le_bytes()).and_then(|()| stream.write_all(bytes));
+        sent.map_err(|_| self.peer.gone())
+    }
+}
+
+impl Peer {
+    fn gone(&self) -> Error {
+        let problem = match self.silent.load(Ordering::SeqCst) {
+            true => {
+                "it has been silent for too long; see whether its process is stopped or its machine is gone, and \
+                     continue with --resume"
             }
-            Err(_) if start.elapsed() < PATIENCE => std::thread::sleep(Duration::from_millis(10)),
-            Err(error) => return Err(format!("rank {} did not connect: {error}", missing + 1)),
+            false => "it has ended; see its error, and continue with --resume",
+        };
+        Error::Device { device: format!("rank {}", self.rank), problem: problem.to_string() }
+    }
+
+    /// Says that this process lives. Whoever is just sending something says so by that.
+    fn beat(&self) {
+        if let Ok(_writing) = self.writing.try_lock() {
+            let _ = (&self.stream).write_all(&ALIVE.to_le_bytes());
         }
     }
-    Ok(peers.into_iter().flatten().collect())
 }
 
-fn call(place: &RankAddress) -> Result<TcpStream, String> {
-    let start = Instant::now();
+impl Drop for Tcp {
+    fn drop(&mut self) {
+        // What was sent still arrives; the other rank then sees the end.
+        for inbox in self.peers.get_mut().unwrap_or_else(PoisonError::into_inner) {
+            let _ = inbox.peer.stream.shutdown(Shutdown::Write);
+        }
+    }
+}
+
+/// Passes on what a rank sends until its connection ends.
+fn read(mut stream: TcpStream, peer: &Weak<Peer>, sender: &Sender<Vec<u8>>) {
+    let mut next = || -> std::io::Result<Option<Vec<u8>>> {
+        let mut length = [0; 8];
+        stream.read_exact(&mut length)?;
+        let length = u64::from_le_bytes(length);
+        if length == ALIVE {
+            return Ok(None);
+        }
+        if length > LIMIT {
+            return Err(std::io::Error::other("the message is too long"));
+        }
+        let mut bytes = Vec::new();
+        let mut chunk = (&mut stream).take(length);
+        while (bytes.len() as u64) < length {
+            let read = chunk.by_ref().take(1 << 22).read_to_end(&mut bytes)?;
+            if read == 0 {
+                return Err(std::io::ErrorKind::UnexpectedEof.into());
+            }
+            if let Some(peer) = peer.upgrade() {
+                peer.heard.store(true, Ordering::SeqCst);
+            }
+        }
+        Ok(Some(bytes))
+    };
+    while let Ok(message) = next() {
+        let Some(peer) = peer.upgrade() else { return };
+        peer.heard.store(true, Ordering::SeqCst);
+        if let Some(message) = message
+            && sender.send(message).is_err()
+        {
+            return;
+        }
+    }
+    if let Some(peer) = peer.upgrade() {
+        peer.ended.store(true, Ordering::SeqCst);
+    }
+}
+
+/// Tells the other ranks that this one lives, and this one's user which of them do not, until the ranks part. A process
+/// that was itself stopped finds one beat missed at most, however long it was.
+fn keep_watch(peers: Vec<Weak<Peer>>, watch: Watch, pulse: Pulse) {
+    let mut missed = vec![0; peers.len()];
     loop {
-        let greeting = [GREETING, (place.rank as u64).to_le_bytes()].concat();
-        let called = TcpStream::connect(&place.master).and_then(|mut stream| {
-            stream.set_nodelay(true)?;
-            stream.write_all(&greeting)?;
-            Ok(stream)
-        });
-        match called {
-            Ok(stream) => return Ok(stream),
-            Err(_) if start.elapsed() < PATIENCE => std::thread::sleep(Duration::from_millis(20)),
-            Err(error) => return Err(format!("cannot reach rank 0 at {}: {error}", place.master)),
+        std::thread::sleep(pulse.beat);
+        for (peer, missed) in peers.iter().zip(&mut missed) {
+            let Some(peer) = peer.upgrade() else { return };
+            if peer.ended.load(Ordering::SeqCst) {
+                continue;
+            }
+            peer.beat();
+            *missed = if peer.heard.swap(false, Ordering::SeqCst) { 0 } else { *missed + 1 };
+            let seconds = (pulse.beat * *missed).as_secs();
+            if *missed == pulse.notice {
+                (watch.note)(&format!("waiting for rank {}, which has been silent for {seconds} s", peer.rank));
+            }
+            if *missed == pulse.end {
+                peer.silent.store(true, Ordering::SeqCst);
+                // Ends the calls that wait for it.
+                let _ = peer.stream.shutdown(Shutdown::Both);
+                (watch.silent)(&peer.gone().to_string());
+            }
         }
     }
-}
-
-fn send(stream: &mut TcpStream, bytes: &[u8]) -> std::io::Result<()> {
-    stream.write_all(&(bytes.len() as u64).to_le_bytes())?;
-    stream.write_all(bytes)
-}
-
-fn receive(stream: &mut TcpStream) -> std::io::Result<Vec<u8>> {
-    let mut length = [0; 8];
-    stream.read_exact(&mut length)?;
-    let length = u64::from_le_bytes(length);
-    if length > LIMIT {
-        return Err(std::io::Error::other("the message is too long"));
-    }
-    let mut bytes = Vec::new();
-    stream.take(length).read_to_end(&mut bytes)?;
-    if bytes.len() as u64 == length { Ok(bytes) } else { Err(std::io::ErrorKind::UnexpectedEof.into()) }
 }
 
 impl HostRanks for Tcp {
@@ -152,57 +268,4 @@ impl HostRanks for Tcp {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn places(world_size: usize) -> Vec<RankAddress> {
-        let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
-        let place = |rank| RankAddress { rank, world_size, local_rank: rank, master: format!("127.0.0.1:{port}") };
-        (0..world_size).map(place).collect()
-    }
-
-    #[test]
-    fn ranks_exchange_and_a_stranger_does_no_harm() {
-        let places = places(3);
-        let master = places[0].master.clone();
-        let stranger = std::thread::spawn(move || {
-            while TcpStream::connect(&master)
-                .and_then(|mut stream| stream.write_all(b"GET / HTTP/1.1\r\n\r\n"))
-                .is_err()
-            {
-                std::thread::sleep(Duration::from_millis(1));
-            }
-        });
-        stranger_first(stranger, places);
-    }
-
-    fn stranger_first(stranger: std::thread::JoinHandle<()>, places: Vec<RankAddress>) {
-        let ranks: Vec<_> = places
-            .into_iter()
-            .map(|place| {
-                std::thread::spawn(move || {
-                    let rank = Tcp::join(&place).unwrap();
-                    for call in 0..20 {
-                        let all = rank.gather_values(&[call as f32, place.rank as f32]).unwrap();
-                        assert_eq!(all, [call as f32, 0.0, call as f32, 1.0, call as f32, 2.0]);
-                        let mut sums = [1.5, place.rank as f64];
-                        rank.sum_values(&mut sums).unwrap();
-                        assert_eq!(sums, [4.5, 3.0]);
-                    }
-                })
-            })
-            .collect();
-        stranger.join().unwrap();
-        ranks.into_iter().for_each(|rank| rank.join().unwrap());
-    }
-
-    #[test]
-    fn a_rank_that_ends_is_named() {
-        let [first, second] = <[RankAddress; 2]>::try_from(places(2)).unwrap();
-        let other = std::thread::spawn(move || drop(Tcp::join(&second).unwrap()));
-        let rank = Tcp::join(&first).unwrap();
-        other.join().unwrap();
-        let error = rank.gather_values(&[1.0]).unwrap_err().to_string();
-        assert!(error.contains("rank 1") && error.contains("--resume"), "{error}");
-    }
-}
+mod tests;

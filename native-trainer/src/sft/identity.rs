@@ -1,0 +1,79 @@
+//! What the ranks of a run must have alike.
+
+use std::path::Path;
+
+use paddock_engine::weights::{Checkpoint, hexadecimal};
+use pollster::block_on;
+use sha2::{Digest, Sha256};
+
+use crate::files::{FolderSource, file_sha256};
+use crate::ranks::Identity;
+use crate::run::SftSettings;
+use crate::{Error, Result};
+
+/// Settings that name files and folders, which machines may keep at different places.
+const PATHS: [&str; 5] = ["model", "data", "output", "eval-data", "sample-prompts"];
+
+/// The identity of a run on `device`, "cpu" or "cuda": all settings but paths, and digests of the model and the data.
+///
+/// # Errors
+/// When the model or the data cannot be read.
+pub fn identity(settings: &SftSettings, device: &str, resume: bool) -> Result<Identity> {
+    let table = toml::Table::try_from(settings).map_err(|error| Error::Request(error.to_string()))?;
+    let mut identity = Identity::default();
+    for (name, value) in table.into_iter().filter(|(name, _)| !PATHS.contains(&name.as_str())) {
+        identity.values.insert(name, value.to_string());
+    }
+    let mut say = |name: &str, value: String| identity.values.insert(name.to_string(), value);
+    say("device", device.to_string());
+    say("resume", resume.to_string());
+    say("paddock", env!("CARGO_PKG_VERSION").to_string());
+    let mut digest = |name: &str, digest: String| identity.digests.insert(name.to_string(), digest);
+    digest("model", block_on(model_digest(&settings.model))?);
+    digest("file of examples", file_sha256(&settings.data)?);
+    if let Some(data) = &settings.eval_data {
+        digest("file of evaluation examples", file_sha256(data)?);
+    }
+    Ok(identity)
+}
+
+/// A digest of a model's architecture, tensors and tokenizer. Of every tensor the first row counts: enough to tell one
+/// tuned model from another, and quickly read.
+async fn model_digest(model: &Path) -> Result<String> {
+    let mut checkpoint = Checkpoint::open(FolderSource::open(model)?).await?;
+    let mut hasher = Sha256::new();
+    let mut add = |bytes: &[u8]| {
+        hasher.update((bytes.len() as u64).to_le_bytes());
+        hasher.update(bytes);
+    };
+    add(format!("{:?}", checkpoint.config()).as_bytes());
+    let names: Vec<String> = checkpoint.config().params().into_iter().map(|param| param.name).collect();
+    for name in names {
+        add(name.as_bytes());
+        add(&checkpoint.read_rows(&name, 0..1).await?);
+    }
+    add(format!("{:?}", checkpoint.tokenizer_files().await?).as_bytes());
+    Ok(hexadecimal(&hasher.finalize()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn paths_do_not_count_and_settings_do() {
+        let fixture = Path::new(env!("CARGO_MANIFEST_DIR")).join("../tests/fixtures/sft");
+        let settings = SftSettings { data: fixture.join("data.json"), model: fixture, ..SftSettings::default() };
+        let own = identity(&settings, "cpu", false).unwrap();
+        let elsewhere = SftSettings { output: "elsewhere".into(), ..settings.clone() };
+        assert_eq!(identity(&elsewhere, "cpu", false).unwrap(), own);
+        let other = SftSettings { batch_size: 8, seed: 1, ..settings.clone() };
+        let other = identity(&other, "cpu", true).unwrap();
+        assert_eq!(other.digests, own.digests);
+        let differ = |name: &str| own.values[name] != other.values[name];
+        assert!(["batch-size", "seed", "resume"].into_iter().all(differ));
+        assert!(!["zero", "device", "learning-rate"].into_iter().any(differ));
+        let other = SftSettings { data: settings.model.join("config.json"), ..settings };
+        assert_ne!(identity(&other, "cpu", false).unwrap().digests, own.digests);
+    }
+}
