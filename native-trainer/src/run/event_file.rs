@@ -29,6 +29,24 @@ impl EventFile {
         Ok(events)
     }
 
+    /// Says that what follows begins at `step`: TensorBoard drops what older files say of this step and later ones.
+    ///
+    /// # Errors
+    /// When the disk refuses.
+    pub fn begin(&mut self, step: u64) -> Result<()> {
+        let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+        self.record(&event(now.as_secs_f64(), step, Content::Start))
+    }
+
+    /// Adds a text in Markdown, which TensorBoard shows under `tag`.
+    ///
+    /// # Errors
+    /// When the disk refuses.
+    pub fn note(&mut self, tag: &str, text: &str) -> Result<()> {
+        let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+        self.record(&event(now.as_secs_f64(), 0, Content::Text(tag, text)))
+    }
+
     /// Adds the scalars `values` (tag and value) of a step.
     ///
     /// # Errors
@@ -48,6 +66,9 @@ impl EventFile {
 enum Content<'a> {
     /// The format's version, first in every file.
     Version,
+    /// The beginning of a run, or of its continuation.
+    Start,
+    Text(&'a str, &'a str),
     Scalars(&'a [(&'a str, f64)]),
 }
 
@@ -62,6 +83,26 @@ fn event(wall_time: f64, step: u64, content: Content<'_>) -> Vec<u8> {
     }
     match content {
         Content::Version => bytes(&mut message, 3, b"brain.Event:2"),
+        // SessionLog with the status START.
+        Content::Start => bytes(&mut message, 7, &[tag(1, 0), 1]),
+        Content::Text(name, text) => {
+            let mut value = Vec::new();
+            bytes(&mut value, 1, format!("{name}/text_summary").as_bytes());
+            // A tensor of one string: the type DT_STRING, the shape [1], the string.
+            let mut tensor = vec![tag(1, 0), 7];
+            bytes(&mut tensor, 2, &[tag(2, 2), 2, tag(1, 0), 1]);
+            bytes(&mut tensor, 8, text.as_bytes());
+            bytes(&mut value, 8, &tensor);
+            // The plug-in that shows it.
+            let mut plugin = Vec::new();
+            bytes(&mut plugin, 1, b"text");
+            let mut metadata = Vec::new();
+            bytes(&mut metadata, 1, &plugin);
+            bytes(&mut value, 9, &metadata);
+            let mut summary = Vec::new();
+            bytes(&mut summary, 1, &value);
+            bytes(&mut message, 5, &summary);
+        }
         Content::Scalars(values) => {
             let mut summary = Vec::new();
             for (name, value) in values {
@@ -138,6 +179,9 @@ mod tests {
         let scalars = record(&event(2.25, 300, Content::Scalars(&[("loss", 0.5), ("grad_norm", 1.25)])));
         assert_eq!(hexadecimal(&version), VERSION);
         assert_eq!(hexadecimal(&scalars), SCALARS);
+        assert_eq!(hexadecimal(&record(&event(3.0, 7, Content::Start))), START);
+        let text = event(3.0, 0, Content::Text("settings", "    keep = 1\n"));
+        assert_eq!(hexadecimal(&record(&text)), TEXT);
     }
 
     #[test]
@@ -150,6 +194,9 @@ mod tests {
     }
 
     const VERSION: &str = "1800000000000000a37f4b2209000000000000f83f1a0d627261696e2e4576656e743a322a28646c";
+    const START: &str = "0f000000000000006d532b0909000000000000084010073a02080167edf0c3";
+    const TEXT: &str = "4700000000000000bac3fb9b0900000000000008402a3c0a3a0a1573657474696e67732f746578745f73756d6d61727942170807\
+        120412020801420d202020206b656570203d20310a4a080a060a047465787433327993";
     const SCALARS: &str = "2d000000000000003c418afb09000000000000024010ac022a1f0a0b0a046c6f7373150000003f0a100a096772\
         61645f6e6f726d150000a03f5a042091";
 }

@@ -3,6 +3,7 @@
 use std::fs::{self, File, OpenOptions};
 use std::io::Write;
 use std::path::Path;
+use std::time::{SystemTime, UNIX_EPOCH};
 
 use serde::{Deserialize, Serialize};
 
@@ -36,9 +37,31 @@ pub struct Metrics {
     /// Mean loss on the evaluation data.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub eval_loss: Option<f64>,
+    /// Passes over the data done, in parts.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub epoch: Option<f64>,
+    /// e to the power of the loss.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub perplexity: Option<f64>,
+    /// e to the power of the evaluation loss.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub eval_perplexity: Option<f64>,
+    /// When the line was written, in seconds since 1970-01-01 UTC.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub time: Option<f64>,
 }
 
 impl Metrics {
+    /// These, with the time and what follows from the losses.
+    pub fn stamped(self) -> Self {
+        Self {
+            perplexity: self.loss.map(f64::exp),
+            eval_perplexity: self.eval_loss.map(f64::exp),
+            time: SystemTime::now().duration_since(UNIX_EPOCH).ok().map(|since| since.as_secs_f64()),
+            ..self
+        }
+    }
+
     /// The scalars of a line by the tags that TensorBoard shows them under.
     fn scalars(&self) -> Vec<(&'static str, f64)> {
         let all = [
@@ -46,7 +69,10 @@ impl Metrics {
             ("train/grad_norm", self.grad_norm),
             ("train/learning_rate", self.learning_rate),
             ("train/tokens_per_s", self.tokens_per_s),
+            ("train/epoch", self.epoch),
+            ("train/perplexity", self.perplexity),
             ("eval/loss", self.eval_loss),
+            ("eval/perplexity", self.eval_perplexity),
         ];
         all.into_iter().filter_map(|(tag, value)| Some((tag, value?))).collect()
     }
@@ -63,11 +89,12 @@ impl MetricsFile {
     /// The name of the file in a run's folder.
     pub const NAME: &str = "metrics.jsonl";
 
-    /// Opens the file of the run in `output`. Lines of steps after `step`, which a resumed run repeats, are dropped.
+    /// Opens the file of the run in `output`. Lines of steps after `step`, which a resumed run repeats, are dropped, and
+    /// TensorBoard is told to drop its points of them. It also gets `notes`, titles and texts in Markdown.
     ///
     /// # Errors
     /// When the disk refuses.
-    pub fn open(output: &Path, step: u64) -> Result<Self> {
+    pub fn open(output: &Path, step: u64, notes: &[(&str, String)]) -> Result<Self> {
         let path = output.join(Self::NAME);
         let known = fs::read_to_string(&path).unwrap_or_default();
         let kept = known
@@ -80,7 +107,10 @@ impl MetricsFile {
         let lines = OpenOptions::new().append(true).open(&path).map_err(Error::path("open", &path))?;
         let folder = output.join("tensorboard");
         fs::create_dir_all(&folder).map_err(Error::path("create", &folder))?;
-        Ok(Self { lines, events: EventFile::create(&folder)? })
+        let mut events = EventFile::create(&folder)?;
+        events.begin(step + 1)?;
+        notes.iter().try_for_each(|(title, text)| events.note(title, text))?;
+        Ok(Self { lines, events })
     }
 
     /// Adds a line, in one write.
@@ -109,14 +139,17 @@ mod tests {
     #[test]
     fn a_resumed_run_drops_the_lines_it_does_anew() {
         let folder = tempfile::tempdir().unwrap();
-        let line = |step| Metrics { step, loss: Some(1.5), ..Metrics::default() };
-        let mut file = MetricsFile::open(folder.path(), 0).unwrap();
+        let line = |step| Metrics { step, loss: Some(1.5), ..Metrics::default() }.stamped();
+        let mut file = MetricsFile::open(folder.path(), 0, &[]).unwrap();
         (1..=4).for_each(|step| file.push(&line(step)).unwrap());
         // A line cut short by a crash.
         file.lines.write_all(b"{\"step\": 5, \"lo").unwrap();
-        MetricsFile::open(folder.path(), 3).unwrap().push(&line(4)).unwrap();
+        MetricsFile::open(folder.path(), 3, &[]).unwrap().push(&line(4)).unwrap();
         let text = fs::read_to_string(folder.path().join(MetricsFile::NAME)).unwrap();
         let steps: Vec<u64> = text.lines().map(|line| serde_json::from_str::<Metrics>(line).unwrap().step).collect();
         assert_eq!(steps, [1, 2, 3, 4]);
+        let last: Metrics = serde_json::from_str(text.lines().last().unwrap()).unwrap();
+        assert!(last.time.is_some_and(|time| time > 1.7e9));
+        assert_eq!(last.perplexity, Some(1.5f64.exp()));
     }
 }

@@ -7,4 +7,4 @@ mod metrics;
 mod settings;
 
 pub use metrics::{Metrics, MetricsFile, resident_memory};
-pub use settings::{AdapterSettings, MemorySettings, OptimizerSettings, SftSettings};
+pub use settings::{AdapterSettings, MemorySettings, OptimizerSettings, SettingsFile, SftSettings};

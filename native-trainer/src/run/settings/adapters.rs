@@ -1,6 +1,7 @@
 //! Adapters: three flags, and in the file a table `[lora]`.
 
-use clap::error::Result as ClapResult;
+use clap::error::{ErrorKind, Result as ClapResult};
+use clap::parser::ValueSource;
 use clap::{ArgMatches, Args, Command, FromArgMatches};
 use paddock_learn::lora::Lora;
 use serde::{Deserialize, Serialize};
@@ -21,10 +22,10 @@ struct Flags {
     #[arg(long, value_name = "R")]
     lora_rank: Option<u16>,
     /// Adapters are scaled by this over their rank [default: the rank]
-    #[arg(long, value_name = "A", requires = "lora_rank", allow_negative_numbers = true)]
+    #[arg(long, value_name = "A", allow_negative_numbers = true)]
     lora_alpha: Option<f32>,
-    /// Modules that get adapters, separated by commas [default: q_proj,v_proj]
-    #[arg(long, value_name = "NAMES", requires = "lora_rank", value_delimiter = ',')]
+    /// Modules that get adapters, separated by commas, or all-linear [default: q_proj,v_proj]
+    #[arg(long, value_name = "NAMES", value_delimiter = ',')]
     lora_targets: Option<Vec<String>>,
 }
 
@@ -51,12 +52,24 @@ impl Args for AdapterSettings {
 impl FromArgMatches for AdapterSettings {
     fn from_arg_matches(matches: &ArgMatches) -> ClapResult<Self> {
         let Flags { lora_rank, lora_alpha, lora_targets } = Flags::from_arg_matches(matches)?;
-        let lora = lora_rank.map(|rank| Lora {
-            rank: rank.into(),
-            alpha: lora_alpha.unwrap_or(rank.into()),
-            targets: lora_targets.unwrap_or_else(|| Lora::default().targets),
-        });
-        Ok(Self { lora })
+        // A file may have the rank.
+        let has_file = || {
+            let given = |name: &str| {
+                matches!(matches.try_contains_id(name), Ok(true))
+                    && matches.value_source(name) == Some(ValueSource::CommandLine)
+            };
+            given("config") || given("resume")
+        };
+        let further = lora_alpha.is_some() || lora_targets.is_some();
+        if lora_rank.is_none() && further && !has_file() {
+            let problem = "--lora-alpha and --lora-targets need --lora-rank\n";
+            return Err(clap::Error::raw(ErrorKind::MissingRequiredArgument, problem));
+        }
+        let default = Lora::default();
+        let rank = lora_rank.map_or(default.rank, usize::from);
+        let lora =
+            Lora { rank, alpha: lora_alpha.unwrap_or(rank as f32), targets: lora_targets.unwrap_or(default.targets) };
+        Ok(Self { lora: (lora_rank.is_some() || further).then_some(lora) })
     }
 
     fn update_from_arg_matches(&mut self, matches: &ArgMatches) -> ClapResult<()> {

@@ -1,21 +1,23 @@
 //! The settings of a run: one definition for the flags of the command line, for the TOML file and for their defaults.
 
 mod adapters;
+mod file;
 mod memory;
 mod optimizer;
 
+use std::collections::BTreeSet;
 use std::fmt::Display;
-use std::fs;
 use std::path::{Path, PathBuf};
 
 use clap::builder::{OsStringValueParser, PossibleValuesParser, TypedValueParser};
-use clap::{ArgAction, Args, Command, Id};
+use clap::{ArgAction, Args};
 use paddock_engine::prompt::TemplateKind;
 use paddock_learn::objective::LossNormalization;
 use serde::{Deserialize, Serialize};
 
 use crate::{Error, Result};
 pub use adapters::AdapterSettings;
+pub use file::SettingsFile;
 pub use memory::MemorySettings;
 pub use optimizer::OptimizerSettings;
 
@@ -27,15 +29,15 @@ pub use optimizer::OptimizerSettings;
 #[serde(default, rename_all = "kebab-case")]
 pub struct SftSettings {
     /// The model to start from: a folder or a .gguf file
-    #[arg(long, value_name = "PATH", default_value = "", hide_default_value = true, required_unless_present = "config",
+    #[arg(long, value_name = "PATH", default_value = "", hide_default_value = true, required_unless_present_any = ["config", "resume"],
         value_parser = path())]
     pub model: PathBuf,
     /// The examples: JSON or JSON lines with instruction/input/output, messages, conversations or text
-    #[arg(long, value_name = "FILE", default_value = "", hide_default_value = true, required_unless_present = "config",
+    #[arg(long, value_name = "FILE", default_value = "", hide_default_value = true, required_unless_present_any = ["config", "resume"],
         value_parser = path())]
     pub data: PathBuf,
     /// The run's folder: the tuned model, checkpoints, metrics.jsonl
-    #[arg(long, value_name = "DIR", default_value = "", hide_default_value = true, required_unless_present = "config",
+    #[arg(long, value_name = "DIR", default_value = "", hide_default_value = true, required_unless_present_any = ["config", "resume"],
         value_parser = path())]
     pub output: PathBuf,
     /// How conversations become text: auto (the model's own chat template, if any), none, alpaca, safe-rlhf
@@ -74,18 +76,22 @@ pub struct SftSettings {
     #[command(flatten)]
     #[serde(flatten)]
     pub memory: MemorySettings,
-    /// Steps between checkpoints
-    #[arg(long, default_value_t = Self::default().save_steps, value_name = "N")]
-    pub save_steps: u64,
+    /// Steps between checkpoints [default: those of a pass over the data]; the last step is always saved
+    #[arg(long, value_name = "N")]
+    pub save_steps: Option<u64>,
     /// Checkpoints that are kept
     #[arg(long, default_value_t = Self::default().keep, value_name = "N")]
     pub keep: usize,
     /// Examples to evaluate on
     #[arg(long, value_name = "FILE")]
     pub eval_data: Option<PathBuf>,
-    /// Steps between evaluations [default: only after the last]
-    #[arg(long, value_name = "N", requires = "eval_data")]
+    /// Steps between evaluations [default: before the first step and after the last only]
+    #[arg(long, value_name = "N")]
     pub eval_steps: Option<u64>,
+    /// A text file with a prompt a line; their most probable answers are shown before the first step, after the last, and
+    /// with each evaluation
+    #[arg(long, value_name = "FILE")]
+    pub sample_prompts: Option<PathBuf>,
 }
 
 impl Default for SftSettings {
@@ -105,44 +111,22 @@ impl Default for SftSettings {
             shuffle: true,
             add_missing_tokens: false,
             memory: MemorySettings::default(),
-            save_steps: 2000,
+            save_steps: None,
             keep: 1,
             eval_data: None,
             eval_steps: None,
+            sample_prompts: None,
         }
     }
 }
 
 impl SftSettings {
-    /// The names of all flags, which a file of settings takes the place of.
-    pub fn flags() -> Vec<Id> {
-        Self::augment_args(Command::new("sft")).get_arguments().map(|flag| flag.get_id().clone()).collect()
-    }
-
     /// Reads settings from a TOML file; what it leaves out has its default.
     ///
     /// # Errors
     /// When the file cannot be read, holds anything but settings, or [`Self::check`] refuses one.
     pub fn read(path: &Path) -> Result<Self> {
-        let text = fs::read_to_string(path).map_err(Error::path("read", path))?;
-        Self::parse(&text).map_err(|problem| Error::Request(format!("{}: {problem}", path.display())))
-    }
-
-    fn parse(text: &str) -> Result<Self, String> {
-        let table: toml::Table = text.parse().map_err(|error: toml::de::Error| error.message().to_string())?;
-        for (name, value) in &table {
-            // One setting at a time: serde cannot refuse unknown names in flattened structs, nor name a wrong value.
-            let alone = toml::Table::from_iter([(name.clone(), value.clone())]);
-            let settings: Self =
-                alone.try_into().map_err(|error: toml::de::Error| format!("{name}: {}", error.message()))?;
-            let known = toml::Table::try_from(&settings).is_ok_and(|known| known.contains_key(name));
-            if !known {
-                return Err(format!("{name} is not a setting; their names are those of the flags of paddock sft"));
-            }
-        }
-        let settings: Self = table.try_into().map_err(|error: toml::de::Error| error.message().to_string())?;
-        settings.check()?;
-        Ok(settings)
+        SettingsFile::read(path)?.with_flags(&Self::default(), &BTreeSet::new())
     }
 
     /// The text of a file that [`Self::read`] reads.
@@ -165,12 +149,14 @@ impl SftSettings {
         }
         at_least_one("max-length", self.max_length as u64)?;
         at_least_one("batch-size", self.batch_size as u64)?;
-        at_least_one("save-steps", self.save_steps)?;
+        if let Some(steps) = self.save_steps {
+            at_least_one("save-steps", steps)?;
+        }
         at_least_one("keep", self.keep as u64)?;
         if let Some(steps) = self.eval_steps {
             at_least_one("eval-steps", steps)?;
-            if self.eval_data.is_none() {
-                return Err(format!("eval-steps is {steps}, but eval-data is missing"));
+            if self.eval_data.is_none() && self.sample_prompts.is_none() {
+                return Err(format!("eval-steps is {steps}, but eval-data and sample-prompts are missing"));
             }
         }
         if self.memory.adapters.lora.is_some() && self.add_missing_tokens {

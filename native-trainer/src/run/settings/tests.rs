@@ -1,4 +1,5 @@
-use clap::{CommandFactory, Parser};
+use clap::parser::ValueSource;
+use clap::{CommandFactory, FromArgMatches, Parser};
 
 use super::*;
 use crate::files::Dtype;
@@ -8,15 +9,22 @@ use paddock_learn::optim::{Bf16Update, Moments, Schedule};
 
 #[derive(Debug, Parser)]
 struct Line {
-    #[arg(long)]
-    config: bool,
     #[command(flatten)]
     settings: SftSettings,
+    #[arg(long)]
+    config: Option<PathBuf>,
+    #[arg(long)]
+    resume: bool,
 }
 
 fn flags(line: &str) -> SftSettings {
     let line = format!("sft --model m --data d --output o {line}");
     Line::try_parse_from(line.split_whitespace()).unwrap().settings
+}
+
+fn parse(text: &str) -> Result<SftSettings, String> {
+    let file = SettingsFile::parse(text, "run.toml")?;
+    file.with_flags(&SftSettings::default(), &BTreeSet::new()).map_err(|error| error.to_string())
 }
 
 fn paths() -> SftSettings {
@@ -65,23 +73,23 @@ fn flags_and_file_say_the_same() {
             zero: Stage::Three,
             offload_optimizer: true,
         },
-        save_steps: 50,
+        save_steps: Some(50),
         keep: 2,
         eval_data: Some("e".into()),
         eval_steps: Some(10),
         ..paths()
     };
     assert_eq!(flags(line), expected);
-    assert_eq!(SftSettings::parse(file), Ok(expected.clone()));
-    assert_eq!(SftSettings::parse(&expected.to_toml().unwrap()), Ok(expected));
+    assert_eq!(parse(file), Ok(expected.clone()));
+    assert_eq!(parse(&expected.to_toml().unwrap()), Ok(expected));
 }
 
 #[test]
 fn defaults_are_the_same_everywhere() {
     assert_eq!(flags(""), paths());
     let file = "model = \"m\"\ndata = \"d\"\noutput = \"o\"";
-    assert_eq!(SftSettings::parse(file), Ok(paths()));
-    assert_eq!(SftSettings::parse(&paths().to_toml().unwrap()), Ok(paths()));
+    assert_eq!(parse(file), Ok(paths()));
+    assert_eq!(parse(&paths().to_toml().unwrap()), Ok(paths()));
 }
 
 /// Every flag of a run is a setting of the file by the same name, and the other way round.
@@ -89,8 +97,10 @@ fn defaults_are_the_same_everywhere() {
 fn flags_and_file_have_the_same_names() {
     let full = SftSettings {
         max_steps: Some(1),
+        save_steps: Some(1),
         eval_data: Some("e".into()),
         eval_steps: Some(1),
+        sample_prompts: Some("p".into()),
         memory: MemorySettings {
             adapters: AdapterSettings { lora: Some(Lora::default()) },
             ..MemorySettings::default()
@@ -102,7 +112,9 @@ fn flags_and_file_have_the_same_names() {
     let command = Line::command();
     let mut flags: Vec<String> =
         command.get_arguments().map(|argument| argument.get_id().as_str().replace('_', "-")).collect();
-    flags.retain(|flag| !["config", "help", "lora-rank", "lora-alpha", "lora-targets"].contains(&flag.as_str()));
+    flags.retain(|flag| {
+        !["config", "resume", "help", "lora-rank", "lora-alpha", "lora-targets"].contains(&flag.as_str())
+    });
     flags.push("lora".to_string());
     flags.sort();
     names.sort();
@@ -117,7 +129,7 @@ fn senseless_settings_are_refused_by_name() {
         ("micro-batch-tokens = 0", "micro-batch-tokens is 0"),
         ("save-steps = 0", "save-steps is 0"),
         ("keep = 0", "keep is 0"),
-        ("eval-steps = 3", "eval-data is missing"),
+        ("eval-steps = 3", "eval-data and sample-prompts are missing"),
         ("eval-data = \"e\"\neval-steps = 0", "eval-steps is 0"),
         ("learning-rate = -1e-3", "learning-rate is -0.001, expected a number of at least 0"),
         ("learning-rate = nan", "learning-rate is NaN"),
@@ -143,7 +155,7 @@ fn senseless_settings_are_refused_by_name() {
     for (text, words) in cases {
         let paths = ["model", "data", "output"].into_iter().filter(|name| !text.starts_with(name));
         let paths: String = paths.map(|name| format!("{name} = \"x\"\n")).collect();
-        let error = SftSettings::parse(&format!("{paths}{text}")).expect_err(text);
+        let error = parse(&format!("{paths}{text}")).expect_err(text);
         assert!(error.contains(words), "{text}: {error}");
     }
     for (line, words) in [
@@ -162,9 +174,66 @@ fn senseless_settings_are_refused_by_name() {
 
 #[test]
 fn flags_that_are_missing_or_lonely_are_refused() {
-    for line in ["sft --model m --data d", "sft --model m --data d --output o --lora-alpha 2"] {
+    for line in ["sft --model m --data d", "sft --model m --data d --output o --lora-alpha 2", "sft --config"] {
         assert!(Line::try_parse_from(line.split_whitespace()).is_err(), "{line}");
     }
-    let line = Line::try_parse_from(["sft", "--config"]).unwrap();
+    let line = Line::try_parse_from(["sft", "--config", "c"]).unwrap();
     assert!(line.settings.check().is_err_and(|error| error.contains("model is missing")));
+}
+
+#[test]
+fn flags_stand_above_the_file() {
+    let file = "model = \"m\"\ndata = \"d\"\noutput = \"o\"\nbatch_size = 16\nepochs = 2\n[lora]\nrank = 4\n";
+    let combined = |file: &str, line: &str| {
+        let line = format!("sft --config c {line}");
+        let matches = Line::command().try_get_matches_from(line.split_whitespace()).unwrap();
+        let of_line = |id: &clap::Id| matches.value_source(id.as_str()) == Some(ValueSource::CommandLine);
+        let given = matches.ids().filter(|id| of_line(id)).map(|id| id.as_str().replace('_', "-")).collect();
+        let flags = Line::from_arg_matches(&matches).unwrap().settings;
+        let file = SettingsFile::parse(file, "c").unwrap();
+        file.with_flags(&flags, &given).map_err(|error| error.to_string())
+    };
+    let expected = SftSettings {
+        batch_size: 16,
+        epochs: 2,
+        memory: MemorySettings {
+            adapters: AdapterSettings { lora: Some(Lora { rank: 4, alpha: 4.0, ..Lora::default() }) },
+            ..MemorySettings::default()
+        },
+        ..paths()
+    };
+    assert_eq!(combined(file, ""), Ok(expected.clone()), "underscores, and alpha is the rank");
+    let mut changed = SftSettings { epochs: 5, shuffle: false, max_steps: Some(7), ..expected };
+    changed.memory.adapters.lora = Some(Lora { rank: 4, alpha: 16.0, ..Lora::default() });
+    assert_eq!(combined(file, "--epochs 5 --no-shuffle --max-steps 7 --lora-alpha 16"), Ok(changed.clone()));
+    // Without adapters in the file they have their own defaults.
+    let plain = file.split("[lora]").next().unwrap();
+    changed.memory.adapters.lora = Some(Lora { rank: 2, alpha: 2.0, ..Lora::default() });
+    assert_eq!(combined(plain, "--epochs 5 --no-shuffle --max-steps 7 --lora-rank 2"), Ok(changed));
+    assert!(combined(plain, "--lora-alpha 2").is_err_and(|error| error.contains("need --lora-rank")));
+    // What a flag says is not the file's fault.
+    assert_eq!(combined(file, "--keep 0"), Err("keep is 0, expected a whole number above 0".to_string()));
+}
+
+#[test]
+fn a_problem_of_the_file_has_its_line() {
+    for (text, start) in [
+        ("model = \"m\"\n\nepochs = oops\n", "run.toml, line 3: "),
+        ("epochs = 1\nepochs = 2", "run.toml, line 2: "),
+        ("epochs = 1\n# more\nmax_length = \"long\"", "run.toml, line 3: max-length: invalid type"),
+        ("epochs = 1\nlearningrate = 1.0", "run.toml, line 2: learningrate is not a setting"),
+        ("batch-size = 1\nbatch_size = 2", "run.toml, line 2: batch-size is set twice"),
+        ("model = \"m\"\ndata = \"d\"\noutput = \"o\"\nkeep = 0", "run.toml, line 4: keep is 0"),
+        (
+            "model = \"m\"\ndata = \"d\"\noutput = \"o\"\n[lora]\nalpha = nan",
+            "run.toml, line 4: the alpha of lora is NaN",
+        ),
+    ] {
+        let file = SettingsFile::parse(text, "run.toml");
+        let read = file.and_then(|file| {
+            file.with_flags(&SftSettings::default(), &BTreeSet::new()).map_err(|error| error.to_string())
+        });
+        let error = read.expect_err(text);
+        assert!(error.starts_with(start), "{error}");
+    }
 }

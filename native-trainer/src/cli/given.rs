@@ -1,20 +1,31 @@
-//! What the command line leaves open about a run's memory.
+//! Which flags were given, whatever their values.
+
+use std::collections::BTreeSet;
 
 use clap::error::Result as ClapResult;
 use clap::parser::ValueSource;
 use clap::{ArgMatches, Args, Command, FromArgMatches};
 
+use crate::run::SettingsFile;
 use crate::run::memory::Open;
 
-/// Which of [`MemorySettings`](crate::run::MemorySettings)' flags were not given, so that a run may choose them itself.
+/// The names of the flags that stand on the command line, as in `batch-size`.
 #[derive(Debug)]
-pub(super) struct OpenFlags(pub Open);
+pub(super) struct Given(pub BTreeSet<String>);
 
-impl FromArgMatches for OpenFlags {
+impl Given {
+    /// What a run may choose by itself to fit a card: what neither a flag nor the file says.
+    pub fn open(&self, file: &SettingsFile) -> Open {
+        let open = |name: &str| !self.0.contains(name) && !file.has(name);
+        Open { precision: open("dtype") && open("bf16-update"), moments: open("moments"), ..Open::default() }
+    }
+}
+
+impl FromArgMatches for Given {
     fn from_arg_matches(matches: &ArgMatches) -> ClapResult<Self> {
-        let open = |name: &str| matches.value_source(name) != Some(ValueSource::CommandLine);
-        let precision = open("dtype") && open("bf16_update");
-        Ok(Self(Open { precision, moments: open("moments"), ..Open::default() }))
+        let names = matches.ids().map(clap::Id::as_str);
+        let given = names.filter(|name| matches.value_source(name) == Some(ValueSource::CommandLine));
+        Ok(Self(given.map(|name| name.replace('_', "-")).collect()))
     }
 
     fn update_from_arg_matches(&mut self, matches: &ArgMatches) -> ClapResult<()> {
@@ -23,7 +34,7 @@ impl FromArgMatches for OpenFlags {
     }
 }
 
-impl Args for OpenFlags {
+impl Args for Given {
     fn augment_args(command: Command) -> Command {
         command
     }
@@ -43,7 +54,7 @@ mod tests {
     #[derive(Debug, Parser)]
     struct Line {
         #[command(flatten)]
-        open: OpenFlags,
+        given: Given,
         #[command(flatten)]
         settings: MemorySettings,
     }
@@ -56,8 +67,9 @@ mod tests {
             ("memory --bf16-update split-master", false, true),
             ("memory --moments f32", true, false),
         ] {
-            let Line { open, settings } = Line::try_parse_from(line.split_whitespace()).unwrap();
-            assert_eq!(open.0, Open { precision, moments, ..Open::default() }, "{line}");
+            let Line { given, settings } = Line::try_parse_from(line.split_whitespace()).unwrap();
+            let expected = Open { precision, moments, ..Open::default() };
+            assert_eq!(given.open(&SettingsFile::default()), expected, "{line}");
             assert_eq!(settings.moments, Default::default());
         }
     }
