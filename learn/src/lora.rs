@@ -15,6 +15,8 @@ use crate::{Adjoint, Error, Result};
 pub const ADAPTER_CONFIG: &str = "adapter_config.json";
 /// What stands before the name of a module in an adapter's file.
 const PREFIX: &str = "base_model.model.";
+/// The target that stands for all matrices of the blocks, as in PEFT.
+pub const ALL_LINEAR: &str = "all-linear";
 /// What of an adapter a matrix is, as the end of its name.
 const SUFFIXES: [&str; 2] = [".lora_A.weight", ".lora_B.weight"];
 
@@ -26,7 +28,7 @@ pub struct Lora {
     pub rank: usize,
     /// The products are scaled by `alpha / rank`.
     pub alpha: f32,
-    /// Names of the modules in every block, such as `q_proj`.
+    /// Names of the modules in every block, such as `q_proj`, or [`ALL_LINEAR`].
     pub targets: Vec<String>,
 }
 
@@ -59,11 +61,11 @@ impl Lora {
             if !known.iter().any(|known| known == name) {
                 known.push(name.to_string());
             }
-            if self.targets.iter().any(|target| target == name) {
+            if self.targets.iter().any(|target| target == name || target == ALL_LINEAR) {
                 modules.push((index, module.to_string()));
             }
         }
-        match self.targets.iter().find(|target| !known.contains(target)) {
+        match self.targets.iter().find(|target| *target != ALL_LINEAR && !known.contains(target)) {
             Some(unknown) => Err(Error::Request(format!(
                 "the model has no module \"{unknown}\" for an adapter; it has {}",
                 known.join(", ")
@@ -107,7 +109,11 @@ impl Lora {
             "r": self.rank,
             "lora_alpha": self.alpha,
             "lora_dropout": 0.0,
-            "target_modules": self.targets,
+            // As a text it stands for the modules; in a list it would be the name of one.
+            "target_modules": match self.targets.iter().any(|target| target == ALL_LINEAR) {
+                true => json!(ALL_LINEAR),
+                false => json!(self.targets),
+            },
             "bias": "none",
             "fan_in_fan_out": false,
             "inference_mode": true,

@@ -2,11 +2,32 @@
 
 use std::fmt::Display;
 use std::io::{self, Write};
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use crate::{Error, Result};
 
-/// Writes a line to stderr. A closed stderr is ignored.
+/// Set by `--quiet`.
+static QUIET: AtomicBool = AtomicBool::new(false);
+
+/// From here on there are no notes and no progress bars.
+pub(super) fn be_quiet() {
+    QUIET.store(true, Ordering::Relaxed);
+}
+
+/// Whether notes and progress bars are left out.
+pub(super) fn is_quiet() -> bool {
+    QUIET.load(Ordering::Relaxed)
+}
+
+/// Writes a line to stderr, unless notes are left out. A closed stderr is ignored.
 pub(super) fn note(message: impl Display) {
+    if !is_quiet() {
+        error(message);
+    }
+}
+
+/// Writes a line to stderr that is not left out. A closed stderr is ignored.
+pub(super) fn error(message: impl Display) {
     let _ = writeln!(io::stderr(), "{message}");
 }
 

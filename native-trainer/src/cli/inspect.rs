@@ -12,6 +12,7 @@ use paddock_engine::tokenizer::Tokenizer;
 use paddock_engine::weights::pack::Quantize;
 use paddock_engine::weights::{Checkpoint, Format, TensorInfo};
 
+use super::inspect_json::Inspected;
 use super::plan;
 use crate::Result;
 use crate::files::ModelSource;
@@ -31,6 +32,9 @@ pub(super) struct Inspect {
     /// With --plan: how the matrices are stored (q4, q8, f16, keep) [default: keep, or q4 for a config.json alone]
     #[arg(long, value_name = "KIND", requires = "plan")]
     quantize: Option<Quantize>,
+    /// Print one JSON object
+    #[arg(long, conflicts_with = "plan")]
+    json: bool,
 }
 
 impl Inspect {
@@ -48,6 +52,18 @@ impl Inspect {
         let config = checkpoint.config();
         let context = config.context(self.context)?;
         let mut output = io::stdout().lock();
+        if self.json {
+            let inspected = Inspected {
+                format: checkpoint.format(),
+                config,
+                tokenizer: &tokenizer,
+                template: checkpoint.template(),
+                weights: checkpoint.total_bytes(),
+                context,
+                tensors: checkpoint.tensors().collect(),
+            };
+            return Ok(writeln!(output, "{}", inspected.to_json()?)?);
+        }
         let format = match checkpoint.format() {
             Format::HuggingFace => "Hugging Face folder",
             Format::Gguf => "GGUF",

@@ -5,14 +5,17 @@ mod console;
 mod convert;
 mod device;
 mod diff;
+mod documentation;
+mod eval;
 mod generate;
+mod given;
 mod index;
 mod inspect;
+mod inspect_json;
 mod interrupt;
 mod launch;
 mod memory;
 mod merge;
-mod open;
 mod options;
 mod pack;
 mod plan;
@@ -20,11 +23,13 @@ mod progress;
 mod random;
 mod rank;
 mod reward_head;
+mod run_progress;
 mod score;
 mod scorer;
 mod sft;
 mod tokenize;
 
+use std::ffi::OsString;
 use std::io;
 use std::process::ExitCode;
 
@@ -35,8 +40,11 @@ use crate::{Error, Result};
 
 /// Chat with, score with, inspect, pack and fine-tune LLaMA-family models.
 #[derive(Debug, Parser)]
-#[command(name = "paddock", version)]
+#[command(name = "paddock", version = crate::sft::VERSION)]
 struct CommandLine {
+    /// Say nothing on standard error but errors
+    #[arg(long, short, global = true)]
+    quiet: bool,
     #[command(subcommand)]
     command: Command,
 }
@@ -55,27 +63,41 @@ enum Command {
     Index(index::Index),
     Tokenize(tokenize::Tokenize),
     Sft(Box<sft::Sft>),
+    Eval(eval::Eval),
     Memory(memory::Memory),
     Merge(merge::Merge),
     Launch(launch::Launch),
     Random(random::Random),
+    Completions(documentation::Completions),
+    Man(documentation::Man),
 }
 
-/// Runs the command line of this process. An error is one sentence on stderr and exit code 1; wrong usage is exit code 2.
+/// Runs the command line of this process. An error is one sentence on stderr and exit code 1; wrong usage is exit code 2; a
+/// run that was saved and stopped is 130 after Ctrl-C and 143 after SIGTERM or SIGUSR1.
 pub fn main() -> ExitCode {
-    let command = CommandLine::parse().command;
+    let CommandLine { quiet, command } = CommandLine::parse_from(std::env::args_os().map(with_hyphens));
+    if quiet {
+        console::be_quiet();
+    }
     if let Err(problem) = check(&command) {
         CommandLine::command().error(ErrorKind::ValueValidation, problem).exit();
     }
     match run(command) {
-        Ok(()) => ExitCode::SUCCESS,
+        Ok(code) => code,
         // The reader closed the pipe.
         Err(Error::Output(error)) if error.kind() == io::ErrorKind::BrokenPipe => ExitCode::SUCCESS,
         Err(error) => {
-            console::note(format_args!("error: {error}"));
+            console::error(format_args!("error: {error}"));
             ExitCode::FAILURE
         }
     }
+}
+
+/// A flag whose name is written with underscores, as in Python, with hyphens: `--batch_size=4` as `--batch-size=4`.
+fn with_hyphens(argument: OsString) -> OsString {
+    let Some(flag) = argument.to_str().filter(|argument| argument.starts_with("--")) else { return argument };
+    let (name, value) = flag.split_at(flag.find('=').unwrap_or(flag.len()));
+    if name.contains(' ') { argument } else { format!("{}{value}", name.replace('_', "-")).into() }
 }
 
 /// Refuses flags that are well formed and make no sense.
@@ -83,12 +105,22 @@ fn check(command: &Command) -> Result<(), String> {
     match command {
         Command::Sft(sft) => sft.check(),
         Command::Memory(memory) => memory.check(),
+        // Here, so that it is said once and not by every rank.
+        Command::Launch(launch) => {
+            let line = [OsString::from("paddock")].into_iter().chain(launch.command.iter().cloned());
+            match CommandLine::try_parse_from(line) {
+                Ok(line) => check(&line.command),
+                Err(error) => error.exit(),
+            }
+        }
         _ => Ok(()),
     }
 }
 
-fn run(command: Command) -> Result<()> {
+fn run(command: Command) -> Result<ExitCode> {
     match command {
+        Command::Sft(sft) => return sft.run(),
+        Command::Launch(launch) => return launch.run(),
         Command::Generate(generate) => generate.run(),
         Command::Chat(chat) => chat.run(),
         Command::Inspect(inspect) => inspect.run(),
@@ -100,12 +132,14 @@ fn run(command: Command) -> Result<()> {
         Command::Pack(pack) => pack.run(),
         Command::Index(index) => index.run(),
         Command::Tokenize(tokenize) => tokenize.run(),
-        Command::Sft(sft) => sft.run(),
+        Command::Eval(eval) => eval.run(),
         Command::Memory(memory) => memory.run(),
         Command::Merge(merge) => merge.run(),
-        Command::Launch(launch) => launch.run(),
         Command::Random(random) => random.run(),
+        Command::Completions(completions) => completions.run(CommandLine::command()),
+        Command::Man(man) => man.run(CommandLine::command()),
     }
+    .map(|()| ExitCode::SUCCESS)
 }
 
 #[cfg(test)]
@@ -125,15 +159,24 @@ mod tests {
     }
 
     #[test]
-    fn a_file_of_settings_takes_the_place_of_all_flags() {
+    fn a_file_of_settings_takes_the_place_of_flags() {
         let parse = |line: &str| CommandLine::try_parse_from(line.split_whitespace());
         assert!(parse("paddock sft --config run.toml --resume --device cpu --threads 2").is_ok());
-        for flag in
-            ["--model m", "--seed 1", "--no-shuffle", "--zero 3", "--dtype bf16", "--lora-rank 4", "--moments 8bit"]
-        {
-            assert!(parse(&format!("paddock sft --config run.toml {flag}")).is_err(), "{flag}");
-        }
+        assert!(parse("paddock sft --config run.toml --model m --no-shuffle --lora-alpha 4").is_ok());
+        assert!(parse("paddock sft --resume --output run").is_ok());
         assert!(parse("paddock sft --model m --data d").is_err(), "the output is missing");
+    }
+
+    #[test]
+    fn flags_may_have_underscores() {
+        for (given, expected) in [
+            ("--batch_size", "--batch-size"),
+            ("--eval_data=my_file", "--eval-data=my_file"),
+            ("my_file", "my_file"),
+            ("-- a_b", "-- a_b"),
+        ] {
+            assert_eq!(with_hyphens(given.into()), OsString::from(expected));
+        }
     }
 
     #[test]

@@ -3,11 +3,14 @@
 use indicatif::{ProgressBar, ProgressStyle};
 use paddock_engine::model::LoadProgress;
 
+use super::console;
+
 /// A bar that shows `verb` and then `template` (in indicatif's syntax). It disappears when it is dropped.
 fn bar(verb: &str, template: &str) -> ProgressBar {
     let template = format!("{{prefix}} {template}");
     let style = ProgressStyle::with_template(&template).unwrap_or_else(|_| ProgressStyle::default_bar());
-    ProgressBar::new(0).with_style(style.progress_chars("━╸─")).with_prefix(verb.to_string())
+    let bar = if console::is_quiet() { ProgressBar::hidden() } else { ProgressBar::new(0) };
+    bar.with_style(style.progress_chars("━╸─")).with_prefix(verb.to_string())
 }
 
 /// Progress in bytes of a model.

@@ -1,41 +1,48 @@
 //! `paddock sft`: supervised fine-tuning by Alpaca's recipe.
 
 use std::path::PathBuf;
+use std::process::{self, ExitCode};
 use std::rc::Rc;
 
 use clap::{Args, ValueEnum};
-use indicatif::HumanCount;
-use paddock_engine::backend::{Cpu, Device};
-use paddock_engine::model::LoadProgress;
+use paddock_engine::backend::{Cache, Cpu, Device, Sample};
 
 use super::console;
 use super::device::open_cuda;
+use super::given::Given;
 use super::interrupt::Interrupt;
-use super::open::OpenFlags;
-use super::progress::{ProgressLine, Steps};
+use super::run_progress::RunProgress;
 use crate::cuda::{self, Cuda, Nccl, has_driver, total_memory};
-use crate::ranks::{RankAddress, Tcp, ThroughHost};
+use crate::ranks::{LAUNCHED, RankAddress, Tcp, ThroughHost, Watch};
 use crate::run::memory::Open;
-use crate::run::{Metrics, SftSettings};
-use crate::sft::{self, Observer, Outcome};
+use crate::run::{SettingsFile, SftSettings};
+use crate::sft::{self, Outcome};
 use crate::{Error, Result};
 use paddock_learn::collective::Collective;
 use paddock_learn::{Adjoint, Store};
 
 /// Fine-tune a model on examples; the defaults are Stanford Alpaca's
+///
+/// Ctrl-C, SIGTERM and SIGUSR1 save a checkpoint and stop; the exit code is then 130 or, after the latter two, 143.
 #[derive(Debug, Args)]
 pub(super) struct Sft {
-    /// Take all settings of the run from a TOML file, as a run saves them in settings.toml
-    #[arg(long, value_name = "FILE", conflicts_with_all = SftSettings::flags())]
-    config: Option<PathBuf>,
-    // Before the settings, which take their values out of what was parsed.
+    // Before the settings, which take their values out of what was parsed and look whether there is a file.
     #[command(flatten)]
-    open: OpenFlags,
+    given: Given,
     #[command(flatten)]
     settings: SftSettings,
-    /// Continue from the newest checkpoint in the output folder
+    /// Take the settings that no flag gives from a TOML file, as a run saves them in settings.toml
+    #[arg(long, value_name = "FILE")]
+    config: Option<PathBuf>,
+    /// Continue from the newest checkpoint in the output folder, with the settings that are saved there
     #[arg(long)]
     resume: bool,
+    /// Without a terminal: steps between lines of progress, which also come after 30 seconds
+    #[arg(long, default_value_t = 10, value_name = "N", value_parser = clap::value_parser!(u64).range(1..))]
+    log_steps: u64,
+    /// Print what happens on standard output, a JSON object a line: begin, step, evaluation, sample, end
+    #[arg(long)]
+    json: bool,
     /// Where to train
     #[arg(long, value_enum, default_value = "auto", value_name = "NAME")]
     device: TrainingDevice,
@@ -54,19 +61,33 @@ enum TrainingDevice {
 impl Sft {
     /// Refuses flags that make no sense.
     pub fn check(&self) -> Result<(), String> {
-        if self.config.is_some() { Ok(()) } else { self.settings.check() }
+        if self.config.is_some() || self.resume { Ok(()) } else { self.settings.check() }
     }
 
-    pub fn run(&self) -> Result<()> {
-        let mut settings = match &self.config {
-            Some(path) => SftSettings::read(path)?,
-            None => self.settings.clone(),
-        };
+    /// The file that flags stand above: the one that is named, or the one of the run that goes on.
+    fn file(&self) -> Result<SettingsFile> {
+        let saved = self.settings.output.join(sft::SETTINGS);
+        match &self.config {
+            Some(path) => SettingsFile::read(path),
+            None if self.resume && self.given.0.contains("output") && saved.exists() => SettingsFile::read(&saved),
+            None => Ok(SettingsFile::default()),
+        }
+    }
+
+    pub fn run(&self) -> Result<ExitCode> {
+        let interrupt = Interrupt::listen()?;
+        interrupt.begin_answer();
+        if std::env::var_os(LAUNCHED).is_some() {
+            interrupt.stop_with_launcher();
+        }
+        let file = self.file()?;
+        let open = self.given.open(&file);
+        let mut settings = file.with_flags(&self.settings, &self.given.0)?;
         let place = RankAddress::from_environment()?;
         let device = match self.device {
             TrainingDevice::Cpu => None,
-            TrainingDevice::Cuda => Some(self.open_card(&mut settings, place.as_ref())?),
-            TrainingDevice::Auto if has_driver() => match self.open_card(&mut settings, place.as_ref()) {
+            TrainingDevice::Cuda => Some(self.open_card(&mut settings, open, place.as_ref())?),
+            TrainingDevice::Auto if has_driver() => match self.open_card(&mut settings, open, place.as_ref()) {
                 Ok(cuda) => Some(cuda),
                 Err(error) => {
                     console::note(format_args!("CUDA is not used: {error}"));
@@ -79,23 +100,44 @@ impl Sft {
             .num_threads(self.threads.map_or(0, usize::from))
             .build_global()
             .map_err(|error| Error::Request(format!("cannot start threads: {error}")))?;
-        let shown = place.as_ref().is_none_or(|place| place.rank == 0);
+        let bar =
+            RunProgress::new(interrupt, place.as_ref().is_none_or(|place| place.rank == 0), self.log_steps, self.json);
+        let Some(place) = place else {
+            return match device {
+                Some(cuda) => self.train(cuda, None, &settings, bar),
+                None => self.train(self.cpu(), None, &settings, bar),
+            };
+        };
+        let identity = sft::identity(&settings, if device.is_some() { "cuda" } else { "cpu" }, self.resume)?;
+        let note: fn(&str) = |text| console::note(text);
         match device {
             Some(cuda) => {
-                let ranks = place.map(|place| Nccl::join(&place, cuda.driver())).transpose()?;
-                self.train(cuda, ranks.map(|ranks| Rc::new(ranks) as _), &settings, shown)
+                // What waits for another rank's GPU cannot be called back.
+                let silent: fn(&str) = |sentence| {
+                    console::error(format_args!("error: {sentence}"));
+                    process::exit(1)
+                };
+                let ranks = Nccl::join(&place, &identity, Watch { note, silent }, cuda.driver())?;
+                self.train(cuda, Some(Rc::new(ranks)), &settings, bar)
             }
             None => {
-                let cpu = self.threads.map_or_else(Cpu::new, |threads| Cpu::with_threads(threads.into()));
-                let ranks = place.map(|place| Tcp::join(&place)).transpose()?;
-                self.train(cpu, ranks.map(|ranks| Rc::new(ThroughHost(ranks)) as _), &settings, shown)
+                let ranks = Tcp::join(&place, &identity, Watch { note, silent: |_| {} })?;
+                self.train(self.cpu(), Some(Rc::new(ThroughHost(ranks))), &settings, bar)
             }
         }
     }
 
+    fn cpu(&self) -> Cpu {
+        self.threads.map_or_else(Cpu::new, |threads| Cpu::with_threads(threads.into()))
+    }
+
     /// Opens this process's NVIDIA card. Settings that were not given are chosen to fit it, and noted on stderr.
-    fn open_card(&self, settings: &mut SftSettings, place: Option<&RankAddress>) -> Result<Cuda<cuda::Device>> {
-        let open = if self.config.is_some() { Open::default() } else { self.open.0 };
+    fn open_card(
+        &self,
+        settings: &mut SftSettings,
+        open: Open,
+        place: Option<&RankAddress>,
+    ) -> Result<Cuda<cuda::Device>> {
         let mut fitted = settings.clone();
         let ranks = place.map_or(1, |place| place.world_size);
         let (formats, text) = sft::fit_card(&mut fitted, open, total_memory()?, ranks)?;
@@ -108,23 +150,25 @@ impl Sft {
         Ok(cuda)
     }
 
-    /// Trains on `backend`, alone or as one of `ranks`; progress is shown if `shown`.
-    fn train<B: Adjoint + Store<B>>(
+    /// Trains on `backend`, alone or as one of `ranks`, and shows progress on `bar`.
+    fn train<B: Adjoint + Cache + Sample + Store<B>>(
         &self,
         backend: B,
         ranks: Option<Rc<dyn Collective<B>>>,
         settings: &SftSettings,
-        shown: bool,
-    ) -> Result<()> {
-        let interrupt = Interrupt::listen()?;
-        interrupt.begin_answer();
-        let mut bar = Bar::new(interrupt, shown);
+        mut bar: RunProgress,
+    ) -> Result<ExitCode> {
         let outcome = pollster::block_on(sft::run(backend, ranks, settings, self.resume, &mut bar))?;
+        bar.end(&settings.output, outcome)?;
+        let shown = bar.shown;
         drop(bar);
         if shown {
             report(settings, outcome);
         }
-        Ok(())
+        Ok(match outcome {
+            Outcome::Finished => ExitCode::SUCCESS,
+            Outcome::Stopped(_, signal) => ExitCode::from(signal.exit_code()),
+        })
     }
 }
 
@@ -136,50 +180,7 @@ fn report(settings: &SftSettings, outcome: Outcome) {
             console::note(format_args!("{output}: the adapter; paddock merge adds it to the model"));
         }
         Outcome::Finished => console::note(format_args!("{output}: the tuned model")),
-        Outcome::Stopped(step) => console::note(format_args!("stopped after step {step}; continue with --resume")),
-    }
-}
-
-/// The run's progress bar; of several ranks only the first shows one.
-struct Bar {
-    shown: bool,
-    interrupt: Interrupt,
-    loading: Option<ProgressLine>,
-    steps: Option<Steps>,
-}
-
-impl Bar {
-    fn new(interrupt: Interrupt, shown: bool) -> Self {
-        Self { shown, interrupt, loading: shown.then(|| ProgressLine::new("loading")), steps: None }
-    }
-}
-
-impl Observer for Bar {
-    fn loading(&mut self, progress: LoadProgress) {
-        if let Some(line) = &mut self.loading {
-            line.update(progress);
-        }
-    }
-
-    fn note(&mut self, text: &str) {
-        match &self.steps {
-            Some(steps) => steps.above(|| console::note(text)),
-            None if self.shown => console::note(text),
-            None => {}
-        }
-    }
-
-    fn step(&mut self, metrics: &Metrics, total: u64) {
-        self.loading = None;
-        if !self.shown {
-            return;
-        }
-        let rate = HumanCount(metrics.tokens_per_s.unwrap_or_default() as u64);
-        let message = format!("loss {:.4}, {rate} tokens/s", metrics.loss.unwrap_or_default());
-        self.steps.get_or_insert_with(Steps::new).update(metrics.step, total, message);
-    }
-
-    fn stop(&self) -> bool {
-        self.interrupt.requested()
+        Outcome::Stopped(0, _) => console::note("stopped before the first step"),
+        Outcome::Stopped(step, _) => console::note(format_args!("stopped after step {step}; continue with --resume")),
     }
 }

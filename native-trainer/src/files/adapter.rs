@@ -35,6 +35,8 @@ pub async fn write_adapters<B: Adjoint, S: Store<B>>(
     let mut file = BufWriter::new(File::create(&path).map_err(Error::path("create", &path))?);
     write_safetensors(&mut file, &entries, |index| Ok(std::mem::take(&mut values[index])))?;
     file.flush().map_err(Error::path("write", &path))?;
+    // The whole path, so that PEFT opens the base from wherever it runs.
+    let base = base.canonicalize().unwrap_or_else(|_| base.to_path_buf());
     write_file(&folder.join(ADAPTER_CONFIG), &format!("{:#}\n", lora.to_json(&base.display().to_string())))
 }
 

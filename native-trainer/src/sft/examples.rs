@@ -81,6 +81,11 @@ impl Examples {
         self.0.len()
     }
 
+    /// Their tokens.
+    pub fn tokens(&self) -> u64 {
+        self.0.iter().map(|example| example.ids.len() as u64).sum()
+    }
+
     /// The part of a batch of examples that `rank` of `world_size` ranks computes, packed into micro-batches.
     pub fn share(&self, indices: &[usize], [rank, world_size]: [usize; 2], tokens: usize) -> Share {
         let batch: Vec<&Example> = indices.iter().filter_map(|&index| self.0.get(index)).collect();

@@ -1,19 +1,26 @@
 //! Supervised fine-tuning, from a base model and a file of examples to a folder.
 
+mod evaluate;
 mod examples;
 mod fit;
+mod identity;
+mod overview;
+mod prompt_format;
+mod samples;
 
 use std::fs;
 use std::path::PathBuf;
 use std::rc::Rc;
 use std::time::Instant;
 
-use paddock_engine::backend::DeviceKind;
+use paddock_engine::ModelConfig;
+use paddock_engine::backend::{Cache, DeviceInfo, DeviceKind, Sample};
 use paddock_engine::model::LoadProgress;
 use paddock_engine::tokenizer::Tokenizer;
 use paddock_engine::weights::Checkpoint;
 use paddock_learn::collective::{Collective, Sharding};
 use paddock_learn::data::{Order, add_missing_tokens};
+use paddock_learn::lora::adapter_parameters;
 use paddock_learn::objective::{Sft, SftOptions};
 use paddock_learn::optim::{AdamW, OptimizerStep};
 use paddock_learn::{Adjoint, Offload, Store, TapeOptions, Trainer};
@@ -21,26 +28,38 @@ use paddock_learn::{Adjoint, Offload, Store, TapeOptions, Trainer};
 use crate::cuda::Dtype;
 use crate::files::{Description, ModelSource, remove_partial, write_file};
 use crate::run::checkpoint::{self, State};
-use crate::run::memory::{Recipe, RunDevice};
+use crate::run::memory::{MemoryEstimate, Recipe, RunDevice};
 use crate::run::{Metrics, MetricsFile, SftSettings, resident_memory};
+use crate::signals::Signal;
 use crate::{Error, Result};
+pub use evaluate::{Evaluation, evaluate};
 use examples::Examples;
 use fit::check_memory;
 pub use fit::fit_card;
+pub use identity::identity;
+pub use overview::{Overview, VERSION};
+use prompt_format::prompt_format;
+use samples::Samples;
 
 /// The file in a run's folder that holds its settings; `--config` reads it.
-const SETTINGS: &str = "settings.toml";
+pub const SETTINGS: &str = "settings.toml";
 
 /// Receives the progress of a run, and can stop it.
 pub trait Observer {
     /// The model is being loaded.
     fn loading(&mut self, progress: LoadProgress);
+    /// The model and the data are read, and the first step is about to be done.
+    fn begin(&mut self, overview: &Overview);
     /// A note for the user.
     fn note(&mut self, text: &str);
     /// A step of `total` was done.
     fn step(&mut self, metrics: &Metrics, total: u64);
-    /// True when the run should be saved and stopped.
-    fn stop(&self) -> bool;
+    /// The evaluation examples have gone through the model.
+    fn evaluated(&mut self, metrics: &Metrics);
+    /// The model's answer to one of the sample prompts.
+    fn sample(&mut self, step: u64, prompt: &str, answer: &str);
+    /// The signal after which the run is to be saved and stopped, if one has come.
+    fn stop(&self) -> Option<Signal>;
 }
 
 /// How a run ended.
@@ -48,8 +67,8 @@ pub trait Observer {
 pub enum Outcome {
     /// All steps were done; the model is in the run's folder.
     Finished,
-    /// It was stopped after this many steps; a checkpoint was saved.
-    Stopped(u64),
+    /// It was stopped after this many steps by this signal; a checkpoint was saved, if there was any step.
+    Stopped(u64, Signal),
 }
 
 /// Runs `settings` on `backend`, alone or as one of `ranks`, of which the first writes the run's files. With `resume`, it
@@ -58,7 +77,7 @@ pub enum Outcome {
 /// # Errors
 /// When settings make no sense, the model or the data cannot be read, the folder holds another run, the disk refuses, or
 /// a rank has ended.
-pub async fn run<B: Adjoint + Store<B>>(
+pub async fn run<B: Adjoint + Cache + Sample + Store<B>>(
     backend: B,
     ranks: Option<Rc<dyn Collective<B>>>,
     settings: &SftSettings,
@@ -74,7 +93,7 @@ pub async fn run<B: Adjoint + Store<B>>(
 }
 
 /// [`run`] with the optimiser's state in `store`.
-async fn train<B: Adjoint, S: Store<B>>(
+async fn train<B: Adjoint + Cache + Sample, S: Store<B>>(
     backend: B,
     store: S,
     ranks: Option<Rc<dyn Collective<B>>>,
@@ -89,6 +108,7 @@ async fn train<B: Adjoint, S: Store<B>>(
         false => Ok(checkpoint::latest(&settings.output)?.filter(|_| resume)),
     })
     .await?;
+    same_start(sharding, resumed.as_ref().map_or(0, |(_, state)| state.step), settings).await?;
     // Checkpoints of adapters do not contain the model.
     let model = match &resumed {
         Some((path, _)) if settings.memory.adapters.lora.is_none() => path,
@@ -106,7 +126,12 @@ async fn train<B: Adjoint, S: Store<B>>(
     }
     let mut description = Description::new(model, checkpoint.config(), &tokenizer, settings.memory.dtype)?;
     description.add_tokens(&added, &tokenizer, vocab_size);
-    let context = checkpoint.config().max_position_embeddings;
+    let format = prompt_format(&settings.data, settings.template)?;
+    let begins = tokenizer.encode("", true)?.first().copied();
+    if let Some(template) = format.jinja(begins.is_some() && begins == tokenizer.bos()) {
+        description.set_chat_template(&template);
+    }
+    let (context, ends) = (checkpoint.config().max_position_embeddings, checkpoint.config().eos_token_ids.clone());
     if context < settings.max_length {
         observer.note(&format!("examples are cut after {context} tokens, which is the model's context"));
     }
@@ -120,7 +145,8 @@ async fn train<B: Adjoint, S: Store<B>>(
     if on_cpu || settings.memory.offload_optimizer {
         let device = if on_cpu { RunDevice::Cpu } else { RunDevice::Cuda { gradients: Dtype::F32 } };
         let ranks = sharding.map_or(1, |sharding| sharding.ranks.world_size());
-        check_memory(&Recipe { device, ranks, settings: settings.memory.clone() }, checkpoint.config())?;
+        let longest = settings.max_length.min(context);
+        check_memory(&Recipe { device, ranks, longest, settings: settings.memory.clone() }, checkpoint.config())?;
     }
     let mut progress = |at| observer.loading(at);
     let options = SftOptions {
@@ -136,7 +162,9 @@ async fn train<B: Adjoint, S: Store<B>>(
         normalization: settings.loss_normalization,
     };
     let trainer = Sft::load(backend, store, sharding.cloned(), &mut checkpoint, options, &mut progress).await?;
-    let mut run = Run { settings, trainer, description, examples, eval };
+    let samples = settings.sample_prompts.as_deref();
+    let samples = samples.map(|path| Samples::read(path, format, &tokenizer, &ends, context)).transpose()?;
+    let mut run = Run { settings, trainer, description, examples, eval, samples };
     let state = match resumed {
         Some((path, state)) => {
             checkpoint::load_state(&path, &run.trainer).await?;
@@ -165,6 +193,22 @@ async fn first_rank_first<B: Adjoint, R>(
     Ok(result)
 }
 
+/// Refuses ranks that would begin at different steps, because they do not see the same checkpoints.
+async fn same_start<B: Adjoint>(sharding: Option<&Sharding<B>>, step: u64, settings: &SftSettings) -> Result<()> {
+    let Some(Sharding { ranks, .. }) = sharding else { return Ok(()) };
+    let mut steps = vec![0.0; ranks.world_size()];
+    steps[ranks.rank()] = step as f64;
+    ranks.sum(&mut steps).await?;
+    let Some(rank) = steps.iter().position(|other| *other != steps[0]) else { return Ok(()) };
+    Err(Error::Request(format!(
+        "rank {rank} would begin after step {} and rank 0 after step {}: they see other checkpoints in {}; give all ranks \
+         one folder",
+        steps[rank],
+        steps[0],
+        settings.output.display()
+    )))
+}
+
 /// Creates the run's folder and writes the settings. Returns the checkpoint to continue from, with its state.
 fn prepare(settings: &SftSettings, resume: bool) -> Result<Option<(PathBuf, State)>> {
     let output = &settings.output;
@@ -187,9 +231,10 @@ struct Run<'a, B: Adjoint, S: Store<B>> {
     description: Description,
     examples: Examples,
     eval: Option<Examples>,
+    samples: Option<Samples>,
 }
 
-impl<B: Adjoint, S: Store<B>> Run<'_, B, S> {
+impl<B: Adjoint + Cache + Sample, S: Store<B>> Run<'_, B, S> {
     async fn go(&mut self, mut state: State, observer: &mut dyn Observer) -> Result<Outcome> {
         let settings = self.settings;
         let order = Order {
@@ -200,7 +245,19 @@ impl<B: Adjoint, S: Store<B>> Run<'_, B, S> {
         let total = settings.max_steps.unwrap_or(order.steps_per_epoch() * settings.epochs);
         let warmup = (settings.optimizer.warmup_ratio * total as f64).ceil() as u64;
         let leads = self.trainer.leads();
-        let mut file = leads.then(|| MetricsFile::open(&settings.output, state.step)).transpose()?;
+        let overview = self.overview(&order, total, state);
+        observer.begin(&overview);
+        let notes = [("run", overview.to_string()), ("settings", settings.to_toml()?)];
+        // Indented, as Markdown wants what is to be shown as it is.
+        let notes =
+            notes.map(|(title, text)| (title, text.lines().map(|line| format!("    {line}\n")).collect::<String>()));
+        let mut file = leads.then(|| MetricsFile::open(&settings.output, state.step, &notes)).transpose()?;
+        if state.step == 0 {
+            self.evaluate(0, file.as_mut(), observer).await?;
+        }
+        if let Some(signal) = self.agree(observer.stop()).await?.filter(|_| state.step < total) {
+            return Ok(Outcome::Stopped(state.step, signal));
+        }
         while state.step < total {
             let began = Instant::now();
             let batch = self.examples.share(&order.batch(state.step), self.place(), settings.memory.micro_batch_tokens);
@@ -223,8 +280,10 @@ impl<B: Adjoint, S: Store<B>> Run<'_, B, S> {
                 tokens: Some(state.tokens),
                 tokens_per_s: Some(batch.tokens as f64 / began.elapsed().as_secs_f64()),
                 memory: resident_memory(),
-                eval_loss: None,
-            };
+                epoch: Some(state.step as f64 / order.steps_per_epoch().max(1) as f64),
+                ..Metrics::default()
+            }
+            .stamped();
             if let Some(file) = &mut file {
                 file.push(&metrics)?;
             }
@@ -238,16 +297,44 @@ impl<B: Adjoint, S: Store<B>> Run<'_, B, S> {
             if settings.eval_steps.is_some_and(|steps| state.step.is_multiple_of(steps.max(1))) || state.step == total {
                 self.evaluate(state.step, file.as_mut(), observer).await?;
             }
-            let stop = self.agree(observer.stop()).await? && state.step < total;
-            if stop || state.step.is_multiple_of(settings.save_steps.max(1)) {
+            let stop = self.agree(observer.stop()).await?.filter(|_| state.step < total);
+            let every = settings.save_steps.unwrap_or(order.steps_per_epoch()).max(1);
+            if stop.is_some() || state.step.is_multiple_of(every) || state.step == total {
                 checkpoint::save(&settings.output, &self.trainer, &self.description, state, settings.keep).await?;
             }
-            if stop {
-                return Ok(Outcome::Stopped(state.step));
+            if let Some(signal) = stop {
+                return Ok(Outcome::Stopped(state.step, signal));
             }
         }
         checkpoint::save_model(&settings.output, &self.trainer, &self.description).await?;
         Ok(Outcome::Finished)
+    }
+
+    /// What the run is about to do.
+    fn overview(&self, order: &Order, steps: u64, state: State) -> Overview {
+        let count =
+            |config: &ModelConfig| config.params().iter().map(|param| (param.shape[0] * param.shape[1]) as u64).sum();
+        let config = self.trainer.objective().config();
+        let adapters = adapter_parameters(self.trainer.tape()).iter().map(|info| info.len() as u64).sum();
+        let (model, lora): (u64, _) = (count(config), &self.settings.memory.adapters.lora);
+        let DeviceInfo { name, kind, .. } = self.trainer.tape().inner().device();
+        let device = if kind == DeviceKind::Cpu { RunDevice::Cpu } else { RunDevice::Cuda { gradients: Dtype::F32 } };
+        let ranks = self.place()[1];
+        let longest = self.settings.max_length.min(config.max_position_embeddings);
+        let recipe = Recipe { device, ranks, longest, settings: self.settings.memory.clone() };
+        Overview {
+            device: name,
+            ranks,
+            parameters: model + adapters,
+            trained: if lora.is_some() { adapters } else { model },
+            examples: self.examples.len(),
+            tokens: self.examples.tokens(),
+            batch_size: order.batch_size,
+            steps,
+            done: state.step,
+            steps_per_epoch: order.steps_per_epoch(),
+            memory: MemoryEstimate::new(config, &recipe).map_or(0, |estimate| estimate.total()),
+        }
     }
 
     /// This rank's number, and how many there are.
@@ -255,24 +342,32 @@ impl<B: Adjoint, S: Store<B>> Run<'_, B, S> {
         self.trainer.tape().sharding().map_or([0, 1], |sharding| [sharding.ranks.rank(), sharding.ranks.world_size()])
     }
 
-    /// Whether `yes` is true on any rank.
-    async fn agree(&self, yes: bool) -> Result<bool> {
-        let mut votes = [f64::from(u8::from(yes))];
+    /// The signal that came to any rank; Ctrl-C goes before others.
+    async fn agree(&self, own: Option<Signal>) -> Result<Option<Signal>> {
+        const SIGNALS: [Signal; 3] = [Signal::Interrupt, Signal::Terminate, Signal::Warning];
+        let mut votes = SIGNALS.map(|signal| f64::from(u8::from(own == Some(signal))));
         if let Some(sharding) = self.trainer.tape().sharding() {
             sharding.ranks.sum(&mut votes).await?;
         }
-        Ok(votes[0] > 0.0)
+        Ok(SIGNALS.into_iter().zip(votes).find(|(_, votes)| *votes > 0.0).map(|(signal, _)| signal))
     }
 
+    /// Shows what the model answers, and how well it predicts the evaluation examples.
     async fn evaluate(&self, step: u64, file: Option<&mut MetricsFile>, observer: &mut dyn Observer) -> Result<()> {
+        if let Some(samples) = &self.samples {
+            for (prompt, answer) in samples.answers(self.trainer.objective()).await? {
+                observer.sample(step, prompt, &answer);
+            }
+        }
         let Some(eval) = &self.eval else { return Ok(()) };
         let all: Vec<usize> = (0..eval.len()).collect();
         let loss =
             self.trainer.evaluate(&eval.share(&all, self.place(), self.settings.memory.micro_batch_tokens)).await?;
+        let metrics = Metrics { step, eval_loss: Some(loss), ..Metrics::default() }.stamped();
         if let Some(file) = file {
-            file.push(&Metrics { step, eval_loss: Some(loss), ..Metrics::default() })?;
+            file.push(&metrics)?;
         }
-        observer.note(&format!("step {step}: evaluation loss {loss:.4}"));
+        observer.evaluated(&metrics);
         Ok(())
     }
 }
