@@ -7,6 +7,7 @@ use std::path::Path;
 use paddock_tests::package_fixture;
 use paddock_tests::program::{paddock, refuses, run};
 use paddock_tests::sft::{arguments, losses, metrics};
+use safetensors::SafeTensors;
 use serde_json::Value;
 use tempfile::TempDir;
 
@@ -45,6 +46,22 @@ fn the_prompt_format_is_saved_with_the_model() {
     assert_eq!(prompt_ids(&output, &[]), alpaca);
     let config = json(&fs::read_to_string(output.join("tokenizer_config.json")).unwrap());
     assert!(config["chat_template"].as_str().unwrap().contains("### Instruction:"), "{config}");
+}
+
+/// PEFT opens the base from wherever it runs, and takes the text for all matrices of the blocks.
+#[test]
+fn adapters_name_their_base_and_all_matrices() {
+    let folder = TempDir::new().unwrap();
+    let output = folder.path().join("run");
+    sft(&output, &["--lora-rank", "2", "--lora-targets", "all-linear"]);
+    let config = json(&fs::read_to_string(output.join("adapter_config.json")).unwrap());
+    assert_eq!(config["target_modules"], "all-linear");
+    let base = Path::new(config["base_model_name_or_path"].as_str().unwrap());
+    assert!(base.is_absolute() && base.join("config.json").exists(), "{config}");
+    let bytes = fs::read(output.join("adapter_model.safetensors")).unwrap();
+    let tensors = SafeTensors::deserialize(&bytes).unwrap();
+    let blocks = json(&fs::read_to_string(base.join("config.json")).unwrap())["num_hidden_layers"].as_u64().unwrap();
+    assert_eq!(tensors.len() as u64, blocks * 7 * 2);
 }
 
 #[test]

@@ -8,7 +8,6 @@ use indicatif::HumanCount;
 use paddock_engine::prompt::TemplateKind;
 
 use super::device::{DeviceOptions, OpenDevice};
-use super::interrupt::Interrupt;
 use super::run_progress::RunProgress;
 use crate::Result;
 use crate::run::{MemorySettings, SftSettings};
@@ -49,7 +48,7 @@ impl Eval {
             memory: MemorySettings { micro_batch_tokens: self.micro_batch_tokens.max(1), ..MemorySettings::default() },
             ..SftSettings::default()
         };
-        let mut progress = RunProgress::new(Interrupt::listen()?, true, 1, false);
+        let mut progress = RunProgress::new(None, true, 1, false);
         let evaluation = match self.device.open()? {
             OpenDevice::Cpu(cpu) => pollster::block_on(evaluate(&cpu, &settings, &mut progress)),
             OpenDevice::Wgpu(gpu) => pollster::block_on(evaluate(&gpu, &settings, &mut progress)),

@@ -19,8 +19,8 @@ const ECHO: Duration = Duration::from_secs(1);
 enum State {
     /// Nothing is being answered; the program ends.
     Idle,
-    /// An answer is being made; it stops.
-    Answering,
+    /// An answer is being made; it stops, with these words.
+    Answering(Option<&'static str>),
     /// It is being stopped since then; Ctrl-C ends the program without waiting for that.
     Stopping(Signal, Instant),
 }
@@ -63,7 +63,12 @@ impl Interrupt {
 
     /// From here on Ctrl-C stops the answer.
     pub fn begin_answer(&self) {
-        self.set(State::Answering);
+        self.set(State::Answering(None));
+    }
+
+    /// From here on Ctrl-C stops the run, after `words` to the user.
+    pub fn begin_run(&self, words: &'static str) {
+        self.set(State::Answering(Some(words)));
     }
 
     /// From here on Ctrl-C ends the program.
@@ -75,7 +80,7 @@ impl Interrupt {
     pub fn requested(&self) -> Option<Signal> {
         match *self.0.lock().unwrap_or_else(PoisonError::into_inner) {
             State::Stopping(signal, _) => Some(signal),
-            State::Idle | State::Answering => None,
+            State::Idle | State::Answering(_) => None,
         }
     }
 
@@ -89,7 +94,10 @@ impl Interrupt {
         match *state {
             State::Idle if signal == Signal::Interrupt => Some(0),
             State::Idle => Some(signal.exit_code().into()),
-            State::Answering => {
+            State::Answering(words) => {
+                if let Some(words) = words {
+                    console::note(words);
+                }
                 *state = State::Stopping(signal, now);
                 None
             }

@@ -25,7 +25,8 @@ pub(super) struct RunProgress {
     pub shown: bool,
     /// Events go to standard output, too.
     json: bool,
-    interrupt: Interrupt,
+    /// None where Ctrl-C ends the program at once.
+    interrupt: Option<Interrupt>,
     loading: Option<ProgressLine>,
     display: Display,
 }
@@ -49,7 +50,7 @@ struct Lines {
 impl RunProgress {
     /// Shows progress if `shown`, without a terminal a line for every `every` steps, and with `json` as JSON on standard
     /// output.
-    pub fn new(interrupt: Interrupt, shown: bool, every: u64, json: bool) -> Self {
+    pub fn new(interrupt: Option<Interrupt>, shown: bool, every: u64, json: bool) -> Self {
         let display = match io::stderr().is_terminal() {
             true => Display::Bar(None),
             false => Display::Lines(Lines { every, began: None, last: Instant::now() }),
@@ -140,7 +141,7 @@ impl Observer for RunProgress {
     }
 
     fn stop(&self) -> Option<Signal> {
-        self.interrupt.requested()
+        self.interrupt.as_ref()?.requested()
     }
 }
 

@@ -100,8 +100,11 @@ impl Sft {
             .num_threads(self.threads.map_or(0, usize::from))
             .build_global()
             .map_err(|error| Error::Request(format!("cannot start threads: {error}")))?;
-        let bar =
-            RunProgress::new(interrupt, place.as_ref().is_none_or(|place| place.rank == 0), self.log_steps, self.json);
+        let leads = place.as_ref().is_none_or(|place| place.rank == 0);
+        if leads && interrupt.requested().is_none() {
+            interrupt.begin_run("the run is saved and stops after this step; Ctrl-C again ends it at once");
+        }
+        let bar = RunProgress::new(Some(interrupt), leads, self.log_steps, self.json);
         let Some(place) = place else {
             return match device {
                 Some(cuda) => self.train(cuda, None, &settings, bar),

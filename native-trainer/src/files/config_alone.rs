@@ -23,7 +23,7 @@ pub fn config_alone(path: &Path) -> Result<Option<ModelConfig>> {
     }
     let bytes = fs::read(&file).map_err(Error::path("read", &file))?;
     let json: Value = serde_json::from_slice(&bytes)
-        .map_err(|error| EngineError::format(&file.display().to_string(), format!("it is not valid JSON: {error}")))?;
+        .map_err(|error| EngineError::format(file.display().to_string(), format!("it is not valid JSON: {error}")))?;
     Ok(Some(ModelConfig::from_json(&json, None)?))
 }
 

@@ -2,8 +2,8 @@
 
 mod adapter;
 mod atomic;
-mod config_json;
 mod config_alone;
+mod config_json;
 mod convert;
 mod description;
 mod diff;

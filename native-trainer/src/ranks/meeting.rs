@@ -199,6 +199,7 @@ pub(super) fn come(
 ) -> Result<TcpStream, String> {
     let greeting = serde_json::to_string(own).map_err(|error| error.to_string())?;
     let mut notices = Notices::new(patience, note);
+    let mut pause = Duration::from_millis(20);
     loop {
         let mut problem = String::new();
         for port in address.ports.clone() {
@@ -212,7 +213,9 @@ pub(super) fn come(
         if !notices.go_on(|| format!("rank 0 at {}", address.master())) {
             return Err(format!("cannot reach rank 0 at {}: {problem}", address.master()));
         }
-        std::thread::sleep(Duration::from_millis(20));
+        std::thread::sleep(pause);
+        // What else listens at these ports is not to be called fifty times a second.
+        pause = (2 * pause).min(Duration::from_secs(1));
     }
 }
 

@@ -11,7 +11,7 @@ use serde::Serialize;
 use super::Observer;
 use super::examples::Examples;
 use crate::Result;
-use crate::files::FolderSource;
+use crate::files::ModelSource;
 use crate::run::SftSettings;
 
 /// What a model makes of the tokens that examples are to teach.
@@ -36,7 +36,7 @@ pub async fn evaluate<B: Operations>(
     settings: &SftSettings,
     observer: &mut dyn Observer,
 ) -> Result<Evaluation> {
-    let mut checkpoint = Checkpoint::open(FolderSource::open(&settings.model)?).await?;
+    let mut checkpoint = Checkpoint::open(ModelSource::open(&settings.model)?).await?;
     let tokenizer = Tokenizer::from_files(&checkpoint.tokenizer_files().await?)?;
     let (vocab, context) = (checkpoint.config().vocab_size, checkpoint.config().max_position_embeddings);
     let data: &Path = &settings.data;

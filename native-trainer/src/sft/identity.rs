@@ -6,7 +6,7 @@ use paddock_engine::weights::{Checkpoint, hexadecimal};
 use pollster::block_on;
 use sha2::{Digest, Sha256};
 
-use crate::files::{FolderSource, file_sha256};
+use crate::files::{ModelSource, file_sha256};
 use crate::ranks::Identity;
 use crate::run::SftSettings;
 use crate::{Error, Result};
@@ -40,7 +40,7 @@ pub fn identity(settings: &SftSettings, device: &str, resume: bool) -> Result<Id
 /// A digest of a model's architecture, tensors and tokenizer. Of every tensor the first row counts: enough to tell one
 /// tuned model from another, and quickly read.
 async fn model_digest(model: &Path) -> Result<String> {
-    let mut checkpoint = Checkpoint::open(FolderSource::open(model)?).await?;
+    let mut checkpoint = Checkpoint::open(ModelSource::open(model)?).await?;
     let mut hasher = Sha256::new();
     let mut add = |bytes: &[u8]| {
         hasher.update((bytes.len() as u64).to_le_bytes());

@@ -34,6 +34,8 @@ impl SettingsFile {
     }
 
     pub(super) fn parse(text: &str, name: &str) -> Result<Self, String> {
+        // What some editors begin a file with.
+        let text = text.trim_start_matches('\u{feff}');
         let line_at = |offset: usize| 1 + text.bytes().take(offset).filter(|byte| *byte == b'\n').count();
         let failed = |error: TomlError| match error.span() {
             Some(span) => format!("{name}, line {}: {}", line_at(span.start), error.message()),
