@@ -230,6 +230,7 @@ mod tests {
             scores: scores.to_vec(),
             score_dim: 1,
             answer_start: 1,
+            end: scores.len() - 1,
         }
     }
 

@@ -12,8 +12,8 @@ use serde_json::Value;
 use crate::{Error, Result};
 pub(crate) use opt::POSITION_OFFSET;
 use read::Fields;
-pub(crate) use score_head::{MEAN, SCORE_BIAS, VAR};
-pub use score_head::{Normalization, ScoreFamily, ScoreHead, TrunkReference};
+pub use score_head::{HeadLayer, HeadSpec, Normalization, ScoreFamily, TrunkReference};
+pub(crate) use score_head::{MEAN, VAR};
 pub use size::DEFAULT_CONTEXT;
 pub(crate) use size::check_context;
 
@@ -50,7 +50,7 @@ pub enum Head {
     /// A projection on the vocabulary that reuses the embedding.
     Tied,
     /// A score of each token.
-    Score(ScoreHead),
+    Score(HeadSpec),
 }
 
 /// Which file of `model/` runs a model.
@@ -226,7 +226,7 @@ impl ModelConfig {
     }
 
     /// The head of a score model.
-    pub fn score_head(&self) -> Option<&ScoreHead> {
+    pub fn score_head(&self) -> Option<&HeadSpec> {
         match &self.head {
             Head::Score(head) => Some(head),
             Head::Tied | Head::Untied => None,

@@ -54,12 +54,14 @@ pub struct Scored {
     pub score_dim: usize,
     /// The first token that is not the prompt's: the answer begins here.
     pub answer_start: usize,
+    /// The token whose scores are the conversation's.
+    pub end: usize,
 }
 
 impl Scored {
-    /// The scores of the whole conversation: the last token's.
+    /// The scores of the whole conversation.
     pub fn end_score(&self) -> &[f32] {
-        self.scores.rchunks(self.score_dim.max(1)).next().unwrap_or_default()
+        self.scores.chunks(self.score_dim.max(1)).nth(self.end).unwrap_or_default()
     }
 }
 
@@ -299,7 +301,8 @@ impl<B: Backend> Scorer<B> {
             if head.do_normalize {
                 head.normalize(&mut scores);
             }
-            Scored { ids, scores, score_dim, answer_start: 0 }
+            let end = head.end_position(&ids);
+            Scored { ids, scores, score_dim, answer_start: 0, end }
         });
         Ok(scored.collect())
     }

@@ -12,6 +12,8 @@ use paddock_engine::weights::MemorySource;
 use paddock_tests::{
     block_on, expected_tensor, fixture_folders, fixture_source, fixtures, folder_source, gpu, largest_difference, skip,
 };
+use safetensors::tensor::TensorView;
+use safetensors::{Dtype, SafeTensors, serialize};
 use serde::Deserialize;
 use serde_json::{Value, json};
 
@@ -280,6 +282,65 @@ fn every_published_form_loads() {
     });
 }
 
+/// The head of the fixture under the names of other published reward models, each with what its config.json has.
+#[test]
+fn heads_of_other_families_are_known_by_their_tensors() {
+    block_on(async {
+        let cpu = Cpu::with_threads(1);
+        let ids = || vec![vec![1, 300, 288, 7, 12]];
+        let reference = scorer(&cpu, fixture_source("score")).await.score_ids(ids()).await.unwrap();
+        for (name, config) in [
+            ("value_head", json!({ "architectures": ["LlamaRewardModel"] })),
+            ("v_head", json!({ "architectures": ["LlamaForCausalLM"] })),
+            ("v_head.summary", json!({ "architectures": ["LlamaForCausalLM"] })),
+            ("regression_head", json!({ "architectures": ["LlamaRewardModel"], "tie_word_embeddings": true })),
+            ("score", json!({ "architectures": ["RewardModel"] })),
+            ("head_of_ours", json!({ "architectures": ["RewardModel"], "value_head_prefix": "head_of_ours" })),
+        ] {
+            let mut source = fixture_source("score");
+            rename_tensor(&mut source, "score_head.weight", &format!("{name}.weight"));
+            rename_tensor(&mut source, "score_head.bias", &format!("{name}.bias"));
+            without_tensors(&mut source, &["normalizer.mean", "normalizer.var", "normalizer.count"]);
+            edit_json(&mut source, "config.json", |own| {
+                own.as_object_mut().unwrap().extend(config.as_object().unwrap().clone());
+            });
+            assert_eq!(scorer(&cpu, source).await.score_ids(ids()).await.unwrap(), reference, "{name}");
+        }
+        // Two layers with a ReLU that give what one gives: s = relu(s) − relu(−s).
+        let mut layered = fixture_source("score");
+        let (weight, bias) = (tensor(&layered, "score_head.weight"), tensor(&layered, "score_head.bias"));
+        let negative = |values: &[f32]| values.iter().map(|value| -value).collect::<Vec<_>>();
+        add_tensor(&mut layered, "score.0.weight", vec![2, 64], &[&weight[..], &negative(&weight)].concat());
+        add_tensor(&mut layered, "score.0.bias", vec![2], &[&bias[..], &negative(&bias)].concat());
+        add_tensor(&mut layered, "score.2.weight", vec![1, 2], &[1.0, -1.0]);
+        add_tensor(&mut layered, "score.2.bias", vec![1], &[0.0]);
+        edit_json(&mut layered, "config.json", |config| {
+            config["architectures"] = json!(["INFORMForSequenceClassification"]);
+            config["num_labels"] = json!(1);
+        });
+        let found = scorer(&cpu, layered).await.score_ids(ids()).await.unwrap();
+        assert!(largest_difference(&found[0].scores, &reference[0].scores) < 1e-6);
+    });
+}
+
+/// transformers takes the last token that is not padding, even where a model's padding is its EOS.
+#[test]
+fn a_classifier_s_score_is_that_of_the_last_token_that_is_no_padding() {
+    block_on(async {
+        let cpu = Cpu::with_threads(1);
+        let mut classifier = fixture_source("score");
+        edit_json(&mut classifier, "config.json", |config| {
+            config["architectures"] = json!(["LlamaForSequenceClassification"]);
+            (config["num_labels"], config["pad_token_id"]) = (json!(1), json!(2));
+        });
+        rename_tensor(&mut classifier, "score_head.weight", "score.weight");
+        let mut scorer = scorer(&cpu, classifier).await;
+        let scored = scorer.score_ids(vec![vec![1, 300, 2], vec![1, 300, 7]]).await.unwrap();
+        assert_eq!((scored[0].end, scored[1].end), (1, 2));
+        assert_eq!(scored[0].end_score(), &scored[1].scores[1..2]);
+    });
+}
+
 #[test]
 fn bad_models_and_requests_are_refused() {
     block_on(async {
@@ -338,10 +399,10 @@ fn edit_json(source: &mut MemorySource, file: &str, edit: impl FnOnce(&mut Value
 /// Rewrites the names of a model's tensors; `None` drops one.
 fn edit_tensors(source: &mut MemorySource, rename: impl Fn(&str) -> Option<String>) {
     let bytes = source.files.get_mut("model.safetensors").unwrap();
-    let tensors = safetensors::SafeTensors::deserialize(bytes).unwrap();
+    let tensors = SafeTensors::deserialize(bytes).unwrap();
     let kept = tensors.tensors().into_iter().filter_map(|(name, view)| Some((rename(&name)?, view)));
     let kept: Vec<_> = kept.collect();
-    *bytes = safetensors::serialize(kept, None).unwrap();
+    *bytes = serialize(kept, None).unwrap();
 }
 
 fn only_tensors(source: &mut MemorySource, names: &[&str]) {
@@ -354,4 +415,19 @@ fn without_tensors(source: &mut MemorySource, names: &[&str]) {
 
 fn rename_tensor(source: &mut MemorySource, from: &str, to: &str) {
     edit_tensors(source, |name| Some(if name == from { to.to_string() } else { name.to_string() }));
+}
+
+/// The values of a tensor of the source's one file.
+fn tensor(source: &MemorySource, name: &str) -> Vec<f32> {
+    let tensors = SafeTensors::deserialize(&source.files["model.safetensors"]).unwrap();
+    tensors.tensor(name).unwrap().data().as_chunks().0.iter().map(|bytes| f32::from_le_bytes(*bytes)).collect()
+}
+
+fn add_tensor(source: &mut MemorySource, name: &str, shape: Vec<usize>, values: &[f32]) {
+    let bytes = source.files["model.safetensors"].clone();
+    let data: Vec<u8> = values.iter().flat_map(|value| value.to_le_bytes()).collect();
+    let added = TensorView::new(Dtype::F32, shape, &data).unwrap();
+    let tensors = SafeTensors::deserialize(&bytes).unwrap();
+    let all = tensors.iter().map(|(name, view)| (name.to_string(), view)).chain([(name.to_string(), added)]);
+    source.files.insert("model.safetensors".to_string(), serialize(all, None).unwrap());
 }

@@ -34,12 +34,14 @@ pub struct Scored {
     pub score_dim: usize,
     /// The first token of the answer.
     pub answer_start: usize,
+    /// The token whose scores are the conversation's.
+    pub end: usize,
 }
 
 impl Scored {
-    /// The scores of the whole conversation: the last token's.
+    /// The scores of the whole conversation.
     pub fn end_score(&self) -> &[f32] {
-        self.scores.rchunks(self.score_dim.max(1)).next().unwrap_or_default()
+        self.scores.chunks(self.score_dim.max(1)).nth(self.end).unwrap_or_default()
     }
 
     /// The score that ranks: the first of the end scores.

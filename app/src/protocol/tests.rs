@@ -61,6 +61,7 @@ fn events_survive_the_trip() {
         scores: vec![0.1, -1.0, f32::MIN_POSITIVE, -19.6476],
         score_dim: 2,
         answer_start: 1,
+        end: 1,
     };
     assert_eq!((scored.end_score(), scored.rank_score()), (&[f32::MIN_POSITIVE, -19.6476][..], f32::MIN_POSITIVE));
     let problem = Problem { message: "lost".to_string(), lost: Some(Kind::Chat) };

@@ -4,7 +4,7 @@
 use serde_json::Value;
 
 use super::read::Fields;
-use super::{Architecture, Head, ModelConfig, Param, RopeScaling, ScoreHead};
+use super::{Architecture, Head, HeadSpec, ModelConfig, Param, RopeScaling};
 use crate::{Error, Result};
 
 /// An architecture that is LLaMA's in all but name, with what its configuration leaves out (transformers'
@@ -115,7 +115,7 @@ pub(super) fn from_json(config: &Value, file: &str, model_type: &str) -> Result<
         attention_bias,
         attention_output_bias,
         mlp_bias: fields.flag("mlp_bias")?.unwrap_or(false),
-        head: match ScoreHead::from_json(config, file)? {
+        head: match HeadSpec::from_json(config, file)? {
             Some(score) => Head::Score(score),
             None if fields.flag("tie_word_embeddings")?.unwrap_or(false) => Head::Tied,
             None => Head::Untied,

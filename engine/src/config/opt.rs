@@ -3,7 +3,7 @@
 use serde_json::Value;
 
 use super::read::Fields;
-use super::{Architecture, Head, ModelConfig, Param, RopeScaling, ScoreHead};
+use super::{Architecture, Head, HeadSpec, ModelConfig, Param, RopeScaling};
 use crate::{Error, Result};
 
 /// Rows of the table of positions before the first position's.
@@ -51,7 +51,7 @@ pub(super) fn from_json(config: &Value, file: &str) -> Result<ModelConfig> {
         attention_bias: bias,
         attention_output_bias: bias,
         mlp_bias: bias,
-        head: match ScoreHead::from_json(config, file)? {
+        head: match HeadSpec::from_json(config, file)? {
             Some(score) => Head::Score(score),
             None if flag("tie_word_embeddings", true)? => Head::Tied,
             None => Head::Untied,

@@ -1,7 +1,8 @@
 //! What makes a score model: a linear head on the normed hidden state, and how its scores are normalised.
 //!
-//! Two families are read: Safe-RLHF's `LlamaForScore` (PKU-Alignment/safe-rlhf, `safe_rlhf/models/score_model`), and
-//! transformers' `LlamaForSequenceClassification`.
+//! Read are Safe-RLHF's `LlamaForScore` (PKU-Alignment/safe-rlhf, `safe_rlhf/models/score_model`), transformers'
+//! `LlamaForSequenceClassification`, and heads that are known by their tensors: OpenRLHF's, UltraRM's, Ziya's, Starling's,
+//! TRL's, and those of several layers of GRM and INF-ORM.
 
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
@@ -47,15 +48,34 @@ pub struct TrunkReference {
     pub fingerprint: String,
 }
 
-/// A linear score of the hidden state after the final norm.
+/// One layer of a head: `x · weightᵀ + bias`. Between layers is a ReLU.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct HeadLayer {
+    /// Name of the weight, `[outputs, inputs]`.
+    pub weight: String,
+    /// Name of the bias, where there is one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub bias: Option<String>,
+    /// Rows of the weight.
+    pub outputs: usize,
+}
+
+/// The score of a hidden state after the final norm.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-pub struct ScoreHead {
+pub struct HeadSpec {
     /// Where the checkpoint comes from.
     pub family: ScoreFamily,
     /// Scores for each token.
     pub score_dim: usize,
     /// Whether the checkpoint holds a bias; without one it is 0.
     pub bias: bool,
+    /// The layers of a head that is known by its tensors; empty for the one layer of the family.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub layers: Vec<HeadLayer>,
+    /// The conversation's score is that of its last token other than this one (transformers'
+    /// `LlamaForSequenceClassification`, even where it is the token that ends a conversation).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub pad_token_id: Option<u32>,
     /// Whether scores are normalised.
     pub do_normalize: bool,
     /// How they are, when they are.
@@ -71,7 +91,7 @@ pub struct ScoreHead {
     pub trunk: Option<TrunkReference>,
 }
 
-impl ScoreHead {
+impl HeadSpec {
     /// The head that a `config.json` describes; `None` when the model is not a score model. Fields that old
     /// configurations lack have Safe-RLHF's defaults.
     pub(super) fn from_json(config: &Value, file: &str) -> Result<Option<Self>> {
@@ -117,6 +137,11 @@ impl ScoreHead {
             family,
             score_dim,
             bias: false,
+            layers: Vec::new(),
+            pad_token_id: match family {
+                ScoreFamily::SafeRlhf => None,
+                ScoreFamily::SequenceClassification => fields.token_ids("pad_token_id")?.first().copied(),
+            },
             do_normalize: fields.flag("do_normalize")?.unwrap_or(false),
             normalization,
             mean: statistics(fields, "mean", score_dim, 0.0)?,
@@ -132,6 +157,8 @@ impl ScoreHead {
             family: ScoreFamily::SequenceClassification,
             score_dim: 1,
             bias: false,
+            layers: Vec::new(),
+            pad_token_id: None,
             do_normalize: false,
             normalization: Normalization::Identity,
             mean: vec![0.0],
@@ -141,11 +168,68 @@ impl ScoreHead {
         }
     }
 
-    /// Name of the weight, `[score_dim, hidden_size]`.
-    pub fn weight(&self) -> &'static str {
-        match self.family {
-            ScoreFamily::SafeRlhf => "score_head.weight",
-            ScoreFamily::SequenceClassification => "score.weight",
+    /// The head among the tensors of a checkpoint whose class does not tell one; `rows` gives the rows of a weight by its
+    /// name. `None` when there is none of a known name.
+    ///
+    /// # Errors
+    /// When a statistic in `config` is no number.
+    pub(crate) fn from_tensors(
+        config: &Value,
+        file: &str,
+        rows: impl Fn(&str) -> Option<usize>,
+        has: impl Fn(&str) -> bool,
+    ) -> Result<Option<Self>> {
+        let fields = Fields::new(config, file);
+        // OpenRLHF names the head in the configuration.
+        let named = fields.text("value_head_prefix").unwrap_or("score");
+        let known: [&[&str]; 8] = [
+            &[named],
+            &["regression_head"],
+            &["value_head"],
+            &["v_head"],
+            &["v_head.summary"],
+            &["v_head.summary.0", "v_head.summary.2"],
+            &["score.0", "score.2"],
+            &["score"],
+        ];
+        let layer = |name: &&str| {
+            let (weight, bias) = (format!("{name}.weight"), format!("{name}.bias"));
+            Some(HeadLayer { outputs: rows(&weight)?, weight, bias: has(&bias).then_some(bias) })
+        };
+        let found = known.into_iter().find_map(|names| names.iter().map(layer).collect::<Option<Vec<_>>>());
+        let Some(layers) = found else { return Ok(None) };
+        let score_dim = layers.last().map_or(1, |layer| layer.outputs);
+        let deviation = statistics(fields, "std", score_dim, 1.0)?;
+        let head = Self {
+            score_dim,
+            layers,
+            do_normalize: fields.flag("normalize_reward")?.unwrap_or(false),
+            normalization: Normalization::Affine,
+            mean: statistics(fields, "mean", score_dim, 0.0)?,
+            var: deviation.into_iter().map(|deviation| deviation * deviation).collect(),
+            ..Self::classifier()
+        };
+        Ok(Some(head))
+    }
+
+    /// The layers, first to last.
+    pub fn layers(&self) -> Vec<HeadLayer> {
+        if !self.layers.is_empty() {
+            return self.layers.clone();
+        }
+        let (weight, bias) = match self.family {
+            ScoreFamily::SafeRlhf => ("score_head.weight", self.bias.then(|| SCORE_BIAS.to_string())),
+            ScoreFamily::SequenceClassification => ("score.weight", None),
+        };
+        vec![HeadLayer { weight: weight.to_string(), bias, outputs: self.score_dim }]
+    }
+
+    /// The token of `ids` whose score is that of the whole.
+    pub fn end_position(&self, ids: &[u32]) -> usize {
+        match self.pad_token_id {
+            // As in transformers, 0 where all tokens are padding.
+            Some(pad) => ids.iter().rposition(|id| *id != pad).unwrap_or(0),
+            None => ids.len().saturating_sub(1),
         }
     }
 
@@ -173,11 +257,15 @@ impl ScoreHead {
         Ok(())
     }
 
-    pub(super) fn params(&self, hidden_size: usize) -> Vec<Param> {
+    /// The head's parameters on hidden states of this size.
+    pub(crate) fn params(&self, hidden_size: usize) -> Vec<Param> {
         let param = |name: &str, rows, cols| Param { name: name.to_string(), shape: [rows, cols] };
-        let mut params = vec![param(self.weight(), self.score_dim, hidden_size)];
-        if self.bias {
-            params.push(param(SCORE_BIAS, 1, self.score_dim));
+        let mut params = Vec::new();
+        let mut inputs = hidden_size;
+        for HeadLayer { weight, bias, outputs } in self.layers() {
+            params.push(param(&weight, outputs, inputs));
+            params.extend(bias.map(|bias| param(&bias, 1, outputs)));
+            inputs = outputs;
         }
         if self.statistics {
             params.push(param(MEAN, 1, self.score_dim));
@@ -202,7 +290,7 @@ impl ScoreHead {
 }
 
 /// Bias of a Safe-RLHF head.
-pub(crate) const SCORE_BIAS: &str = "score_head.bias";
+const SCORE_BIAS: &str = "score_head.bias";
 /// Mean of the scores.
 pub(crate) const MEAN: &str = "normalizer.mean";
 /// Variance of the scores.
@@ -229,8 +317,8 @@ mod tests {
 
     use super::*;
 
-    fn head(config: Value) -> Result<Option<ScoreHead>> {
-        ScoreHead::from_json(&config, "config.json")
+    fn head(config: Value) -> Result<Option<HeadSpec>> {
+        HeadSpec::from_json(&config, "config.json")
     }
 
     #[test]
@@ -269,7 +357,7 @@ mod tests {
 
     #[test]
     fn the_kinds_of_normalization() {
-        let mut head = ScoreHead::classifier();
+        let mut head = HeadSpec::classifier();
         (head.mean, head.var) = (vec![1.0], vec![4.0]);
         for (kind, expected) in
             [(Normalization::Affine, 2.0), (Normalization::Scale, 2.5), (Normalization::Identity, 5.0)]
@@ -282,8 +370,44 @@ mod tests {
     }
 
     #[test]
+    fn heads_are_known_by_their_tensors() {
+        let find = |config: Value, tensors: &[(&str, usize)]| {
+            let rows = |name: &str| tensors.iter().find(|(known, _)| *known == name).map(|(_, rows)| *rows);
+            HeadSpec::from_tensors(&config, "config.json", rows, |name| rows(name).is_some()).unwrap()
+        };
+        let names = |head: &HeadSpec| -> Vec<String> { head.params(8).into_iter().map(|param| param.name).collect() };
+        assert!(find(json!({}), &[("lm_head.weight", 9)]).is_none());
+        let ultra = find(json!({}), &[("regression_head.weight", 1)]).unwrap();
+        assert_eq!(names(&ultra), ["regression_head.weight"]);
+        let ziya = find(json!({}), &[("value_head.weight", 1), ("value_head.bias", 1)]).unwrap();
+        assert_eq!(names(&ziya), ["value_head.weight", "value_head.bias"]);
+        let openrlhf =
+            json!({ "value_head_prefix": "value_head", "normalize_reward": true, "mean": 1.5, "std": "0.5" });
+        let openrlhf = find(openrlhf, &[("value_head.weight", 1)]).unwrap();
+        let mut scores = [2.0];
+        openrlhf.normalize(&mut scores);
+        assert_eq!((openrlhf.do_normalize, scores), (true, [1.0]));
+        let orm = [("score.0.weight", 8), ("score.0.bias", 1), ("score.2.weight", 1), ("score.2.bias", 1)];
+        let orm = find(json!({}), &orm).unwrap();
+        assert_eq!(names(&orm), ["score.0.weight", "score.0.bias", "score.2.weight", "score.2.bias"]);
+        assert_eq!(orm.params(8)[0].shape, [8, 8]);
+        assert_eq!(orm.params(8)[2].shape, [1, 8]);
+    }
+
+    #[test]
+    fn the_last_token_that_is_no_padding_has_the_score() {
+        let config = json!({ "architectures": ["LlamaForSequenceClassification"], "pad_token_id": 2, "num_labels": 1 });
+        let classifier = head(config).unwrap().unwrap();
+        assert_eq!(classifier.end_position(&[1, 7, 2]), 1);
+        assert_eq!(classifier.end_position(&[1, 2, 9]), 2);
+        assert_eq!(classifier.end_position(&[2, 2]), 0);
+        let reward = head(json!({ "architectures": ["LlamaForScore"], "pad_token_id": 2 })).unwrap().unwrap();
+        assert_eq!(reward.end_position(&[1, 7, 2]), 2);
+    }
+
+    #[test]
     fn each_score_has_statistics_of_its_own() {
-        let mut head = ScoreHead::classifier();
+        let mut head = HeadSpec::classifier();
         head.score_dim = 2;
         (head.mean, head.var) = (vec![1.0, -2.0], vec![4.0, 0.25]);
         for (kind, expected) in

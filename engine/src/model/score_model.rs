@@ -4,14 +4,19 @@ use std::rc::Rc;
 
 use super::{Attend, LoadProgress, Loader, Trunk};
 use crate::backend::{Operations, Segments};
-use crate::config::{MEAN, SCORE_BIAS, ScoreHead, VAR};
+use crate::config::{HeadSpec, MEAN, VAR};
 use crate::weights::{Checkpoint, Source};
 use crate::{Error, ModelConfig, Result};
 
-/// A trunk with a linear head on the hidden state after the final norm.
+/// A trunk with a head on the hidden state after the final norm: one layer, or several with a ReLU between them.
 pub struct ScoreModel<B: Operations> {
     trunk: Rc<Trunk<B>>,
-    head: ScoreHead,
+    head: HeadSpec,
+    first: Layer<B>,
+    further: Vec<Layer<B>>,
+}
+
+struct Layer<B: Operations> {
     weight: B::Weight,
     bias: Option<B::Weight>,
 }
@@ -65,17 +70,24 @@ impl<B: Operations> ScoreModel<B> {
 
     async fn load_head<S: Source>(
         trunk: Rc<Trunk<B>>,
-        mut head: ScoreHead,
+        mut head: HeadSpec,
         mut loader: Loader<'_, B, S>,
     ) -> Result<Self> {
-        let weight = loader.matrix(&[head.weight()]).await?;
-        let bias = loader.bias(head.bias, &[SCORE_BIAS]).await?;
+        let mut layers = Vec::new();
+        for layer in head.layers() {
+            let weight = loader.matrix(&[&layer.weight]).await?;
+            let bias = loader.bias(layer.bias.is_some(), layer.bias.as_slice()).await?;
+            layers.push(Layer { weight, bias });
+        }
+        let mut layers = layers.into_iter();
+        let first = layers.next().ok_or_else(|| Error::Request("this score head has no layers".to_string()))?;
+        let further = layers.collect();
         if head.statistics {
             head.mean = loader.values(&[MEAN]).await?;
             head.var = loader.values(&[VAR]).await?;
         }
         loader.finish().await?;
-        Ok(Self { trunk, head, weight, bias })
+        Ok(Self { trunk, head, first, further })
     }
 
     /// Everything below the head.
@@ -93,7 +105,7 @@ impl<B: Operations> ScoreModel<B> {
     }
 
     /// The head, with the mean and variance that the checkpoint gave.
-    pub fn head(&self) -> &ScoreHead {
+    pub fn head(&self) -> &HeadSpec {
         &self.head
     }
 
@@ -115,11 +127,15 @@ impl<B: Operations> ScoreModel<B> {
     /// # Errors
     /// When the device fails.
     pub fn scores(&self, x: &B::Tensor) -> Result<B::Tensor> {
-        self.trunk.head(x, &self.weight, self.bias.as_ref())
+        let mut x = self.trunk.head(x, &self.first.weight, self.first.bias.as_ref())?;
+        for Layer { weight, bias } in &self.further {
+            x = self.backend().linear(&self.backend().relu(&x)?, weight, bias.as_ref())?;
+        }
+        Ok(x)
     }
 }
 
-fn head_of(config: &ModelConfig) -> Result<ScoreHead> {
+fn head_of(config: &ModelConfig) -> Result<HeadSpec> {
     config.score_head().cloned().ok_or_else(|| {
         Error::Request(
             "this model has no score head; expected a reward, cost or classification model (LlamaForScore, \

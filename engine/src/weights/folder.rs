@@ -88,7 +88,7 @@ pub(super) async fn open<S: Source>(source: &S, weights: WeightFiles) -> Result<
     }
     let stored = StoredTensors::new(found, config.architecture);
     check_quantization(&json, &stored)?;
-    let notes = stored.overrule(&mut config, source, &files).await?;
+    let notes = stored.overrule(&mut config, &json, source, &files).await?;
     let params = config.params();
     check_blocks(&config, &params, &stored)?;
     let tensors = params.iter().map(|param| stored.locate(&config, param)).collect::<Result<_>>()?;

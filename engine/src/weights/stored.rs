@@ -2,12 +2,14 @@
 
 use std::collections::HashMap;
 
+use serde_json::Value;
+
 use super::encoding::Encoding;
 use super::layout::{LocatedTensor, TensorPiece, check_shape, mismatch};
 use super::quant::recode;
 use super::safetensors::FileEntry;
 use super::source::Source;
-use crate::config::{Architecture, Head, LM_HEAD, Param};
+use crate::config::{Architecture, Head, HeadSpec, LM_HEAD, Param};
 use crate::{Error, ModelConfig, Result};
 
 /// What every block of both architectures has, as the end of its name.
@@ -95,7 +97,7 @@ impl StoredTensors {
         Ok(LocatedTensor { info, pieces, interleaved_heads: None })
     }
 
-    /// Lets what is stored decide about biases and the head, where the configuration says otherwise. Returns a sentence
+    /// Lets what is stored decide about biases and the head, where the configuration (`json`) says otherwise. Returns a sentence
     /// for the user about each difference.
     ///
     /// # Errors
@@ -103,10 +105,14 @@ impl StoredTensors {
     pub async fn overrule<S: Source>(
         &self,
         config: &mut ModelConfig,
+        json: &Value,
         source: &S,
         files: &[String],
     ) -> Result<Vec<String>> {
         let mut notes = Vec::new();
+        if let Some(head) = self.score_head(json, config)? {
+            config.head = Head::Score(head);
+        }
         config.detect(|name| self.has(name));
         if config.architecture == Architecture::Llama && !config.is_head_alone() {
             let has = |part: &str| self.has(&format!("model.layers.0.{part}.bias"));
@@ -147,6 +153,24 @@ impl StoredTensors {
             ));
         }
         Ok(notes)
+    }
+
+    /// A score head that is known by its tensors alone, where no projection on the vocabulary is stored.
+    fn score_head(&self, json: &Value, config: &ModelConfig) -> Result<Option<HeadSpec>> {
+        let is_causal = json["architectures"][0].as_str().is_some_and(|class| class.ends_with("ForCausalLM"));
+        let wanted = match &config.head {
+            Head::Score(head) => head.trunk.is_none() && head.layers().iter().any(|layer| !self.has(&layer.weight)),
+            Head::Tied => !is_causal && !self.has(LM_HEAD),
+            Head::Untied => !self.has(LM_HEAD),
+        };
+        if !wanted {
+            return Ok(None);
+        }
+        let rows = |name: &str| {
+            let (_, entry) = self.find(name)?;
+            usize::try_from(*entry.shape.first()?).ok().filter(|_| entry.shape.len() == 2)
+        };
+        HeadSpec::from_tensors(json, "config.json", rows, |name| self.has(name))
     }
 
     /// A tensor of the model's blocks that is not among `params`: a part that this architecture does not have.

@@ -1,7 +1,7 @@
 //! The model configuration in a GGUF header (keys: llama.cpp `gguf-py/gguf/constants.py`).
 
 use super::header::{Array, Header, Number, Value};
-use crate::config::{Architecture, Head, RopeScaling, ScoreHead};
+use crate::config::{Architecture, Head, HeadSpec, RopeScaling};
 use crate::{Error, ModelConfig, Result};
 
 /// Texts of tokens that end an answer whatever the header's ids say, as in llama.cpp (`llama-vocab.cpp`).
@@ -65,7 +65,7 @@ pub(super) fn config(file: &str, header: &Header) -> Result<ModelConfig> {
         attention_output_bias: has("blk.0.attn_output.bias"),
         mlp_bias: has("blk.0.ffn_gate.bias"),
         head: if has("cls.output.weight") {
-            Head::Score(ScoreHead::classifier())
+            Head::Score(HeadSpec::classifier())
         } else if has("output.weight") {
             Head::Untied
         } else {

@@ -152,7 +152,9 @@ impl PackPlan {
 
 /// Whether `info` is too small to be worth quantising: vectors, and all of a score head.
 fn is_small(info: &TensorInfo, config: &ModelConfig) -> bool {
-    let of_score = config.score_head().is_some_and(|head| info.name == head.weight());
+    let of_score = config
+        .score_head()
+        .is_some_and(|head| head.params(config.hidden_size).iter().any(|param| param.name == info.name));
     of_score || info.shape[0] == 1
 }
 
