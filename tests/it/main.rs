@@ -22,6 +22,7 @@ mod launchers;
 mod lora;
 mod packed_trunk;
 mod parity;
+mod peft;
 mod preference;
 mod prompt_templates;
 mod recipes;
