@@ -4,11 +4,12 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use half::{bf16, f16};
+use paddock::files::open_model;
 use paddock_engine::tokenizer::{Tokenizer, TokenizerFiles};
-use paddock_engine::weights::{Encoding, dequantize};
+use paddock_engine::weights::{Encoding, dequantize, recode};
 use paddock_tests::gguf::GgufFile;
 use paddock_tests::program::{pack, python, refuses, run};
-use paddock_tests::{fixtures_with, package_fixture};
+use paddock_tests::{block_on, fixtures_with, package_fixture};
 use safetensors::{Dtype, SafeTensors};
 use serde_json::Value;
 use tempfile::TempDir;
@@ -261,4 +262,91 @@ fn bad_input_is_refused_by_name_and_leaves_nothing() {
         [&"convert", &"--from", &package_fixture("meta-1"), &"--output", &target.path()];
     refuses(&arguments, &["name another output"]);
     assert_eq!(fs::read_dir(target.path()).unwrap().count(), 1);
+}
+
+/// Every tensor of a GGUF file is the folder's, rounded by the engine's own quantiser and bit for bit, and the tokenizer cuts
+/// texts in the same way. The quantisers themselves are ggml's: unit tests of the engine.
+#[test]
+fn a_gguf_file_reads_back_bit_for_bit() {
+    for name in ["llama-mha", "llama-gqa-tied-sharded", "llama3-rope", "llama-odd"] {
+        for dtype in ["keep", "f16", "bf16", "q8_0", "q4_0"] {
+            let from = package_fixture(name);
+            let folder = TempDir::new().unwrap();
+            let output = folder.path().join("model.gguf");
+            run(&[&"convert", &"--from", &from, &"--output", &output, &"--to", &"gguf", &"--dtype", &dtype]);
+            let open = |path: &Path| open_model(path, None).unwrap();
+            let (mut theirs, mut ours) = (open(&from), open(&output));
+            let (expected, found) = (theirs.config().clone(), ours.config().clone());
+            assert_eq!((&found.head, found.vocab_size), (&expected.head, expected.vocab_size), "{name}");
+            let frequencies = found.inverse_frequencies().into_iter().zip(expected.inverse_frequencies());
+            for (a, b) in frequencies {
+                assert!((a - b).abs() <= 1e-6 * b, "{name}: {a} and {b}");
+            }
+            for info in ours.tensors().cloned().collect::<Vec<_>>() {
+                let rows = 0..info.shape[0];
+                let stored = theirs.tensor(&info.name).unwrap().encoding;
+                let bytes = block_on(theirs.read_rows(&info.name, rows.clone())).unwrap();
+                let bytes = recode(bytes, stored, info.encoding).unwrap();
+                assert!(block_on(ours.read_rows(&info.name, rows)).unwrap() == bytes, "{name} {dtype}: {}", info.name);
+                if dtype == "q8_0" && info.shape[0] > 1 && info.shape[1] % 32 == 0 {
+                    assert_eq!(info.encoding, Encoding::Q8_0, "{name}: {}", info.name);
+                }
+            }
+            let Ok(files) = block_on(theirs.tokenizer_files()) else { continue };
+            let theirs = Tokenizer::from_files(&files).unwrap();
+            let ours = Tokenizer::from_files(&block_on(ours.tokenizer_files()).unwrap()).unwrap();
+            for text in TEXTS {
+                assert_eq!(ours.encode(text, true).unwrap(), theirs.encode(text, true).unwrap(), "{name}: {text:?}");
+            }
+        }
+    }
+}
+
+#[test]
+fn a_gguf_file_that_cannot_be_written_is_refused() {
+    let folder = TempDir::new().unwrap();
+    let output = folder.path().join("model.gguf");
+    let convert = |from: &Path, words: &[&str]| {
+        refuses(&[&"convert", &"--from", &from, &"--output", &output, &"--to", &"gguf"], words);
+        assert_eq!(fs::read_dir(folder.path()).unwrap().count(), usize::from(output.exists()));
+    };
+    convert(&package_fixture("opt"), &["OPT"]);
+    convert(&package_fixture("score"), &["score model"]);
+    fs::write(&output, "mine").unwrap();
+    convert(&package_fixture("llama-mha"), &["is there already"]);
+    assert_eq!(fs::read(&output).unwrap(), b"mine");
+}
+
+/// The factors in the file of a Llama 3.1 become the rule that they were computed by.
+#[test]
+fn a_llama_3_1_keeps_its_rotary_scaling() {
+    let folder = TempDir::new().unwrap();
+    let (file, output) = (folder.path().join("m.gguf"), folder.path().join("model"));
+    fs::write(&file, GgufFile::from_fixture("llama3-rope", |_| Encoding::F32).bytes()).unwrap();
+    run(&[&"convert", &"--from", &file, &"--output", &output]);
+    let config = |path: &Path| open_model(path, None).unwrap().config().clone();
+    let (written, original) = (config(&output), config(&package_fixture("llama3-rope")));
+    assert_eq!(written.rope_scaling, original.rope_scaling);
+    assert!(written.rope_factors.is_none());
+}
+
+/// What the checkpoint decided is what transformers reads in the folder that is written.
+#[test]
+fn a_head_that_differs_from_a_tied_embedding_is_written_as_its_own() {
+    let folder = TempDir::new().unwrap();
+    let (model, output) = (folder.path().join("tied"), folder.path().join("model"));
+    fs::create_dir(&model).unwrap();
+    for entry in fs::read_dir(package_fixture("llama-mha")).unwrap() {
+        let path = entry.unwrap().path();
+        fs::copy(&path, model.join(path.file_name().unwrap())).unwrap();
+    }
+    let config = model.join("config.json");
+    let mut json: Value = serde_json::from_slice(&fs::read(&config).unwrap()).unwrap();
+    json["tie_word_embeddings"] = true.into();
+    fs::remove_file(&config).unwrap();
+    fs::write(&config, json.to_string()).unwrap();
+    run(&[&"convert", &"--from", &model, &"--output", &output]);
+    let written: Value = serde_json::from_slice(&fs::read(output.join("config.json")).unwrap()).unwrap();
+    assert_eq!(written["tie_word_embeddings"], false);
+    assert_tensors(&output, &package_fixture("llama-mha"), Dtype::F32, f32_bytes);
 }

@@ -200,7 +200,7 @@ fn what_is_not_read_is_named() {
         (json!({ "model_type": "gemma" , "architectures": ["GemmaForCausalLM"] }), "\"gemma\""),
         (json!({ "logits_scaling": 8.0 }), "logits_scaling"),
         (json!({ "num_attention_heads": "four" }), "num_attention_heads"),
-        (json!({ "rope_theta": "much" }), "rope_theta"),
+        (json!({ "rope_parameters": { "rope_theta": "much" } }), "rope_theta"),
         (json!({ "tie_word_embeddings": "maybe" }), "tie_word_embeddings"),
     ] {
         let error = refused(changed("llama-mha", |_, own| {

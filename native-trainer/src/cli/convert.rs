@@ -1,29 +1,40 @@
-//! `paddock convert`: a model of any format as a Hugging Face folder.
+//! `paddock convert`: a model of any format as a Hugging Face folder, or as a GGUF file.
 
 use std::path::PathBuf;
 
-use clap::Args;
+use clap::{Args, ValueEnum};
 use indicatif::BinaryBytes;
 
 use super::console;
+use super::options::model_name;
 use super::progress::ProgressLine;
-use crate::Result;
-use crate::files::{self, DtypeChoice};
+use crate::files::{self, DtypeChoice, GgufType};
+use crate::{Error, Result};
 
-/// Write Meta, PyTorch and GGUF models as a Hugging Face folder of safetensors
+/// Write a model of any format as a Hugging Face folder of safetensors, or as a GGUF file for llama.cpp
 #[derive(Debug, Args)]
 pub(super) struct Convert {
     /// Meta's folder (consolidated.*.pth), a folder of PyTorch or safetensors files, a web pack, or a .gguf file
     #[arg(long, value_name = "PATH")]
     from: PathBuf,
-    /// The folder to write; an interrupted run is continued
-    #[arg(long, value_name = "DIR")]
+    /// What to write: hf (a Hugging Face folder) or gguf (one file)
+    #[arg(long, value_enum, default_value = "hf", value_name = "FORMAT")]
+    to: Target,
+    /// The folder or the file to write; an interrupted run of a folder is continued
+    #[arg(long, value_name = "PATH")]
     output: PathBuf,
-    /// Number format to write: keep (GGUF's quantised formats become f32), f32, f16 or bf16
-    #[arg(long, default_value_t = DtypeChoice::Keep, value_name = "TYPE")]
-    dtype: DtypeChoice,
+    /// Number format to write: keep (in a folder, GGUF's quantised formats become f32), f32, f16, bf16; in a GGUF file also
+    /// q8_0 and q4_0
+    #[arg(long, default_value = "keep", value_name = "TYPE")]
+    dtype: String,
     #[command(flatten)]
     threads: Threads,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+enum Target {
+    Hf,
+    Gguf,
 }
 
 /// The number of threads.
@@ -41,11 +52,30 @@ impl Threads {
 }
 
 impl Convert {
+    /// Refuses flags that make no sense.
+    pub fn check(&self) -> Result<(), String> {
+        let checked = match self.to {
+            Target::Hf => self.dtype.parse::<DtypeChoice>().map(drop),
+            Target::Gguf => self.dtype.parse::<GgufType>().map(drop),
+        };
+        checked.map_err(|problem| format!("--dtype {}: {problem}", self.dtype))
+    }
+
     pub fn run(&self) -> Result<()> {
         let written = {
             let mut progress = ProgressLine::new("converting");
             let mut update = |at| progress.update(at);
-            files::convert(&self.from, &self.output, self.dtype, self.threads.count(), &mut update)?
+            let (from, output) = (&self.from, &self.output);
+            match self.to {
+                Target::Hf => {
+                    let dtype = self.dtype.parse().map_err(Error::Request)?;
+                    files::convert(from, output, dtype, self.threads.count(), &mut update)?
+                }
+                Target::Gguf => {
+                    let kind = self.dtype.parse().map_err(Error::Request)?;
+                    files::convert_to_gguf(from, output, &model_name(from, None)?, kind, &mut update)?
+                }
+            }
         };
         for note in &written.notes {
             console::note(note);

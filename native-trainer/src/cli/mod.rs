@@ -113,6 +113,7 @@ fn check(command: &Command) -> Result<(), String> {
                 Err(error) => error.exit(),
             }
         }
+        Command::Convert(convert) => convert.check(),
         _ => Ok(()),
     }
 }

@@ -15,6 +15,7 @@ mod vocabulary;
 pub(super) use files::files;
 pub use files::stem;
 pub use header::{Array, Header, Number, Parsed, TensorEntry, Value, parse};
+pub use names::{ggml_type, gguf_name};
 
 use super::encoding::Encoding;
 use super::first_bytes::{FIRST_BYTES, check_first_bytes};
@@ -112,7 +113,7 @@ async fn read_header<S: Source>(source: &S, file: &str) -> Result<Header> {
 
 /// Finds `param` in the file and checks its shape and encoding.
 fn locate(header: &Header, config: &ModelConfig, param: &Param) -> Result<LocatedTensor> {
-    let name = names::gguf_name(&param.name)
+    let name = gguf_name(&param.name)
         .ok_or_else(|| Error::Unsupported(format!("tensor {} has no name in GGUF files", param.name)))?;
     let tensor =
         header.tensors.get(&name).ok_or_else(|| mismatch(param, format!("nothing: the file has no tensor {name}")))?;

@@ -2,8 +2,8 @@
 
 use crate::weights::Encoding;
 
-/// The GGUF name of the tensor that Hugging Face calls `name`.
-pub(super) fn gguf_name(name: &str) -> Option<String> {
+/// The GGUF name of the tensor that Hugging Face calls `name`; `None` when LLaMA has no such tensor.
+pub fn gguf_name(name: &str) -> Option<String> {
     let whole = match name {
         "model.embed_tokens.weight" => Some("token_embd.weight"),
         "model.norm.weight" => Some("output_norm.weight"),
@@ -49,6 +49,23 @@ pub(super) fn encoding(kind: u32) -> Option<Encoding> {
     })
 }
 
+/// The number of an encoding in `enum ggml_type`.
+pub fn ggml_type(encoding: Encoding) -> u32 {
+    match encoding {
+        Encoding::F32 => 0,
+        Encoding::F16 => 1,
+        Encoding::Q4_0 => 2,
+        Encoding::Q4_1 => 3,
+        Encoding::Q5_0 => 6,
+        Encoding::Q5_1 => 7,
+        Encoding::Q8_0 => 8,
+        Encoding::Q4_K => 12,
+        Encoding::Q5_K => 13,
+        Encoding::Q6_K => 14,
+        Encoding::BF16 => 30,
+    }
+}
+
 /// What ggml calls the type `kind`, for errors.
 pub(super) fn type_name(kind: u32) -> String {
     const OTHERS: [(u32, &str); 20] = [
@@ -90,6 +107,13 @@ mod tests {
         assert_eq!(gguf_name("model.layers.0.post_attention_layernorm.weight").unwrap(), "blk.0.ffn_norm.weight");
         assert_eq!(gguf_name("lm_head.weight").unwrap(), "output.weight");
         assert_eq!(gguf_name("model.layers.0.mlp.experts.weight"), None);
+    }
+
+    #[test]
+    fn types_are_read_as_they_are_written() {
+        for encoding in [Encoding::F32, Encoding::BF16, Encoding::Q4_0, Encoding::Q8_0, Encoding::Q6_K] {
+            assert_eq!(super::encoding(ggml_type(encoding)), Some(encoding));
+        }
     }
 
     #[test]

@@ -10,7 +10,7 @@ use crate::{Error, Result};
 /// Files are little-endian, and so is every machine that this runs on: numbers are copied as they lie in memory.
 const _: () = assert!(cfg!(target_endian = "little"));
 
-/// Encodes `values` as F32, F16, BF16, Q8_0 or Q4_1.
+/// Encodes `values` as F32, F16, BF16, Q8_0, Q4_0 or Q4_1.
 ///
 /// # Errors
 /// For another encoding, values that are not whole blocks, and values that the encoding cannot hold (not finite, or
@@ -42,6 +42,11 @@ pub fn quantize(encoding: Encoding, values: &[f32]) -> Result<Vec<u8>> {
                 q8_0(block, &mut out)?;
             }
         }
+        Encoding::Q4_0 => {
+            for block in values.as_chunks().0 {
+                q4_0(block, &mut out)?;
+            }
+        }
         Encoding::Q4_1 => {
             for block in values.as_chunks().0 {
                 q4_1(block, &mut out)?;
@@ -49,7 +54,7 @@ pub fn quantize(encoding: Encoding, values: &[f32]) -> Result<Vec<u8>> {
         }
         other => {
             return Err(Error::Unsupported(format!(
-                "{other:?} can be read but not written; choose Q4_1, Q8_0, F16, BF16 or F32"
+                "{other:?} can be read but not written; choose Q4_0, Q4_1, Q8_0, F16, BF16 or F32"
             )));
         }
     }
@@ -92,6 +97,21 @@ fn q8_0(block: &[f32; 32], out: &mut Vec<u8>) -> Result<()> {
         finite_half(value)?;
         out.push((value * inverse).round() as i8 as u8);
     }
+    Ok(())
+}
+
+/// ggml's rounding (`quantize_row_q4_0_ref`): the value of the largest magnitude becomes −8 steps.
+fn q4_0(block: &[f32; 32], out: &mut Vec<u8>) -> Result<()> {
+    let extreme =
+        block.iter().fold(0.0f32, |extreme, &value| if value.abs() > extreme.abs() { value } else { extreme });
+    let d = extreme / -8.0;
+    let inverse = if d == 0.0 { 0.0 } else { 1.0 / d };
+    for &value in block {
+        finite_half(value)?;
+    }
+    out.extend(finite_half(d)?.to_le_bytes());
+    let quant = |value: f32| ((value * inverse + 8.5) as u8).min(15);
+    out.extend((0..16).map(|j| quant(block[j]) | quant(block[j + 16]) << 4));
     Ok(())
 }
 
@@ -190,6 +210,15 @@ mod tests {
         assert!(back.iter().zip(&values).all(|(a, b)| (a - b).abs() <= limit));
     }
 
+    /// Bytes of `gguf.quants.quantize` (gguf-py) for the values −16/10 to 15/10.
+    #[test]
+    fn q4_0_is_ggml_s() {
+        let values: Vec<f32> = (-16..16).map(|value| value as f32 / 10.0).collect();
+        let bytes = quantize(Encoding::Q4_0, &values).unwrap();
+        let expected = [102, 50, 128, 145, 145, 162, 162, 179, 179, 196, 196, 213, 213, 230, 230, 247, 247, 248];
+        assert_eq!(bytes, expected);
+    }
+
     #[test]
     fn q4_1_is_at_least_as_good_as_the_plain_range() {
         let values = noise(3200);
@@ -217,7 +246,7 @@ mod tests {
 
     #[test]
     fn values_that_do_not_fit_are_refused() {
-        for encoding in [Encoding::F16, Encoding::Q8_0, Encoding::Q4_1] {
+        for encoding in [Encoding::F16, Encoding::Q8_0, Encoding::Q4_0, Encoding::Q4_1] {
             for value in [f32::NAN, f32::INFINITY, 1e9] {
                 let mut block = [0.25; 32];
                 block[7] = value;
