@@ -44,7 +44,7 @@ impl Record {
     /// A row is a conversation (`messages` or `conversations`, with a `system` beside them or not, or a list of turns), an
     /// instruction
     /// (`instruction`, `input` or `context`, `output` or `response`, LLaMA-Factory's `system` and `history`; or the seed
-    /// tasks' `instances`), a question (`prompt`, `question` or `query`) with its `response`, `answer` or `output`, a
+    /// tasks' `instances`), a question (`prompt`, `question`, `query` or `input`) with its `response`, `answer` or `output`, a
     /// `prompt` with its `completion` (both texts or both lists of messages), or a `text`. What an instruction or its output
     /// is, if not text, is formatted as Python does it, as in Alpaca's script. `null` is as good as missing.
     ///
@@ -64,11 +64,13 @@ impl Record {
         if row.get("prompt").is_some() && row.get("completion").is_some_and(|completion| !completion.is_null()) {
             return completion(row).map(|record| vec![record]);
         }
-        if let Some(question) = formatted(row, &["prompt", "question", "query"])?
-            && let Some(output) = formatted(row, &["response", "answer", "output"])?
-        {
-            let asked = Instruction { instruction: question, output, ..beside(row)? };
-            return Ok(vec![Self::Instruction(asked)]);
+        if let Some(output) = formatted(row, &["response", "answer", "output"])? {
+            let question = formatted(row, &["prompt", "question", "query"])?;
+            let mut context = formatted(row, &["input", "context"])?;
+            if let Some(instruction) = question.or_else(|| context.take()) {
+                let input = context.unwrap_or_default();
+                return Ok(vec![Self::Instruction(Instruction { instruction, input, output, ..beside(row)? })]);
+            }
         }
         text(row, "text")?.map(|text| vec![Self::Text(text)]).ok_or_else(|| {
             let found: Vec<&str> = row.as_object().into_iter().flatten().map(|(key, _)| key.as_str()).take(6).collect();
@@ -169,6 +171,8 @@ mod tests {
             (json!({ "prompt": "a", "response": "b" }), vec![instruction(["a", "", "b"])]),
             (json!({ "question": "a", "answer": "b", "system": "" }), vec![instruction(["a", "", "b"])]),
             (json!({ "query": "a", "response": "b", "type": "GSM" }), vec![instruction(["a", "", "b"])]),
+            (json!({ "question": "a", "context": "c", "answer": "b" }), vec![instruction(["a", "c", "b"])]),
+            (json!({ "input": "a", "output": "b" }), vec![instruction(["a", "", "b"])]),
             (
                 json!({ "prompt": "a", "completion": " b" }),
                 vec![Record::Completion { prompt: "a".into(), completion: " b".into() }],

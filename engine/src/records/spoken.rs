@@ -29,6 +29,9 @@ pub(super) fn conversation(row: &Value) -> Result<Option<Vec<Turn>>, String> {
     for key in TURNS {
         let Some(list) = list(row, key)? else { continue };
         let mut turns = turns(list, key)?;
+        if row.get("tools").is_some_and(|tools| !is_empty(tools)) {
+            return Err("\"tools\" are not read; leave them out, or write them into the first message".to_string());
+        }
         let system = system(row)?;
         if let Some(system) = system {
             if turns.first().is_some_and(|turn| turn.message.role == Role::System) {
@@ -79,8 +82,7 @@ fn turn_of(turn: &Value) -> Result<Turn, String> {
     };
     let speaker = first(&["role", "from"])?.ok_or("\"role\" is missing (or ShareGPT's \"from\")")?;
     for key in ["tool_calls", "function_call", "reasoning_content"] {
-        let empty = |value: &Value| value.is_null() || value.as_array().is_some_and(Vec::is_empty) || value == "";
-        if turn.get(key).is_some_and(|value| !empty(value)) {
+        if turn.get(key).is_some_and(|value| !is_empty(value)) {
             return Err(format!("\"{key}\" is not read; write into the content what the model is to say"));
         }
     }
@@ -88,6 +90,11 @@ fn turn_of(turn: &Value) -> Result<Turn, String> {
     let content = content(turn)?;
     let learned = role == Role::Assistant && weight(turn)?;
     Ok(Turn { message: Message::new(role, content), learned })
+}
+
+/// Whether a field says as little as one that is missing.
+fn is_empty(value: &Value) -> bool {
+    value.is_null() || value.as_array().is_some_and(Vec::is_empty) || value == "" || value == "[]"
 }
 
 /// Whose turn it is, by the names in OpenAI's, ShareGPT's, Vicuna's and Gemma's data.
@@ -195,6 +202,7 @@ mod tests {
         for (row, words) in [
             (json!({ "messages": [] }), "\"messages\" is empty"),
             (json!({ "messages": "q" }), "\"messages\": expected a list, found text"),
+            (json!({ "messages": [{ "role": "user", "content": "q" }], "tools": [{}] }), "\"tools\" are not read"),
             (second(json!("a")), "turn 2 of \"messages\": expected an object"),
             (second(json!({ "content": "a" })), "\"role\" is missing"),
             (second(json!({ "role": "assistant" })), "\"content\" is missing"),

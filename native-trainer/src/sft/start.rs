@@ -73,13 +73,14 @@ impl Start {
         }
         if let Some(problem) = damaged.first() {
             return refuse(format!(
-                "{problem}, and there is no other checkpoint to go on from; put the file back, or name another output to start again"
+                "{problem}, and there is no other checkpoint to go on from; put the file back, or name another output to \
+                 start again"
             ));
         }
         if let Some(name) = model {
             return refuse(format!(
-                "{shown} holds a model ({name}) and no checkpoint to go on from; to train it further, give it as --model and \
-                 name another output"
+                "{shown} holds a model ({name}) and no checkpoint to go on from; to train it further, give it as --model \
+                 and name another output"
             ));
         }
         Ok(Self { resumed: None, notes: vec![format!("{shown} holds no checkpoint yet: the run begins with step 1")] })
