@@ -51,7 +51,7 @@ async fn tensors(model: &Path, quantize: Option<Quantize>) -> Result<(ModelConfi
         return Err(Error::Request(problem.to_string()).into());
     }
     let file = source.read_all("config.json", CONFIG_LIMIT).await?.unwrap_or_default();
-    let json: Value = serde_json::from_slice(&file)
+    let json: Value = paddock_engine::json::parse(&file)
         .map_err(|error| Error::format("config.json", format!("it is not valid JSON: {error}")))?;
     let config = ModelConfig::from_json(&json, None)?;
     let params = config.params().into_iter();

@@ -4,7 +4,6 @@ use std::fs;
 use std::path::Path;
 
 use paddock_engine::{Error as EngineError, ModelConfig};
-use serde_json::Value;
 
 use crate::{Error, Result};
 
@@ -22,7 +21,7 @@ pub fn config_alone(path: &Path) -> Result<Option<ModelConfig>> {
         return Ok(None);
     }
     let bytes = fs::read(&file).map_err(Error::path("read", &file))?;
-    let json: Value = serde_json::from_slice(&bytes)
+    let json = paddock_engine::json::parse(&bytes)
         .map_err(|error| EngineError::format(file.display().to_string(), format!("it is not valid JSON: {error}")))?;
     Ok(Some(ModelConfig::from_json(&json, None)?))
 }

@@ -34,7 +34,7 @@ pub fn random(
 ) -> Result<Written> {
     let path = folder.join("config.json");
     let text = fs::read(&path).map_err(Error::path("read", &path))?;
-    let config: Value = serde_json::from_slice(&text)
+    let config: Value = paddock_engine::json::parse(&text)
         .map_err(|error| Error::Request(format!("{}: it is not valid JSON: {error}", path.display())))?;
     let params = ModelConfig::from_json(&config, None)?.params();
     let deviation = config["initializer_range"].as_f64().unwrap_or(INITIALIZER_RANGE) as f32;
