@@ -122,7 +122,7 @@ impl<B: Backend> Scorer<B> {
         context: Option<usize>,
     ) -> Result<Self> {
         let context = model.trunk().config().context(context)?;
-        let (template, notes) = (checkpoint.template(), checkpoint.notes().to_vec());
+        let (template, notes) = (checkpoint.template(), [checkpoint.notes(), tokenizer.notes()].concat());
         Ok(Self { model, tokenizer, template, context, notes, tokens_run: 0 })
     }
 

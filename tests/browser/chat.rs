@@ -4,7 +4,7 @@ use std::fs;
 use std::net::Ipv4Addr;
 use std::path::{Path, PathBuf};
 
-use paddock_engine::tokenizer::{Tokenizer, TokenizerFiles};
+use paddock_engine::tokenizer::{Beside, Tokenizer, TokenizerFiles};
 use paddock_tests::page::{Answer, PATIENCE, Page};
 use paddock_tests::site::TestSite;
 use paddock_tests::{skip, smollm2};
@@ -35,7 +35,7 @@ fn golden() -> Golden {
     let case = &json(&tiny().join("expected.json"))["cases"][0];
     let token_ids = token_ids(&case["greedy_ids"]);
     let tokenizer = fs::read(tiny().join("tokenizer.json")).expect("a fixture");
-    let files = TokenizerFiles::Json { tokenizer, config: None, chat_template: None };
+    let files = TokenizerFiles::Json { tokenizer, beside: Beside::default() };
     let text = Tokenizer::from_files(&files).expect("a tokenizer").decode(&token_ids, true).expect("text");
     Golden { prompt: case["prompt_text"].as_str().expect("a prompt").to_string(), answer: Answer { text, token_ids } }
 }

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 
 use half::{bf16, f16};
 use paddock::files::open_model;
-use paddock_engine::tokenizer::{Tokenizer, TokenizerFiles};
+use paddock_engine::tokenizer::{Beside, Tokenizer, TokenizerFiles};
 use paddock_engine::weights::{Encoding, dequantize, recode};
 use paddock_tests::gguf::GgufFile;
 use paddock_tests::program::{pack, python, refuses, run};
@@ -132,8 +132,8 @@ fn meta_with(tokenizer: &Path) -> (TempDir, PathBuf) {
 /// The tokenizer of a converted folder; "</s>" in a text is text, as for the SentencePiece library.
 fn tokenizer(folder: &Path) -> Tokenizer {
     let tokenizer = fs::read(folder.join("tokenizer.json")).unwrap();
-    let config = serde_json::from_slice(&fs::read(folder.join("tokenizer_config.json")).unwrap()).unwrap();
-    let files = TokenizerFiles::Json { tokenizer, config: Some(config), chat_template: None };
+    let config: Value = serde_json::from_slice(&fs::read(folder.join("tokenizer_config.json")).unwrap()).unwrap();
+    let files = TokenizerFiles::Json { tokenizer, beside: Beside::from(config) };
     let mut tokenizer = Tokenizer::from_files(&files).unwrap();
     tokenizer.read_special_as_text(true);
     tokenizer

@@ -7,7 +7,7 @@ use paddock_engine::backend::{Backend, Cpu};
 use paddock_engine::generate::Chat;
 use paddock_engine::prompt::{Message, Role, Template, TemplateKind};
 use paddock_engine::score::{Scored, Scorer};
-use paddock_engine::tokenizer::{Tokenizer, TokenizerFiles};
+use paddock_engine::tokenizer::{Beside, Tokenizer, TokenizerFiles};
 use paddock_engine::weights::MemorySource;
 use paddock_tests::{
     block_on, expected_tensor, fixture_folders, fixture_source, fixtures, folder_source, gpu, largest_difference, skip,
@@ -199,12 +199,12 @@ fn the_conversation_of_the_card() {
 fn tokenizer(source: &MemorySource) -> Tokenizer {
     let file = |name: &str| source.files.get(name).cloned();
     let config = file("tokenizer_config.json").map(|bytes| serde_json::from_slice(&bytes).unwrap());
+    let beside = Beside { config, ..Beside::default() };
     let files = match file("tokenizer.json") {
-        Some(tokenizer) => TokenizerFiles::Json { tokenizer, config, chat_template: None },
+        Some(tokenizer) => TokenizerFiles::Json { tokenizer, beside },
         None => TokenizerFiles::SentencePiece {
             model: file("tokenizer.model").expect("tokenizer.json or tokenizer.model"),
-            added_tokens: None,
-            config,
+            beside,
         },
     };
     Tokenizer::from_files(&files).unwrap()

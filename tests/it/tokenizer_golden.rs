@@ -1,7 +1,7 @@
 //! Ids and text equal the reference's: SentencePiece's own library, and transformers for `tokenizer.json`.
 
 use paddock_engine::tokenizer::sentencepiece::{self, PieceKind};
-use paddock_engine::tokenizer::{GgufVocabulary, Tokenizer, TokenizerFiles};
+use paddock_engine::tokenizer::{Beside, GgufVocabulary, Tokenizer, TokenizerFiles};
 use paddock_tests::fixture_source;
 use serde::Deserialize;
 use serde_json::{Value, json};
@@ -28,14 +28,14 @@ fn sentencepiece_cases() -> Vec<Case> {
 
 /// The fixture's SentencePiece model in a folder with these other files.
 fn sentencepiece_files(added_tokens: Option<Value>, config: Option<Value>) -> TokenizerFiles {
-    TokenizerFiles::SentencePiece { model: file("sentencepiece", "tokenizer.model"), added_tokens, config }
+    let beside = Beside { added_tokens, config, ..Beside::default() };
+    TokenizerFiles::SentencePiece { model: file("sentencepiece", "tokenizer.model"), beside }
 }
 
 fn json_files(fixture: &str) -> TokenizerFiles {
     TokenizerFiles::Json {
         tokenizer: file(fixture, "tokenizer.json"),
-        config: Some(serde_json::from_slice(&file(fixture, "tokenizer_config.json")).unwrap()),
-        chat_template: None,
+        beside: Beside::from(serde_json::from_slice::<Value>(&file(fixture, "tokenizer_config.json")).unwrap()),
     }
 }
 
@@ -43,8 +43,7 @@ fn json_files(fixture: &str) -> TokenizerFiles {
 fn repacked(tokenizer: &Tokenizer) -> Tokenizer {
     let files = TokenizerFiles::Json {
         tokenizer: tokenizer.to_json().unwrap().into_bytes(),
-        config: Some(tokenizer.to_config()),
-        chat_template: None,
+        beside: Beside::from(tokenizer.to_config()),
     };
     Tokenizer::from_files(&files).unwrap()
 }
@@ -190,8 +189,7 @@ fn unknown_ids_are_refused_when_decoding_and_skipped_in_a_stream() {
 
 #[test]
 fn damaged_files_are_refused_with_a_sentence() {
-    let json =
-        |text: &str| TokenizerFiles::Json { tokenizer: text.as_bytes().to_vec(), config: None, chat_template: None };
+    let json = |text: &str| TokenizerFiles::Json { tokenizer: text.as_bytes().to_vec(), beside: Beside::default() };
     let bpe = r#"{"model":{"type":"BPE","vocab":{"a":0},"merges":[]},"decoder":{"type":"Fuse"},"#;
     let gguf = |model: &str, pre: &str, merges: &[&str], types: &[i32]| {
         TokenizerFiles::Gguf(GgufVocabulary {
@@ -213,10 +211,7 @@ fn damaged_files_are_refused_with_a_sentence() {
         (json(r#"{"model":{"type":"BPE","vocab":{"a":0},"merges":["a b"]}}"#), "tokenizer.json"),
         (json(r#"{"model":{"type":"BPE","vocab":{"a":0},"merges":[]}}"#), "decoder"),
         (json(&format!("{bpe}{around}")), "<s>"),
-        (
-            json(&format!(r#"{bpe}"post_processor":{{"type":"BertProcessing","sep":["a",0],"cls":["a",0]}}}}"#)),
-            "BertProcessing",
-        ),
+        (json(&format!(r#"{bpe}"post_processor":{{"type":"Frobnicate"}}}}"#)), "tokenizer.json"),
         (gguf("gpt2", "gibberish", &[], &[]), "gibberish"),
         (gguf("bert", "default", &[], &[]), "bert"),
         (gguf("llama", "default", &[], &[]), "scores"),
@@ -224,10 +219,105 @@ fn damaged_files_are_refused_with_a_sentence() {
         (gguf("gpt2", "default", &["a c"], &[]), "vocabulary"),
         (gguf("gpt2", "default", &[], &[1]), "token types"),
         (gguf("gpt2", "default", &[], &[1, 77]), "77"),
-        (TokenizerFiles::SentencePiece { model: truncated, added_tokens: None, config: None }, "tokenizer.model"),
+        (TokenizerFiles::SentencePiece { model: truncated, beside: Beside::default() }, "tokenizer.model"),
     ];
     for (files, part) in cases {
         let error = Tokenizer::from_files(&files).err().unwrap_or_else(|| panic!("{part}: accepted")).to_string();
         assert!(error.contains(part) && !error.contains('\n'), "{part}: {error}");
     }
+}
+
+/// A GGUF vocabulary: a token for each byte and then `more` with their types.
+fn byte_vocabulary(more: &[(&str, i32)]) -> GgufVocabulary {
+    let printable = |byte: &u32| matches!(byte, 0x21..=0x7E | 0xA1..=0xAC | 0xAE..=0xFF);
+    let mut others = 0x100..;
+    let codes = (0..256).map(|byte| if printable(&byte) { byte } else { others.next().unwrap() });
+    let bytes = codes.map(|code| char::from_u32(code).unwrap().to_string());
+    GgufVocabulary {
+        model: "gpt2".into(),
+        tokens: bytes.chain(more.iter().map(|(text, _)| (*text).to_string())).collect(),
+        token_types: std::iter::repeat_n(1, 256).chain(more.iter().map(|(_, kind)| *kind)).collect(),
+        ..GgufVocabulary::default()
+    }
+}
+
+fn gguf(vocabulary: &GgufVocabulary) -> Tokenizer {
+    Tokenizer::from_files(&TokenizerFiles::Gguf(vocabulary.clone())).unwrap()
+}
+
+/// Ids as Llama 3's own pattern gives them; llama.cpp infers nothing and warns.
+#[test]
+fn a_llama_3_vocabulary_without_rules_is_known_by_its_tokens() {
+    let more = [("<|begin_of_text|>", 3), ("<|eot_id|>", 3), ("12", 1), ("123", 1), ("'L", 1), ("'LL", 1)];
+    let merges = ["1 2", "12 3", "' L", "'L L"].map(String::from).to_vec();
+    let unnamed = GgufVocabulary { merges, bos: Some(256), eos: Some(257), ..byte_vocabulary(&more) };
+    let named = |pre: &str| GgufVocabulary { pre: Some(pre.into()), ..unnamed.clone() };
+    let text = "12345 I'LL";
+    let expected = [256, 259, 52, 53, 32, 73, 261];
+    assert_eq!(gguf(&named("llama-bpe")).encode(text, true).unwrap(), expected);
+    for vocabulary in [unnamed.clone(), named("default"), named("")] {
+        let tokenizer = gguf(&vocabulary);
+        assert_eq!(tokenizer.encode(text, true).unwrap(), expected);
+        assert!(tokenizer.notes().iter().any(|note| note.contains("tokenizer.ggml.pre")), "{:?}", tokenizer.notes());
+    }
+    let other = GgufVocabulary { bos: Some(256), ..byte_vocabulary(&[("<s>", 3)]) };
+    let tokenizer = gguf(&other);
+    assert_eq!(tokenizer.encode("1", true).unwrap(), [49]);
+    assert!(tokenizer.notes().join(" ").contains("answers suffer"), "{:?}", tokenizer.notes());
+    assert!(gguf(&named("llama-bpe")).notes().is_empty());
+}
+
+/// As llama.cpp does it (`llama-vocab.cpp`).
+#[test]
+fn what_ends_an_answer_is_a_control_token_whatever_its_type() {
+    for end in [
+        "<|im_end|>",
+        "</s>",
+        "<eos>",
+        "[EOS]",
+        "<|return|>",
+        "<|call|>",
+        "<end_of_utterance>",
+        "<｜end▁of▁sentence｜>",
+    ] {
+        for kind in [1, 4, 5] {
+            let vocabulary =
+                GgufVocabulary { pre: Some("gpt-2".into()), ..byte_vocabulary(&[("<s>", 3), (end, kind)]) };
+            let tokenizer = gguf(&vocabulary);
+            assert_eq!(tokenizer.encode(&format!("a{end}"), false).unwrap(), [97, 257], "{end}");
+            assert!(tokenizer.is_special(257) && tokenizer.notes().iter().any(|note| note.contains(end)), "{end}");
+        }
+    }
+}
+
+/// llama.cpp takes 0, 1 and 2; the ids with them are those of the library.
+#[test]
+fn a_sentencepiece_vocabulary_without_ids_has_llamas_own() {
+    let model = sentencepiece::parse(&file("sentencepiece", "tokenizer.model")).unwrap();
+    let number = |kind| match kind {
+        PieceKind::Unknown => 2,
+        PieceKind::Control => 3,
+        PieceKind::Byte => 6,
+        _ => 1,
+    };
+    let vocabulary = GgufVocabulary {
+        model: "llama".into(),
+        tokens: model.pieces.iter().map(|piece| piece.text.clone()).collect(),
+        scores: model.pieces.iter().map(|piece| piece.score).collect(),
+        token_types: model.pieces.iter().map(|piece| number(piece.kind)).collect(),
+        ..GgufVocabulary::default()
+    };
+    for vocabulary in [vocabulary.clone(), GgufVocabulary { token_types: Vec::new(), ..vocabulary.clone() }] {
+        let tokenizer = gguf(&vocabulary);
+        assert_eq!((tokenizer.bos(), tokenizer.eos()), (Some(1), Some(2)));
+        assert_eq!(tokenizer.encode("Hello world", true).unwrap()[0], 1);
+        assert_eq!(tokenizer.notes().len(), 3, "{:?}", tokenizer.notes());
+    }
+    assert_golden(gguf(&vocabulary));
+    let other = GgufVocabulary {
+        tokens: vocabulary.tokens.iter().rev().cloned().collect(),
+        token_types: vec![1; 700],
+        ..vocabulary
+    };
+    assert_eq!((gguf(&other).bos(), gguf(&other).eos()), (None, None), "ordinary tokens are not taken for BOS and EOS");
 }

@@ -1,6 +1,6 @@
 //! Hugging Face folders: the fixtures open and give their tensors' bytes; damaged ones are refused with a sentence.
 
-use paddock_engine::tokenizer::TokenizerFiles;
+use paddock_engine::tokenizer::{Beside, TokenizerFiles};
 use paddock_engine::weights::{Checkpoint, Format, MemorySource};
 use paddock_tests::{block_on, fixture_source};
 use safetensors::SafeTensors;
@@ -64,11 +64,17 @@ fn the_rows_are_those_of_the_safetensors_crate() {
 fn tokenizer_files_are_found_or_missed() {
     let mut source = fixture_source("llama-mha");
     let files = |source: &MemorySource| block_on(open(source.clone()).unwrap().tokenizer_files());
-    assert!(matches!(files(&source), Ok(TokenizerFiles::Json { config: Some(_), chat_template: None, .. })));
+    assert!(matches!(
+        files(&source),
+        Ok(TokenizerFiles::Json { beside: Beside { config: Some(_), chat_template: None, .. }, .. })
+    ));
     let model = source.files.remove("tokenizer.json").unwrap();
     assert!(files(&source).unwrap_err().to_string().starts_with("tokenizer.json was not found"));
     source.files.insert("tokenizer.model".into(), model);
-    assert!(matches!(files(&source), Ok(TokenizerFiles::SentencePiece { added_tokens: None, .. })));
+    assert!(matches!(
+        files(&source),
+        Ok(TokenizerFiles::SentencePiece { beside: Beside { added_tokens: None, .. }, .. })
+    ));
 }
 
 #[test]

@@ -8,7 +8,7 @@ use std::rc::Rc;
 use paddock_engine::backend::Cpu;
 use paddock_engine::generate::Chat;
 use paddock_engine::prompt::{Message, Role, TemplateKind, alpaca_prompt};
-use paddock_engine::tokenizer::{Tokenizer, TokenizerFiles};
+use paddock_engine::tokenizer::{Beside, Tokenizer, TokenizerFiles};
 use paddock_engine::weights::manifest::{MANIFEST, Manifest, SHARD_BYTES};
 use paddock_engine::weights::pack::{PackOptions, PackPlan, PackSink, Quantize, pack};
 use paddock_engine::weights::{Checkpoint, Encoding, Format, MemorySource, Source, dequantize, quantize};
@@ -286,7 +286,7 @@ fn the_tokenizer_survives() {
     let files = block_on(open(fixture_source(MODEL)).unwrap().tokenizer_files()).unwrap();
     let before = Tokenizer::from_files(&files).unwrap();
     let files = block_on(open(packed(fixture_source(MODEL), Quantize::Keep)).unwrap().tokenizer_files()).unwrap();
-    assert!(matches!(files, TokenizerFiles::Json { config: Some(_), .. }));
+    assert!(matches!(files, TokenizerFiles::Json { beside: Beside { config: Some(_), .. }, .. }));
     let after = Tokenizer::from_files(&files).unwrap();
     let text = "The quick brown fox, naïve 🦊";
     assert_eq!(before.encode(text, true).unwrap(), after.encode(text, true).unwrap());

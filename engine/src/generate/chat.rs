@@ -60,7 +60,7 @@ impl<B: Backend> Chat<B> {
     ) -> Result<Self> {
         let tokenizer = Tokenizer::from_files(&checkpoint.tokenizer_files().await?)?;
         let model = CausalLm::load(backend, checkpoint, progress).await?;
-        let (template, notes) = (checkpoint.template(), checkpoint.notes().to_vec());
+        let (template, notes) = (checkpoint.template(), [checkpoint.notes(), tokenizer.notes()].concat());
         Ok(Self { template, notes, ..Self::new(model, tokenizer, context)? })
     }
 

@@ -38,8 +38,16 @@ impl Affixes {
                 Ok(all)
             }
             Some("TemplateProcessing") => Self::from_template(processor, file),
+            Some("RobertaProcessing" | "BertProcessing") => {
+                let id = |key: &str| {
+                    let id = processor.get(key).and_then(|pair| pair.get(1)).and_then(Value::as_u64);
+                    id.and_then(|id| u32::try_from(id).ok())
+                        .ok_or_else(|| Error::format(file, format!("the post-processor gives no id for its \"{key}\"")))
+                };
+                Ok(Self { before: vec![id("cls")?], after: vec![id("sep")?] })
+            }
             Some(other) => Err(Error::Unsupported(format!(
-                "{file}: the post-processor \"{other}\" is not one of LLaMA's; known are ByteLevel and TemplateProcessing"
+                "{file}: the post-processor \"{other}\" is not known; known are ByteLevel, TemplateProcessing and RobertaProcessing"
             ))),
         }
     }

@@ -9,22 +9,49 @@ pub enum TokenizerFiles {
     Json {
         /// `tokenizer.json`.
         tokenizer: Vec<u8>,
-        /// `tokenizer_config.json`; older folders have the chat template in it.
-        config: Option<Value>,
-        /// `chat_template.jinja`; newer folders have the chat template there.
-        chat_template: Option<String>,
+        /// What lies beside it.
+        beside: Beside,
     },
     /// SentencePiece's `tokenizer.model` of an older folder.
     SentencePiece {
         /// `tokenizer.model`.
         model: Vec<u8>,
-        /// `added_tokens.json`: text to id.
-        added_tokens: Option<Value>,
-        /// `tokenizer_config.json`.
-        config: Option<Value>,
+        /// What lies beside it.
+        beside: Beside,
+    },
+    /// The two files of GPT-2's own tokenizer, which OPT was published with.
+    Gpt2 {
+        /// `vocab.json`: token to id.
+        vocabulary: Vec<u8>,
+        /// `merges.txt`: a pair a line, the first to be merged first.
+        merges: Vec<u8>,
+        /// What lies beside them.
+        beside: Beside,
     },
     /// The vocabulary in a GGUF header.
     Gguf(GgufVocabulary),
+}
+
+/// What lies beside a vocabulary in a Hugging Face folder. Each of them may be missing.
+#[derive(Debug, Clone, Default)]
+pub struct Beside {
+    /// `tokenizer_config.json`.
+    pub config: Option<Value>,
+    /// `special_tokens_map.json`: special tokens by their names.
+    pub special_tokens: Option<Value>,
+    /// `added_tokens.json`: text to id.
+    pub added_tokens: Option<Value>,
+    /// `chat_template.jinja`; in older folders the chat template is in `tokenizer_config.json`.
+    pub chat_template: Option<String>,
+    /// `model_type` of `config.json`: names the class of tokenizer where `tokenizer_config.json` does not.
+    pub model_type: Option<String>,
+}
+
+impl From<Value> for Beside {
+    /// A folder that only has this `tokenizer_config.json`.
+    fn from(config: Value) -> Self {
+        Self { config: Some(config), ..Self::default() }
+    }
 }
 
 /// The keys `tokenizer.*` of a GGUF header, with their names.
@@ -48,6 +75,8 @@ pub struct GgufVocabulary {
     pub eos: Option<u32>,
     /// `tokenizer.ggml.unknown_token_id`.
     pub unknown: Option<u32>,
+    /// `tokenizer.ggml.padding_token_id`.
+    pub padding: Option<u32>,
     /// `tokenizer.ggml.add_bos_token`.
     pub add_bos: Option<bool>,
     /// `tokenizer.ggml.add_eos_token`.

@@ -1,10 +1,13 @@
 //! The vocabulary in a GGUF header (llama.cpp `llama-vocab.cpp` is the other reader of these keys).
 
-use serde_json::{Value, json};
-use tokenizers::models::bpe::{BPE, Vocab};
-use tokenizers::{AddedToken, DecoderWrapper, NormalizerWrapper, PreTokenizerWrapper};
+use tokenizers::AddedToken;
+use tokenizers::models::bpe::Vocab;
 
+use super::decode::fallback_byte;
+use super::end_of_generation::{END_OF_TEXT, ends_generation};
 use super::sentencepiece::{Algorithm, Model, Normalization, Piece, PieceKind};
+use super::special::SpecialTokens;
+use super::splitting::Splitting;
 use super::{Affixes, GgufVocabulary, Parts, Tokenizer, pieces};
 use crate::{Error, Result};
 
@@ -17,33 +20,118 @@ pub(super) fn read(vocabulary: &GgufVocabulary) -> Result<Tokenizer> {
             return Err(Error::format(FILE, format!("it lists {size} tokens but {length} {name}")));
         }
     }
-    let (inner, add_bos) = match vocabulary.model.as_str() {
-        "llama" => (sentencepiece(vocabulary)?, true),
-        "gpt2" => byte_level(vocabulary)?,
+    let mut notes = Vec::new();
+    let (inner, ids, add_bos) = match vocabulary.model.as_str() {
+        "llama" => {
+            let ids = sentencepiece_ids(vocabulary, &mut notes);
+            (sentencepiece(vocabulary, &ids)?, ids, true)
+        }
+        "gpt2" => {
+            let splitting = splitting(vocabulary, &mut notes)?;
+            let ids = byte_level_ids(vocabulary, &splitting, &mut notes);
+            (byte_level(vocabulary, &splitting)?, ids, splitting.adds_bos)
+        }
         other => {
             return Err(Error::Unsupported(format!(
                 "{FILE}: a tokenizer of kind \"{other}\" is not supported; known are gpt2 and llama"
             )));
         }
     };
-    let inside = |id: &u32| (*id as usize) < size;
-    let (bos, eos) = (vocabulary.bos.filter(inside), vocabulary.eos.filter(inside));
+    let mistyped = (0..).zip(&vocabulary.tokens).filter(|(id, token)| {
+        ends_generation(token) && vocabulary.token_types.get(*id).is_some_and(|kind| !matches!(kind, 2 | 3))
+    });
+    for (id, token) in mistyped {
+        notes.push(format!(
+            "{FILE} does not count the token {id} \"{token}\" among the control tokens; as in llama.cpp it is one"
+        ));
+    }
+    let Ids { bos, eos, unknown } = ids;
     let (add_bos, add_eos) = (vocabulary.add_bos.unwrap_or(add_bos), vocabulary.add_eos.unwrap_or(false));
     let affixes = Affixes::from_flags(bos, add_bos, eos, add_eos);
-    let parts = Parts { bos, eos, chat_template: vocabulary.chat_template.clone() };
+    let mut special = SpecialTokens::default();
+    let named = [
+        ("bos_token", bos),
+        ("eos_token", eos),
+        ("unk_token", unknown),
+        ("pad_token", inside(vocabulary.padding, size)),
+    ];
+    for (name, id) in named {
+        if let Some(token) = id.and_then(|id| vocabulary.tokens.get(id as usize)) {
+            special.add_default(name, token);
+        }
+    }
+    let chat_template = vocabulary.chat_template.clone();
+    let parts = Parts { bos, eos, special, split_special: false, chat_template, notes };
     Tokenizer::assemble(inner, &affixes, parts, FILE)
 }
 
-/// The kind of token `id`; without a list of kinds all are normal.
-fn kind(vocabulary: &GgufVocabulary, id: usize) -> Result<PieceKind> {
-    let Some(&number) = vocabulary.token_types.get(id) else { return Ok(PieceKind::Normal) };
-    u64::try_from(number)
-        .ok()
-        .and_then(PieceKind::from_number)
-        .ok_or_else(|| Error::format(FILE, format!("token {id} is of the unknown type {number}; expected 1 to 6")))
+/// The ids that the header gives, or that are inferred where it does not.
+struct Ids {
+    bos: Option<u32>,
+    eos: Option<u32>,
+    unknown: Option<u32>,
 }
 
-fn sentencepiece(vocabulary: &GgufVocabulary) -> Result<tokenizers::Tokenizer> {
+fn inside(id: Option<u32>, size: usize) -> Option<u32> {
+    id.filter(|id| (*id as usize) < size)
+}
+
+/// A SentencePiece vocabulary without ids has LLaMA's own: 0, 1 and 2.
+fn sentencepiece_ids(vocabulary: &GgufVocabulary, notes: &mut Vec<String>) -> Ids {
+    let mut id = |name: &str, given: Option<u32>, default: u32, spelling: &str| {
+        let given = inside(given, vocabulary.tokens.len());
+        if given.is_some() {
+            return given;
+        }
+        let is_special = matches!(kind(vocabulary, default as usize), Ok(PieceKind::Control | PieceKind::Unknown));
+        let token = vocabulary.tokens.get(default as usize).filter(|token| is_special || *token == spelling)?;
+        notes.push(format!("{FILE} gives no {name}_token_id; as in llama.cpp it is {default} \"{token}\""));
+        Some(default)
+    };
+    Ids {
+        unknown: id("unknown", vocabulary.unknown, 0, "<unk>"),
+        bos: id("bos", vocabulary.bos, 1, "<s>"),
+        eos: id("eos", vocabulary.eos, 2, "</s>"),
+    }
+}
+
+/// A byte-level vocabulary without ids is searched for tokens that can only be BOS and EOS.
+fn byte_level_ids(vocabulary: &GgufVocabulary, splitting: &Splitting, notes: &mut Vec<String>) -> Ids {
+    let mut id = |name: &str, given: Option<u32>, spellings: &[&str]| {
+        let given = inside(given, vocabulary.tokens.len());
+        if given.is_some() {
+            return given;
+        }
+        let position = |spelling: &&str| vocabulary.tokens.iter().position(|token| token == spelling);
+        let (token, found) = spellings.iter().find_map(|spelling| Some((spelling, position(spelling)?)))?;
+        notes.push(format!("{FILE} gives no {name}_token_id; the token {found} \"{token}\" is taken for it"));
+        u32::try_from(found).ok()
+    };
+    let bos: &[&str] = if splitting.adds_bos { &[BEGIN_OF_TEXT, "<s>"] } else { &[] };
+    Ids {
+        bos: id("bos", vocabulary.bos, bos),
+        eos: id("eos", vocabulary.eos, &END_OF_TEXT),
+        unknown: inside(vocabulary.unknown, vocabulary.tokens.len()),
+    }
+}
+
+/// The kind of token `id`, by its spelling where there is no list of kinds. What ends an answer is a control token, whatever its
+/// type in the list.
+fn kind(vocabulary: &GgufVocabulary, id: usize) -> Result<PieceKind> {
+    let spelling = vocabulary.tokens.get(id).map(String::as_str).unwrap_or_default();
+    let kind = match vocabulary.token_types.get(id) {
+        Some(&number) => u64::try_from(number).ok().and_then(PieceKind::from_number).ok_or_else(|| {
+            Error::format(FILE, format!("token {id} is of the unknown type {number}; expected 1 to 6"))
+        })?,
+        None if fallback_byte(spelling).is_some() => PieceKind::Byte,
+        None if spelling == "<unk>" => PieceKind::Unknown,
+        None if spelling == "<s>" || spelling == BEGIN_OF_TEXT => PieceKind::Control,
+        None => PieceKind::Normal,
+    };
+    Ok(if ends_generation(spelling) && kind != PieceKind::Unknown { PieceKind::Control } else { kind })
+}
+
+fn sentencepiece(vocabulary: &GgufVocabulary, ids: &Ids) -> Result<tokenizers::Tokenizer> {
     if vocabulary.scores.is_empty() {
         return Err(Error::format(FILE, "it has a SentencePiece vocabulary without scores"));
     }
@@ -60,35 +148,46 @@ fn sentencepiece(vocabulary: &GgufVocabulary) -> Result<tokenizers::Tokenizer> {
             add_dummy_prefix: vocabulary.add_space_prefix.unwrap_or(true),
             remove_extra_whitespaces: false,
         },
-        unknown: vocabulary.unknown,
-        bos: vocabulary.bos,
-        eos: vocabulary.eos,
+        unknown: ids.unknown,
+        bos: ids.bos,
+        eos: ids.eos,
     };
     pieces::build(&model, true, FILE)
 }
 
-/// The tokenizer, and whether BOS goes before a text when the header does not say.
-fn byte_level(vocabulary: &GgufVocabulary) -> Result<(tokenizers::Tokenizer, bool)> {
-    let splitting = Splitting::named(vocabulary.pre.as_deref().unwrap_or("default"))?;
-    let failed = |problem: String| Error::format(FILE, problem);
+const BEGIN_OF_TEXT: &str = "<|begin_of_text|>";
+
+/// The splitting rules that the header names; Llama 3's where it names none and the vocabulary is Llama 3's.
+fn splitting(vocabulary: &GgufVocabulary, notes: &mut Vec<String>) -> Result<Splitting> {
+    if let Some(pre) = vocabulary.pre.as_deref().filter(|pre| !matches!(*pre, "" | "default")) {
+        return Splitting::named(pre).ok_or_else(|| {
+            Error::Unsupported(format!(
+                "{FILE}: the splitting rules \"{pre}\" (tokenizer.ggml.pre) are not known; use the model's Hugging Face folder"
+            ))
+        });
+    }
+    let has = |token: &str| vocabulary.tokens.iter().any(|known| known == token);
+    let is_llama3 = has(BEGIN_OF_TEXT) && has("<|eot_id|>");
+    notes.push(if is_llama3 {
+        format!("{FILE} does not name its splitting rules (tokenizer.ggml.pre); its vocabulary is Llama 3's, and so are the rules")
+    } else {
+        format!(
+            "{FILE} does not name its splitting rules (tokenizer.ggml.pre); GPT-2's are used, and answers suffer if the \
+             model was trained with others: convert it again with a current llama.cpp, or use its Hugging Face folder"
+        )
+    });
+    Ok(if is_llama3 { Splitting::llama3() } else { Splitting::gpt2() })
+}
+
+fn byte_level(vocabulary: &GgufVocabulary, splitting: &Splitting) -> Result<tokenizers::Tokenizer> {
     let merge = |line: &String| {
         let (left, right) =
-            line.split_once(' ').ok_or_else(|| failed(format!("the merge \"{line}\" is not a pair")))?;
+            line.split_once(' ').ok_or_else(|| Error::format(FILE, format!("the merge \"{line}\" is not a pair")))?;
         Ok((left.to_owned(), right.to_owned()))
     };
     let merges = vocabulary.merges.iter().map(merge).collect::<Result<Vec<_>>>()?;
     let ids: Vocab = (0..).zip(&vocabulary.tokens).map(|(id, token)| (token.clone(), id)).collect();
-    let bpe = BPE::builder().vocab_and_merges(ids, merges).ignore_merges(splitting.whole_words).build();
-    let mut tokenizer = tokenizers::Tokenizer::new(bpe.map_err(|e| failed(e.to_string()))?);
-    let wrong = |e: serde_json::Error| failed(e.to_string());
-    if splitting.nfc {
-        let nfc: NormalizerWrapper = serde_json::from_value(json!({ "type": "NFC" })).map_err(wrong)?;
-        tokenizer.with_normalizer(Some(nfc));
-    }
-    let split: PreTokenizerWrapper = serde_json::from_value(splitting.pre_tokenizer()).map_err(wrong)?;
-    tokenizer.with_pre_tokenizer(Some(split));
-    let decoder: DecoderWrapper = serde_json::from_value(byte_alphabet(false)).map_err(wrong)?;
-    tokenizer.with_decoder(Some(decoder));
+    let mut tokenizer = splitting.tokenizer(ids, merges, FILE)?;
     let mut added = Vec::new();
     for (id, token) in vocabulary.tokens.iter().enumerate() {
         let special = match kind(vocabulary, id)? {
@@ -99,95 +198,5 @@ fn byte_level(vocabulary: &GgufVocabulary) -> Result<(tokenizers::Tokenizer, boo
         added.push(AddedToken::from(token.clone(), special).normalized(false));
     }
     tokenizer.add_tokens(&added);
-    Ok((tokenizer, splitting.adds_bos))
-}
-
-/// How a byte-level BPE cuts a text into words before it merges within them.
-#[derive(Default)]
-struct Splitting {
-    /// Applied in turn; each cuts the words further, and a match is a word of its own.
-    patterns: Vec<&'static str>,
-    /// GPT-2's pattern comes last.
-    gpt2: bool,
-    /// The text is composed (Unicode NFC) first.
-    nfc: bool,
-    /// A word that is in the vocabulary becomes one token, whatever the merges say.
-    whole_words: bool,
-    /// BOS goes before a text by default.
-    adds_bos: bool,
-}
-
-impl Splitting {
-    /// By `tokenizer.ggml.pre`; the patterns are those of the models' own `tokenizer.json`.
-    fn named(pre: &str) -> Result<Self> {
-        const LLAMA3: &str = r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}{1,3}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+";
-        const QWEN2: &str = r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+";
-        const TEKKEN: &str = r"[^\r\n\p{L}\p{N}]?[\p{Lu}\p{Lt}\p{Lm}\p{Lo}\p{M}]*[\p{Ll}\p{Lm}\p{Lo}\p{M}]+|[^\r\n\p{L}\p{N}]?[\p{Lu}\p{Lt}\p{Lm}\p{Lo}\p{M}]+[\p{Ll}\p{Lm}\p{Lo}\p{M}]*|\p{N}| ?[^\s\p{L}\p{N}]+[\r\n/]*|\s*[\r\n]+|\s+(?!\S)|\s+";
-        let splitting = match pre {
-            "default" | "gpt-2" => Self { gpt2: true, ..Self::default() },
-            "smollm" | "starcoder" | "refact" => Self { patterns: vec![r"\p{N}"], gpt2: true, ..Self::default() },
-            "llama-bpe" | "llama3" | "llama-v3" | "falcon3" => {
-                Self { patterns: vec![LLAMA3], whole_words: true, adds_bos: true, ..Self::default() }
-            }
-            "smaug-bpe" => Self { patterns: vec![LLAMA3], ..Self::default() },
-            "tekken" => Self { patterns: vec![TEKKEN], whole_words: true, adds_bos: true, ..Self::default() },
-            "qwen2" => Self { patterns: vec![QWEN2], nfc: true, ..Self::default() },
-            "deepseek-coder" => Self {
-                patterns: vec![r"[\r\n]", r"\s?\p{L}+", r"\s?\p{P}+", "[一-龥ࠀ-一가-퟿]+", r"\p{N}"],
-                ..Self::default()
-            },
-            other => {
-                return Err(Error::Unsupported(format!(
-                    "{FILE}: the splitting rules \"{other}\" (tokenizer.ggml.pre) are not known; use the model's Hugging Face folder"
-                )));
-            }
-        };
-        Ok(splitting)
-    }
-
-    /// The `pre_tokenizer` of a `tokenizer.json`.
-    fn pre_tokenizer(&self) -> Value {
-        let split = |pattern: &&str| json!({ "type": "Split", "pattern": { "Regex": pattern }, "behavior": "Isolated", "invert": false });
-        let steps: Vec<Value> = self.patterns.iter().map(split).chain([byte_alphabet(self.gpt2)]).collect();
-        json!({ "type": "Sequence", "pretokenizers": steps })
-    }
-}
-
-/// Bytes as GPT-2's printable characters; `gpt2_pattern`: cut by its pattern first.
-fn byte_alphabet(gpt2_pattern: bool) -> Value {
-    json!({ "type": "ByteLevel", "add_prefix_space": false, "trim_offsets": true, "use_regex": gpt2_pattern })
-}
-
-#[cfg(test)]
-mod tests {
-    use tokenizers::{OffsetReferential, OffsetType, PreTokenizedString, PreTokenizer};
-
-    use super::*;
-
-    /// Words by Python's `regex` module with the patterns of the models' `tokenizer.json`.
-    #[test]
-    fn texts_are_split_as_the_models_own_patterns_do() {
-        let text = "I'LL pay $12345.67 for  Servers!\n\n  x\ty ";
-        let cases = [
-            ("gpt-2", "I|'|LL| pay| $|12345|.|67| for| | Servers|!|\n\n | x|\t|y| "),
-            ("smollm", "I|'|LL| pay| $|1|2|3|4|5|.|6|7| for| | Servers|!|\n\n | x|\t|y| "),
-            ("llama-bpe", "I|'LL| pay| $|123|45|.|67| for| | Servers|!\n\n| | x|\ty| "),
-            ("qwen2", "I|'LL| pay| $|1|2|3|4|5|.|6|7| for| | Servers|!\n\n| | x|\ty| "),
-            ("tekken", "I|'LL| pay| $|1|2|3|4|5|.|6|7| for| | Servers|!\n\n| | x|\ty| "),
-            ("deepseek-coder", "I|'|LL| pay| $|1|2|3|4|5|.|6|7| for| | Servers|!|\n|\n| | x|\ty| "),
-        ];
-        for (pre, expected) in cases {
-            let rules = Splitting::named(pre).unwrap().pre_tokenizer();
-            let rules: PreTokenizerWrapper = serde_json::from_value(rules).unwrap();
-            let mut words = PreTokenizedString::from(text);
-            rules.pre_tokenize(&mut words).unwrap();
-            let words: Vec<String> = words
-                .get_splits(OffsetReferential::Original, OffsetType::Byte)
-                .into_iter()
-                .map(|(word, ..)| word.replace('Ġ', " ").replace('Ċ', "\n").replace('ĉ', "\t"))
-                .collect();
-            assert_eq!(words.join("|"), expected, "{pre}");
-        }
-        assert!(Splitting::named("gibberish").is_err_and(|error| error.to_string().contains("gibberish")));
-    }
+    Ok(tokenizer)
 }

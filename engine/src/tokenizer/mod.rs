@@ -5,14 +5,18 @@
 
 mod affixes;
 mod charsmap;
+mod class;
 mod decode;
+mod end_of_generation;
 mod files;
 mod gguf;
+mod gpt2;
 mod json;
 mod pieces;
 pub mod sentencepiece;
-
-use std::ops::Range;
+mod settings;
+mod special;
+mod splitting;
 
 use serde_json::{Value, json};
 
@@ -20,7 +24,9 @@ use crate::{Error, Result};
 use affixes::Affixes;
 pub use decode::DecodeStream;
 use decode::Spelling;
-pub use files::{GgufVocabulary, TokenizerFiles};
+pub(crate) use end_of_generation::end_of_generation;
+pub use files::{Beside, GgufVocabulary, TokenizerFiles};
+use special::SpecialTokens;
 
 /// A hundred times the size of the largest published vocabularies; a file with a larger id is damaged.
 const MAX_VOCABULARY: usize = 1 << 24;
@@ -32,7 +38,9 @@ pub struct Tokenizer {
     spelling: Spelling,
     bos: Option<u32>,
     eos: Option<u32>,
+    special: SpecialTokens,
     chat_template: Option<String>,
+    notes: Vec<String>,
 }
 
 impl Tokenizer {
@@ -42,12 +50,9 @@ impl Tokenizer {
     /// When the files are damaged, or hold a kind of tokenizer that no LLaMA model uses.
     pub fn from_files(files: &TokenizerFiles) -> Result<Self> {
         match files {
-            TokenizerFiles::Json { tokenizer, config, chat_template } => {
-                json::read(tokenizer, config.as_ref(), chat_template.as_deref())
-            }
-            TokenizerFiles::SentencePiece { model, added_tokens, config } => {
-                pieces::read(model, added_tokens.as_ref(), config.as_ref())
-            }
+            TokenizerFiles::Json { tokenizer, beside } => json::read(tokenizer, beside),
+            TokenizerFiles::SentencePiece { model, beside } => pieces::read(model, beside),
+            TokenizerFiles::Gpt2 { vocabulary, merges, beside } => gpt2::read(vocabulary, merges, beside),
             TokenizerFiles::Gguf(vocabulary) => gguf::read(vocabulary),
         }
     }
@@ -63,19 +68,6 @@ impl Tokenizer {
             .encode_fast(text, add_special)
             .map_err(|e| Error::Request(format!("the tokenizer cannot read this text: {e}")))?;
         Ok(encoding.get_ids().to_vec())
-    }
-
-    /// The ids of `text`, without special tokens around it, and the bytes of `text` that each stands for.
-    ///
-    /// # Errors
-    /// As [`Tokenizer::encode`].
-    pub fn encode_with_places(&self, text: &str) -> Result<(Vec<u32>, Vec<Range<usize>>)> {
-        let encoding = self
-            .inner
-            .encode(text, false)
-            .map_err(|e| Error::Request(format!("the tokenizer cannot read this text: {e}")))?;
-        let places = encoding.get_offsets().iter().map(|(start, end)| *start..*end).collect();
-        Ok((encoding.get_ids().to_vec(), places))
     }
 
     /// Sets how special tokens spelled out in a text are encoded: as plain text (`true`), as the SentencePiece library
@@ -107,6 +99,15 @@ impl Tokenizer {
         DecodeStream::new(true)
     }
 
+    /// Decodes the continuation of `ids` as [`Tokenizer::stream`] does: its first space is part of it.
+    pub fn stream_after(&self, ids: &[u32]) -> DecodeStream {
+        let mut stream = self.stream();
+        for &id in ids {
+            stream.push(self, id);
+        }
+        stream
+    }
+
     /// The id of a token by its spelling in the vocabulary.
     pub fn token_id(&self, token: &str) -> Option<u32> {
         self.inner.token_to_id(token)
@@ -125,6 +126,26 @@ impl Tokenizer {
     /// The end-of-sequence token that the tokenizer's files name.
     pub fn eos(&self) -> Option<u32> {
         self.eos
+    }
+
+    /// The special tokens that the files name, by their names in `tokenizer_config.json` (`bos_token`, `unk_token`, …).
+    pub fn special_tokens(&self) -> impl Iterator<Item = (&str, &str)> {
+        self.special.named()
+    }
+
+    /// The text of special tokens that have no name (`additional_special_tokens`).
+    pub fn additional_special_tokens(&self) -> impl Iterator<Item = &str> {
+        self.special.additional()
+    }
+
+    /// Whether `id` is a special token, one that is no part of a text.
+    pub fn is_special(&self, id: u32) -> bool {
+        self.token(id).is_some_and(|token| self.inner.get_added_vocabulary().is_special_token(&token))
+    }
+
+    /// What the files left open and had to be inferred, and where they contradict each other: a sentence each.
+    pub fn notes(&self) -> &[String] {
+        &self.notes
     }
 
     /// The id of the special token `token`, which is added to the vocabulary when it is not there.
@@ -178,6 +199,17 @@ impl Tokenizer {
         let token = |id: Option<u32>| id.and_then(|id| self.token(id));
         // This class takes everything else from tokenizer.json.
         let mut config = json!({ "tokenizer_class": "PreTrainedTokenizerFast" });
+        let known = |text: &&str| self.token_id(text).is_some();
+        if self.inner.get_encode_special_tokens() {
+            config["split_special_tokens"] = true.into();
+        }
+        for (name, text) in self.special.named().filter(|(_, text)| known(text)) {
+            config[name] = text.into();
+        }
+        let additional: Vec<&str> = self.special.additional().filter(known).collect();
+        if !additional.is_empty() {
+            config["additional_special_tokens"] = additional.into();
+        }
         let entries = [
             ("bos_token", token(self.bos)),
             ("eos_token", token(self.eos)),
@@ -205,8 +237,9 @@ impl Tokenizer {
         inner.with_post_processor(processor);
         inner.with_padding(None);
         inner.with_truncation(None).map_err(|e| Error::format(file, e.to_string()))?;
-        let Parts { bos, eos, chat_template } = parts;
-        Ok(Self { inner, spelling, bos, eos, chat_template })
+        let Parts { bos, eos, special, split_special, chat_template, notes } = parts;
+        inner.set_encode_special_tokens(split_special);
+        Ok(Self { inner, spelling, bos, eos, special, chat_template, notes })
     }
 }
 
@@ -214,5 +247,9 @@ impl Tokenizer {
 struct Parts {
     bos: Option<u32>,
     eos: Option<u32>,
+    special: SpecialTokens,
+    /// Special tokens spelled out in a text are plain text.
+    split_special: bool,
     chat_template: Option<String>,
+    notes: Vec<String>,
 }

@@ -9,37 +9,27 @@ use tokenizers::models::unigram::Unigram;
 use tokenizers::{AddedToken, DecoderWrapper, ModelWrapper, NormalizerWrapper, PreTokenizerWrapper};
 
 use super::charsmap;
-use super::json::Config;
 use super::sentencepiece::{self, Algorithm, Model, Normalization, Piece, PieceKind};
-use super::{Affixes, Parts, Tokenizer};
+use super::settings::Settings;
+use super::{Beside, Tokenizer};
 use crate::{Error, Result};
 
 const FILE: &str = "tokenizer.model";
 
-/// Reads SentencePiece's file and the JSON files beside it.
-pub(super) fn read(bytes: &[u8], added: Option<&Value>, config: Option<&Value>) -> Result<Tokenizer> {
+/// Reads SentencePiece's file and the files beside it.
+pub(super) fn read(bytes: &[u8], beside: &Beside) -> Result<Tokenizer> {
     let mut model = sentencepiece::parse(bytes)?;
-    let config = Config(config);
-    if let Some(prefix) = config.flag("add_prefix_space") {
+    let mut settings = Settings::merge(beside)?;
+    if let Some(prefix) = settings.flag("add_prefix_space") {
         model.normalization.add_dummy_prefix = prefix;
     }
-    let mut inner = build(&model, config.flag("legacy").unwrap_or(true), FILE)?;
-    let added = config.added_tokens(added)?;
-    inner.add_tokens(&added.iter().map(|(_, token)| token.clone()).collect::<Vec<_>>());
-    for (id, token) in &added {
-        if inner.token_to_id(&token.content) != Some(*id) {
-            let (size, text) = (model.pieces.len(), &token.content);
-            return Err(Error::format(
-                "added_tokens.json",
-                format!("\"{text}\" has the id {id}; added tokens follow the {size} pieces of {FILE} without a gap"),
-            ));
-        }
-    }
-    let id = |key: &str, default: Option<u32>| config.token(key).map_or(default, |token| inner.token_to_id(token));
+    let mut inner = build(&model, settings.flag("legacy").unwrap_or(true), FILE)?;
+    settings.find_in_plain_text();
+    settings.add_tokens(&mut inner, FILE, true)?;
+    let id = |name, own| settings.id(&inner, name, own);
     let (bos, eos) = (id("bos_token", model.bos), id("eos_token", model.eos));
-    let flag = |key: &str, default: bool| config.flag(key).unwrap_or(default);
-    let affixes = Affixes::from_flags(bos, flag("add_bos_token", true), eos, flag("add_eos_token", false));
-    Tokenizer::assemble(inner, &affixes, Parts { bos, eos, chat_template: config.chat_template() }, FILE)
+    let affixes = settings.affixes(bos, eos, true);
+    Tokenizer::assemble(inner, &affixes, settings.parts(bos, eos), FILE)
 }
 
 /// The tokenizer of a vocabulary. With `legacy`, the prefix goes before every stretch of text between special tokens;

@@ -90,6 +90,12 @@ pub struct Model {
 /// # Errors
 /// When the bytes are not a protocol buffer of that kind, or ask for what LLaMA's tokenizers do not have.
 pub fn parse(bytes: &[u8]) -> Result<Model> {
+    if is_tiktoken(bytes) {
+        return Err(Error::Unsupported(format!(
+            "{FILE} is a tiktoken file, as Llama 3 and later models have it, and not SentencePiece's; put the \
+             tokenizer.json of the model's Hugging Face folder beside it"
+        )));
+    }
     // The defaults are those of the .proto file.
     let mut model = Model {
         pieces: Vec::new(),
@@ -119,6 +125,15 @@ pub fn parse(bytes: &[u8]) -> Result<Model> {
     model.bos = model.bos.filter(inside);
     model.eos = model.eos.filter(inside);
     Ok(model)
+}
+
+/// Whether this is a vocabulary of tiktoken's: a token in base64 and its rank on every line.
+fn is_tiktoken(bytes: &[u8]) -> bool {
+    let line = bytes.split(|byte| *byte == b'\n').next().unwrap_or_default();
+    let Some(space) = line.iter().position(|byte| *byte == b' ') else { return false };
+    let (token, rank) = (&line[..space], line[space + 1..].trim_ascii_end());
+    let is_base64 = |byte: &u8| byte.is_ascii_alphanumeric() || b"+/=".contains(byte);
+    !token.is_empty() && token.iter().all(is_base64) && !rank.is_empty() && rank.iter().all(u8::is_ascii_digit)
 }
 
 fn parse_piece(bytes: &[u8]) -> Result<Piece> {
@@ -290,6 +305,17 @@ mod tests {
         let error = parse(&huge).unwrap_err().to_string();
         assert!(error.contains("in the middle of a field"), "{error}");
         assert!(parse(&[0xFF; 32]).unwrap_err().to_string().contains("no end"));
+    }
+
+    #[test]
+    fn a_tiktoken_file_is_named_as_such() {
+        for file in ["IQ== 0\nIg== 1\n", "IQ== 0\r\nIg== 1", "IQ== 0"] {
+            let error = parse(file.as_bytes()).unwrap_err().to_string();
+            assert!(error.contains("tiktoken") && error.contains("tokenizer.json"), "{error}");
+        }
+        for file in ["IQ==", "IQ== x\n", " 0\n", "\n", "I! 0"] {
+            assert!(!is_tiktoken(file.as_bytes()), "{file}");
+        }
     }
 
     #[test]

@@ -9,6 +9,7 @@ use super::manifest::{MANIFEST, shard_name};
 use super::overlay::TensorChange;
 use super::pack_reader::{self, PackReader};
 use super::source::Source;
+use super::tokenizer_files::folder_tokenizer_files;
 use super::{Encoding, dequantize, folder, foreign, gguf, quantize};
 use crate::config::{Head, LM_HEAD};
 use crate::prompt::TemplateKind;
@@ -229,7 +230,7 @@ impl<S: Source> Checkpoint<S> {
     /// When there are none, or they cannot be read.
     pub async fn tokenizer_files(&mut self) -> Result<TokenizerFiles> {
         match &self.contents {
-            Contents::Folder => folder::tokenizer_files(&self.source).await,
+            Contents::Folder => folder_tokenizer_files(&self.source).await,
             Contents::Pack(pack) => pack.tokenizer_files(&self.source).await,
             Contents::Gguf(vocabulary) => Ok(TokenizerFiles::Gguf((**vocabulary).clone())),
         }

@@ -11,19 +11,16 @@ use super::layout::TensorTable;
 use super::safetensors::read_header;
 use super::source::Source;
 use super::stored::StoredTensors;
-use crate::tokenizer::TokenizerFiles;
 use crate::{Error, ModelConfig, Result};
 
-const CONFIG: &str = "config.json";
+pub(super) const CONFIG: &str = "config.json";
 const SINGLE: &str = "model.safetensors";
 const INDEX: &str = "model.safetensors.index.json";
 
 /// A configuration is some kilobytes; more is not one.
-const CONFIG_LIMIT: u64 = 16 << 20;
+pub(super) const CONFIG_LIMIT: u64 = 16 << 20;
 /// An index lists each tensor once, in about 100 bytes.
 const INDEX_LIMIT: u64 = 64 << 20;
-/// The largest published `tokenizer.json` has 33 MB.
-pub(super) const TOKENIZER_LIMIT: u64 = 128 << 20;
 
 /// The safetensors files of a folder.
 pub(super) struct WeightFiles {
@@ -132,34 +129,9 @@ async fn read_index<S: Source>(source: &S) -> Result<Option<Index>> {
     source.read_all(INDEX, INDEX_LIMIT).await?.map(|bytes| Index::parse(&bytes)).transpose()
 }
 
-async fn read_json<S: Source>(source: &S, file: &str, limit: u64) -> Result<Option<Value>> {
+pub(super) async fn read_json<S: Source>(source: &S, file: &str, limit: u64) -> Result<Option<Value>> {
     let Some(bytes) = source.read_all(file, limit).await? else { return Ok(None) };
-    let value = serde_json::from_slice(&bytes)
+    let value = crate::json::parse(&bytes)
         .map_err(|error| Error::format(file, format!("it is not valid JSON: {error}; download it again")))?;
     Ok(Some(value))
-}
-
-/// `tokenizer.json` when there is one, else `tokenizer.model`, with what lies beside them.
-pub(super) async fn tokenizer_files<S: Source>(source: &S) -> Result<TokenizerFiles> {
-    let config = read_json(source, "tokenizer_config.json", CONFIG_LIMIT).await?;
-    if let Some(tokenizer) = source.read_all("tokenizer.json", TOKENIZER_LIMIT).await? {
-        let chat_template = match source.read_all("chat_template.jinja", CONFIG_LIMIT).await? {
-            Some(bytes) => Some(
-                String::from_utf8(bytes)
-                    .map_err(|_| Error::format("chat_template.jinja", "it is not UTF-8 text; download it again"))?,
-            ),
-            None => None,
-        };
-        return Ok(TokenizerFiles::Json { tokenizer, config, chat_template });
-    }
-    match source.read_all("tokenizer.model", TOKENIZER_LIMIT).await? {
-        Some(model) => {
-            let added_tokens = read_json(source, "added_tokens.json", CONFIG_LIMIT).await?;
-            Ok(TokenizerFiles::SentencePiece { model, added_tokens, config })
-        }
-        None => Err(Error::Missing {
-            file: "tokenizer.json".to_string(),
-            hint: "a model folder holds it or tokenizer.model; copy one of them beside the weights".to_string(),
-        }),
-    }
 }

@@ -21,6 +21,7 @@ mod quant;
 pub mod safetensors;
 mod source;
 mod stored;
+mod tokenizer_files;
 
 pub use checkpoint::{Checkpoint, Format, half_split};
 pub use digest::hexadecimal;
@@ -31,3 +32,4 @@ pub use layout::TensorInfo;
 pub use overlay::{LowRank, TensorChange};
 pub use quant::{dequantize, quantize, recode};
 pub use source::{MemorySource, Source};
+pub use tokenizer_files::folder_tokenizer_files;

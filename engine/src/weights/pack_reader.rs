@@ -1,12 +1,14 @@
 //! Reading a web pack: its manifest, and its files against their digests.
 
+use serde_json::Value;
+
 use super::digest::Digest;
-use super::folder::TOKENIZER_LIMIT;
 use super::layout::TensorTable;
 use super::manifest::{MANIFEST, MANIFEST_LIMIT, Manifest, TokenizerRecord};
 use super::source::Source;
+use super::tokenizer_files::TOKENIZER_LIMIT;
 use crate::prompt::TemplateKind;
-use crate::tokenizer::TokenizerFiles;
+use crate::tokenizer::{Beside, TokenizerFiles};
 use crate::{Error, Result};
 
 /// A pack's files while they are read.
@@ -47,8 +49,8 @@ impl PackReader {
             files.push(digest.read(source, 0..record.bytes).await?);
         }
         let [tokenizer, config] = <[Vec<u8>; 2]>::try_from(files).unwrap_or_default();
-        let config = serde_json::from_slice(&config)
+        let config: Value = serde_json::from_slice(&config)
             .map_err(|error| Error::format(&records.config.file, format!("it is not valid JSON: {error}")))?;
-        Ok(TokenizerFiles::Json { tokenizer, config: Some(config), chat_template: None })
+        Ok(TokenizerFiles::Json { tokenizer, beside: Beside::from(config) })
     }
 }

@@ -1,7 +1,6 @@
 //! Special tokens that a base model may lack, as stanford_alpaca's `train.py` adds them.
 
-use paddock_engine::tokenizer::{Tokenizer, TokenizerFiles};
-use serde_json::Value;
+use paddock_engine::tokenizer::Tokenizer;
 
 use crate::Result;
 
@@ -9,27 +8,19 @@ use crate::Result;
 const TOKENS: [(&str, &str); 4] =
     [("pad_token", "[PAD]"), ("eos_token", "</s>"), ("bos_token", "<s>"), ("unk_token", "<unk>")];
 
-/// Gives `tokenizer`, which was read from `files`, the special tokens that it does not name. Returns what was missing,
-/// by its name in `tokenizer_config.json`.
+/// Gives `tokenizer` the special tokens that its files do not name. Returns what was missing, by its name in
+/// `tokenizer_config.json`.
 ///
 /// # Errors
 /// When the vocabulary does not take a token.
-pub fn add_missing_tokens(
-    files: &TokenizerFiles,
-    tokenizer: &mut Tokenizer,
-) -> Result<Vec<(&'static str, &'static str)>> {
-    let config = match files {
-        TokenizerFiles::Json { config, .. } | TokenizerFiles::SentencePiece { config, .. } => config.as_ref(),
-        TokenizerFiles::Gguf(_) => None,
-    };
-    let named = |name: &str| config.and_then(|config| config.get(name)).is_some_and(|token| *token != Value::Null);
+pub fn add_missing_tokens(tokenizer: &mut Tokenizer) -> Result<Vec<(&'static str, &'static str)>> {
+    let named = |tokenizer: &Tokenizer, name: &str| tokenizer.special_tokens().any(|(known, _)| known == name);
     let mut missing = Vec::new();
     for (name, token) in TOKENS {
-        let known = match (name, files) {
-            ("bos_token", _) => tokenizer.bos().is_some(),
-            ("eos_token", _) => tokenizer.eos().is_some(),
-            ("unk_token", TokenizerFiles::Gguf(vocabulary)) => vocabulary.unknown.is_some(),
-            _ => named(name),
+        let known = match name {
+            "bos_token" => tokenizer.bos().is_some(),
+            "eos_token" => tokenizer.eos().is_some(),
+            _ => named(tokenizer, name),
         };
         if known {
             continue;

@@ -132,6 +132,9 @@ fn write_tokenizer(
     writeln!(output, "tokenizer     {}, {} tokens", tokenizer.kind(), tokenizer.vocab_size())?;
     writeln!(output, "  bos           {}", tokenizer.bos().map_or("none".to_string(), named))?;
     writeln!(output, "  eos           {}", if ends.is_empty() { "none".to_string() } else { ends.join(", ") })?;
+    for note in tokenizer.notes() {
+        writeln!(output, "  note          {note}")?;
+    }
     if template != TemplateKind::Auto {
         writeln!(output, "made for      {template}")?;
     }

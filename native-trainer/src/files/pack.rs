@@ -52,7 +52,8 @@ pub fn pack(
             pack::pack(&mut checkpoint, tokenizer.as_ref(), options, &plan, &mut sink, &mut progress).await?;
         let bytes = sink.bytes;
         folder.commit()?;
-        let notes = checkpoint.notes().iter().cloned().chain(plan.notes).collect();
+        let own = tokenizer.iter().flat_map(Tokenizer::notes);
+        let notes = checkpoint.notes().iter().chain(own).cloned().chain(plan.notes).collect();
         Ok(Packed { manifest, bytes, notes })
     })
 }

@@ -4,19 +4,6 @@ use super::header::{Array, Header, Number, Value};
 use crate::config::{Architecture, Head, HeadSpec, RopeScaling};
 use crate::{Error, ModelConfig, Result};
 
-/// Texts of tokens that end an answer whatever the header's ids say, as in llama.cpp (`llama-vocab.cpp`).
-const END_OF_GENERATION: [&str; 9] = [
-    "<|eot_id|>",
-    "<|im_end|>",
-    "<|end|>",
-    "<end_of_turn>",
-    "<|endoftext|>",
-    "<|end_of_text|>",
-    "<|eom_id|>",
-    "<EOT>",
-    "_<EOT>",
-];
-
 /// Reads the configuration; `rope_factors` are left for the caller, who can read tensors.
 pub(super) fn config(file: &str, header: &Header) -> Result<ModelConfig> {
     let keys = Keys { file, header };
@@ -101,8 +88,7 @@ fn end_of_generation(keys: &Keys) -> Result<Vec<u32>> {
     for key in ["eos", "eot", "eom"] {
         ids.extend(keys.token_id(&format!("tokenizer.ggml.{key}_token_id"))?);
     }
-    let by_text = keys.tokens().iter().zip(0..).filter(|(token, _)| END_OF_GENERATION.contains(&token.as_str()));
-    ids.extend(by_text.map(|(_, id)| id));
+    ids.extend(crate::tokenizer::end_of_generation(keys.tokens()));
     let mut unique = Vec::new();
     for id in ids {
         if !unique.contains(&id) {

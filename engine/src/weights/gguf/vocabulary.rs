@@ -31,6 +31,7 @@ pub(super) fn vocabulary(file: &str, metadata: BTreeMap<String, Value>) -> Resul
             "tokenizer.ggml.bos_token_id" => vocabulary.bos = id(&value),
             "tokenizer.ggml.eos_token_id" => vocabulary.eos = id(&value),
             "tokenizer.ggml.unknown_token_id" => vocabulary.unknown = id(&value),
+            "tokenizer.ggml.padding_token_id" => vocabulary.padding = id(&value),
             "tokenizer.ggml.add_bos_token" => vocabulary.add_bos = Some(flag(file, &key, value)?),
             "tokenizer.ggml.add_eos_token" => vocabulary.add_eos = Some(flag(file, &key, value)?),
             "tokenizer.ggml.add_space_prefix" => vocabulary.add_space_prefix = Some(flag(file, &key, value)?),
