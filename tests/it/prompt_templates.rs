@@ -1,11 +1,11 @@
 //! Prompts equal those of Jinja2 as transformers sets it up, and a broken template is one sentence.
 
 use paddock_engine::prompt::{Message, Role, Template, TemplateKind};
-use paddock_engine::tokenizer::{Tokenizer, TokenizerFiles};
+use paddock_engine::tokenizer::{Beside, Tokenizer, TokenizerFiles};
 use paddock_engine::weights::Checkpoint;
 use paddock_tests::{block_on, fixture_source, folder_source, smollm2};
 use serde::Deserialize;
-use serde_json::json;
+use serde_json::{Value, json};
 
 #[derive(Deserialize)]
 struct Expected {
@@ -22,14 +22,16 @@ struct Case {
 
 /// A tokenizer with "<s>" and "</s>" whose model has this chat template.
 fn tokenizer(chat_template: Option<&str>) -> Tokenizer {
+    tokenizer_with(json!({ "bos_token": "<s>", "eos_token": { "content": "</s>" } }), chat_template)
+}
+
+fn tokenizer_with(config: Value, chat_template: Option<&str>) -> Tokenizer {
     let vocabulary = json!({ "<s>": 0, "</s>": 1 });
     let decoder = json!({ "type": "ByteLevel", "add_prefix_space": false, "trim_offsets": true });
     let model = json!({ "model": { "type": "BPE", "vocab": vocabulary, "merges": [] }, "decoder": decoder });
-    let config = json!({ "bos_token": "<s>", "eos_token": { "content": "</s>" } });
     let files = TokenizerFiles::Json {
         tokenizer: model.to_string().into_bytes(),
-        config: Some(config),
-        chat_template: chat_template.map(str::to_owned),
+        beside: Beside { config: Some(config), chat_template: chat_template.map(str::to_owned), ..Beside::default() },
     };
     Tokenizer::from_files(&files).unwrap()
 }
@@ -65,6 +67,34 @@ fn chat_templates_give_the_text_of_jinja2() {
     }
 }
 
+/// What templates borrow from Python, one thing each.
+#[test]
+fn expressions_give_the_text_of_jinja2() {
+    #[derive(Deserialize)]
+    struct Expressions {
+        cases: Vec<Expression>,
+    }
+    #[derive(Deserialize)]
+    struct Expression {
+        template: String,
+        text: String,
+    }
+    let expected = fixture_source("chat-templates").files.remove("expressions.json").unwrap();
+    let mut wrong = Vec::new();
+    for Expression { template, text } in serde_json::from_slice::<Expressions>(&expected).unwrap().cases {
+        let config = json!({ "bos_token": "<s>", "eos_token": "</s>", "unk_token": "<unk>", "pad_token": "</s>",
+            "additional_special_tokens": ["<|im_end|>"] });
+        let rendered = Template::new(TemplateKind::Auto, &tokenizer_with(config, Some(&template)))
+            .and_then(|template| template.render(&user("Hello")));
+        match rendered {
+            Ok(prompt) if prompt.text == text => {}
+            Ok(prompt) => wrong.push(format!("{template}: expected {text:?}, found {:?}", prompt.text)),
+            Err(error) => wrong.push(format!("{template}: expected {text:?}, found {error}")),
+        }
+    }
+    assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+}
+
 #[test]
 fn a_broken_template_is_one_sentence() {
     let cases = [
@@ -94,6 +124,11 @@ fn a_template_that_does_not_end_is_one_sentence() {
         "{% set x = 'x' * 100000 %}{{ x.strip(x) }}".to_string(),
         "{% set x = 'x' * 10000000 %}{{ x.join([1] * 10000) }}".to_string(),
         "{{ messages | tojson(indent=100000000000) }}".to_string(),
+        "{{ '%1000000000d' % 1 }}".to_string(),
+        "{{ '{:1000000000}'.format(1) }}".to_string(),
+        "{{ 'a'.center(100000000000) }}".to_string(),
+        "{{ ('\t' * 100000).expandtabs(1000000) }}".to_string(),
+        "{{ ('%s' * 10000) % ('x' * 1000000) }}".to_string(),
         format!("{{% set a = [{ten}] %}}")
             + &["ab", "bc", "cd", "de", "ef", "fg", "gh"]
                 .map(|pair| {
@@ -116,7 +151,7 @@ fn a_template_that_does_not_end_is_one_sentence() {
 
 #[test]
 fn the_date_is_the_callers() {
-    let source = "{% if strftime_now is defined %}{{ strftime_now('%d %b %Y') }}{% else %}26 Jul 2024{% endif %}";
+    let source = "{{ strftime_now('%d %b %Y') }}";
     let undated = template(TemplateKind::Auto, Some(source)).unwrap();
     assert_eq!(undated.render(&user("Hello")).unwrap().text, "26 Jul 2024");
     assert_eq!(undated.at(951_782_400).render(&user("Hello")).unwrap().text, "29 Feb 2000");
@@ -181,8 +216,7 @@ fn the_default_models_prompts_are_the_references() {
     let template = Template::new(TemplateKind::Auto, &tokenizer).unwrap();
     let packed = TokenizerFiles::Json {
         tokenizer: tokenizer.to_json().unwrap().into_bytes(),
-        config: Some(tokenizer.to_config()),
-        chat_template: None,
+        beside: Beside::from(tokenizer.to_config()),
     };
     let packed = Tokenizer::from_files(&packed).unwrap();
     let reference = fixture_source("").files.remove("smollm2_reference.json").unwrap();

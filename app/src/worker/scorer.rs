@@ -11,7 +11,7 @@ use super::gpu;
 use super::job::Job;
 use super::model::Model;
 use super::reporter::Reporter;
-use super::scope::{date, next_turn};
+use super::scope::next_turn;
 use super::source::PackSource;
 use crate::models::Kind;
 use crate::protocol::{Loaded, PreferredDevice, Reading, Report, ScoreOptions, Scored};
@@ -87,7 +87,7 @@ async fn score<B: Backend>(
     options: ScoreOptions,
     job: &Job,
 ) -> Result<Vec<Scored>> {
-    let template = scorer.template(options.template)?.at(date());
+    let template = scorer.template(options.template)?;
     // A system message is meant for the chat model; Safe-RLHF's conversations have none.
     let messages: Vec<Message> = messages.iter().filter(|message| message.role != Role::System).cloned().collect();
     let conversations: Result<Vec<_>> =

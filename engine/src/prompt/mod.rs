@@ -5,8 +5,8 @@ mod chat;
 mod clock;
 mod python;
 mod safe_rlhf;
-mod transcript;
 
+use std::collections::BTreeMap;
 use std::fmt;
 use std::str::FromStr;
 
@@ -14,9 +14,8 @@ use serde::{Deserialize, Serialize};
 
 use crate::tokenizer::Tokenizer;
 use crate::{Error, Result};
-pub use alpaca::{alpaca_prompt, alpaca_prompt_after};
-use chat::ChatTemplate;
-pub use transcript::{Transcript, ended};
+pub use alpaca::alpaca_prompt;
+use chat::{ChatTemplate, SpecialTokens};
 
 /// Who speaks.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -55,7 +54,7 @@ pub enum TemplateKind {
     Auto,
     /// The text as it is.
     None,
-    /// Stanford Alpaca's prompt without input, for the last user message; a system message takes the place of its preamble.
+    /// Stanford Alpaca's prompt without input, for the last user message.
     Alpaca,
     /// PKU Safe-RLHF's conversation.
     SafeRlhf,
@@ -140,6 +139,20 @@ enum Format {
     Chat(ChatTemplate),
 }
 
+/// What a chat template is told of the special tokens of `tokenizer`.
+fn special_tokens(tokenizer: &Tokenizer) -> SpecialTokens {
+    let mut named: BTreeMap<String, String> =
+        tokenizer.special_tokens().map(|(name, text)| (name.to_owned(), text.to_owned())).collect();
+    // Templates of models without these two still print them.
+    for (name, id) in [("bos_token", tokenizer.bos()), ("eos_token", tokenizer.eos())] {
+        let text = named.entry(name.to_owned()).or_default();
+        if let Some(token) = id.and_then(|id| tokenizer.token(id)) {
+            *text = token;
+        }
+    }
+    SpecialTokens { named, additional: tokenizer.additional_special_tokens().map(str::to_owned).collect() }
+}
+
 impl Template {
     /// The format `kind` for the model of `tokenizer`.
     ///
@@ -153,11 +166,7 @@ impl Template {
         };
         let spelling = |id: Option<u32>| id.and_then(|id| tokenizer.token(id));
         let format = match (kind, tokenizer.chat_template()) {
-            (TemplateKind::Auto, Some(source)) => Format::Chat(ChatTemplate::new(
-                source,
-                spelling(tokenizer.bos()).unwrap_or_default(),
-                spelling(tokenizer.eos()).unwrap_or_default(),
-            )?),
+            (TemplateKind::Auto, Some(source)) => Format::Chat(ChatTemplate::new(source, special_tokens(tokenizer))?),
             (TemplateKind::Auto | TemplateKind::None, _) => Format::Raw,
             (TemplateKind::Alpaca, _) => Format::Alpaca,
             (TemplateKind::SafeRlhf, _) => {
@@ -171,10 +180,10 @@ impl Template {
     }
 
     /// The same format with a current time of `seconds` after 1970-01-01, for chat templates that ask for the date.
-    /// Without one, a template uses its own default date, or fails if it has none.
+    /// Without one it is 26 July 2024, so that what is learned and scored does not depend on the day.
     pub fn at(mut self, seconds: i64) -> Self {
         if let Format::Chat(template) = &mut self.format {
-            template.now = Some(seconds);
+            template.now = seconds;
         }
         self
     }
@@ -182,7 +191,7 @@ impl Template {
     /// The prompt for the assistant's next answer.
     ///
     /// # Errors
-    /// When the format has no place for a message (a system message in Safe-RLHF's, turns that do not
+    /// When the format has no place for a message (a system message in Alpaca's or Safe-RLHF's, turns that do not
     /// alternate where they must), or there is none.
     pub fn render(&self, messages: &[Message]) -> Result<Prompt> {
         if messages.is_empty() {
@@ -216,6 +225,11 @@ impl Template {
         Ok(prompt)
     }
 
+    /// Whether an answer continues the text itself, rather than a conversation.
+    pub fn continues(&self) -> bool {
+        matches!(self.format, Format::Raw)
+    }
+
     /// Strings that end an answer in this format.
     pub fn stops(&self) -> &[String] {
         &self.stops
@@ -233,6 +247,9 @@ mod tests {
         let turns = ["Name a fruit.", "Fig.", "Another."];
         let roles = [Role::User, Role::Assistant, Role::User];
         let turns: Vec<Message> = roles.into_iter().zip(turns).map(|(role, text)| Message::new(role, text)).collect();
+        let named = [("bos_token", "<s>"), ("eos_token", "</s>")];
+        let named = named.map(|(name, text)| (name.to_string(), text.to_string())).into();
+        let special = SpecialTokens { named, additional: Vec::new() };
         for (kind, format) in [
             (TemplateKind::None, Format::Raw),
             (TemplateKind::Alpaca, Format::Alpaca),
@@ -242,7 +259,7 @@ mod tests {
             for bos in [true, false] {
                 let source = kind.jinja(bos).unwrap();
                 assert_eq!(TemplateKind::of_jinja(&source), Some(kind));
-                let chat = ChatTemplate::new(&source, "<s>".to_string(), "</s>".to_string()).unwrap();
+                let chat = ChatTemplate::new(&source, special.clone()).unwrap();
                 let start = if bos { "<s>" } else { "" };
                 for count in [1, 3] {
                     let expected = own.render(&turns[..count]).unwrap().text;
@@ -251,8 +268,7 @@ mod tests {
                 let expected = own.render_answered(&turns[..1], "Fig.", "</s>").unwrap().text;
                 assert_eq!(chat.render(&turns[..2], false).unwrap(), format!("{start}{expected}"));
                 let system = [Message::new(Role::System, "Be kind."), turns[0].clone()];
-                let expected = own.render(&system).ok().map(|prompt| format!("{start}{}", prompt.text));
-                assert_eq!(chat.render(&system, true).ok(), expected, "{kind}");
+                assert_eq!(chat.render(&system, true).is_err(), own.render(&system).is_err(), "{kind}");
             }
         }
         assert_eq!(TemplateKind::Auto.jinja(true), None);
