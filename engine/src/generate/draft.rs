@@ -14,7 +14,7 @@ pub(super) struct Draft {
 }
 
 impl Draft {
-    /// An empty answer to `prompt_ids`.
+    /// An empty answer to `prompt_ids`, which were rendered by `template`; without one it continues them.
     pub fn new(
         tokenizer: &Tokenizer,
         prompt_ids: Vec<u32>,
@@ -24,6 +24,12 @@ impl Draft {
     ) -> Self {
         let mut stops = options.stop.clone();
         stops.extend(template.into_iter().flat_map(|template| template.stops().to_vec()));
+        // The first space of a continuation is part of it; before an answer to a conversation it only comes from how
+        // SentencePiece spells words.
+        let decoder = match template.is_none_or(Template::continues) {
+            true => tokenizer.stream_after(&prompt_ids),
+            false => tokenizer.stream(),
+        };
         Self {
             options,
             answer: Answer {
@@ -33,7 +39,7 @@ impl Draft {
                 finish_reason: None,
                 dropped_messages,
             },
-            decoder: tokenizer.stream(),
+            decoder,
             stop: StopMatcher::new(&stops),
         }
     }
@@ -48,6 +54,10 @@ impl Draft {
         self.answer.token_ids.push(id);
         if end_ids.contains(&id) {
             return self.end(FinishReason::Stop);
+        }
+        if tokenizer.is_special(id) {
+            let (shown, stopped) = self.stop.push_special(&tokenizer.token(id).unwrap_or_default());
+            return self.take(shown, stopped);
         }
         let piece = self.decoder.push(tokenizer, id);
         self.show(&piece)
@@ -69,6 +79,10 @@ impl Draft {
     /// Adds decoded text as far as it can be shown; a stop text ends the answer.
     fn show(&mut self, piece: &str) -> String {
         let (shown, stopped) = self.stop.push(piece);
+        self.take(shown, stopped)
+    }
+
+    fn take(&mut self, shown: String, stopped: bool) -> String {
         self.answer.text.push_str(&shown);
         if stopped {
             self.answer.finish_reason = Some(FinishReason::Stop);
@@ -81,6 +95,7 @@ impl Draft {
 mod tests {
     use super::*;
     use crate::backend::Sampling;
+    use crate::prompt::TemplateKind;
     use crate::tokenizer::{GgufVocabulary, TokenizerFiles};
 
     /// One token for each byte, spelled in GPT-2's alphabet.
@@ -136,5 +151,50 @@ mod tests {
         let (mut draft, _) = draft("Hi U", 0, &["USER:"]);
         assert_eq!(draft.accept(&tokenizer, &[7], 7), "U");
         assert_eq!((draft.answer.text.as_str(), draft.answer.finish_reason), ("Hi U", Some(FinishReason::Stop)));
+    }
+
+    /// SentencePiece's vocabulary of a few words; "</s>" is 2 and "<|end|>" 6.
+    fn words() -> Tokenizer {
+        let tokens = ["<unk>", "<s>", "</s>", "▁the", "▁model", "s", "<|end|>"].map(String::from).to_vec();
+        let (scores, token_types) = (vec![0.0; tokens.len()], vec![2, 3, 3, 1, 1, 1, 3]);
+        let vocabulary =
+            GgufVocabulary { model: "llama".into(), tokens, scores, token_types, ..GgufVocabulary::default() };
+        Tokenizer::from_files(&TokenizerFiles::Gguf(vocabulary)).unwrap()
+    }
+
+    fn answer(
+        prompt: &[u32],
+        ids: &[u32],
+        kind: Option<TemplateKind>,
+        stops: &[&str],
+    ) -> (String, Option<FinishReason>) {
+        let (tokenizer, stop) = (words(), stops.iter().map(ToString::to_string).collect());
+        let options = GenerateOptions { sampling: Sampling::default(), max_tokens: 100, stop };
+        let template = kind.map(|kind| Template::new(kind, &tokenizer).unwrap());
+        let mut draft = Draft::new(&tokenizer, prompt.to_vec(), template.as_ref(), options, 0);
+        for id in ids {
+            if draft.answer.finish_reason.is_none() {
+                draft.accept(&tokenizer, &[], *id);
+            }
+        }
+        (draft.answer.text.clone(), draft.answer.finish_reason)
+    }
+
+    /// SentencePiece's library decodes prompt and answer together; the answer is what follows the prompt's text.
+    #[test]
+    fn the_first_space_of_a_continuation_is_part_of_it() {
+        for kind in [None, Some(TemplateKind::None), Some(TemplateKind::Auto)] {
+            assert_eq!(answer(&[1, 3], &[4, 5], kind, &[]), (" models".into(), None));
+            assert_eq!(answer(&[1, 3], &[4], kind, &[" model"]), (String::new(), Some(FinishReason::Stop)));
+            assert_eq!(answer(&[1], &[3, 4], kind, &[]), ("the model".into(), None), "nothing is continued");
+        }
+        assert_eq!(answer(&[1, 3], &[4, 5], Some(TemplateKind::Alpaca), &[]), ("models".into(), None));
+    }
+
+    #[test]
+    fn a_special_token_can_end_an_answer() {
+        assert_eq!(answer(&[1], &[3, 6, 4], None, &["<|end|>"]), ("the".into(), Some(FinishReason::Stop)));
+        assert_eq!(answer(&[1], &[3, 6, 4, 5], None, &["<|end|> model"]), ("the".into(), Some(FinishReason::Stop)));
+        assert_eq!(answer(&[1], &[3, 6, 4, 5], None, &["other"]), ("the models".into(), None));
     }
 }
