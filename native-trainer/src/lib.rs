@@ -6,6 +6,7 @@
 pub mod align;
 pub mod cli;
 pub mod cuda;
+pub mod doctor;
 mod error;
 pub mod files;
 pub mod ranks;

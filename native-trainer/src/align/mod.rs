@@ -1,4 +1,7 @@
 //! Reward models, from human preferences.
 
 mod head_folder;
+mod preferences;
 pub mod reward_head;
+
+pub use preferences::read_pairs;

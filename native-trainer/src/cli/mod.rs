@@ -5,6 +5,7 @@ mod console;
 mod convert;
 mod device;
 mod diff;
+mod doctor;
 mod documentation;
 mod eval;
 mod generate;
@@ -54,6 +55,7 @@ enum Command {
     Generate(generate::Generate),
     Chat(chat::Chat),
     Inspect(inspect::Inspect),
+    Doctor(doctor::Doctor),
     Score(Box<score::Score>),
     Rank(Box<rank::Rank>),
     RewardHead(Box<reward_head::RewardHeadCommand>),
@@ -125,6 +127,7 @@ fn run(command: Command) -> Result<ExitCode> {
         Command::Generate(generate) => generate.run(),
         Command::Chat(chat) => chat.run(),
         Command::Inspect(inspect) => inspect.run(),
+        Command::Doctor(doctor) => doctor.run(),
         Command::Score(score) => score.run(),
         Command::Rank(rank) => rank.run(),
         Command::RewardHead(reward_head) => reward_head.run(),
