@@ -5,9 +5,12 @@
 
 mod fields;
 mod pair;
+mod python_text;
 mod record;
 mod scorable;
+mod spoken;
 
 pub use pair::Pair;
-pub use record::Record;
+pub use record::{Instruction, Record};
 pub use scorable::Scorable;
+pub use spoken::Turn;

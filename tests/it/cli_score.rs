@@ -27,6 +27,31 @@ fn objects(text: &str) -> Vec<Value> {
     text.lines().map(|line| serde_json::from_str(line).unwrap()).collect()
 }
 
+/// Bytes that are no text cost their own line; a mark before the first and a list on one line cost nothing.
+#[test]
+fn lines_are_read_as_people_have_them() {
+    let folder = TempDir::new().unwrap();
+    let input = folder.path().join("rows.jsonl");
+    let cases = cases();
+    let row = |case: &Value| json!({ "prompt": case["prompt"], "response": case["response"] }).to_string();
+    let lines = format!("\u{feff}{}\n[{},{}]\n", row(&cases[0]), row(&cases[1]), row(&cases[2]));
+    fs::write(&input, [lines.as_bytes(), b"{\"text\": \"caf\xe9\"}\n", row(&cases[0]).as_bytes()].concat()).unwrap();
+    let output = paddock()
+        .args(["score", "--device", "cpu", "--json", "--model"])
+        .arg(fixture("score"))
+        .arg("--input")
+        .arg(&input)
+        .output()
+        .unwrap();
+    let stderr = String::from_utf8(output.stderr).unwrap();
+    assert!(stderr.contains("line 3: it has bytes that are not UTF-8"), "{stderr}");
+    let scored = objects(&String::from_utf8(output.stdout).unwrap());
+    assert_eq!(scored.len(), 4);
+    for (row, case) in scored.iter().zip([&cases[0], &cases[1], &cases[2], &cases[0]]) {
+        assert_eq!(row["response"], case["response"]);
+    }
+}
+
 #[test]
 fn every_kind_of_line_is_scored_in_order() {
     let [first, second, third] = <[Value; 3]>::try_from(cases()).unwrap();

@@ -12,7 +12,7 @@ use paddock::Result;
 use paddock::files::Dtype;
 use paddock::ranks::{Threads, ThroughHost, threads};
 use paddock::run::{MemorySettings, Metrics, OptimizerSettings, SftSettings};
-use paddock::sft::{self, Observer, Outcome, Overview};
+use paddock::sft::{self, Observer, Outcome, Overview, Resume};
 use paddock::signals::Signal;
 use paddock_engine::Error;
 use paddock_engine::backend::{Cpu, Device, WeightPart, cpu};
@@ -75,6 +75,7 @@ impl Observer for Silent {
 type Ranks = Rc<dyn Collective<Cpu>>;
 
 fn rank(ranks: Option<Ranks>, settings: &SftSettings, resume: bool) -> Result<Outcome> {
+    let resume = Resume { resume, allow_changes: false };
     block_on(sft::run(Cpu::with_threads(1), ranks, settings, resume, &mut Silent))
 }
 

@@ -39,7 +39,7 @@ fn examples_are_encoded_as_alpaca_does() {
         let tokenizer = tokenizer(&folder);
         let template = Template::new(TemplateKind::Auto, &tokenizer).unwrap();
         let encoder = Encoder::new(&tokenizer, template, expected.max_length).unwrap();
-        let records = read_records(&folder.join("data.json")).unwrap();
+        let (records, _) = read_records(&folder.join("data.json")).unwrap().checked(true).unwrap();
         assert_eq!(records.len(), expected.encoded.len());
         for (record, expected) in records.iter().zip(&expected.encoded) {
             let example = encoder.encode(record).unwrap();
@@ -85,7 +85,7 @@ fn conversations_are_labelled_as_transformers_does() {
     let lines: Vec<String> =
         expected.cases.iter().map(|case| serde_json::json!({ "messages": case.messages }).to_string()).collect();
     fs::write(&data, lines.join("\n")).unwrap();
-    let records = read_records(&data).unwrap();
+    let (records, _) = read_records(&data).unwrap().checked(true).unwrap();
     assert_eq!(records.len(), expected.cases.len());
     for (record, expected) in records.iter().zip(&expected.cases) {
         let example = encoder.encode(record).unwrap();

@@ -21,30 +21,54 @@ pub fn alpaca_prompt(instruction: &str, input: Option<&str>) -> String {
 /// The format as a chat template, for programs that know no other kind: the prompt for the last user message, and what the
 /// assistant has answered to it.
 pub(super) const JINJA: &str = "\
-{%- if messages[0]['role'] == 'system' %}\
-{{- raise_exception(\"Alpaca's prompt has no place for a system message; leave it out\") }}\
-{%- endif %}\
-{%- set turn = namespace(instruction=none, answer=none) %}\
+{%- set turn = namespace(instruction=none, answer=none, system='Below is an instruction that describes a task. Write a \
+response that appropriately completes the request.') %}\
 {%- for message in messages %}\
-{%- if message['role'] == 'user' %}\
+{%- if message['role'] == 'system' and loop.index0 == 0 %}{%- set turn.system = message['content'] %}\
+{%- elif message['role'] == 'system' %}\
+{{- raise_exception(\"Alpaca's prompt has a place for one system message, at the beginning\") }}\
+{%- elif message['role'] == 'user' %}\
 {%- set turn.instruction = message['content'] %}{%- set turn.answer = none %}\
 {%- elif message['role'] == 'assistant' %}\
 {%- set turn.answer = message['content'] %}\
 {%- endif %}\
 {%- endfor %}\
-{{- 'Below is an instruction that describes a task. Write a response that appropriately completes the request.\\n\\n' }}\
-{{- '### Instruction:\\n' + turn.instruction + '\\n\\n### Response:' }}\
+{{- turn.system + '\\n\\n### Instruction:\\n' + turn.instruction + '\\n\\n### Response:' }}\
 {%- if turn.answer is not none %}{{- turn.answer + eos_token }}{%- endif %}";
+
+/// [`alpaca_prompt`] where `system` takes the place of its first paragraph, as in LLaMA-Factory.
+pub fn alpaca_prompt_after(system: Option<&str>, instruction: &str, input: Option<&str>) -> String {
+    let prompt = alpaca_prompt(instruction, input);
+    match (system, prompt.split_once("\n\n")) {
+        (Some(system), Some((_, rest))) => format!("{system}\n\n{rest}"),
+        _ => prompt,
+    }
+}
 
 /// The format has one turn: the last message is the instruction, as in the authors' web demo.
 pub(super) fn render(messages: &[Message]) -> Result<String> {
-    if messages.iter().any(|m| m.role == Role::System) {
-        return Err(Error::Request("Alpaca's prompt has no place for a system message; leave it out".into()));
-    }
     match messages.last() {
-        Some(Message { role: Role::User, content }) => Ok(alpaca_prompt(content, None)),
+        Some(Message { role: Role::User, content }) => Ok(alpaca_prompt_after(system(messages)?, content, None)),
         _ => Err(Error::Request("Alpaca's prompt needs a user message at the end".into())),
     }
+}
+
+/// What `message`, the one at `turn` of `messages` that is not the assistant's, adds to a text of several prompts.
+pub(super) fn question(messages: &[Message], message: &Message, turn: usize) -> Result<String> {
+    let answered = messages.get(turn + 1).is_some_and(|next| next.role == Role::Assistant);
+    match message.role {
+        Role::User if answered => Ok(alpaca_prompt_after(system(messages)?, &message.content, None)),
+        Role::User => Err(Error::Request("in Alpaca's prompts user and assistant take turns".into())),
+        _ => Ok(String::new()),
+    }
+}
+
+/// The system message, which comes first or not at all.
+fn system(messages: &[Message]) -> Result<Option<&str>> {
+    if messages.iter().skip(1).any(|message| message.role == Role::System) {
+        return Err(Error::Request("Alpaca's prompt has a place for one system message, at the beginning".into()));
+    }
+    Ok(messages.first().filter(|message| message.role == Role::System).map(|message| message.content.as_str()))
 }
 
 #[cfg(test)]
@@ -69,6 +93,8 @@ mod tests {
             [Message::new(Role::User, "One."), Message::new(Role::Assistant, "1"), Message::new(Role::User, "Two.")];
         assert_eq!(render(&turns).unwrap(), alpaca_prompt("Two.", None));
         assert!(render(&turns[..2]).is_err());
-        assert!(render(&[Message::new(Role::System, "Be kind."), Message::new(Role::User, "One.")]).is_err());
+        let system = [Message::new(Role::System, "Be kind."), Message::new(Role::User, "One.")];
+        assert_eq!(render(&system).unwrap(), "Be kind.\n\n### Instruction:\nOne.\n\n### Response:");
+        assert!(render(&[system[0].clone(), system[0].clone(), system[1].clone()]).is_err());
     }
 }

@@ -30,6 +30,15 @@ pub(super) struct SpecialTokens {
     pub additional: Vec<String>,
 }
 
+impl SpecialTokens {
+    /// A model's two usual ones.
+    #[cfg(test)]
+    pub fn usual() -> Self {
+        let named = [("bos_token", "<s>"), ("eos_token", "</s>")];
+        Self { named: named.map(|(name, text)| (name.to_string(), text.to_string())).into(), additional: Vec::new() }
+    }
+}
+
 /// 26 July 2024, noon: the date that Llama 3's template falls back to.
 const DEFAULT_NOW: i64 = 1_721_995_200;
 

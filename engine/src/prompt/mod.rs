@@ -5,6 +5,7 @@ mod chat;
 mod clock;
 mod python;
 mod safe_rlhf;
+mod transcript;
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -14,8 +15,9 @@ use serde::{Deserialize, Serialize};
 
 use crate::tokenizer::Tokenizer;
 use crate::{Error, Result};
-pub use alpaca::alpaca_prompt;
+pub use alpaca::{alpaca_prompt, alpaca_prompt_after};
 use chat::{ChatTemplate, SpecialTokens};
+pub use transcript::{Transcript, ended};
 
 /// Who speaks.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -54,7 +56,7 @@ pub enum TemplateKind {
     Auto,
     /// The text as it is.
     None,
-    /// Stanford Alpaca's prompt without input, for the last user message.
+    /// Stanford Alpaca's prompt without input, for the last user message; a system message takes the place of its preamble.
     Alpaca,
     /// PKU Safe-RLHF's conversation.
     SafeRlhf,
@@ -191,7 +193,7 @@ impl Template {
     /// The prompt for the assistant's next answer.
     ///
     /// # Errors
-    /// When the format has no place for a message (a system message in Alpaca's or Safe-RLHF's, turns that do not
+    /// When the format has no place for a message (a system message in Safe-RLHF's, turns that do not
     /// alternate where they must), or there is none.
     pub fn render(&self, messages: &[Message]) -> Result<Prompt> {
         if messages.is_empty() {
@@ -247,9 +249,6 @@ mod tests {
         let turns = ["Name a fruit.", "Fig.", "Another."];
         let roles = [Role::User, Role::Assistant, Role::User];
         let turns: Vec<Message> = roles.into_iter().zip(turns).map(|(role, text)| Message::new(role, text)).collect();
-        let named = [("bos_token", "<s>"), ("eos_token", "</s>")];
-        let named = named.map(|(name, text)| (name.to_string(), text.to_string())).into();
-        let special = SpecialTokens { named, additional: Vec::new() };
         for (kind, format) in [
             (TemplateKind::None, Format::Raw),
             (TemplateKind::Alpaca, Format::Alpaca),
@@ -259,7 +258,7 @@ mod tests {
             for bos in [true, false] {
                 let source = kind.jinja(bos).unwrap();
                 assert_eq!(TemplateKind::of_jinja(&source), Some(kind));
-                let chat = ChatTemplate::new(&source, special.clone()).unwrap();
+                let chat = ChatTemplate::new(&source, SpecialTokens::usual()).unwrap();
                 let start = if bos { "<s>" } else { "" };
                 for count in [1, 3] {
                     let expected = own.render(&turns[..count]).unwrap().text;
@@ -268,7 +267,8 @@ mod tests {
                 let expected = own.render_answered(&turns[..1], "Fig.", "</s>").unwrap().text;
                 assert_eq!(chat.render(&turns[..2], false).unwrap(), format!("{start}{expected}"));
                 let system = [Message::new(Role::System, "Be kind."), turns[0].clone()];
-                assert_eq!(chat.render(&system, true).is_err(), own.render(&system).is_err(), "{kind}");
+                let expected = own.render(&system).ok().map(|prompt| format!("{start}{}", prompt.text));
+                assert_eq!(chat.render(&system, true).ok(), expected, "{kind}");
             }
         }
         assert_eq!(TemplateKind::Auto.jinja(true), None);

@@ -2,6 +2,7 @@
 
 use serde_json::Value;
 
+use super::python_text::python_text;
 use crate::prompt::{Message, Role};
 
 /// The row is an object.
@@ -16,6 +17,13 @@ pub(super) fn text(row: &Value, key: &str) -> Result<Option<String>, String> {
         Some(Value::String(text)) => Ok(Some(text.clone())),
         Some(other) => Err(format!("\"{key}\": expected text, found {}", kind(other))),
     }
+}
+
+/// The first of several fields that is there, as Python formats it.
+pub(super) fn formatted(row: &Value, keys: &[&str]) -> Result<Option<String>, String> {
+    let field = keys.iter().find_map(|key| Some((key, row.get(*key).filter(|value| !value.is_null())?)));
+    let Some((key, value)) = field else { return Ok(None) };
+    python_text(value).map(Some).ok_or_else(|| format!("\"{key}\": expected text, found {}", kind(value)))
 }
 
 /// A field of text that must be there.
@@ -42,30 +50,8 @@ pub(super) fn two_answers(row: &Value) -> Result<Option<[String; 2]>, String> {
     Ok(text(row, "response_0")?.zip(text(row, "response_1")?).map(|(first, second)| [first, second]))
 }
 
-/// The turns in "messages" (of "role" and "content"), or in ShareGPT's "conversations" (of "from" and "value").
-pub(super) fn conversation(row: &Value) -> Result<Option<Vec<Message>>, String> {
-    for (key, role, content) in [("messages", "role", "content"), ("conversations", "from", "value")] {
-        if let Some(turns) = list(row, key)? {
-            let turns = turns.iter().map(|turn| message(turn, role, content));
-            return turns.collect::<Result<_, _>>().map(Some).map_err(|problem| format!("\"{key}\": {problem}"));
-        }
-    }
-    Ok(None)
-}
-
-fn message(turn: &Value, role: &str, content: &str) -> Result<Message, String> {
-    object(turn)?;
-    let speaker = match required(turn, role)?.as_str() {
-        "system" => Role::System,
-        "user" | "human" => Role::User,
-        "assistant" | "gpt" => Role::Assistant,
-        other => return Err(format!("the \"{role}\" \"{other}\" is not known; expected system, user or assistant")),
-    };
-    Ok(Message::new(speaker, required(turn, content)?))
-}
-
 /// What a value is, for people.
-fn kind(value: &Value) -> &'static str {
+pub(super) fn kind(value: &Value) -> &'static str {
     match value {
         Value::Null => "null",
         Value::Bool(_) => "true or false",

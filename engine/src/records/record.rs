@@ -2,51 +2,136 @@
 
 use serde_json::Value;
 
-use super::fields::{conversation, list, object, required, text};
-use crate::prompt::Message;
+use super::fields::{formatted, kind, list, object, text};
+use super::spoken::{Turn, conversation, system, turns};
 
 /// One record of a data file.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Record {
-    /// Alpaca's: an instruction, perhaps with an input, and the output that is to be learned.
-    Instruction {
-        /// What is asked.
-        instruction: String,
-        /// The context it refers to; may be empty.
-        input: String,
-        /// The answer.
-        output: String,
+    /// Alpaca's: what is asked, and the output that is to be learned.
+    Instruction(Instruction),
+    /// A text, and how it is to go on, which is to be learned.
+    Completion {
+        /// The text.
+        prompt: String,
+        /// What follows it.
+        completion: String,
     },
-    /// A conversation; the assistant's turns are to be learned.
-    Conversation(Vec<Message>),
+    /// A conversation; some of the assistant's turns are to be learned.
+    Conversation(Vec<Turn>),
     /// Plain text, all of which is to be learned.
     Text(String),
 }
 
+/// A task and its solution.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Instruction {
+    /// What holds for the whole conversation, if anything is said about that.
+    pub system: Option<String>,
+    /// Earlier questions with their answers, which are to be learned, too.
+    pub history: Vec<[String; 2]>,
+    /// What is asked.
+    pub instruction: String,
+    /// The context it refers to; may be empty.
+    pub input: String,
+    /// The answer.
+    pub output: String,
+}
+
 impl Record {
-    /// The records of a row: one, or several where an instruction has several `instances`. A row has the keys
-    /// `instruction`, `input` (may be missing) and `output`; `instruction` and `instances` (a list of `input` and
-    /// `output`, as Alpaca's seed tasks); `messages` (a list of `role` and `content`); `conversations` (ShareGPT's list
-    /// of `from` and `value`); or `text`.
+    /// The records of a row: one, or several where an instruction has several `instances`.
+    ///
+    /// A row is a conversation (`messages` or `conversations`, with a `system` beside them or not, or a list of turns), an
+    /// instruction
+    /// (`instruction`, `input` or `context`, `output` or `response`, LLaMA-Factory's `system` and `history`; or the seed
+    /// tasks' `instances`), a question (`prompt`, `question`, `query` or `input`) with its `response`, `answer` or `output`, a
+    /// `prompt` with its `completion` (both texts or both lists of messages), or a `text`. What an instruction or its output
+    /// is, if not text, is formatted as Python does it, as in Alpaca's script. `null` is as good as missing.
     ///
     /// # Errors
     /// What was expected and found, as a part of a sentence.
     pub fn parse(row: &Value) -> Result<Vec<Self>, String> {
-        object(row)?;
-        if let Some(instruction) = text(row, "instruction")? {
-            let instances = list(row, "instances")?.unwrap_or(std::slice::from_ref(row));
-            let record = |instance| {
-                let (input, output) = (text(instance, "input")?.unwrap_or_default(), required(instance, "output")?);
-                Ok(Self::Instruction { instruction: instruction.clone(), input, output })
-            };
-            return instances.iter().map(record).collect();
+        if let Some(list) = row.as_array().filter(|list| !list.is_empty() && list.iter().all(Value::is_object)) {
+            return Ok(vec![Self::Conversation(turns(list, "list")?)]);
         }
+        object(row)?;
         if let Some(turns) = conversation(row)? {
             return Ok(vec![Self::Conversation(turns)]);
         }
+        if let Some(instruction) = formatted(row, &["instruction"])? {
+            return instructions(row, &instruction);
+        }
+        if row.get("prompt").is_some() && row.get("completion").is_some_and(|completion| !completion.is_null()) {
+            return completion(row).map(|record| vec![record]);
+        }
+        if let Some(output) = formatted(row, &["response", "answer", "output"])? {
+            let question = formatted(row, &["prompt", "question", "query"])?;
+            let mut context = formatted(row, &["input", "context"])?;
+            if let Some(instruction) = question.or_else(|| context.take()) {
+                let input = context.unwrap_or_default();
+                return Ok(vec![Self::Instruction(Instruction { instruction, input, output, ..beside(row)? })]);
+            }
+        }
         text(row, "text")?.map(|text| vec![Self::Text(text)]).ok_or_else(|| {
-            "expected \"instruction\" and \"output\", \"messages\", \"conversations\" or \"text\"".to_string()
+            let found: Vec<&str> = row.as_object().into_iter().flatten().map(|(key, _)| key.as_str()).take(6).collect();
+            format!(
+                "expected \"instruction\" and \"output\", \"messages\", \"conversations\", \"prompt\" and \"completion\", \
+                 \"question\" and \"answer\", or \"text\", found {}",
+                if found.is_empty() { "no field".to_string() } else { format!("the fields {}", found.join(", ")) }
+            )
         })
+    }
+}
+
+fn instructions(row: &Value, instruction: &str) -> Result<Vec<Record>, String> {
+    let instances = list(row, "instances")?.unwrap_or(std::slice::from_ref(row));
+    if instances.is_empty() {
+        return Err("\"instances\" is empty".to_string());
+    }
+    let record = |instance| {
+        object(instance)?;
+        Ok(Record::Instruction(Instruction {
+            instruction: instruction.to_string(),
+            input: formatted(instance, &["input", "context"])?.unwrap_or_default(),
+            output: formatted(instance, &["output", "response"])?.ok_or("\"output\" is missing")?,
+            ..beside(row)?
+        }))
+    };
+    instances.iter().map(record).collect()
+}
+
+/// What LLaMA-Factory's rows say beside the instruction.
+fn beside(row: &Value) -> Result<Instruction, String> {
+    let pair = |pair: &Value| match pair.as_array().map(Vec::as_slice) {
+        Some([Value::String(question), Value::String(answer)]) => Ok([question.clone(), answer.clone()]),
+        _ => Err(format!("\"history\": expected pairs of a question and its answer, found {}", kind(pair))),
+    };
+    let history = list(row, "history")?.unwrap_or_default().iter().map(pair).collect::<Result<_, _>>()?;
+    Ok(Instruction { system: system(row)?, history, ..Instruction::default() })
+}
+
+/// TRL's `prompt` and `completion`.
+fn completion(row: &Value) -> Result<Record, String> {
+    let [prompt, completion] = [&row["prompt"], &row["completion"]];
+    match (prompt, completion) {
+        (Value::String(prompt), Value::String(completion)) if system(row)?.is_none() => {
+            Ok(Record::Completion { prompt: prompt.clone(), completion: completion.clone() })
+        }
+        (Value::String(_), Value::String(_)) => {
+            Err("a \"system\" has no place beside a \"prompt\" and its \"completion\"; write it into the prompt"
+                .to_string())
+        }
+        (Value::Array(asked), Value::Array(answered)) => {
+            let mut all = turns(asked, "prompt")?;
+            all.iter_mut().for_each(|turn| turn.learned = false);
+            all.extend(turns(answered, "completion")?);
+            Ok(Record::Conversation(all))
+        }
+        _ => Err(format!(
+            "\"prompt\" is {} and \"completion\" {}; expected two texts, or two lists of messages",
+            kind(prompt),
+            kind(completion)
+        )),
     }
 }
 
@@ -57,46 +142,101 @@ mod tests {
     use super::*;
     use crate::prompt::Role;
 
-    #[test]
-    fn every_spelling_is_read() {
-        let instruction = |[instruction, input, output]: [&str; 3]| Record::Instruction {
+    fn instruction([instruction, input, output]: [&str; 3]) -> Record {
+        Record::Instruction(Instruction {
             instruction: instruction.into(),
             input: input.into(),
             output: output.into(),
-        };
-        let talk = Record::Conversation(vec![Message::new(Role::User, "j"), Message::new(Role::Assistant, "k")]);
+            ..Instruction::default()
+        })
+    }
+
+    #[test]
+    fn every_spelling_is_read() {
+        let talk = Record::Conversation(vec![Turn::new(Role::User, "j"), Turn::new(Role::Assistant, "k")]);
+        let messages = json!([{ "role": "user", "content": "j" }, { "role": "assistant", "content": "k" }]);
         for (row, expected) in [
             (json!({ "instruction": "a", "input": "", "output": "b" }), vec![instruction(["a", "", "b"])]),
             (json!({ "instruction": "a", "input": null, "output": "b" }), vec![instruction(["a", "", "b"])]),
+            (json!({ "instruction": "a", "input": " ", "output": "" }), vec![instruction(["a", " ", ""])]),
+            (json!({ "instruction": "a", "response": "b" }), vec![instruction(["a", "", "b"])]),
+            (
+                json!({ "instruction": "a", "context": "c", "response": "b", "category": "x" }),
+                vec![instruction(["a", "c", "b"])],
+            ),
             (
                 json!({ "instruction": "e", "instances": [{ "input": "f", "output": "g" }, { "output": "i" }] }),
                 vec![instruction(["e", "f", "g"]), instruction(["e", "", "i"])],
             ),
+            (json!({ "prompt": "a", "response": "b" }), vec![instruction(["a", "", "b"])]),
+            (json!({ "question": "a", "answer": "b", "system": "" }), vec![instruction(["a", "", "b"])]),
+            (json!({ "query": "a", "response": "b", "type": "GSM" }), vec![instruction(["a", "", "b"])]),
+            (json!({ "question": "a", "context": "c", "answer": "b" }), vec![instruction(["a", "c", "b"])]),
+            (json!({ "input": "a", "output": "b" }), vec![instruction(["a", "", "b"])]),
             (
-                json!({ "messages": [{ "role": "user", "content": "j" }, { "role": "assistant", "content": "k" }] }),
-                vec![talk.clone()],
+                json!({ "prompt": "a", "completion": " b" }),
+                vec![Record::Completion { prompt: "a".into(), completion: " b".into() }],
             ),
-            (
-                json!({ "conversations": [{ "from": "human", "value": "j" }, { "from": "gpt", "value": "k" }] }),
-                vec![talk],
-            ),
+            (json!({ "prompt": [messages[0]], "completion": [messages[1]] }), vec![talk.clone()]),
+            (messages.clone(), vec![talk.clone()]),
+            (json!({ "prompt": "j", "prompt_id": 7, "messages": messages }), vec![talk]),
             (json!({ "text": "l" }), vec![Record::Text("l".into())]),
+            (json!({ "instruction": null, "output": "x", "text": "l" }), vec![Record::Text("l".into())]),
         ] {
             assert_eq!(Record::parse(&row), Ok(expected), "{row}");
         }
+    }
+
+    /// As `str.format` in stanford_alpaca's `train.py` has them.
+    #[test]
+    fn fields_that_are_no_text_are_formatted() {
+        for (row, expected) in [
+            (json!({ "instruction": "a", "input": 21, "output": "42" }), ["a", "21", "42"]),
+            (json!({ "instruction": "a", "input": ["b", "a"], "output": "a b" }), ["a", "['b', 'a']", "a b"]),
+            (json!({ "instruction": "2+2?", "input": "", "output": 4 }), ["2+2?", "", "4"]),
+            (json!({ "question": "true?", "answer": true }), ["true?", "", "True"]),
+        ] {
+            assert_eq!(Record::parse(&row), Ok(vec![instruction(expected)]), "{row}");
+        }
+    }
+
+    #[test]
+    fn what_stands_beside_an_instruction_is_read() {
+        let row = json!({ "system": "s", "history": [["q", "a"], ["r", "b"]], "instruction": "i", "output": "o" });
+        let pair = |question: &str, answer: &str| [question.to_string(), answer.to_string()];
+        let expected = Instruction {
+            system: Some("s".into()),
+            history: vec![pair("q", "a"), pair("r", "b")],
+            instruction: "i".into(),
+            output: "o".into(),
+            ..Instruction::default()
+        };
+        assert_eq!(Record::parse(&row), Ok(vec![Record::Instruction(expected.clone())]));
+        let orca = json!({ "system_prompt": "s", "question": "i", "response": "o" });
+        let expected = Instruction { history: vec![], ..expected };
+        assert_eq!(Record::parse(&orca), Ok(vec![Record::Instruction(expected)]));
     }
 
     #[test]
     fn what_cannot_be_learned_is_named() {
         for (row, words) in [
             (json!("text"), "expected an object, found text"),
-            (json!({ "txt": "a" }), "expected \"instruction\""),
+            (json!([]), "expected an object, found a list"),
+            (json!([{ "text": "a" }]), "turn 1 of \"list\": \"role\" is missing"),
+            (json!({ "txt": "a", "id": 1 }), "found the fields id, txt"),
+            (json!({}), "found no field"),
             (json!({ "instruction": "a" }), "\"output\" is missing"),
-            (json!({ "instruction": "a", "output": 3 }), "\"output\": expected text, found a number"),
+            (json!({ "instruction": "a", "output": null }), "\"output\" is missing"),
+            (json!({ "instruction": "a", "output": { "b": 1 } }), "\"output\": expected text, found an object"),
             (json!({ "instruction": "a", "instances": "b" }), "\"instances\": expected a list"),
-            (json!({ "messages": [{ "role": "tool", "content": "" }] }), "the \"role\" \"tool\" is not known"),
-            (json!({ "conversations": [{ "from": "human" }] }), "\"conversations\": \"value\" is missing"),
-            (json!({ "messages": ["hello"] }), "\"messages\": expected an object"),
+            (json!({ "instruction": "a", "instances": [] }), "\"instances\" is empty"),
+            (json!({ "instruction": "a", "instances": ["b"] }), "expected an object"),
+            (json!({ "instruction": "a", "output": "b", "history": [["q"]] }), "\"history\": expected pairs"),
+            (json!({ "prompt": "a", "completion": 3 }), "\"completion\" a number"),
+            (json!({ "prompt": "a", "completion": "b", "system": "s" }), "write it into the prompt"),
+            (json!({ "prompt": "a" }), "expected \"instruction\""),
+            (json!({ "messages": [{ "role": "tool", "content": "" }] }), "turn 1 of \"messages\": turns of \"tool\""),
+            (json!({ "text": 3 }), "\"text\": expected text, found a number"),
         ] {
             let problem = Record::parse(&row).unwrap_err();
             assert!(problem.contains(words), "{row}: {problem}");

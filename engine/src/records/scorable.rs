@@ -2,7 +2,9 @@
 
 use serde_json::Value;
 
-use super::fields::{conversation, list, object, question, text, two_answers};
+use super::fields::{list, object, question, text, two_answers};
+use super::pair::Pair;
+use super::spoken::{conversation, messages};
 use crate::prompt::{Message, Role};
 
 /// What a row asks to have scored.
@@ -27,16 +29,18 @@ pub enum Scorable {
 }
 
 impl Scorable {
-    /// Reads `{"prompt", "response"}`, `{"prompt", "responses": […]}`, a row of PKU-SafeRLHF (`"prompt"`,
-    /// `"response_0"`, `"response_1"`), `{"messages": […]}` or `{"conversations": […]}` that ends with the assistant's,
+    /// Reads `{"prompt", "response"}` (or `"completion"`), `{"prompt", "responses": […]}`, a row of PKU-SafeRLHF
+    /// (`"prompt"`, `"response_0"`, `"response_1"`), `"chosen"` and `"rejected"` as [`Pair`] has them, `{"messages": […]}` or `{"conversations": […]}` that ends with the assistant's,
     /// or `{"text"}`.
     ///
     /// # Errors
     /// What was expected and found, as a part of a sentence.
     pub fn parse(row: &Value) -> Result<Self, String> {
         object(row)?;
-        if let Some(answer) = text(row, "response")? {
-            return Ok(Self::Answer { messages: question(row)?, answer });
+        for key in ["response", "completion"] {
+            if let Some(answer) = text(row, key)? {
+                return Ok(Self::Answer { messages: question(row)?, answer });
+            }
         }
         if let Some(answers) = list(row, "responses")? {
             let answers: Option<Vec<String>> =
@@ -47,10 +51,15 @@ impl Scorable {
             }
             return Ok(Self::Answers { messages: question(row)?, answers });
         }
+        if row.get("chosen").is_some() && row.get("rejected").is_some() {
+            let Pair { messages, better, worse } = Pair::parse(row)?;
+            return Ok(Self::Answers { messages, answers: vec![better, worse] });
+        }
         if let Some(answers) = two_answers(row)? {
             return Ok(Self::Answers { messages: question(row)?, answers: answers.into() });
         }
-        if let Some(mut messages) = conversation(row)? {
+        if let Some(turns) = conversation(row)? {
+            let mut messages = messages(turns);
             return match messages.pop() {
                 Some(Message { role: Role::Assistant, content }) if !messages.is_empty() => {
                     Ok(Self::Answer { messages, answer: content })
@@ -79,6 +88,9 @@ mod tests {
         let two = Scorable::Answers { messages: question(), answers: vec!["a".to_string(), "b".to_string()] };
         for (row, expected) in [
             (json!({ "prompt": "q", "response": "a", "id": 7 }), &one),
+            (json!({ "prompt": "q", "completion": "a" }), &one),
+            (json!({ "prompt": "q", "chosen": "a", "rejected": "b" }), &two),
+            (json!({ "chosen": "\n\nHuman: q\n\nAssistant: a", "rejected": "\n\nHuman: q\n\nAssistant: b" }), &two),
             (json!({ "prompt": "q", "responses": ["a", "b"] }), &two),
             (json!({ "prompt": "q", "response_0": "a", "response_1": "b", "better_response_id": 1 }), &two),
             (
@@ -104,7 +116,7 @@ mod tests {
             (json!({ "prompt": "q", "responses": "a" }), "\"responses\": expected a list"),
             (json!({ "prompt": "q", "response_0": "a" }), "response_1"),
             (json!({ "messages": [{ "role": "user", "content": "q" }] }), "as the last, the assistant's"),
-            (json!({ "messages": [{ "role": "robot", "content": "q" }] }), "\"role\""),
+            (json!({ "messages": [{ "role": "robot", "content": "q" }] }), "the role \"robot\""),
         ] {
             let problem = Scorable::parse(&row).unwrap_err();
             assert!(problem.contains(words), "{row}: {problem}");

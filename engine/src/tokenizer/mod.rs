@@ -18,6 +18,8 @@ mod settings;
 mod special;
 mod splitting;
 
+use std::ops::Range;
+
 use serde_json::{Value, json};
 
 use crate::{Error, Result};
@@ -68,6 +70,19 @@ impl Tokenizer {
             .encode_fast(text, add_special)
             .map_err(|e| Error::Request(format!("the tokenizer cannot read this text: {e}")))?;
         Ok(encoding.get_ids().to_vec())
+    }
+
+    /// The ids of `text`, without special tokens around it, and the bytes of `text` that each stands for.
+    ///
+    /// # Errors
+    /// As [`Tokenizer::encode`].
+    pub fn encode_with_places(&self, text: &str) -> Result<(Vec<u32>, Vec<Range<usize>>)> {
+        let encoding = self
+            .inner
+            .encode(text, false)
+            .map_err(|e| Error::Request(format!("the tokenizer cannot read this text: {e}")))?;
+        let places = encoding.get_offsets().iter().map(|(start, end)| *start..*end).collect();
+        Ok((encoding.get_ids().to_vec(), places))
     }
 
     /// Sets how special tokens spelled out in a text are encoded: as plain text (`true`), as the SentencePiece library

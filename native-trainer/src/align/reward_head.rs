@@ -66,20 +66,33 @@ pub struct Extractor<'a, B: Backend> {
 }
 
 impl<B: Backend> Extractor<'_, B> {
-    /// The hidden states, after the final norm, at the last token of both answers of every pair. `progress` is called
-    /// with the number of conversations that are done.
+    /// The tokens of a pair's two conversations, the better one's first.
     ///
     /// # Errors
-    /// When the template refuses a conversation, or the device fails.
-    pub async fn features(&self, pairs: &[Pair], progress: &mut dyn FnMut(usize)) -> Result<PairFeatures> {
-        let mut ids = Vec::with_capacity(2 * pairs.len());
-        for pair in pairs {
-            ids.push(self.conversation(&pair.messages, &pair.better)?);
-            ids.push(self.conversation(&pair.messages, &pair.worse)?);
+    /// Why nothing can be learned of them, as a part of a sentence: the template refuses them, they have no tokens, or, as
+    /// in Safe-RLHF, both are the same.
+    pub fn tokens(&self, pair: &Pair) -> Result<[Vec<u32>; 2], String> {
+        let tokens = |answer| self.conversation(&pair.messages, answer).map_err(|error| error.to_string());
+        let [better, worse] = [tokens(&pair.better)?, tokens(&pair.worse)?];
+        if better == worse {
+            let length = self.max_length;
+            return Err(format!(
+                "both answers are the same tokens, of which the first {length} are read; there is nothing to prefer"
+            ));
         }
+        Ok([better, worse])
+    }
+
+    /// The hidden states, after the final norm, at the last token of both conversations of every pair, which are in
+    /// `tokens`. `progress` hears how many conversations are done.
+    ///
+    /// # Errors
+    /// When the device fails.
+    pub async fn features(&self, tokens: &[[Vec<u32>; 2]], progress: &mut dyn FnMut(usize)) -> Result<PairFeatures> {
+        let ids = tokens.as_flattened();
         let hidden_size = self.trunk.config().hidden_size;
         let mut rows = Vec::with_capacity(ids.len() * hidden_size);
-        let mut rest = ids.as_slice();
+        let mut rest = ids;
         while !rest.is_empty() {
             let (mut count, mut tokens) = (0, 0);
             while count < rest.len() && (count == 0 || tokens + rest[count].len() <= BATCH_TOKENS) {

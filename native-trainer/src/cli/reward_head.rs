@@ -1,12 +1,11 @@
 //! `paddock reward-head`: trains a reward head on a frozen model.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use clap::Args;
 use paddock_engine::backend::Backend;
 use paddock_engine::config::{ScoreFamily, TrunkReference};
 use paddock_engine::prompt::{Template, TemplateKind};
-use paddock_engine::records::Pair;
 use paddock_engine::score::template_kind;
 use paddock_learn::objective::{HeadEvaluation, PairFeatures};
 use serde_json::json;
@@ -15,9 +14,8 @@ use super::console;
 use super::device::OpenDevice;
 use super::options::{ModelOptions, model_name};
 use super::progress::Counter;
-use crate::align::read_pairs;
 use crate::align::reward_head::{Extractor, RewardHeadSettings, train};
-use crate::files::AtomicFolder;
+use crate::files::{AtomicFolder, read_pairs};
 use crate::{Error, Result};
 
 /// Train a reward head on a frozen model, from pairs of a better and a worse answer
@@ -25,12 +23,15 @@ use crate::{Error, Result};
 pub(super) struct RewardHeadCommand {
     #[command(flatten)]
     model: ModelOptions,
-    /// Pairs, one JSON object a line: prompt, response_0, response_1, better_response_id
+    /// Pairs, as JSON or JSON lines: prompt with response_0, response_1 and better_response_id, or chosen and rejected
     #[arg(long, value_name = "FILE")]
     data: PathBuf,
     /// Pairs to evaluate on, which are not trained on
     #[arg(long, value_name = "FILE")]
     eval_data: Option<PathBuf>,
+    /// End at a pair that cannot be used, instead of leaving it out
+    #[arg(long)]
+    strict: bool,
     /// The folder to write; it must not exist
     #[arg(long, value_name = "DIR")]
     output: PathBuf,
@@ -65,8 +66,6 @@ impl RewardHeadCommand {
         if output.exists() {
             return Err(Error::Request(format!("{} exists; name another output", output.display())));
         }
-        let pairs = read_pairs(&self.data)?;
-        let eval_pairs = self.eval_data.as_deref().map(read_pairs).transpose()?;
         let chat = self.model.load(backend).await?;
         let tokenizer = chat.tokenizer();
         // The same template that scoring with this head will use.
@@ -78,9 +77,9 @@ impl RewardHeadCommand {
         let trunk = chat.model().trunk();
         let max_length = self.max_length.min(chat.config().max_position_embeddings);
         let extractor = Extractor { trunk, tokenizer, template: &template, eos: &eos, max_length };
-        let features = read(&extractor, &pairs).await?;
-        let eval_features = match &eval_pairs {
-            Some(pairs) => Some(read(&extractor, pairs).await?),
+        let features = self.read(&extractor, &self.data).await?;
+        let eval_features = match &self.eval_data {
+            Some(path) => Some(self.read(&extractor, path).await?),
             None => None,
         };
 
@@ -104,11 +103,17 @@ impl RewardHeadCommand {
         folder.commit()?;
         Ok(())
     }
-}
 
-async fn read<B: Backend>(extractor: &Extractor<'_, B>, pairs: &[Pair]) -> Result<PairFeatures> {
-    let mut counter = Counter::new("reading", "conversations", 2 * pairs.len());
-    extractor.features(pairs, &mut |done| counter.update(done)).await
+    /// The features of a file's pairs; those that cannot be used are left out, and noted.
+    async fn read<B: Backend>(&self, extractor: &Extractor<'_, B>, path: &Path) -> Result<PairFeatures> {
+        let pairs = read_pairs(path)?.and_then(|pair| extractor.tokens(pair));
+        let (tokens, left_out) = pairs.checked(self.strict)?;
+        if let Some(note) = left_out {
+            console::note(note);
+        }
+        let mut counter = Counter::new("reading", "conversations", 2 * tokens.len());
+        extractor.features(&tokens, &mut |done| counter.update(done)).await
+    }
 }
 
 fn tell(what: &str, HeadEvaluation { loss, accuracy }: HeadEvaluation) {

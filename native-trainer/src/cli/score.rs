@@ -110,16 +110,21 @@ struct Run<'a, B: Backend> {
 
 impl<B: Backend> Run<'_, B> {
     async fn lines(&mut self, lines: &mut dyn BufRead) -> Result<()> {
-        let mut line = String::new();
+        let mut bytes = Vec::new();
         loop {
-            line.clear();
-            let read = lines.read_line(&mut line);
+            bytes.clear();
+            let read = lines.read_until(b'\n', &mut bytes);
             if read.map_err(|error| Error::Request(format!("cannot read the input: {error}")))? == 0 {
                 break;
             }
             self.lines += 1;
-            if !line.trim().is_empty() {
-                self.line(&line).await?;
+            match std::str::from_utf8(&bytes) {
+                // Some editors put a byte-order mark before the first line.
+                Ok(line) => match line.trim_start_matches('\u{feff}') {
+                    line if line.trim().is_empty() => {}
+                    line => self.line(line).await?,
+                },
+                Err(_) => self.refuse(self.lines, "it has bytes that are not UTF-8; save the file as UTF-8"),
             }
         }
         self.flush().await?;
@@ -129,11 +134,27 @@ impl<B: Backend> Run<'_, B> {
         }
     }
 
+    /// Scores the row of a line, or the rows of a list in it.
     async fn line(&mut self, line: &str) -> Result<()> {
+        match serde_json::from_str::<Value>(line) {
+            Ok(Value::Array(rows)) => {
+                for row in rows {
+                    self.row(row).await?;
+                }
+                Ok(())
+            }
+            Ok(row) => self.row(row).await,
+            Err(error) => {
+                self.refuse(self.lines, &format!("it is not JSON ({error})"));
+                Ok(())
+            }
+        }
+    }
+
+    async fn row(&mut self, row: Value) -> Result<()> {
         let number = self.lines;
-        let parsed = serde_json::from_str::<Value>(line).map_err(|error| format!("it is not JSON ({error})"));
-        let row = match parsed.and_then(|value| Scorable::parse(&value).map(|row| (row, value))) {
-            Ok(row) => row,
+        let row = match Scorable::parse(&row) {
+            Ok(parsed) => (parsed, row),
             Err(problem) => {
                 self.refuse(number, &problem);
                 return Ok(());

@@ -1,5 +1,6 @@
 //! `paddock sft`: supervised fine-tuning by Alpaca's recipe.
 
+use std::io::{self, Write};
 use std::path::PathBuf;
 use std::process::{self, ExitCode};
 use std::rc::Rc;
@@ -16,7 +17,7 @@ use crate::cuda::{self, Cuda, Nccl, has_driver, total_memory};
 use crate::ranks::{LAUNCHED, RankAddress, Tcp, ThroughHost, Watch};
 use crate::run::memory::Open;
 use crate::run::{SettingsFile, SftSettings};
-use crate::sft::{self, Outcome};
+use crate::sft::{self, Outcome, Resume};
 use crate::{Error, Result};
 use paddock_learn::collective::Collective;
 use paddock_learn::{Adjoint, Store};
@@ -37,6 +38,12 @@ pub(super) struct Sft {
     /// Continue from the newest checkpoint in the output folder, with the settings that are saved there
     #[arg(long)]
     resume: bool,
+    /// With --resume: go on even where settings or examples are not those of the run so far
+    #[arg(long, requires = "resume")]
+    allow_changes: bool,
+    /// Print the first N examples with what is learned between [[ and ]], and train nothing
+    #[arg(long, value_name = "N")]
+    show_examples: Option<usize>,
     /// Without a terminal: steps between lines of progress, which also come after 30 seconds
     #[arg(long, default_value_t = 10, value_name = "N", value_parser = clap::value_parser!(u64).range(1..))]
     log_steps: u64,
@@ -83,6 +90,14 @@ impl Sft {
         let file = self.file()?;
         let open = self.given.open(&file);
         let mut settings = file.with_flags(&self.settings, &self.given.0)?;
+        if let Some(count) = self.show_examples {
+            let (text, left_out) = sft::show_examples(&settings, count)?;
+            io::stdout().lock().write_all(text.as_bytes())?;
+            if let Some(note) = left_out {
+                console::note(note);
+            }
+            return Ok(ExitCode::SUCCESS);
+        }
         let place = RankAddress::from_environment()?;
         let device = match self.device {
             TrainingDevice::Cpu => None,
@@ -161,7 +176,8 @@ impl Sft {
         settings: &SftSettings,
         mut bar: RunProgress,
     ) -> Result<ExitCode> {
-        let outcome = pollster::block_on(sft::run(backend, ranks, settings, self.resume, &mut bar))?;
+        let resume = Resume { resume: self.resume, allow_changes: self.allow_changes };
+        let outcome = pollster::block_on(sft::run(backend, ranks, settings, resume, &mut bar))?;
         bar.end(&settings.output, outcome)?;
         let shown = bar.shown;
         drop(bar);

@@ -1,6 +1,7 @@
 //! Files and folders that appear whole or not at all. They are written under a temporary name beside the target, synced
 //! and renamed.
 
+use std::ffi::OsString;
 use std::fs::{self, File};
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
@@ -92,10 +93,7 @@ impl AtomicFolder {
     /// # Errors
     /// When a file cannot be synced or a folder cannot be renamed; the older folder is then untouched.
     pub fn commit(mut self) -> Result<()> {
-        for entry in fs::read_dir(&self.temporary).map_err(Error::path("read", &self.temporary))? {
-            let path = entry.map_err(Error::path("read", &self.temporary))?.path();
-            File::open(&path).and_then(|file| file.sync_all()).map_err(Error::path("write", &path))?;
-        }
+        self.sync()?;
         if self.target.exists() {
             let old = temporary_name(&self.target)?;
             fs::rename(&self.target, &old).map_err(Error::path("replace", &self.target))?;
@@ -111,6 +109,44 @@ impl AtomicFolder {
         }
         sync_parent(&self.target)
     }
+
+    /// Syncs the folder and moves its files one by one into `folder`, which may hold more: `config.json` last, because a
+    /// folder without it is not a model. Weights that a model there had under other names are removed.
+    ///
+    /// # Errors
+    /// When a file cannot be synced, moved or removed.
+    pub fn commit_into(self, folder: &Path) -> Result<()> {
+        let mut names = self.sync()?;
+        names.sort_by_key(|name| name == "config.json");
+        for name in &names {
+            fs::rename(self.temporary.join(name), folder.join(name))
+                .map_err(Error::path("write", &folder.join(name)))?;
+        }
+        for entry in fs::read_dir(folder).map_err(Error::path("read", folder))? {
+            let entry = entry.map_err(Error::path("read", folder))?;
+            if is_weights(&entry.file_name().to_string_lossy()) && !names.contains(&entry.file_name()) {
+                fs::remove_file(entry.path()).map_err(Error::path("remove", &entry.path()))?;
+            }
+        }
+        sync_parent(&folder.join("config.json"))
+    }
+
+    /// Syncs every file to the disk. Returns their names.
+    fn sync(&self) -> Result<Vec<OsString>> {
+        let mut names = Vec::new();
+        for entry in fs::read_dir(&self.temporary).map_err(Error::path("read", &self.temporary))? {
+            let entry = entry.map_err(Error::path("read", &self.temporary))?;
+            let path = entry.path();
+            File::open(&path).and_then(|file| file.sync_all()).map_err(Error::path("write", &path))?;
+            names.push(entry.file_name());
+        }
+        Ok(names)
+    }
+}
+
+/// Whether a Hugging Face folder's weights, or their index, have this name.
+fn is_weights(name: &str) -> bool {
+    name == "model.safetensors.index.json" || (name.starts_with("model") && name.ends_with(".safetensors"))
 }
 
 impl Drop for AtomicFolder {
@@ -143,7 +179,7 @@ fn temporary_name(target: &Path) -> Result<PathBuf> {
         .file_name()
         .ok_or_else(|| Error::Request(format!("{} does not name a file or a folder to write", target.display())))?;
     for attempt in 0..u32::MAX {
-        let mut hidden = std::ffi::OsString::from(".");
+        let mut hidden = OsString::from(".");
         hidden.push(name);
         hidden.push(format!(".{}-{attempt}.partial", std::process::id()));
         let candidate = target.with_file_name(hidden);
@@ -166,8 +202,13 @@ pub(super) fn sync_parent(target: &Path) -> Result<()> {
 
 /// Writes a file of text whole or not at all.
 pub(crate) fn write_file(path: &Path, contents: &str) -> Result<()> {
+    write_bytes(path, contents.as_bytes())
+}
+
+/// Writes a file whole or not at all.
+pub(super) fn write_bytes(path: &Path, contents: &[u8]) -> Result<()> {
     let mut file = AtomicFile::create(path)?;
-    file.write_all(contents.as_bytes()).map_err(Error::path("write", path))?;
+    file.write_all(contents).map_err(Error::path("write", path))?;
     file.commit()
 }
 
@@ -215,6 +256,24 @@ mod tests {
             assert_eq!(names(&target), [content]);
         }
         assert_eq!(names(&folder.path().join("deep")), ["pack"]);
+    }
+
+    #[test]
+    fn a_model_takes_the_place_of_one_in_other_files() {
+        let folder = tempfile::tempdir().unwrap();
+        let run = folder.path().join("run");
+        fs::create_dir(&run).unwrap();
+        for name in ["config.json", "model-00001-of-00002.safetensors", "model.safetensors.index.json", "metrics.jsonl"]
+        {
+            fs::write(run.join(name), "old").unwrap();
+        }
+        let model = AtomicFolder::create(&run.join("model")).unwrap();
+        for name in ["config.json", "model.safetensors"] {
+            fs::write(model.path().join(name), "new").unwrap();
+        }
+        model.commit_into(&run).unwrap();
+        assert_eq!(names(&run), ["config.json", "metrics.jsonl", "model.safetensors"]);
+        assert_eq!(fs::read(run.join("config.json")).unwrap(), b"new");
     }
 
     #[test]

@@ -1,4 +1,4 @@
-//! What a Hugging Face folder holds besides its weights: `config.json` and the tokenizer's files.
+//! What a Hugging Face folder holds besides its weights: `config.json`, the tokenizer's files, the settings of generation.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -6,10 +6,12 @@ use std::path::{Path, PathBuf};
 use paddock_engine::ModelConfig;
 use paddock_engine::config::Param;
 use paddock_engine::tokenizer::Tokenizer;
-use serde_json::Value;
+use serde_json::{Value, json};
 
+use super::atomic::write_bytes;
 use super::config_json::config_json;
-use super::{Dtype, write_file};
+use super::export::{GENERATION_CONFIG, TOKENIZER, TOKENIZER_CONFIG, describe_tokenizer, kept_files};
+use super::{Dtype, ModelSource, write_file};
 use crate::Result;
 
 /// What a folder says about a model besides its weights.
@@ -18,13 +20,13 @@ pub struct Description {
     source: PathBuf,
     dtype: Dtype,
     config: Value,
-    tokenizer: String,
-    tokenizer_config: Value,
+    /// All other files, by name.
+    files: Vec<(String, Vec<u8>)>,
 }
 
 impl Description {
-    /// Describes a model that was read from `source`: its own `config.json` where it has one, else one made from
-    /// `config`. Weights will be of `dtype`.
+    /// Describes a model that was read from `source`: with its own files where it has them, so that other programs find in
+    /// the new folder what they found there; else with those made from `config` and `tokenizer`. Weights will be of `dtype`.
     ///
     /// # Errors
     /// When the model cannot be described in Hugging Face's terms.
@@ -35,14 +37,13 @@ impl Description {
         // Transformers 5 reads the first, transformers 4 the second.
         description["dtype"] = dtype.torch_name().into();
         description["torch_dtype"] = dtype.torch_name().into();
-        let tokenizer_config = tokenizer.to_config();
-        Ok(Self {
-            source: source.to_path_buf(),
-            dtype,
-            config: description,
-            tokenizer: tokenizer.to_json()?,
-            tokenizer_config,
-        })
+        let mut files = kept_files(&ModelSource::open(source)?)?;
+        if !files.iter().any(|(name, _)| name == TOKENIZER) {
+            describe_tokenizer(&mut files, tokenizer)?;
+        } else if !files.iter().any(|(name, _)| name == TOKENIZER_CONFIG) {
+            files.push((TOKENIZER_CONFIG.to_string(), format!("{:#}\n", tokenizer.to_config()).into_bytes()));
+        }
+        Ok(Self { source: source.to_path_buf(), dtype, config: description, files })
     }
 
     /// The model that was described.
@@ -57,27 +58,64 @@ impl Description {
 
     /// Records special tokens that were added to the tokenizer, by their names in `tokenizer_config.json`, and the new
     /// `vocab_size`.
-    pub fn add_tokens(&mut self, tokens: &[(&str, &str)], tokenizer: &Tokenizer, vocab_size: usize) {
+    ///
+    /// # Errors
+    /// When the vocabulary cannot be written as JSON.
+    pub fn add_tokens(&mut self, tokens: &[(&str, &str)], tokenizer: &Tokenizer, vocab_size: usize) -> Result<()> {
         self.config["vocab_size"] = vocab_size.into();
+        if tokens.is_empty() {
+            return Ok(());
+        }
         for (name, token) in tokens {
-            self.tokenizer_config[name] = (*token).into();
             if let (Some(id), false) = (tokenizer.token_id(token), *name == "unk_token") {
                 self.config[format!("{name}_id")] = id.into();
             }
         }
+        // It does not know them.
+        self.files.retain(|(name, _)| name != "tokenizer.model");
+        let json = tokenizer.to_json()?;
+        for (_, bytes) in self.files.iter_mut().filter(|(name, _)| name == TOKENIZER) {
+            *bytes = json.clone().into_bytes();
+        }
+        for file in [TOKENIZER_CONFIG, "special_tokens_map.json"] {
+            self.change(file, |json| {
+                for (name, token) in tokens {
+                    json[*name] = (*token).into();
+                    if let (Some(listed), Some(id)) = (json.get_mut("added_tokens_decoder"), tokenizer.token_id(token)) {
+                        listed[id.to_string()] = json!({
+                            "content": token, "lstrip": false, "normalized": false, "rstrip": false, "single_word": false,
+                            "special": true,
+                        });
+                    }
+                }
+            });
+        }
+        Ok(())
     }
 
     /// Makes `template` the model's chat template.
     pub fn set_chat_template(&mut self, template: &str) {
-        self.tokenizer_config["chat_template"] = template.into();
+        // It would go before the one in tokenizer_config.json.
+        self.files.retain(|(name, _)| name != "chat_template.jinja");
+        self.change(TOKENIZER_CONFIG, |config| config["chat_template"] = template.into());
     }
 
-    /// Writes the tokenizer's files and then `config.json`. It comes last because a folder without it is not a model.
+    /// Changes the JSON object in a file, if it is there.
+    fn change(&mut self, file: &str, change: impl Fn(&mut Value)) {
+        for (_, bytes) in self.files.iter_mut().filter(|(name, _)| name == file) {
+            if let Ok(mut json @ Value::Object(_)) = serde_json::from_slice(bytes) {
+                change(&mut json);
+                *bytes = format!("{json:#}\n").into_bytes();
+            }
+        }
+    }
+
+    /// Writes the files beside the weights, `config.json` last, because a folder without it is not a model.
     ///
     /// # Errors
     /// When the disk refuses.
     pub fn write(&self, folder: &Path) -> Result<()> {
-        self.write_tokenizer(folder)?;
+        self.files.iter().try_for_each(|(name, bytes)| write_bytes(&folder.join(name), bytes))?;
         write_file(&folder.join("config.json"), &format!("{:#}\n", self.config))
     }
 
@@ -86,8 +124,8 @@ impl Description {
     /// # Errors
     /// When the disk refuses.
     pub fn write_tokenizer(&self, folder: &Path) -> Result<()> {
-        write_file(&folder.join("tokenizer.json"), &self.tokenizer)?;
-        write_file(&folder.join("tokenizer_config.json"), &format!("{:#}\n", self.tokenizer_config))
+        let mut files = self.files.iter().filter(|(name, _)| name != GENERATION_CONFIG);
+        files.try_for_each(|(name, bytes)| write_bytes(&folder.join(name), bytes))
     }
 }
 

@@ -24,12 +24,13 @@ pub fn write_weights(
     let layout = ShardLayout::new(&params.iter().map(stored).collect::<Vec<_>>(), SHARD_BYTES)?;
     let mut tensors = layout.places.iter().enumerate().peekable();
     for (number, ShardFile { name, header, .. }) in layout.files.iter().enumerate() {
-        let mut file = BufWriter::new(AtomicFile::create(&folder.join(name))?);
-        file.write_all(header)?;
+        let path = folder.join(name);
+        let mut file = BufWriter::new(AtomicFile::create(&path)?);
+        file.write_all(header).map_err(Error::path("write", &path))?;
         while let Some((index, _)) = tensors.next_if(|(_, place)| place.file == number) {
-            file.write_all(&dtype.encode(&values(index)?))?;
+            file.write_all(&dtype.encode(&values(index)?)).map_err(Error::path("write", &path))?;
         }
-        file.into_inner().map_err(|error| Error::Output(error.into_error()))?.commit()?;
+        file.into_inner().map_err(|error| Error::path("write", &path)(error.into_error()))?.commit()?;
     }
     match &layout.index {
         Some(index) => write_file(&folder.join("model.safetensors.index.json"), &format!("{index:#}\n")),

@@ -1,82 +1,272 @@
-//! Files of records: a JSON list, or one JSON object a line.
+//! Files of records: a JSON list, an object that holds one, or JSON objects one after the other, as a rule one a line.
 
+use std::fmt;
 use std::fs;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
-use paddock_engine::records::Record;
-use serde_json::Value;
+use paddock_engine::records::{Pair, Record};
+use serde_json::{Deserializer, Value};
 
+use super::encoding::{text_of, without_nan};
 use crate::{Error, Result};
+
+/// Where in its file a record is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Place {
+    /// The line, from 1 on.
+    Line(usize),
+    /// The element of a list, from 1 on.
+    Record(usize),
+}
+
+impl fmt::Display for Place {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Line(number) => write!(f, "line {number}"),
+            Self::Record(number) => write!(f, "record {number}"),
+        }
+    }
+}
+
+/// What a file of records holds.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Records<T> {
+    path: PathBuf,
+    /// The usable ones, in the file's order.
+    pub usable: Vec<(Place, T)>,
+    /// Those that are not, and why, as a part of a sentence.
+    pub refused: Vec<(Place, String)>,
+}
+
+impl<T> Records<T> {
+    /// What `make` makes of every usable record; those it refuses join the refused.
+    pub fn and_then<U>(self, make: impl Fn(&T) -> Result<U, String>) -> Records<U> {
+        self.and_then_all(|usable| usable.iter().map(|(_, record)| make(record)).collect())
+    }
+
+    /// As [`Records::and_then`], with all records at once.
+    pub fn and_then_all<U>(self, make: impl FnOnce(&[(Place, T)]) -> Vec<Result<U, String>>) -> Records<U> {
+        let made = make(&self.usable);
+        let mut records = Records { path: self.path, usable: Vec::new(), refused: self.refused };
+        for ((place, _), made) in self.usable.iter().zip(made) {
+            match made {
+                Ok(record) => records.usable.push((*place, record)),
+                Err(problem) => records.refused.push((*place, problem)),
+            }
+        }
+        records.refused.sort_by_key(|(place, _)| match place {
+            Place::Line(number) | Place::Record(number) => *number,
+        });
+        records
+    }
+
+    /// The usable records, and a sentence about the others, if there are any.
+    ///
+    /// # Errors
+    /// When there is no usable record, or `strict` forbids to leave any out. The error names the first that is not.
+    pub fn checked(self, strict: bool) -> Result<(Vec<T>, Option<String>)> {
+        let shown = self.path.display();
+        let Some((place, problem)) = self.refused.first() else {
+            if self.usable.is_empty() {
+                return Err(Error::Request(format!("{shown}: it contains no records")));
+            }
+            return Ok((self.usable.into_iter().map(|(_, record)| record).collect(), None));
+        };
+        if strict || self.usable.is_empty() {
+            return Err(Error::Request(format!("{shown}, {place}: {problem}")));
+        }
+        let (count, all) = (self.refused.len(), self.refused.len() + self.usable.len());
+        let others = match self.refused.get(1..6).unwrap_or(self.refused.get(1..).unwrap_or_default()) {
+            [] => String::new(),
+            next => {
+                let places: Vec<String> = next.iter().map(|(place, _)| place.to_string()).collect();
+                format!("; also {}{}", places.join(", "), if count > 6 { ", …" } else { "" })
+            }
+        };
+        let note = format!("{shown}: left out {count} of {all} records, at {place}: {problem}{others}");
+        Ok((self.usable.into_iter().map(|(_, record)| record).collect(), Some(note)))
+    }
+}
 
 /// Reads a data file of [`Record`]s.
 ///
 /// # Errors
-/// When the file cannot be read, is not JSON, or a record has other keys.
-pub fn read_records(path: &Path) -> Result<Vec<Record>> {
-    let text = fs::read_to_string(path).map_err(Error::path("read", path))?;
-    let wrong = |place: String, problem: String| Error::Request(format!("{}, {place}: {problem}", path.display()));
-    let mut records = Vec::new();
-    if text.trim_start().starts_with('[') {
-        let list: Vec<Value> =
-            serde_json::from_str(&text).map_err(|error| wrong("as a JSON list".to_string(), error.to_string()))?;
-        for (index, value) in list.iter().enumerate() {
-            records.extend(Record::parse(value).map_err(|problem| wrong(format!("record {}", index + 1), problem))?);
-        }
-    } else {
-        for (index, line) in text.lines().enumerate().filter(|(_, line)| !line.trim().is_empty()) {
-            let place = || format!("line {}", index + 1);
-            let value = serde_json::from_str(line).map_err(|error| wrong(place(), error.to_string()))?;
-            records.extend(Record::parse(&value).map_err(|problem| wrong(place(), problem))?);
+/// When the file cannot be read, or is not text that holds JSON.
+pub fn read_records(path: &Path) -> Result<Records<Record>> {
+    read(path, Record::parse)
+}
+
+/// Reads a file of [`Pair`]s.
+///
+/// # Errors
+/// When the file cannot be read, or is not text that holds JSON.
+pub fn read_pairs(path: &Path) -> Result<Records<Pair>> {
+    read(path, |row| Pair::parse(row).map(|pair| vec![pair]))
+}
+
+fn read<T>(path: &Path, parse: impl Fn(&Value) -> Result<Vec<T>, String>) -> Result<Records<T>> {
+    let bytes = fs::read(path).map_err(Error::path("read", path))?;
+    let rows = rows(path, &bytes).map_err(|problem| Error::Request(format!("{}: {problem}", path.display())))?;
+    let mut records = Records { path: path.to_path_buf(), usable: Vec::new(), refused: Vec::new() };
+    for (place, row) in rows {
+        match row.and_then(|row| parse(&row)) {
+            Ok(found) => records.usable.extend(found.into_iter().map(|record| (place, record))),
+            Err(problem) => records.refused.push((place, problem)),
         }
     }
     Ok(records)
 }
 
+type Row = (Place, Result<Value, String>);
+
+/// The values of a file, whatever way they follow each other.
+fn rows(path: &Path, bytes: &[u8]) -> Result<Vec<Row>, String> {
+    let text = text_of(path, bytes)?;
+    let text: &str = &without_nan(&text);
+    if text.trim_start().starts_with('[') {
+        return match serde_json::from_str::<Vec<Value>>(text) {
+            Ok(list) => Ok(numbered(list)),
+            // Lists one a line are no records, and are refused as such.
+            Err(error) if error.to_string().starts_with("trailing characters") => Ok(lines(text)),
+            Err(error) => Err(format!("it is not a JSON list: {error}")),
+        };
+    }
+    let first = text.lines().find(|line| !line.trim().is_empty()).unwrap_or_default();
+    if serde_json::from_str::<Value>(first).is_err_and(|error| error.is_eof()) {
+        // The first value is written over several lines.
+        return objects(text);
+    }
+    match serde_json::from_str::<Value>(text).ok().and_then(wrapped) {
+        Some(list) => Ok(numbered(list)),
+        None => Ok(lines(text)),
+    }
+}
+
+fn numbered(list: Vec<Value>) -> Vec<Row> {
+    list.into_iter().enumerate().map(|(index, value)| (Place::Record(index + 1), Ok(value))).collect()
+}
+
+/// Values that end on their line.
+fn lines(text: &str) -> Vec<Row> {
+    let lines = text.lines().enumerate().filter(|(_, line)| !line.trim().is_empty());
+    let mut rows = Vec::new();
+    for (index, line) in lines {
+        let place = Place::Line(index + 1);
+        if line.contains(char::REPLACEMENT_CHARACTER) {
+            rows.push((place, Err("it has bytes that are not UTF-8; save the file as UTF-8".to_string())));
+            continue;
+        }
+        // Files that were put together without a line break between them have two on a line.
+        let values = Deserializer::from_str(line).into_iter();
+        rows.extend(values.map(|value| (place, value.map_err(|error| format!("it is not JSON ({error})")))));
+    }
+    rows
+}
+
+/// Values that may go over several lines.
+fn objects(text: &str) -> Result<Vec<Row>, String> {
+    let values: Result<Vec<Value>, _> = Deserializer::from_str(text).into_iter().collect();
+    let mut values = values.map_err(|error| format!("it is not JSON: {error}"))?;
+    if values.len() == 1
+        && let Some(list) = values.pop().map(|value| wrapped(value.clone()).unwrap_or_else(|| vec![value]))
+    {
+        values = list;
+    }
+    Ok(numbered(values))
+}
+
+/// The list in an object that is only its wrapping, such as `{"version": 1, "data": [{…}, …]}`.
+fn wrapped(value: Value) -> Option<Vec<Value>> {
+    const ROWS: [&str; 5] = ["data", "train", "rows", "examples", "records"];
+    let Value::Object(mut object) = value else { return None };
+    let list = ROWS.iter().find_map(|key| object.remove(*key))?;
+    match list {
+        Value::Array(list) if list.iter().all(Value::is_object) => Some(list),
+        _ => None,
+    }
+}
+
 #[cfg(test)]
 mod tests {
-    use paddock_engine::prompt::{Message, Role};
-
     use super::*;
 
-    fn read(contents: &str) -> Result<Vec<Record>> {
+    fn file(contents: impl AsRef<[u8]>) -> (tempfile::TempDir, PathBuf) {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("data.json");
         fs::write(&path, contents).unwrap();
-        read_records(&path)
+        (folder, path)
     }
 
-    #[test]
-    fn every_kind_of_record_is_read() {
-        let records = read(
-            r#"[{"instruction": "a", "input": "", "output": "b"}, {"instruction": "c", "output": "d"},
-                {"instruction": "e", "instances": [{"input": "f", "output": "g"}, {"input": "h", "output": "i"}]},
-                {"messages": [{"role": "user", "content": "j"}, {"role": "assistant", "content": "k"}]},
-                {"conversations": [{"from": "human", "value": "j"}, {"from": "gpt", "value": "k"}]}, {"text": "l"}]"#,
-        )
-        .unwrap();
-        let instruction = |[instruction, input, output]: [&str; 3]| Record::Instruction {
-            instruction: instruction.into(),
-            input: input.into(),
-            output: output.into(),
+    fn texts(contents: impl AsRef<[u8]>) -> Vec<String> {
+        let (_folder, path) = file(contents);
+        let (records, note) = read_records(&path).unwrap().checked(true).unwrap();
+        assert_eq!(note, None);
+        let text = |record| match record {
+            Record::Text(text) => text,
+            other => panic!("{other:?}"),
         };
-        let talk = Record::Conversation(vec![Message::new(Role::User, "j"), Message::new(Role::Assistant, "k")]);
-        let expected = [["a", "", "b"], ["c", "", "d"], ["e", "f", "g"], ["e", "h", "i"]].map(instruction);
-        assert_eq!(records[..4], expected);
-        assert_eq!(records[4..], [talk.clone(), talk, Record::Text("l".into())]);
+        records.into_iter().map(text).collect()
     }
 
     #[test]
-    fn lines_are_records_too_and_errors_say_where() {
-        let lines = "{\"text\": \"a\"}\n\n{\"text\": \"b\"}\n";
-        assert_eq!(read(lines).unwrap(), [Record::Text("a".into()), Record::Text("b".into())]);
-        for (contents, words) in [
-            ("{\"text\": \"a\"}\n{\"txt\": 1}", "line 2: expected"),
-            ("[{\"instruction\": \"a\"}]", "record 1: \"output\" is missing"),
-            ("[{\"messages\": [{\"role\": \"tool\", \"content\": \"\"}]}]", "\"tool\" is not known"),
-            ("[1, ", "as a JSON list"),
+    fn every_way_in_which_people_write_rows_is_read() {
+        for contents in [
+            "[{\"text\": \"a\"}, {\"text\": \"b\"}]",
+            "{\"text\": \"a\"}\n\n{\"text\": \"b\"}\n",
+            "{\"text\": \"a\"}\r\n{\"text\": \"b\"}\r\n",
+            "{\"text\": \"a\"}{\"text\": \"b\"}",
+            "{\n  \"text\": \"a\"\n}\n{\n  \"text\": \"b\"\n}",
+            "{\"version\": 1, \"data\": [{\"text\": \"a\"}, {\"text\": \"b\"}]}",
+            "{\n  \"data\": [\n    {\"text\": \"a\"},\n    {\"text\": \"b\"}\n  ]\n}",
         ] {
-            let error = read(contents).unwrap_err().to_string();
-            assert!(error.contains(words), "{error}");
+            assert_eq!(texts(contents), ["a", "b"], "{contents}");
+            assert_eq!(texts(format!("\u{feff}{contents}")), ["a", "b"], "with a byte-order mark: {contents}");
+        }
+        assert_eq!(texts("{\n  \"text\": \"a\"\n}"), ["a"]);
+    }
+
+    #[test]
+    fn a_bad_row_among_good_ones_is_left_out_aloud() {
+        let lines = b"{\"text\": \"a\"}\n{\"txt\": 1}\n{\"text\": \"caf\xe9\"}\nnull\n{\"text\": \"b\"}\n{\"text\":\n";
+        let (_folder, path) = file(lines);
+        let records = read_records(&path).unwrap();
+        let (good, note) = records.clone().checked(false).unwrap();
+        let note = note.unwrap();
+        assert_eq!(good.len(), 2);
+        for words in ["left out 4 of 6 records, at line 2: expected", "also line 3, line 4, line 6"] {
+            assert!(note.contains(words), "{note}");
+        }
+        let error = records.checked(true).unwrap_err().to_string();
+        assert!(error.contains("data.json, line 2: expected"), "{error}");
+    }
+
+    #[test]
+    fn what_holds_no_records_is_refused_with_its_place() {
+        for (contents, words) in [
+            ("{\"txt\": 1}", "line 1: expected"),
+            ("[{\"instruction\": \"a\"}]", "record 1: \"output\" is missing"),
+            ("[{\"instruction\": \"a\"},\n ]", "it is not a JSON list: trailing comma at line 2"),
+            ("[1, ", "it is not a JSON list"),
+            ("{\n \"text\": \"a\",\n}", "it is not JSON"),
+            ("[[1], [2]]", "record 1: expected an object, found a list"),
+            ("[{\"instruction\": \"a\", \"output\": NaN}]", "record 1: \"output\" is missing"),
+            ("[1]\n[2]", "line 1: expected an object, found a list"),
+            ("", "it contains no records"),
+            ("[]", "it contains no records"),
+        ] {
+            let (_folder, path) = file(contents);
+            let error = read_records(&path).and_then(|records| records.checked(false)).unwrap_err().to_string();
+            assert!(error.contains(words), "{contents}: {error}");
+        }
+    }
+
+    #[test]
+    fn pairs_are_read_from_lists_and_lines() {
+        let row = r#"{"prompt":"q","response_0":"a","response_1":"b","better_response_id":1}"#;
+        for contents in [format!("{row}\n\n{row}"), format!("[{row}, {row}]"), format!("\u{feff}{row}\n{row}")] {
+            let (_folder, path) = file(contents);
+            let (pairs, _) = read_pairs(&path).unwrap().checked(true).unwrap();
+            assert_eq!((pairs.len(), pairs[0].better.as_str(), pairs[0].worse.as_str()), (2, "b", "a"));
         }
     }
 }

@@ -13,7 +13,7 @@ use crate::{Error, Result};
 use paddock_learn::data::Example;
 
 /// First part of every key; changes with the file format and with the encoder's behaviour.
-const VERSION: &str = "paddock tokens 1";
+const VERSION: &str = "paddock tokens 2";
 
 /// The user's cache folder: `PADDOCK_CACHE`, else the folder `paddock` in `XDG_CACHE_HOME` or in `~/.cache`. Everything in
 /// it can be made again.

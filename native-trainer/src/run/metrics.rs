@@ -96,7 +96,7 @@ impl MetricsFile {
     /// When the disk refuses.
     pub fn open(output: &Path, step: u64, notes: &[(&str, String)]) -> Result<Self> {
         let path = output.join(Self::NAME);
-        let known = fs::read_to_string(&path).unwrap_or_default();
+        let known = read(output);
         let kept = known
             .lines()
             .filter(|line| serde_json::from_str::<Metrics>(line).is_ok_and(|metrics| step > 0 && metrics.step <= step));
@@ -113,6 +113,12 @@ impl MetricsFile {
         Ok(Self { lines, events })
     }
 
+    /// The last step that the run in `output` has noted; 0 where there is none.
+    pub fn last_step(output: &Path) -> u64 {
+        let steps = read(output);
+        steps.lines().filter_map(|line| serde_json::from_str::<Metrics>(line).ok()).map(|at| at.step).max().unwrap_or(0)
+    }
+
     /// Adds a line, in one write.
     ///
     /// # Errors
@@ -123,6 +129,12 @@ impl MetricsFile {
         self.lines.write_all(line.as_bytes())?;
         self.events.write(metrics.step, &metrics.scalars())
     }
+}
+
+/// The lines of the run in `output`. A crash may have left one that is not UTF-8; the others still count.
+fn read(output: &Path) -> String {
+    let bytes = fs::read(output.join(MetricsFile::NAME)).unwrap_or_default();
+    String::from_utf8_lossy(&bytes).into_owned()
 }
 
 /// Resident memory of this process in bytes, where the system reports it (Linux's `/proc/self/status`).
@@ -143,7 +155,8 @@ mod tests {
         let mut file = MetricsFile::open(folder.path(), 0, &[]).unwrap();
         (1..=4).for_each(|step| file.push(&line(step)).unwrap());
         // A line cut short by a crash.
-        file.lines.write_all(b"{\"step\": 5, \"lo").unwrap();
+        file.lines.write_all(b"{\"step\": 5, \"lo\xff").unwrap();
+        assert_eq!(MetricsFile::last_step(folder.path()), 4);
         MetricsFile::open(folder.path(), 3, &[]).unwrap().push(&line(4)).unwrap();
         let text = fs::read_to_string(folder.path().join(MetricsFile::NAME)).unwrap();
         let steps: Vec<u64> = text.lines().map(|line| serde_json::from_str::<Metrics>(line).unwrap().step).collect();

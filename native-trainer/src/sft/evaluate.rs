@@ -21,7 +21,7 @@ pub struct Evaluation {
     pub loss: f64,
     /// e to the power of it.
     pub perplexity: f64,
-    /// Examples with a target token.
+    /// Examples, also those without a target token.
     pub examples: usize,
     /// Their target tokens.
     pub targets: usize,

@@ -4,7 +4,9 @@ use std::path::Path;
 
 use paddock_engine::prompt::Template;
 use paddock_engine::tokenizer::Tokenizer;
+use paddock_engine::weights::hexadecimal;
 use rayon::prelude::*;
+use sha2::{Digest, Sha256};
 
 use super::Observer;
 use crate::files::{TokenCache, file_sha256, read_records};
@@ -12,7 +14,8 @@ use crate::run::SftSettings;
 use crate::{Error, Result};
 use paddock_learn::data::{Encoder, Example, Share};
 
-/// The examples of a file that have at least one target token.
+/// The examples of a file. One with no token to learn, because its answer lies behind the cut, keeps its place: which
+/// examples make up a step does not depend on their lengths.
 pub(super) struct Examples(Vec<Example>);
 
 impl Examples {
@@ -25,15 +28,14 @@ impl Examples {
         context: usize,
         observer: &mut dyn Observer,
     ) -> Result<Self> {
-        let all = Self::encoded(path, settings, tokenizer, settings.max_length.min(context), observer)?;
-        let count = all.len();
-        let examples: Vec<Example> = all.into_iter().filter(|example| !example.targets.is_empty()).collect();
-        if examples.len() < count {
-            let skipped = count - examples.len();
-            observer.note(&format!("{}: skipped {skipped} of {count} examples: no token to learn", path.display()));
-        }
-        if examples.is_empty() {
-            return Err(Error::Request(format!("{}: there is nothing to learn", path.display())));
+        let examples = Self::encoded(path, settings, tokenizer, settings.max_length.min(context), observer)?;
+        let (count, shown) = (examples.len(), path.display());
+        match examples.iter().filter(|example| example.targets.is_empty()).count() {
+            0 => {}
+            idle if idle == count => return Err(Error::Request(format!("{shown}: there is nothing to learn"))),
+            idle => observer.note(&format!(
+                "{shown}: {idle} of {count} examples have no token to learn: no answer, or all of it after the cut"
+            )),
         }
         // Checked here, so that a run does not fail in its middle.
         if let Some(id) = examples.iter().flat_map(|example| &example.ids).find(|id| **id as usize >= vocab) {
@@ -53,11 +55,7 @@ impl Examples {
         observer: &mut dyn Observer,
     ) -> Result<Vec<Example>> {
         let encoder = Encoder::new(tokenizer, Template::new(settings.template, tokenizer)?, max_length)?;
-        let encode = || {
-            let records = read_records(path)?;
-            records.par_iter().map(|record| encoder.encode(record)).collect::<Result<Vec<_>, _>>().map_err(Error::from)
-        };
-        let Some(cache) = TokenCache::of_user() else { return encode() };
+        let cache = TokenCache::of_user();
         let key = TokenCache::key(&[
             file_sha256(path)?.as_bytes(),
             tokenizer.to_json()?.as_bytes(),
@@ -65,13 +63,22 @@ impl Examples {
             settings.template.to_string().as_bytes(),
             &max_length.to_le_bytes(),
         ]);
-        if let Some(examples) = cache.read(&key) {
+        if let Some(examples) = cache.as_ref().and_then(|cache| cache.read(&key)) {
             observer.note(&format!("{}: tokens from the cache", path.display()));
             return Ok(examples);
         }
-        let examples = encode()?;
-        if let Err(error) = cache.write(&key, &examples) {
-            observer.note(&format!("the tokens are not kept for the next run: {error}"));
+        let records = read_records(path)?.and_then_all(|records| {
+            records.par_iter().map(|(_, record)| encoder.encode(record).map_err(|error| error.to_string())).collect()
+        });
+        let (examples, left_out) = records.checked(settings.strict)?;
+        match left_out {
+            // Not kept, so that the next run says it again.
+            Some(note) => observer.note(&note),
+            None => {
+                if let Some(Err(error)) = cache.map(|cache| cache.write(&key, &examples)) {
+                    observer.note(&format!("the tokens are not kept for the next run: {error}"));
+                }
+            }
         }
         Ok(examples)
     }
@@ -86,9 +93,22 @@ impl Examples {
         self.0.iter().map(|example| example.ids.len() as u64).sum()
     }
 
+    /// SHA-256 of all tokens and of which of them are learned, in hexadecimal digits.
+    pub fn digest(&self) -> String {
+        let mut hasher = Sha256::new();
+        for Example { ids, targets } in &self.0 {
+            hasher.update((ids.len() as u64).to_le_bytes());
+            ids.iter().for_each(|id| hasher.update(id.to_le_bytes()));
+            hasher.update((targets.len() as u64).to_le_bytes());
+            targets.iter().for_each(|target| hasher.update((*target as u64).to_le_bytes()));
+        }
+        hexadecimal(&hasher.finalize())
+    }
+
     /// The part of a batch of examples that `rank` of `world_size` ranks computes, packed into micro-batches.
     pub fn share(&self, indices: &[usize], [rank, world_size]: [usize; 2], tokens: usize) -> Share {
-        let batch: Vec<&Example> = indices.iter().filter_map(|&index| self.0.get(index)).collect();
+        let batch = indices.iter().filter_map(|&index| self.0.get(index));
+        let batch: Vec<&Example> = batch.filter(|example| !example.targets.is_empty()).collect();
         Share::new(&batch, rank, world_size, tokens)
     }
 }

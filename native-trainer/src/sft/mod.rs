@@ -3,13 +3,15 @@
 mod evaluate;
 mod examples;
 mod fit;
+mod health;
 mod identity;
 mod overview;
 mod prompt_format;
 mod samples;
+mod show;
+mod start;
 
-use std::fs;
-use std::path::PathBuf;
+use std::path::Path;
 use std::rc::Rc;
 use std::time::Instant;
 
@@ -26,8 +28,8 @@ use paddock_learn::optim::{AdamW, OptimizerStep};
 use paddock_learn::{Adjoint, Offload, Store, TapeOptions, Trainer};
 
 use crate::cuda::Dtype;
-use crate::files::{Description, ModelSource, remove_partial, write_file};
-use crate::run::checkpoint::{self, State};
+use crate::files::{Description, ModelSource};
+use crate::run::checkpoint::{self, Origin, State};
 use crate::run::memory::{MemoryEstimate, Recipe, RunDevice};
 use crate::run::{Metrics, MetricsFile, SftSettings, resident_memory};
 use crate::signals::Signal;
@@ -40,9 +42,9 @@ pub use identity::identity;
 pub use overview::{Overview, VERSION};
 use prompt_format::prompt_format;
 use samples::Samples;
-
-/// The file in a run's folder that holds its settings; `--config` reads it.
-pub const SETTINGS: &str = "settings.toml";
+pub use show::show_examples;
+use start::Start;
+pub use start::{Resume, SETTINGS};
 
 /// Receives the progress of a run, and can stop it.
 pub trait Observer {
@@ -71,17 +73,18 @@ pub enum Outcome {
     Stopped(u64, Signal),
 }
 
-/// Runs `settings` on `backend`, alone or as one of `ranks`, of which the first writes the run's files. With `resume`, it
-/// continues from the newest checkpoint in the run's folder.
+/// Runs `settings` on `backend`, alone or as one of `ranks`, of which the first writes the run's files; `resume` says
+/// whether it continues another.
 ///
 /// # Errors
-/// When settings make no sense, the model or the data cannot be read, the folder holds another run, the disk refuses, or
-/// a rank has ended.
+/// When settings make no sense, the model or the data cannot be read, something is in the way in the run's folder, it
+/// holds nothing undamaged to continue, or a run with other settings; when the numbers are no longer finite, the disk
+/// refuses, or a rank has ended.
 pub async fn run<B: Adjoint + Cache + Sample + Store<B>>(
     backend: B,
     ranks: Option<Rc<dyn Collective<B>>>,
     settings: &SftSettings,
-    resume: bool,
+    resume: Resume,
     observer: &mut dyn Observer,
 ) -> Result<Outcome> {
     settings.check().map_err(Error::Request)?;
@@ -98,19 +101,16 @@ async fn train<B: Adjoint + Cache + Sample, S: Store<B>>(
     store: S,
     ranks: Option<Rc<dyn Collective<B>>>,
     settings: &SftSettings,
-    resume: bool,
+    resume: Resume,
     observer: &mut dyn Observer,
 ) -> Result<Outcome> {
     let sharding = ranks.map(|ranks| Sharding { ranks, stage: settings.memory.zero });
     let sharding = sharding.as_ref();
-    let resumed = first_rank_first(sharding, |leads| match leads {
-        true => prepare(settings, resume),
-        false => Ok(checkpoint::latest(&settings.output)?.filter(|_| resume)),
-    })
-    .await?;
-    same_start(sharding, resumed.as_ref().map_or(0, |(_, state)| state.step), settings).await?;
+    let start = agree_on_start(sharding, settings, resume.resume).await?;
+    start.compare_kind(settings)?;
+    start.notes.iter().for_each(|note| observer.note(note));
     // Checkpoints of adapters do not contain the model.
-    let model = match &resumed {
+    let model = match &start.resumed {
         Some((path, _)) if settings.memory.adapters.lora.is_none() => path,
         _ => &settings.model,
     };
@@ -126,7 +126,7 @@ async fn train<B: Adjoint + Cache + Sample, S: Store<B>>(
         vocab_size = vocab_size.max(tokenizer.vocab_size());
     }
     let mut description = Description::new(model, checkpoint.config(), &tokenizer, settings.memory.dtype)?;
-    description.add_tokens(&added, &tokenizer, vocab_size);
+    description.add_tokens(&added, &tokenizer, vocab_size)?;
     let format = prompt_format(&settings.data, settings.template)?;
     let begins = tokenizer.encode("", true)?.first().copied();
     if let Some(template) = format.jinja(begins.is_some() && begins == tokenizer.bos()) {
@@ -142,6 +142,22 @@ async fn train<B: Adjoint + Cache + Sample, S: Store<B>>(
         Ok((read(&settings.data)?, settings.eval_data.as_deref().map(&mut read).transpose()?))
     })
     .await?;
+    let origin = Origin { settings: settings.clone(), examples: examples.digest() };
+    for change in start.compare(&origin, resume.allow_changes)? {
+        observer.note(&format!("changed: {change}"));
+    }
+    let order = Order {
+        examples: examples.len(),
+        batch_size: settings.batch_size,
+        seed: settings.shuffle.then_some(settings.seed),
+    };
+    let total = settings.max_steps.unwrap_or(order.steps_per_epoch() * settings.epochs);
+    if start.is_finished(&settings.output, total)? {
+        observer.note(&format!("all {total} steps are done already"));
+        return Ok(Outcome::Finished);
+    }
+    let leads = sharding.is_none_or(|sharding| sharding.ranks.rank() == 0);
+    let folder = leads.then(|| start.begin(settings)).transpose()?;
     let on_cpu = backend.device().kind == DeviceKind::Cpu;
     if on_cpu || settings.memory.offload_optimizer {
         let device = if on_cpu { RunDevice::Cpu } else { RunDevice::Cuda { gradients: Dtype::F32 } };
@@ -165,16 +181,40 @@ async fn train<B: Adjoint + Cache + Sample, S: Store<B>>(
     let trainer = Sft::load(backend, store, sharding.cloned(), &mut checkpoint, options, &mut progress).await?;
     let samples = settings.sample_prompts.as_deref();
     let samples = samples.map(|path| Samples::read(path, format, &tokenizer, &ends, context)).transpose()?;
-    let mut run = Run { settings, trainer, description, examples, eval, samples };
-    let state = match resumed {
+    let state = match &start.resumed {
         Some((path, state)) => {
-            checkpoint::load_state(&path, &run.trainer).await?;
+            checkpoint::load_state(path, &trainer).await?;
             observer.note(&format!("continuing after step {} of {}", state.step, path.display()));
-            state
+            *state
         }
         None => State { step: 0, tokens: 0 },
     };
-    run.go(state, observer).await
+    if let Some(folder) = folder {
+        folder.keep();
+    }
+    let run = Run { settings, trainer, description, origin, order, total, examples, eval, samples };
+    run.go(model, state, observer).await
+}
+
+/// The first rank looks at the run's folder, and the others begin where it does.
+async fn agree_on_start<B: Adjoint>(
+    sharding: Option<&Sharding<B>>,
+    settings: &SftSettings,
+    resume: bool,
+) -> Result<Start> {
+    let Some(Sharding { ranks, .. }) = sharding else { return Start::find(settings, resume) };
+    let mut told = [0.0];
+    let start = if ranks.rank() == 0 {
+        let start = Start::find(settings, resume)?;
+        told[0] = start.step() as f64;
+        ranks.sum(&mut told).await?;
+        start
+    } else {
+        ranks.sum(&mut told).await?;
+        Start { resumed: checkpoint::of_step(&settings.output, told[0] as u64)?, ..Start::default() }
+    };
+    same_start(sharding, start.step(), settings).await?;
+    Ok(start)
 }
 
 /// Runs `action` on the first rank and then on the others, which find its results. Its argument is true on the first.
@@ -210,40 +250,22 @@ async fn same_start<B: Adjoint>(sharding: Option<&Sharding<B>>, step: u64, setti
     )))
 }
 
-/// Creates the run's folder and writes the settings. Returns the checkpoint to continue from, with its state.
-fn prepare(settings: &SftSettings, resume: bool) -> Result<Option<(PathBuf, State)>> {
-    let output = &settings.output;
-    fs::create_dir_all(output).map_err(Error::path("create", output))?;
-    remove_partial(output)?;
-    let resumed = checkpoint::latest(output)?;
-    if !resume && (resumed.is_some() || output.join(MetricsFile::NAME).exists()) {
-        return Err(Error::Request(format!(
-            "{} holds a run; go on with --resume, or name another output",
-            output.display()
-        )));
-    }
-    write_file(&output.join(SETTINGS), &settings.to_toml()?)?;
-    Ok(resumed.filter(|_| resume))
-}
-
 struct Run<'a, B: Adjoint, S: Store<B>> {
     settings: &'a SftSettings,
     trainer: Trainer<B, Sft<B, S>, S>,
     description: Description,
+    origin: Origin,
+    order: Order,
+    total: u64,
     examples: Examples,
     eval: Option<Examples>,
     samples: Option<Samples>,
 }
 
 impl<B: Adjoint + Cache + Sample, S: Store<B>> Run<'_, B, S> {
-    async fn go(&mut self, mut state: State, observer: &mut dyn Observer) -> Result<Outcome> {
-        let settings = self.settings;
-        let order = Order {
-            examples: self.examples.len(),
-            batch_size: settings.batch_size,
-            seed: settings.shuffle.then_some(settings.seed),
-        };
-        let total = settings.max_steps.unwrap_or(order.steps_per_epoch() * settings.epochs);
+    /// Goes on after `state` with what was loaded from `model`.
+    async fn go(mut self, model: &Path, mut state: State, observer: &mut dyn Observer) -> Result<Outcome> {
+        let (settings, order, total, first) = (self.settings, self.order, self.total, state.step + 1);
         let warmup = (settings.optimizer.warmup_ratio * total as f64).ceil() as u64;
         let leads = self.trainer.leads();
         let overview = self.overview(&order, total, state);
@@ -275,7 +297,7 @@ impl<B: Adjoint + Cache + Sample, S: Store<B>> Run<'_, B, S> {
             state = State { step: state.step + 1, tokens: state.tokens + batch.tokens as u64 };
             let metrics = Metrics {
                 step: state.step,
-                loss: Some(report.loss),
+                loss: (batch.targets > 0).then_some(report.loss),
                 grad_norm: Some(report.grad_norm),
                 learning_rate: Some(learning_rate),
                 tokens: Some(state.tokens),
@@ -290,10 +312,10 @@ impl<B: Adjoint + Cache + Sample, S: Store<B>> Run<'_, B, S> {
             }
             observer.step(&metrics, total);
             if !(report.loss.is_finite() && report.grad_norm.is_finite()) {
-                return Err(Error::Request(format!(
-                    "the loss of step {} is {}; lower --learning-rate and go on from the last checkpoint with --resume",
-                    state.step, report.loss
-                )));
+                return Err(match state.step == first {
+                    true => health::at_the_first_step(model, state.step, report).await?,
+                    false => health::later(&settings.output, state.step, report)?,
+                });
             }
             if settings.eval_steps.is_some_and(|steps| state.step.is_multiple_of(steps.max(1))) || state.step == total {
                 self.evaluate(state.step, file.as_mut(), observer).await?;
@@ -301,13 +323,13 @@ impl<B: Adjoint + Cache + Sample, S: Store<B>> Run<'_, B, S> {
             let stop = self.agree(observer.stop()).await?.filter(|_| state.step < total);
             let every = settings.save_steps.unwrap_or(order.steps_per_epoch()).max(1);
             if stop.is_some() || state.step.is_multiple_of(every) || state.step == total {
-                checkpoint::save(&settings.output, &self.trainer, &self.description, state, settings.keep).await?;
+                checkpoint::save(&settings.output, &self.trainer, &self.description, state, &self.origin).await?;
             }
             if let Some(signal) = stop {
                 return Ok(Outcome::Stopped(state.step, signal));
             }
         }
-        checkpoint::save_model(&settings.output, &self.trainer, &self.description).await?;
+        checkpoint::save_result(&settings.output, &self.trainer, &self.description).await?;
         Ok(Outcome::Finished)
     }
 

@@ -8,6 +8,7 @@ use paddock_engine::prompt::TemplateKind;
 use paddock_engine::records::Record;
 use serde_json::{Deserializer, Value};
 
+use crate::files::read_records;
 use crate::{Error, Result};
 
 /// The format of the examples at `data`, of which the first one decides: instructions are in Alpaca's prompt, conversations in
@@ -18,15 +19,17 @@ use crate::{Error, Result};
 pub fn prompt_format(data: &Path, template: TemplateKind) -> Result<TemplateKind> {
     let first =
         first_row(data)?.and_then(|row| Record::parse(&row).ok()).and_then(|records| records.into_iter().next());
+    // The first row may be one that is left out, or a wrapping of all rows.
+    let first = first.or_else(|| read_records(data).ok()?.usable.into_iter().next().map(|(_, record)| record));
     match (first, template) {
-        (Some(Record::Instruction { .. }), TemplateKind::Auto | TemplateKind::Alpaca) => Ok(TemplateKind::Alpaca),
-        (Some(Record::Instruction { .. }), other) => Err(Error::Request(format!(
+        (Some(Record::Instruction(_)), TemplateKind::Auto | TemplateKind::Alpaca) => Ok(TemplateKind::Alpaca),
+        (Some(Record::Instruction(_)), other) => Err(Error::Request(format!(
             "{}: instructions and outputs are learned in Alpaca's prompt, and the template is {other}; leave --template out, \
              or write the examples as messages",
             data.display()
         ))),
         // Nothing is asked.
-        (Some(Record::Text(_)), _) => Ok(TemplateKind::Auto),
+        (Some(Record::Text(_) | Record::Completion { .. }), _) => Ok(TemplateKind::Auto),
         (Some(Record::Conversation(_)) | None, template) => Ok(template),
     }
 }
@@ -68,6 +71,9 @@ mod tests {
             (format!("\u{feff} [\n {talk}]"), Auto, Auto),
             (talk.to_string(), SafeRlhf, SafeRlhf),
             (r#"{"text": "a"}"#.to_string(), Alpaca, Auto),
+            (r#"{"prompt": "a", "completion": "b"}"#.to_string(), Auto, Auto),
+            (format!("{{\"unknown\": 1}}\n{instruction}"), Auto, Alpaca),
+            (format!("{{\n\"data\": [{instruction}]\n}}"), Auto, Alpaca),
             (String::new(), Auto, Auto),
             ("nonsense".to_string(), SafeRlhf, SafeRlhf),
         ] {

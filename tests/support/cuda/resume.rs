@@ -4,7 +4,8 @@ use std::path::Path;
 
 use paddock::cuda::{Cuda, Driver, Dtype};
 use paddock::files::{self, Description};
-use paddock::run::checkpoint::{self, State};
+use paddock::run::SftSettings;
+use paddock::run::checkpoint::{self, Origin, State};
 use paddock_engine::tokenizer::Tokenizer;
 use paddock_engine::weights::Checkpoint;
 use paddock_learn::objective::SftOptions;
@@ -27,7 +28,8 @@ fn save<B: Adjoint, S: Store<B>>(
     let tokenizer = Tokenizer::from_files(&files)?;
     let dtype = if precision == Precision::F32 { files::Dtype::F32 } else { files::Dtype::Bf16 };
     let description = Description::new(&model, trainer.objective().config(), &tokenizer, dtype)?;
-    block_on(checkpoint::save(output, trainer, &description, State { step, tokens: 0 }, 1))
+    let origin = Origin { settings: SftSettings::default(), examples: String::new() };
+    block_on(checkpoint::save(output, trainer, &description, State { step, tokens: 0 }, &origin))
 }
 
 /// A step, a checkpoint and another step, by the trainer that goes on and by one that resumes: the same bits, with moments
@@ -52,7 +54,7 @@ pub fn a_resumed_run_is_the_same<D: Driver>(cuda: &Cuda<D>, length: usize) -> pa
     run.go(&mut whole, 0..1)?;
     save(folder.path(), &whole, precision, 1)?;
     run.go(&mut whole, 1..2)?;
-    let (saved, _) = checkpoint::latest(folder.path())?.expect("the checkpoint");
+    let (saved, _) = checkpoint::newest(folder.path())?.checkpoint.expect("the checkpoint");
     let mut resumed = start(&saved)?;
     block_on(checkpoint::load_state(&saved, &resumed))?;
     run.go(&mut resumed, 1..2)?;

@@ -3,19 +3,21 @@
 use paddock_engine::Error as EngineError;
 use paddock_engine::tokenizer::Tokenizer;
 use paddock_engine::weights::{Checkpoint, Encoding, Source};
-use serde_json::Value;
+use serde_json::{Value, json};
 
 use super::super::{ModelSource, config_json::config_json};
 use crate::{Error, Result};
 
 /// Size limit, larger than any published file of these kinds.
 const LIMIT: u64 = 128 << 20;
-const TOKENIZER: &str = "tokenizer.json";
-const TOKENIZER_CONFIG: &str = "tokenizer_config.json";
+pub const TOKENIZER: &str = "tokenizer.json";
+pub const TOKENIZER_CONFIG: &str = "tokenizer_config.json";
+/// How a model answers by default: where it stops, how it samples.
+pub const GENERATION_CONFIG: &str = "generation_config.json";
 
 /// Files that are copied unchanged, along with [`TOKENIZER`].
 const KEPT: [&str; 6] = [
-    "generation_config.json",
+    GENERATION_CONFIG,
     "special_tokens_map.json",
     "added_tokens.json",
     "chat_template.jinja",
@@ -52,10 +54,7 @@ pub fn beside(source: &ModelSource, checkpoint: &mut Checkpoint<ModelSource>, en
     if !files.iter().any(|(name, _)| name == TOKENIZER) {
         match pollster::block_on(checkpoint.tokenizer_files()) {
             Ok(found) => {
-                let tokenizer = Tokenizer::from_files(&found)?;
-                files.retain(|(name, _)| name != TOKENIZER_CONFIG);
-                files.push((TOKENIZER.to_string(), tokenizer.to_json()?.into_bytes()));
-                files.push((TOKENIZER_CONFIG.to_string(), format!("{:#}\n", tokenizer.to_config()).into_bytes()));
+                describe_tokenizer(&mut files, &Tokenizer::from_files(&found)?)?;
             }
             Err(EngineError::Missing { .. }) => {
                 note =
@@ -66,6 +65,25 @@ pub fn beside(source: &ModelSource, checkpoint: &mut Checkpoint<ModelSource>, en
     }
     files.push(config_file(config, encoding));
     Ok(Beside { files, note })
+}
+
+/// Puts a `tokenizer.json` among the `files` of a model that came without one, and says so in its `tokenizer_config.json`,
+/// which keeps what else it says: the padding token and side, the longest text, ….
+///
+/// # Errors
+/// When the vocabulary cannot be written as JSON.
+pub fn describe_tokenizer(files: &mut Vec<(String, Vec<u8>)>, tokenizer: &Tokenizer) -> Result<()> {
+    // These are for the classes that read tokenizer.model.
+    const OF_OTHER_CLASSES: [&str; 4] = ["legacy", "sp_model_kwargs", "use_default_system_prompt", "use_fast"];
+    let own = files.iter().position(|(name, _)| name == TOKENIZER_CONFIG).map(|at| files.remove(at).1);
+    let mut config: Value = own.and_then(|bytes| serde_json::from_slice(&bytes).ok()).unwrap_or_else(|| json!({}));
+    if let (Some(config), Value::Object(ours)) = (config.as_object_mut(), tokenizer.to_config()) {
+        config.retain(|key, _| !OF_OTHER_CLASSES.contains(&key.as_str()));
+        config.extend(ours);
+    }
+    files.push((TOKENIZER.to_string(), tokenizer.to_json()?.into_bytes()));
+    files.push((TOKENIZER_CONFIG.to_string(), format!("{config:#}\n").into_bytes()));
+    Ok(())
 }
 
 /// The files in `source` that are copied unchanged: tokenizer, template, generation settings.

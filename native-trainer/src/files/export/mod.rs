@@ -16,7 +16,7 @@ use std::sync::mpsc::{self, Receiver, Sender};
 use std::thread;
 
 pub use beside::{Beside, beside};
-pub(super) use beside::{config_file, kept_files};
+pub(super) use beside::{GENERATION_CONFIG, TOKENIZER, TOKENIZER_CONFIG, config_file, describe_tokenizer, kept_files};
 pub use dtype::DtypeChoice;
 pub use layout::Stored;
 pub(super) use layout::{SHARD_BYTES, ShardFile, ShardLayout};

@@ -1,6 +1,7 @@
 //! The settings of a run: one definition for the flags of the command line, for the TOML file and for their defaults.
 
 mod adapters;
+mod changes;
 mod file;
 mod memory;
 mod optimizer;
@@ -65,6 +66,9 @@ pub struct SftSettings {
     /// Seed of the shuffle
     #[arg(long, default_value_t = Self::default().seed, value_name = "S")]
     pub seed: u64,
+    /// End the run at a record that cannot be used, instead of leaving it out
+    #[arg(long)]
+    pub strict: bool,
     /// Take the examples in the file's order
     #[arg(long = "no-shuffle", action = ArgAction::SetFalse)]
     pub shuffle: bool,
@@ -108,6 +112,7 @@ impl Default for SftSettings {
             optimizer: OptimizerSettings::default(),
             loss_normalization: LossNormalization::Global,
             seed: 42,
+            strict: false,
             shuffle: true,
             add_missing_tokens: false,
             memory: MemorySettings::default(),

@@ -1,8 +1,10 @@
 //! Checkpoints of a run: a model's folder with the state of its training beside it.
 
+mod find;
+
 use std::fs::{self, File};
 use std::io::{BufWriter, Write};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use paddock_engine::weights::safetensors::read_header;
 use paddock_engine::weights::{Encoding, Source, dequantize};
@@ -17,12 +19,16 @@ use crate::files::{
     AtomicFolder, Description, Dtype, FolderSource, TensorSpec, file_sha256, read_adapters, write_adapters, write_file,
     write_safetensors, write_weights,
 };
+use crate::run::SftSettings;
 use crate::{Error, Result};
+pub use find::{Newest, newest, of_step};
 
 /// First and second moments of every parameter.
 const OPTIMIZER: &str = "optimizer.safetensors";
 /// How far the run was.
 const STATE: &str = "trainer_state.json";
+/// What the run is made of.
+const ORIGIN: &str = "run.json";
 /// SHA-256 of every other file, written last: a folder without it is not complete.
 const HASHES: &str = "hashes.json";
 /// Suffixes of a parameter's moments, as PyTorch calls them.
@@ -39,18 +45,34 @@ pub struct State {
     pub tokens: u64,
 }
 
+/// What a run is made of. Its checkpoints hold it, so that another run does not continue them unnoticed.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Origin {
+    /// The run's settings.
+    pub settings: SftSettings,
+    /// SHA-256 of its examples, as tokens.
+    pub examples: String,
+}
+
+impl Origin {
+    /// That of the run that saved the checkpoint at `path`; `None` when it does not tell.
+    pub fn of(path: &Path) -> Option<Self> {
+        serde_json::from_slice(&fs::read(path.join(ORIGIN)).ok()?).ok()
+    }
+}
+
 /// Writes the model, the optimiser's moments and `state` as `output/checkpoint-<step>`, which appears whole or not at
-/// all, and removes all but the newest `keep` checkpoints. Of several ranks only the first writes; checkpoints do not
-/// depend on the number of ranks.
+/// all, and removes all but the newest `keep` of the checkpoints up to this step. Of several ranks only the first writes;
+/// checkpoints do not depend on the number of ranks.
 ///
 /// # Errors
-/// When the disk refuses, or a rank has ended.
+/// When a weight is no longer finite, the disk refuses, or a rank has ended.
 pub async fn save<B: Adjoint, S: Store<B>>(
     output: &Path,
     trainer: &Trainer<B, Sft<B, S>, S>,
     description: &Description,
     state: State,
-    keep: usize,
+    origin: &Origin,
 ) -> Result<()> {
     if !trainer.leads() {
         give_model(trainer).await?;
@@ -61,20 +83,35 @@ pub async fn save<B: Adjoint, S: Store<B>>(
     save_model(path, trainer, description).await?;
     with_file(&path.join(OPTIMIZER), |file| write_states(file, trainer.tape()))?;
     write_file(&path.join(STATE), &json(&state)?)?;
+    write_file(&path.join(ORIGIN), &json(origin)?)?;
     write_file(&path.join(HASHES), &json(&hashes(path)?)?)?;
     folder.commit()?;
-    let checkpoints = list(output)?;
-    for (_, old) in checkpoints.iter().rev().skip(keep.max(1)) {
-        fs::remove_dir_all(old).map_err(Error::path("remove", old))?;
+    find::remove_old(output, state.step, origin.settings.keep)
+}
+
+/// Writes the tuned model, or the adapters, into the run's folder; it takes the place of one that is there only when all
+/// of it is on the disk. Of several ranks only the first writes.
+///
+/// # Errors
+/// As [`save`].
+pub async fn save_result<B: Adjoint, S: Store<B>>(
+    output: &Path,
+    trainer: &Trainer<B, Sft<B, S>, S>,
+    description: &Description,
+) -> Result<()> {
+    if !trainer.leads() {
+        return give_model(trainer).await;
     }
-    Ok(())
+    let folder = AtomicFolder::create(&output.join("model"))?;
+    save_model(folder.path(), trainer, description).await?;
+    folder.commit_into(output)
 }
 
 /// Writes the model, or the adapters that were trained on it, into `folder`. Of several ranks only the first writes.
 ///
 /// # Errors
 /// When the disk refuses, or a rank has ended.
-pub async fn save_model<B: Adjoint, S: Store<B>>(
+async fn save_model<B: Adjoint, S: Store<B>>(
     folder: &Path,
     trainer: &Trainer<B, Sft<B, S>, S>,
     description: &Description,
@@ -95,22 +132,21 @@ pub async fn save_model<B: Adjoint, S: Store<B>>(
         if held.as_ref().is_none_or(|(parameter, _)| *parameter != named.parameter) {
             held = Some((named.parameter, block_on(tape.read_parameter(named.parameter))?));
         }
-        Ok(held.as_ref().map(|(_, values)| named.values(values).to_vec()).unwrap_or_default())
+        let values = held.as_ref().map(|(_, values)| named.values(values).to_vec()).unwrap_or_default();
+        finite(&named.param.name, &values)?;
+        Ok(values)
     })?;
     description.write(folder)
 }
 
-/// The newest checkpoint in `output` whose files are all there and undamaged, with its state.
-///
-/// # Errors
-/// When the folder cannot be read.
-pub fn latest(output: &Path) -> Result<Option<(PathBuf, State)>> {
-    for (_, path) in list(output)?.into_iter().rev() {
-        if let Some(state) = complete(&path)? {
-            return Ok(Some((path, state)));
-        }
+/// Refuses to save values that no run could go on with.
+fn finite(name: &str, values: &[f32]) -> Result<()> {
+    if values.iter().all(|value| value.is_finite()) {
+        return Ok(());
     }
-    Ok(None)
+    Err(Error::Request(format!(
+        "the run has come apart: {name} holds NaN or infinity and is not saved; lower --learning-rate"
+    )))
 }
 
 /// Puts the optimiser's state of the checkpoint at `path` in the place of the trainer's, and the adapters', which a
@@ -221,34 +257,6 @@ fn write_states<B: Adjoint, S: Store<B>>(file: &mut impl Write, tape: &Tape<B, S
     })
 }
 
-/// Checkpoints in `output` by their step, oldest first.
-fn list(output: &Path) -> Result<Vec<(u64, PathBuf)>> {
-    let mut found = Vec::new();
-    for entry in fs::read_dir(output).map_err(Error::path("read", output))? {
-        let entry = entry.map_err(Error::path("read", output))?;
-        let name = entry.file_name();
-        let step = name.to_str().and_then(|name| name.strip_prefix("checkpoint-")).and_then(|step| step.parse().ok());
-        if let Some(step) = step {
-            found.push((step, entry.path()));
-        }
-    }
-    found.sort();
-    Ok(found)
-}
-
-/// The state of the checkpoint at `path`, if every file matches its digest.
-fn complete(path: &Path) -> Result<Option<State>> {
-    let expected = fs::read(path.join(HASHES)).ok();
-    let expected = expected.and_then(|bytes| serde_json::from_slice::<Vec<(String, String)>>(&bytes).ok());
-    let Some(expected) = expected else {
-        return Ok(None);
-    };
-    if hashes(path)? != expected {
-        return Ok(None);
-    }
-    Ok(fs::read(path.join(STATE)).ok().and_then(|bytes| serde_json::from_slice(&bytes).ok()))
-}
-
 /// Names and digests of the files at `path`, except the file of digests itself.
 fn hashes(path: &Path) -> Result<Vec<(String, String)>> {
     let mut names = Vec::new();
@@ -268,6 +276,9 @@ fn json(value: &impl Serialize) -> Result<String> {
 
 fn with_file(path: &Path, action: impl FnOnce(&mut BufWriter<File>) -> Result<()>) -> Result<()> {
     let mut file = BufWriter::new(File::create(path).map_err(Error::path("create", path))?);
-    action(&mut file)?;
+    action(&mut file).map_err(|error| match error {
+        Error::Output(error) => Error::path("write", path)(error),
+        other => other,
+    })?;
     file.flush().map_err(Error::path("write", path))
 }
