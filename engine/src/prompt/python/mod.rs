@@ -1,6 +1,7 @@
 //! What chat templates expect from Python: methods, formatting, JSON and the spelling of constants.
 
 mod arguments;
+mod builtins;
 mod containers;
 mod format;
 mod json;
@@ -18,6 +19,7 @@ pub(super) fn extend(environment: &mut Environment) {
     environment.set_formatter(print);
     environment.add_filter("tojson", json::to_json);
     environment.add_filter(percent::FILTER, percent::percent);
+    builtins::add(environment);
 }
 
 /// Prints a value; Python spells its constants with capitals.

@@ -169,7 +169,9 @@ fn pieces(json: &Json, size: usize, sentencepiece: bool) -> Result<GgufVocabular
         };
         place(id.as_u64().ok_or_else(damaged)?, token, kind)?;
     }
-    for Added { id, content, special } in &json.added_tokens {
+    // A token that is named without having a row, such as a padding token, never reaches the model.
+    let in_model = |added: &&Added| (added.id as usize) < size;
+    for Added { id, content, special } in json.added_tokens.iter().filter(in_model) {
         let unknown = sentencepiece && json.model.unk_token.as_deref() == Some(content);
         let kind = if is_byte(content) {
             BYTE
