@@ -14,7 +14,7 @@ pub fn parse(bytes: &[u8]) -> Result<Value, Error> {
 }
 
 /// `bytes` with null for each of the words outside texts.
-fn with_nulls(bytes: &[u8]) -> Vec<u8> {
+pub fn with_nulls(bytes: &[u8]) -> Vec<u8> {
     const WORDS: [&[u8]; 3] = [b"NaN", b"Infinity", b"-Infinity"];
     let mut plain = Vec::with_capacity(bytes.len());
     let mut rest = bytes;

@@ -17,7 +17,7 @@ use crate::tokenizer::Tokenizer;
 use crate::{Error, Result};
 pub use alpaca::{alpaca_prompt, alpaca_prompt_after};
 use chat::{ChatTemplate, SpecialTokens};
-pub use transcript::{Transcript, ended};
+pub use transcript::{Answer, Transcript, ended};
 
 /// Who speaks.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]

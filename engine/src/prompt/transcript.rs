@@ -20,12 +20,15 @@ pub struct Transcript<'a> {
     answers: Answers<'a>,
 }
 
+/// An answer: the number of its turn, and its bytes in the text.
+pub type Answer = (usize, Range<usize>);
+
 #[derive(Debug, Clone)]
 enum Answers<'a> {
     /// Where each answer is, by the number of its turn.
-    Known(Vec<(usize, Range<usize>)>),
+    Known(Vec<Answer>),
     /// Where the last one is; the others are found as they are asked for.
-    Rendered { template: &'a ChatTemplate, last: (usize, Range<usize>) },
+    Rendered { template: &'a ChatTemplate, last: Answer },
 }
 
 impl Template {
@@ -64,12 +67,12 @@ impl Transcript<'_> {
     ///
     /// # Errors
     /// When the chat template refuses a part of the conversation, or does not show an answer as it was given.
-    pub fn answers(&self, end: usize) -> Result<Vec<(usize, Range<usize>)>> {
+    pub fn answers(&self, end: usize) -> Result<Vec<Answer>> {
         let (template, last) = match &self.answers {
             Answers::Known(answers) => return Ok(answers.clone()),
             Answers::Rendered { template, last } => (template, last),
         };
-        let mut found: Vec<(usize, Range<usize>)> = Vec::new();
+        let mut found: Vec<Answer> = Vec::new();
         for turn in (0..last.0).filter(|turn| self.messages[*turn].role == Role::Assistant) {
             let floor = found.last().map_or(0, |(_, answer)| answer.end);
             if floor >= end {
@@ -92,7 +95,7 @@ fn joined(
     messages: &[Message],
     eos: &str,
     question: impl Fn(&Message, usize) -> Result<String>,
-) -> Result<(String, Vec<(usize, Range<usize>)>)> {
+) -> Result<(String, Vec<Answer>)> {
     let (mut text, mut answers) = (String::new(), Vec::new());
     for (turn, message) in messages.iter().enumerate() {
         if message.role == Role::Assistant {

@@ -3,6 +3,8 @@
 use std::borrow::Cow;
 use std::path::Path;
 
+use paddock_engine::json::with_nulls;
+
 /// The mark that some editors put before UTF-8.
 const MARK: char = '\u{feff}';
 
@@ -28,30 +30,10 @@ pub(super) fn text_of<'a>(path: &Path, bytes: &'a [u8]) -> Result<Cow<'a, str>, 
 
 /// JSON as Python's `json` writes and reads it, where numbers may be `NaN` or infinite: `null` takes their place.
 pub(super) fn without_nan(text: &str) -> Cow<'_, str> {
-    const NUMBERS: [&str; 3] = ["-Infinity", "Infinity", "NaN"];
-    if !NUMBERS.iter().any(|number| text.contains(number)) {
+    if !["NaN", "Infinity"].iter().any(|word| text.contains(word)) {
         return Cow::Borrowed(text);
     }
-    let (mut out, mut rest, mut in_text) = (String::with_capacity(text.len()), text, false);
-    while let Some(at) = rest.find(|c: char| matches!(c, '"' | '\\' | 'N' | 'I' | '-')) {
-        let (before, from) = rest.split_at(at);
-        out += before;
-        let number = NUMBERS.iter().find(|number| !in_text && from.starts_with(*number));
-        let length = match number {
-            Some(number) => {
-                out += "null";
-                rest = &from[number.len()..];
-                continue;
-            }
-            // An escape and what it escapes.
-            None if from.starts_with('\\') => 1 + from[1..].chars().next().map_or(0, char::len_utf8),
-            None => 1,
-        };
-        in_text ^= from.starts_with('"');
-        out += &from[..length];
-        rest = &from[length..];
-    }
-    Cow::Owned(out + rest)
+    Cow::Owned(String::from_utf8_lossy(&with_nulls(text.as_bytes())).into_owned())
 }
 
 fn other_kind(path: &Path, bytes: &[u8]) -> Option<&'static str> {

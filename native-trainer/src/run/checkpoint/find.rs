@@ -43,7 +43,7 @@ pub fn of_step(output: &Path, step: u64) -> Result<Option<(PathBuf, State)>> {
     if step == 0 {
         return Ok(None);
     }
-    let undamaged = |(path, state): (PathBuf, Result<State, String>)| Some((path, state.ok()?));
+    let undamaged = |(path, state): Listed| Some((path, state.ok()?));
     Ok(list(output)?.into_iter().filter_map(undamaged).find(|(_, state)| state.step == step))
 }
 
@@ -63,9 +63,12 @@ pub(super) fn remove_old(output: &Path, step: u64, keep: usize) -> Result<()> {
     Ok(())
 }
 
+/// A folder that is called a checkpoint, and its state or what is wrong with it.
+type Listed = (PathBuf, Result<State, String>);
+
 /// The folders in `output` that are called checkpoints, with their states or what is wrong with them; the latest step
 /// first, and those without a state before all others.
-fn list(output: &Path) -> Result<Vec<(PathBuf, Result<State, String>)>> {
+fn list(output: &Path) -> Result<Vec<Listed>> {
     let mut found = Vec::new();
     for entry in fs::read_dir(output).map_err(Error::path("read", output))? {
         let path = entry.map_err(Error::path("read", output))?.path();
