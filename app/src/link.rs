@@ -7,8 +7,8 @@ use web_sys::{ErrorEvent, MessageEvent, Worker};
 
 use crate::protocol::{Event, Request};
 
-/// The script that starts the worker; trunk writes it beside the page.
-const SCRIPT: &str = "worker_loader.js";
+/// The script that starts the worker; it lies beside the page.
+const SCRIPT: &str = "worker_start.js";
 
 /// A running worker.
 #[derive(Clone, Copy)]
@@ -40,10 +40,16 @@ impl Link {
         });
         worker.set_onmessage(Some(message.as_ref().unchecked_ref()));
         message.forget();
-        let error = Closure::<dyn Fn(ErrorEvent)>::new(move |error: ErrorEvent| {
-            let problem = error.message();
-            let problem = if problem.is_empty() { "its script cannot be loaded" } else { &problem };
-            receive(Event::Broken(format!("The model's worker broke down ({problem}); load the model again.")));
+        // A script that cannot be loaded is a plain event, without a message.
+        let error = Closure::<dyn Fn(web_sys::Event)>::new(move |event: web_sys::Event| {
+            let message = event.dyn_ref::<ErrorEvent>().map(ErrorEvent::message).filter(|text| !text.is_empty());
+            receive(Event::Broken(match message {
+                Some(problem) => format!("The model's worker broke down ({problem}); load the model again."),
+                None => format!(
+                    "The model's worker did not start, because {SCRIPT} cannot be loaded. Reload the page; if that does \
+                     not help, tell whoever runs this site."
+                ),
+            }));
         });
         worker.set_onerror(Some(error.as_ref().unchecked_ref()));
         error.forget();

@@ -6,3 +6,4 @@ mod large_model;
 mod recover;
 mod runs;
 mod score;
+mod start;

@@ -1,5 +1,7 @@
 //! The page as a person sees it: its parts by their test ids.
 
+use std::thread;
+
 use serde_json::json;
 use xtask::browser::{Browser, screenshots};
 
@@ -25,6 +27,16 @@ pub struct Answer {
     pub text: String,
     /// The tokens it is made of.
     pub token_ids: Vec<u32>,
+}
+
+impl Drop for Page {
+    /// Whatever a test did with the page, the page's own policy must have allowed it.
+    fn drop(&mut self) {
+        if !thread::panicking() {
+            let console = self.browser.console();
+            assert!(!console.contains("Content Security Policy"), "{console}");
+        }
+    }
 }
 
 impl Page {

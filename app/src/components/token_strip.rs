@@ -36,7 +36,7 @@ pub fn TokenStrip(scored: Scored, scale: ScoreScale, id: usize, label: String) -
                     id=format!("token-{id}-{index}")
                     class="token"
                     class:low={level < 0.0}
-                    style=format!("--level: {:.0}%", level.abs() * 100.0)
+                    style=("--level", format!("{:.0}%", level.abs() * 100.0))
                     title=format::score(token.score)
                     aria-label=format!("{} {}", token.text, format::score(token.score))
                     aria-selected=move || (chosen.get() == Some(index)).to_string()

@@ -8,24 +8,34 @@ use crate::jobs::{OpenJob, Table};
 use crate::link::Link;
 use crate::protocol::{Event, JobId, Lane, Report, Request, Task};
 
+/// How far the worker is.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum WorkerState {
+    /// It is on its way.
+    Starting,
+    /// It accepts requests.
+    Ready,
+    /// It cannot start.
+    Broken,
+}
+
 /// The open jobs and the connection to the worker. Copies share their state.
 #[derive(Clone, Copy)]
 pub struct Jobs {
     table: RwSignal<Table<Purpose>>,
-    /// The worker accepts requests.
-    ready: RwSignal<bool>,
+    worker: RwSignal<WorkerState>,
     link: StoredValue<Option<Link>>,
 }
 
 impl Jobs {
     /// No jobs and no worker yet.
     pub fn new() -> Self {
-        Self { table: RwSignal::default(), ready: RwSignal::new(false), link: StoredValue::new(None) }
+        Self { table: RwSignal::default(), worker: RwSignal::new(WorkerState::Starting), link: StoredValue::new(None) }
     }
 
     /// Starts the worker, or another one in its place. `receive` is called with every event.
     pub fn start_worker(&self, receive: impl Fn(Event) + Clone + 'static) {
-        self.ready.set(false);
+        self.worker.set(WorkerState::Starting);
         match self.link.get_value() {
             Some(link) => link.restart(receive),
             None => self.link.set_value(Some(Link::start(receive))),
@@ -34,17 +44,32 @@ impl Jobs {
 
     /// The worker accepts requests from now on.
     pub fn set_ready(&self) {
-        self.ready.set(true);
+        self.worker.set(WorkerState::Ready);
+    }
+
+    /// The worker has broken down. Returns whether it ever accepted requests: if not, another would not either, and
+    /// from now on the worker counts as broken.
+    pub fn break_down(&self) -> bool {
+        let was_ready = self.worker.get_untracked() == WorkerState::Ready;
+        if !was_ready {
+            self.worker.set(WorkerState::Broken);
+        }
+        was_ready
+    }
+
+    /// No worker can be had.
+    pub fn are_broken(&self) -> bool {
+        self.worker.get() == WorkerState::Broken
     }
 
     /// The worker accepts requests.
     pub fn are_heard(&self) -> bool {
-        self.ready.get()
+        self.worker.get() == WorkerState::Ready
     }
 
     /// The worker accepts requests, and no job of this lane is open.
     pub fn are_idle(&self, lane: Lane) -> bool {
-        self.ready.get() && self.table.with(|table| table.is_idle(lane))
+        self.are_heard() && self.table.with(|table| table.is_idle(lane))
     }
 
     /// A job of such a purpose is open.

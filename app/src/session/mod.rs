@@ -74,7 +74,9 @@ impl Session {
     fn state(&self) -> Signal<State> {
         let Self { jobs, conversation, scoring, models, recovery, .. } = *self;
         Signal::derive(move || {
-            if !jobs.are_heard() || models.index.with(Option::is_none) {
+            if jobs.are_broken() {
+                State::Broken
+            } else if !jobs.are_heard() || models.index.with(Option::is_none) {
                 State::Starting
             } else if scoring.is_under_way() {
                 State::Scoring
@@ -187,9 +189,9 @@ impl Session {
         self.models.scorer.set(None);
         // It will not look into the storage any more.
         self.models.receive_stored(Vec::new());
+        self.machine.gpu.set(None);
         // One that never said it was ready would only break down again.
-        if self.machine.gpu.get_untracked().is_some() {
-            self.machine.gpu.set(None);
+        if self.jobs.break_down() {
             let session = *self;
             self.jobs.start_worker(move |event| session.receive(event));
         }
@@ -199,6 +201,8 @@ impl Session {
 /// What is going on. Of several things, what keeps the chat and the Score page busy comes first.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum State {
+    /// No worker can be had; only a new visit helps.
+    Broken,
     /// The worker starts, or the list of models is on its way.
     Starting,
     /// Nothing, and no model is loaded.
@@ -219,6 +223,7 @@ impl State {
     /// Its name in the page's `data-state`.
     pub fn name(self) -> &'static str {
         match self {
+            Self::Broken => "broken",
             Self::Starting => "starting",
             Self::Empty => "empty",
             Self::Recovering => "recovering",
@@ -232,6 +237,7 @@ impl State {
     /// Its name for people.
     pub fn label(self) -> &'static str {
         match self {
+            Self::Broken => "Not running",
             Self::Starting => "Starting",
             Self::Empty => "Waiting",
             Self::Recovering => "Recovering",
