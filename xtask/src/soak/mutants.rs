@@ -139,7 +139,6 @@ fn run_tests(campaign: &Campaign, shard: Option<&str>, folder: &Path, tests: Tes
         cargo.args(["--shard", shard]);
     }
     // Most of the time is the compiler's, even though the tests run slower for it.
-    cargo.arg("--cargo-arg=--config=profile.dev.debug=false");
     for package in ["paddock-engine", "paddock-learn"] {
         cargo.arg(format!("--cargo-arg=--config=profile.dev.package.{package}.opt-level=1"));
     }
