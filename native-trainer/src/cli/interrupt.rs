@@ -17,8 +17,8 @@ const ECHO: Duration = Duration::from_secs(1);
 /// What a signal means now.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum State {
-    /// Nothing is being answered; the program ends.
-    Idle,
+    /// Nothing is being answered; Ctrl-C ends the program with this code.
+    Idle(i32),
     /// An answer is being made; it stops, with these words.
     Answering(Option<&'static str>),
     /// It is being stopped since then; Ctrl-C ends the program without waiting for that.
@@ -30,13 +30,25 @@ enum State {
 pub(super) struct Interrupt(Arc<Mutex<State>>);
 
 impl Interrupt {
-    /// Takes the signals over.
+    /// Takes the signals over for a conversation: between answers, Ctrl-C is the way to leave it.
     ///
     /// # Errors
     /// When the system refuses.
     pub fn listen() -> Result<Self> {
+        Self::listen_idle(0)
+    }
+
+    /// Takes the signals over for a run: until it begins, there is nothing to save.
+    ///
+    /// # Errors
+    /// When the system refuses.
+    pub fn listen_for_run() -> Result<Self> {
+        Self::listen_idle(Signal::Interrupt.exit_code().into())
+    }
+
+    fn listen_idle(code: i32) -> Result<Self> {
         let signals = Signals::listen()?;
-        let interrupt = Self(Arc::new(Mutex::new(State::Idle)));
+        let interrupt = Self(Arc::new(Mutex::new(State::Idle(code))));
         let pressed = interrupt.clone();
         std::thread::spawn(move || {
             loop {
@@ -57,7 +69,9 @@ impl Interrupt {
         let orphaned = self.clone();
         std::thread::spawn(move || {
             let _ = io::copy(&mut io::stdin(), &mut io::sink());
-            orphaned.press(Signal::Terminate, Instant::now());
+            if let Some(code) = orphaned.press(Signal::Terminate, Instant::now()) {
+                process::exit(code);
+            }
         });
     }
 
@@ -73,14 +87,14 @@ impl Interrupt {
 
     /// From here on Ctrl-C ends the program.
     pub fn end_answer(&self) {
-        self.set(State::Idle);
+        self.set(State::Idle(0));
     }
 
     /// The signal after which the answer is to be stopped.
     pub fn requested(&self) -> Option<Signal> {
         match *self.0.lock().unwrap_or_else(PoisonError::into_inner) {
             State::Stopping(signal, _) => Some(signal),
-            State::Idle | State::Answering(_) => None,
+            State::Idle(_) | State::Answering(_) => None,
         }
     }
 
@@ -92,8 +106,8 @@ impl Interrupt {
     fn press(&self, signal: Signal, now: Instant) -> Option<i32> {
         let mut state = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         match *state {
-            State::Idle if signal == Signal::Interrupt => Some(0),
-            State::Idle => Some(signal.exit_code().into()),
+            State::Idle(code) if signal == Signal::Interrupt => Some(code),
+            State::Idle(_) => Some(signal.exit_code().into()),
             State::Answering(words) => {
                 if let Some(words) = words {
                     console::note(words);
@@ -114,7 +128,7 @@ mod tests {
     use super::*;
 
     fn interrupt() -> Interrupt {
-        Interrupt(Arc::new(Mutex::new(State::Idle)))
+        Interrupt(Arc::new(Mutex::new(State::Idle(0))))
     }
 
     #[test]

@@ -94,6 +94,12 @@ impl Observer for RunProgress {
 
     fn begin(&mut self, overview: &Overview) {
         self.loading = None;
+        if let Some(interrupt) = &self.interrupt {
+            match self.shown {
+                true => interrupt.begin_run("the run is saved and stops after this step; Ctrl-C again ends it at once"),
+                false => interrupt.begin_answer(),
+            }
+        }
         if let Display::Lines(lines) = &mut self.display {
             lines.began = Some((Instant::now(), overview.done));
             lines.last = Instant::now();

@@ -82,8 +82,7 @@ impl Sft {
     }
 
     pub fn run(&self) -> Result<ExitCode> {
-        let interrupt = Interrupt::listen()?;
-        interrupt.begin_answer();
+        let interrupt = Interrupt::listen_for_run()?;
         if std::env::var_os(LAUNCHED).is_some() {
             interrupt.stop_with_launcher();
         }
@@ -116,9 +115,6 @@ impl Sft {
             .build_global()
             .map_err(|error| Error::Request(format!("cannot start threads: {error}")))?;
         let leads = place.as_ref().is_none_or(|place| place.rank == 0);
-        if leads && interrupt.requested().is_none() {
-            interrupt.begin_run("the run is saved and stops after this step; Ctrl-C again ends it at once");
-        }
         let bar = RunProgress::new(Some(interrupt), leads, self.log_steps, self.json);
         let Some(place) = place else {
             return match device {

@@ -154,6 +154,10 @@ impl SftSettings {
         }
         at_least_one("max-length", self.max_length as u64)?;
         at_least_one("batch-size", self.batch_size as u64)?;
+        at_least_one("epochs", self.epochs)?;
+        if let Some(steps) = self.max_steps {
+            at_least_one("max-steps", steps)?;
+        }
         if let Some(steps) = self.save_steps {
             at_least_one("save-steps", steps)?;
         }
