@@ -322,10 +322,14 @@ fn packing_a_broken_model_leaves_nothing_behind() {
 #[test]
 fn the_list_of_packs_tells_what_each_does_and_needs() {
     let models = TempDir::new().unwrap();
-    let kinds =
-        [("a-diff", "weight-diff/diff", "diff"), ("b-score", "score", "score"), ("c-chat", "llama-mha", "chat")];
-    for (name, fixture, _) in kinds {
-        pack(&fixtures().join(fixture), &models.path().join(name), &[]);
+    let made = TempDir::new().unwrap();
+    let (raw, tuned) = (fixtures().join("weight-diff/raw"), fixtures().join("weight-diff/tuned"));
+    let diff = made.path().join("diff");
+    run(&[&"diff", &"make", &"--raw", &raw, &"--tuned", &tuned, &"--output", &diff]);
+    let (score, chat) = (fixtures().join("score"), fixtures().join("llama-mha"));
+    let kinds = [("a-diff", diff, "diff"), ("b-score", score, "score"), ("c-chat", chat, "chat")];
+    for (name, source, _) in &kinds {
+        pack(source, &models.path().join(name), &[]);
     }
     fs::create_dir(models.path().join("no pack")).unwrap();
     run(&[&"index", &models.path(), &"--first", &"c-chat"]);

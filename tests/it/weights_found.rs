@@ -45,7 +45,7 @@ fn open(source: MemorySource) -> Checkpoint<MemorySource> {
 }
 
 fn refused(source: MemorySource) -> String {
-    block_on(Checkpoint::open(source)).err().expect("it is refused").to_string()
+    block_on(Checkpoint::open(source)).expect_err("it is refused").to_string()
 }
 
 /// The logits after a short prompt.
