@@ -397,3 +397,49 @@ fn bad_input_is_refused_by_name_and_leaves_nothing() {
     refuses(&all, &["name another output"]);
     assert_eq!(fs::read_dir(target.path()).unwrap().count(), 1);
 }
+
+/// A base that is tied has no head of its own; the tuned model's head was the base's embedding before it was trained.
+#[test]
+fn a_tied_base_has_its_embedding_for_a_head() {
+    let source = package_fixture("weight-diff/tuned");
+    let embedding = values(&read(&source)["model.embed_tokens.weight"]);
+    let base = model(&source, |name, (_, shape, numbers)| {
+        (Dtype::F32, shape, if name == "lm_head.weight" { embedding.clone() } else { numbers })
+    });
+    let path = base.path().join("config.json");
+    let mut config: Value = serde_json::from_slice(&fs::read(&path).unwrap()).unwrap();
+    config["tie_word_embeddings"] = true.into();
+    fs::write(path, config.to_string()).unwrap();
+    let tuned = model(&source, tune(Dtype::F32, false));
+    let target = TempDir::new().unwrap();
+    let (diff, recovered) = (target.path().join("diff"), target.path().join("recovered"));
+    make(base.path(), tuned.path(), &diff, &["--exact"]);
+    recover(base.path(), &diff, &recovered, &[]);
+    assert!(read(&recovered) == read(tuned.path()), "the recovered model differs");
+}
+
+#[test]
+fn what_cannot_be_subtracted_is_named() {
+    let raw = package_fixture("weight-diff/raw");
+    let padded = model(&raw, |name, (_, mut shape, mut numbers)| {
+        if name.ends_with("embed_tokens.weight") || name == "lm_head.weight" {
+            shape[0] += 64;
+            numbers.extend(std::iter::repeat_n(0.0, 64 * shape[1]));
+        }
+        (Dtype::F32, shape, numbers)
+    });
+    let broken = model(&raw, |name, (_, shape, mut numbers)| {
+        if name == "model.norm.weight" {
+            numbers[0] = f32::NAN;
+        }
+        (Dtype::F32, shape, numbers)
+    });
+    let target = TempDir::new().unwrap();
+    let output = target.path().join("diff");
+    let refused = |raw: &Path, tuned: &Path, words: &[&str]| {
+        refuses(&[&"diff", &"make", &"--raw", &raw, &"--tuned", &tuned, &"--output", &output], words);
+        assert_eq!(fs::read_dir(target.path()).unwrap().count(), 0, "something was left");
+    };
+    refused(padded.path(), &raw, &["embed_tokens", "more tokens"]);
+    refused(&raw, broken.path(), &["model.norm.weight", "not finite"]);
+}

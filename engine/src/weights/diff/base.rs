@@ -2,20 +2,35 @@
 
 use std::ops::Range;
 
+use crate::config::{Head, LM_HEAD};
 use crate::weights::{Checkpoint, Encoding, Source, TensorInfo, dequantize, quantize, recode};
 use crate::{Error, Result};
 
-/// Checks that a base of `base` can be the base of `other`.
+/// The base's tensor that goes with the other model's `name`: a head that is the embedding has no tensor of its own.
+fn name_in<'a, S: Source>(base: &'a Checkpoint<S>, name: &'a str) -> &'a str {
+    if name == LM_HEAD && base.config().head == Head::Tied { base.config().embedding() } else { name }
+}
+
+/// Checks that `base` has a tensor that can be the base of `other`.
 ///
 /// # Errors
 /// When the shapes differ in more than rows that a vocabulary has grown by.
-pub(super) fn check_pair(base: Option<&TensorInfo>, other: &TensorInfo) -> Result<()> {
+pub(super) fn check_pair<S: Source>(base: &Checkpoint<S>, other: &TensorInfo) -> Result<()> {
     let refuse = |found: String| Err(Error::Tensor { name: other.name.clone(), expected: other.shape.to_vec(), found });
-    let Some(base) = base else { return refuse("nothing: the base lacks it; is it the right base?".to_string()) };
+    let Some(base) = base.tensor(name_in(base, &other.name)) else {
+        return refuse("nothing: the base lacks it; is it the right base?".to_string());
+    };
     let [rows, columns] = base.shape;
     let grows = other.name.ends_with("embed_tokens.weight") || other.name == "lm_head.weight";
     if columns == other.shape[1] && (rows == other.shape[0] || grows && rows < other.shape[0]) {
         return Ok(());
+    }
+    if grows && columns == other.shape[1] {
+        return refuse(format!(
+            "{:?} in the base, which has more tokens: its vocabulary was padded, or it is the base of another model; give the \
+             base as it was before",
+            base.shape
+        ));
     }
     refuse(format!("{:?} in the base; it is the base of another model", base.shape))
 }
@@ -82,7 +97,7 @@ impl<S: Source> Base<S> {
 
     /// How tensor `name` is stored.
     pub fn encoding(&self, name: &str) -> Encoding {
-        self.checkpoint.tensor(name).map_or(Encoding::F32, |info| info.encoding)
+        self.checkpoint.tensor(name_in(&self.checkpoint, name)).map_or(Encoding::F32, |info| info.encoding)
     }
 
     /// Rows of `name`, which grows to `all` rows, as `wanted`. What the base lacks is the mean of its rows, as
@@ -91,6 +106,8 @@ impl<S: Source> Base<S> {
     /// # Errors
     /// What the checkpoint reports, and numbers that `wanted` cannot hold.
     pub async fn rows(&mut self, name: &str, rows: Range<usize>, all: usize, wanted: Encoding) -> Result<Vec<u8>> {
+        let name = name_in(&self.checkpoint, name).to_string();
+        let name = name.as_str();
         let missing = || Error::Request(format!("the base has no tensor {name}"));
         let info = self.checkpoint.tensor(name).cloned().ok_or_else(missing)?;
         let [own, columns] = info.shape;

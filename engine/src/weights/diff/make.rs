@@ -27,7 +27,7 @@ impl<A: Source, B: Source> Difference<A, B> {
             return Err(Error::Request("one of the models is a weight diff itself; give the models whole".to_string()));
         }
         for info in tuned.tensors() {
-            check_pair(base.tensor(&info.name), info)?;
+            check_pair(&base, info)?;
         }
         Ok(Self { base: Base::new(base), tuned, method, tally: Tally::default() })
     }
@@ -64,6 +64,12 @@ impl<A: Source, B: Source> Difference<A, B> {
         let base = values(Encoding::F32, &base)?;
         let mut difference = values(kept, &tuned)?.into_owned();
         difference.iter_mut().zip(base.iter()).for_each(|(tuned, base)| *tuned -= base);
+        if difference.iter().any(|value| !value.is_finite()) {
+            return Err(Error::format(
+                format!("tensor {name}"),
+                "the tuned model or the base holds values that are not finite numbers; it is damaged, make it again",
+            ));
+        }
         let stored = quantize(wanted, &difference)?;
         // What recovery will have is what is stored.
         let mut recovered = values(wanted, &stored)?.into_owned();

@@ -30,7 +30,7 @@ impl<A: Source, B: Source> Recovery<A, B> {
         }
         let described = diff.weight_diff();
         for info in diff.tensors() {
-            check_pair(base.tensor(&info.name), info)?;
+            check_pair(&base, info)?;
             if let Some(described) = described
                 && described
                     .digest(&info.name)
