@@ -149,7 +149,7 @@ fn what_no_slot_can_do_is_refused() {
     let decode = |decoder: &mut Decoder<Cpu>| block_on(decoder.decode(&model, &[choice], 4)).map_err(|e| e.to_string());
     assert!(decode(&mut decoder).unwrap_err().contains("no prompt"));
     for (slot, ids, words) in
-        [(0, vec![], "0 tokens"), (0, vec![1; 9], "9 tokens"), (2, vec![1], "no slot 2"), (0, vec![9999], "9999")]
+        [(0, vec![], "no tokens"), (0, vec![1; 9], "9 tokens"), (2, vec![1], "no slot 2"), (0, vec![9999], "9999")]
     {
         let error = decoder.begin(&model, slot, &ids).unwrap_err().to_string();
         assert!(error.contains(words), "{error}");

@@ -53,7 +53,7 @@ pub struct SftSettings {
     /// Passes over the data
     #[arg(long, default_value_t = Self::default().epochs, value_name = "N")]
     pub epochs: u64,
-    /// Steps of the run, instead of passes
+    /// Steps of the run, instead of passes; after 0 the model is written as it was read
     #[arg(long, value_name = "N")]
     pub max_steps: Option<u64>,
     /// What changes the weights.
@@ -155,9 +155,6 @@ impl SftSettings {
         at_least_one("max-length", self.max_length as u64)?;
         at_least_one("batch-size", self.batch_size as u64)?;
         at_least_one("epochs", self.epochs)?;
-        if let Some(steps) = self.max_steps {
-            at_least_one("max-steps", steps)?;
-        }
         if let Some(steps) = self.save_steps {
             at_least_one("save-steps", steps)?;
         }

@@ -127,7 +127,6 @@ fn senseless_settings_are_refused_by_name() {
         ("max-length = 0", "max-length is 0, expected a whole number above 0"),
         ("batch-size = 0", "batch-size is 0"),
         ("epochs = 0", "epochs is 0"),
-        ("max-steps = 0", "max-steps is 0"),
         ("micro-batch-tokens = 0", "micro-batch-tokens is 0"),
         ("save-steps = 0", "save-steps is 0"),
         ("keep = 0", "keep is 0"),
