@@ -29,7 +29,7 @@ enum Command {
     Check,
     /// Everything that must hold: what `check` does, then the page's build and size, and the page in a browser.
     Test,
-    /// What takes too long for every change: fuzzing, and the tests marked as ignored.
+    /// What takes too long for every change: fuzzing, ignored tests, the browser many times, mutants.
     Soak(soak::Options),
     /// Speed against llama.cpp and wllama, written to docs/benchmarks.md; needs Node and a quiet machine.
     Bench,
@@ -58,5 +58,17 @@ fn main() -> ExitCode {
             eprintln!("{problem}.");
             ExitCode::FAILURE
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory;
+
+    use super::*;
+
+    #[test]
+    fn the_command_line_is_consistent() {
+        Cli::command().debug_assert();
     }
 }

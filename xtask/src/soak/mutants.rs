@@ -72,6 +72,7 @@ const TIMEOUT: &str = "300";
 
 /// Which mutants to try.
 #[derive(clap::Args)]
+#[group(skip)]
 pub struct Options {
     /// Sources whose mutants are tried: generate, tokenizer, weights, cpu, learn; all by default.
     #[arg(long, value_name = "CAMPAIGN")]
