@@ -170,3 +170,19 @@ fn what_no_slot_can_do_is_refused() {
     assert_eq!(block_on(full.decode(&model, &[choice], 4)).unwrap()[0].len(), 1);
     assert_eq!(block_on(full.decode(&model, &[choice], 4)).unwrap(), [[0u32; 0]]);
 }
+
+#[test]
+fn what_is_unread_of_an_ended_sequence_does_not_run() {
+    let model = load();
+    let mut batch = Batch::new(model.trunk(), 2, 8).unwrap();
+    batch.begin(0, &[1, 2, 3]).unwrap();
+    batch.begin(1, &[4, 5]).unwrap();
+    batch.run(model.trunk(), 2).unwrap();
+    batch.end(0);
+    let pass = batch.run(model.trunk(), 256).unwrap().expect("slot 1 goes on");
+    assert_eq!(pass.parts.iter().map(|part| part.slot).collect::<Vec<_>>(), [1]);
+    assert!(batch.run(model.trunk(), 256).unwrap().is_none());
+    // What was read stays, for a sequence that begins with it.
+    assert_eq!(batch.cached(0), [1, 2]);
+    assert_eq!(batch.begin(0, &[1, 2, 7]).unwrap(), 2);
+}
