@@ -65,9 +65,11 @@ fn an_answer_that_does_not_end_is_told() {
 #[test]
 fn files_that_contradict_each_other_are_told() {
     let config = json!({ "chat_template": GOOD, "eos_token": "<unk>", "added_tokens_decoder": {} });
-    let folder = folder(&config, &[("special_tokens_map.json", r#"{"pad_token": "</s>"}"#), ("tokenizer.model", "")]);
+    let map = ("special_tokens_map.json", r#"{"pad_token": "</s>"}"#);
+    let folder = folder(&config, &[map, ("tokenizer.model", ""), ("older.safetensors", "")]);
     for parts in [
-        &["special_tokens_map.json", "is not read"][..],
+        &["older.safetensors", "is not read", "the weights are in model.safetensors"][..],
+        &["special_tokens_map.json", "is not read"],
         &["tokenizer.json goes before tokenizer.model"],
         &["pad_token", "as in transformers"],
         &["config.json and generation_config.json end an answer with 2", "0 \"<unk>\""],

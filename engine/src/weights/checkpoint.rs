@@ -108,6 +108,11 @@ impl<S: Source> Checkpoint<S> {
         Ok(())
     }
 
+    /// The files that hold the weights.
+    pub fn files(&self) -> &[String] {
+        &self.table.files
+    }
+
     /// What the checkpoint is stored as.
     pub fn format(&self) -> Format {
         match &self.contents {

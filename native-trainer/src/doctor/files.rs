@@ -7,11 +7,10 @@ use paddock_engine::weights::Source;
 use super::Section;
 
 /// Files that are read and what for; the first that is there of those with the same purpose is the one.
-const KNOWN: [(&str, &str); 14] = [
+const KNOWN: [(&str, &str); 13] = [
     ("manifest.json", "what is in the web pack"),
     ("config.json", "architecture and sizes"),
     ("generation_config.json", "what ends an answer"),
-    ("model.safetensors", "weights"),
     ("model.safetensors.index.json", "which file holds which weights"),
     ("tokenizer.json", VOCABULARY),
     ("tokenizer.model", VOCABULARY),
@@ -31,7 +30,8 @@ const MOST_OTHERS: usize = 24;
 
 const LIMIT: u64 = 16 << 20;
 
-pub(super) fn examine(source: &impl Source) -> Section {
+/// `weights` are the files that the model's weights are read from, if it can be opened.
+pub(super) fn examine(source: &impl Source, weights: Option<&[String]>) -> Section {
     let mut section = Section::new("files");
     let names = source.list();
     let config = pollster::block_on(source.read_all("tokenizer_config.json", LIMIT)).ok().flatten();
@@ -43,10 +43,16 @@ pub(super) fn examine(source: &impl Source) -> Section {
         let size = pollster::block_on(source.size(name)).ok().flatten().unwrap_or_default();
         let size = BinaryBytes(size);
         let Some((_, purpose)) = KNOWN.iter().find(|(known, _)| known == name) else {
-            let weights = [".safetensors", ".gguf", ".bin"].iter().any(|end| name.to_lowercase().ends_with(end));
+            let like_weights = [".safetensors", ".gguf", ".bin"].iter().any(|end| name.to_lowercase().ends_with(end));
             match weights {
-                true => section.good(format!("{name} ({size}): weights")),
-                false => others.push(name.as_str()),
+                Some(files) if files.contains(name) => section.good(format!("{name} ({size}): weights")),
+                Some(files) if like_weights => {
+                    let more = if files.len() > 1 { " and others" } else { "" };
+                    let first = files.first().map_or("no file", String::as_str);
+                    section.note(format!("{name} ({size}) is not read: the weights are in {first}{more}"));
+                }
+                None if like_weights => section.good(format!("{name} ({size}): weights, perhaps")),
+                _ => others.push(name.as_str()),
             }
             continue;
         };

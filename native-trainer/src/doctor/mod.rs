@@ -103,9 +103,8 @@ impl fmt::Display for Report {
 /// # Errors
 /// When there is nothing at `path`.
 pub fn examine(path: &Path) -> Result<Report> {
-    let source = ModelSource::open(path)?;
-    let mut sections = vec![files::examine(&source)];
-    let opened = pollster::block_on(Checkpoint::open(source));
+    let opened = pollster::block_on(Checkpoint::open(ModelSource::open(path)?));
+    let mut sections = vec![files::examine(&ModelSource::open(path)?, opened.as_ref().ok().map(Checkpoint::files))];
     let mut weights = Section::new("weights");
     let (checkpoint, files) = match opened {
         Ok(mut checkpoint) => {
