@@ -138,7 +138,7 @@ async fn train<B: Adjoint + Cache + Sample, S: Store<B>>(
     }
     let mut read = |path| Examples::read(path, settings, &tokenizer, vocab_size, context, observer);
     // The first rank encodes; the others read its tokens from the cache.
-    let (examples, eval) = first_rank_first(sharding, |_| {
+    let (examples, eval) = first_rank_first(sharding, || {
         Ok((read(&settings.data)?, settings.eval_data.as_deref().map(&mut read).transpose()?))
     })
     .await?;
@@ -217,17 +217,17 @@ async fn agree_on_start<B: Adjoint>(
     Ok(start)
 }
 
-/// Runs `action` on the first rank and then on the others, which find its results. Its argument is true on the first.
+/// Runs `action` on the first rank and then on the others, which find its results.
 async fn first_rank_first<B: Adjoint, R>(
     sharding: Option<&Sharding<B>>,
-    action: impl FnOnce(bool) -> Result<R>,
+    action: impl FnOnce() -> Result<R>,
 ) -> Result<R> {
-    let Some(Sharding { ranks, .. }) = sharding else { return action(true) };
+    let Some(Sharding { ranks, .. }) = sharding else { return action() };
     let leads = ranks.rank() == 0;
     if !leads {
         ranks.sum(&mut []).await?;
     }
-    let result = action(leads)?;
+    let result = action()?;
     if leads {
         ranks.sum(&mut []).await?;
     }
