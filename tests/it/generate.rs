@@ -227,3 +227,67 @@ fn a_prompt_that_leaves_no_room_for_the_answer_is_taken() {
         assert_eq!((begun.tokens, begun.dropped_messages), (tokens, 2));
     });
 }
+
+/// The golden greedy answer, its prompt's text, and how far each of its tokens is above the next likeliest (logits).
+fn golden() -> (String, Vec<u32>, Vec<f32>) {
+    let text = std::fs::read(paddock_tests::fixtures().join("llama-mha/expected.json")).unwrap();
+    let case = serde_json::from_slice::<serde_json::Value>(&text).unwrap()["cases"][0].take();
+    let of = |name: &str| case[name].clone();
+    (
+        serde_json::from_value(of("prompt_text")).unwrap(),
+        serde_json::from_value(of("greedy_ids")).unwrap(),
+        serde_json::from_value(of("top1_minus_top2")).unwrap(),
+    )
+}
+
+/// Whatever tokens an answer begins with, it goes on as if the model had chosen them.
+#[test]
+fn an_answer_can_begin_with_given_tokens() {
+    let (prompt, ids, _) = golden();
+    block_on(async {
+        let mut chat = Chat::load(&Cpu::new(), fixture_source("llama-mha"), None, &mut |_| {}).await.unwrap();
+        let template = chat.template(TemplateKind::None).unwrap();
+        let messages = [Message::new(Role::User, &prompt)];
+        let mut options = GenerateOptions { max_tokens: ids.len(), ..options() };
+        chat.begin(&messages, &template, &options).await.unwrap();
+        finish(&mut chat).await;
+        let whole = chat.answer().unwrap().clone();
+        assert_eq!(whole.token_ids, ids);
+        for begun in [1, 7, ids.len() - 1] {
+            options.max_tokens = ids.len() - begun;
+            chat.begin_after(&messages, &template, &options, &ids[..begun]).await.unwrap();
+            let Step::Text(text) = chat.step().await.unwrap() else { panic!("the beginning comes first") };
+            assert!(!text.is_empty() && whole.text.starts_with(&text), "{text:?}");
+            finish(&mut chat).await;
+            assert_eq!(chat.answer(), Some(&whole), "{begun} tokens were given");
+        }
+    });
+}
+
+/// The likeliest token is the greedy one, and as much likelier than the next as the reference says.
+#[test]
+fn the_tokens_of_an_answer_are_inspected_as_the_reference_sees_them() {
+    let (prompt, ids, margins) = golden();
+    block_on(async {
+        let mut chat = Chat::load(&Cpu::new(), fixture_source("llama-mha"), None, &mut |_| {}).await.unwrap();
+        let template = chat.template(TemplateKind::None).unwrap();
+        let messages = [Message::new(Role::User, &prompt)];
+        for _ in 0..2 {
+            chat.begin_inspection(&messages, &template, &ids).await.unwrap();
+            let mut facts = Vec::new();
+            while let Some(more) = chat.step_inspection().await.unwrap() {
+                facts.extend(more);
+            }
+            assert_eq!(facts.iter().map(|token| token.id).collect::<Vec<_>>(), ids);
+            for (token, margin) in facts.iter().zip(&margins) {
+                let [(first, best), (_, next), ..] = token.alternatives[..] else { panic!("five alternatives") };
+                assert_eq!((first, best), (token.id, token.probability));
+                assert!(((best / next).ln() - margin).abs() < 1e-3, "{best} {next} {margin}");
+                assert!(token.entropy > 0.0);
+            }
+            // An answer in between leaves another cache behind.
+            chat.begin(&messages, &template, &options()).await.unwrap();
+            finish(&mut chat).await;
+        }
+    });
+}

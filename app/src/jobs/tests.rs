@@ -5,7 +5,7 @@ use paddock_engine::generate::{FinishReason, GenerateOptions};
 use paddock_engine::prompt::TemplateKind;
 
 use super::*;
-use crate::protocol::{Event, JobId, Lane, PackLocation, Partial, Report, Request, Summary, Task, Text};
+use crate::protocol::{Begun, Event, JobId, Lane, PackLocation, Partial, Report, Request, Summary, Task, Text};
 
 /// A page that keeps, for each purpose, the texts that came for it, and the way its job ended.
 #[derive(Debug, Default, Clone, PartialEq)]
@@ -69,7 +69,7 @@ fn text(text: &str) -> Report {
 
 fn answer() -> Task {
     let options = GenerateOptions { sampling: Sampling::default(), max_tokens: 8, stop: Vec::new() };
-    Task::Answer { messages: Vec::new(), template: TemplateKind::None, options }
+    Task::Answer { messages: Vec::new(), template: TemplateKind::None, options, begun: Begun::Nothing }
 }
 
 fn recover() -> Task {
@@ -81,6 +81,7 @@ fn summary(finish_reason: FinishReason) -> Summary {
     Summary {
         finish_reason,
         token_ids: vec![1],
+        context_used: 0,
         dropped_messages: 0,
         first_token_seconds: None,
         tokens_per_second: None,

@@ -13,10 +13,10 @@ use crate::models::Pack;
 pub use device::{Gpu, PreferredDevice};
 pub use location::PackLocation;
 pub use report::{
-    Candidate, Candidates, Comparison, Loaded, Partial, Problem, Progress, Reading, Report, Summary, Text,
+    Candidate, Candidates, Comparison, Inspected, Loaded, Partial, Problem, Progress, Reading, Report, Summary, Text,
 };
 pub use scored::{ScoreOptions, Scored};
-pub use task::{Lane, Task};
+pub use task::{Begun, Lane, Task};
 
 /// A job's id. The page counts jobs and uses no number twice.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]

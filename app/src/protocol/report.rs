@@ -1,6 +1,6 @@
 //! What the worker reports about a job.
 
-use paddock_engine::generate::FinishReason;
+use paddock_engine::generate::{FinishReason, TokenFacts};
 use serde::{Deserialize, Serialize};
 
 use super::Scored;
@@ -26,6 +26,8 @@ pub enum Report {
     Answered(Summary),
     /// Several answers are complete.
     Compared(Comparison),
+    /// The answer's tokens are known.
+    Inspected(Vec<Inspected>),
     /// The answers are scored.
     Scored(Vec<Scored>),
     /// The model lies in the storage, every tensor verified as far as the diff allows.
@@ -46,6 +48,7 @@ impl Report {
             Self::Loaded(_)
             | Self::Answered(_)
             | Self::Compared(_)
+            | Self::Inspected(_)
             | Self::Scored(_)
             | Self::Recovered
             | Self::Forgotten
@@ -102,6 +105,8 @@ pub struct Loaded {
     pub device: String,
     /// Most tokens of a conversation.
     pub context: usize,
+    /// Most tokens that the model was made for.
+    pub longest: usize,
     /// Bytes of its weights.
     pub weight_bytes: u64,
     /// The worker's heap.
@@ -137,6 +142,8 @@ pub struct Summary {
     pub finish_reason: FinishReason,
     /// The generated tokens, the one that ended it included.
     pub token_ids: Vec<u32>,
+    /// Tokens of the conversation, this answer included.
+    pub context_used: usize,
     /// Oldest messages that were left out because the context is full.
     pub dropped_messages: usize,
     /// From the question to the first token; `None` when there is none.
@@ -145,6 +152,19 @@ pub struct Summary {
     pub tokens_per_second: Option<f64>,
     /// The worker's heap.
     pub heap_bytes: u64,
+}
+
+/// One token of an answer.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Inspected {
+    /// The text that it adds; empty while a character is incomplete.
+    pub text: String,
+    /// How the vocabulary spells it.
+    pub token: String,
+    /// What the model thought of it.
+    pub facts: TokenFacts,
+    /// The texts of the alternatives, each as it would read here.
+    pub alternatives: Vec<String>,
 }
 
 /// Several answers to one question, so far.

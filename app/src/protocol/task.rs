@@ -24,6 +24,8 @@ pub enum Task {
         location: PackLocation,
         /// Where the model is to run.
         device: PreferredDevice,
+        /// Most tokens of a conversation, as far as the model goes; `None` for the default. Of chat models only.
+        context: Option<usize>,
     },
     /// Answer a conversation. Reports `Reading`…, `Text`…, then `Answered`.
     Answer {
@@ -33,6 +35,17 @@ pub enum Task {
         template: TemplateKind,
         /// How each token is chosen, and how many.
         options: GenerateOptions,
+        /// How the answer begins; it is part of what is reported.
+        begun: Begun,
+    },
+    /// Look at the tokens of an answer. Reports `Reading`…, then `Inspected`.
+    Inspect {
+        /// The conversation, the question last.
+        messages: Vec<Message>,
+        /// How it is written for the model.
+        template: TemplateKind,
+        /// The answer's tokens.
+        token_ids: Vec<u32>,
     },
     /// Score answers to one conversation. Reports `Scoring`…, then `Scored`.
     Score {
@@ -76,6 +89,19 @@ pub enum Task {
     },
 }
 
+/// How an answer begins.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Begun {
+    /// As the model likes.
+    #[default]
+    Nothing,
+    /// With this text.
+    Text(String),
+    /// With these tokens.
+    Tokens(Vec<u32>),
+}
+
 /// The resource that a job needs. Jobs of one lane run one after the other, those of different lanes side by side.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Lane {
@@ -89,7 +115,11 @@ impl Task {
     /// The lane in which this runs.
     pub fn lane(&self) -> Lane {
         match self {
-            Self::Load { .. } | Self::Answer { .. } | Self::Score { .. } | Self::BestOf { .. } => Lane::Models,
+            Self::Load { .. }
+            | Self::Answer { .. }
+            | Self::Inspect { .. }
+            | Self::Score { .. }
+            | Self::BestOf { .. } => Lane::Models,
             Self::Recover { .. } | Self::Forget { .. } => Lane::Storage,
         }
     }

@@ -21,6 +21,7 @@ fn requests_survive_the_trip() {
         name: "tiny \"model\"".to_string(),
         location: PackLocation::Site("http://localhost/models/tiny/".to_string()),
         device: PreferredDevice::Gpu,
+        context: Some(8192),
     }));
     round_trip(&start(Task::Answer {
         messages: vec![Message::new(Role::User, "Grüße\n\u{1f40e}")],
@@ -30,6 +31,7 @@ fn requests_survive_the_trip() {
             max_tokens: 512,
             stop: vec!["\n\n".to_string()],
         },
+        begun: Begun::Tokens(vec![1, 2]),
     }));
     round_trip(&start(Task::Score {
         messages: vec![Message::new(Role::User, "Why?")],
@@ -49,6 +51,7 @@ fn events_survive_the_trip() {
     let summary = Summary {
         finish_reason: FinishReason::Cancelled,
         token_ids: vec![0, u32::MAX],
+        context_used: 9,
         dropped_messages: 2,
         first_token_seconds: Some(0.25),
         tokens_per_second: Some(12.5),
@@ -89,6 +92,7 @@ fn only_jobs_that_share_nothing_run_side_by_side() {
         messages: Vec::new(),
         template: TemplateKind::Auto,
         options: GenerateOptions { sampling: Sampling::default(), max_tokens: 1, stop: Vec::new() },
+        begun: Begun::Nothing,
     };
     let score = Task::Score { messages: Vec::new(), answers: Vec::new(), scoring: ScoreOptions::default() };
     let forget = Task::Forget { name: String::new() };

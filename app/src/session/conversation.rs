@@ -6,7 +6,7 @@ use paddock_engine::prompt::{Message, Role};
 use super::{Choice, Exchange, Jobs, Machine, Notices, Outcome, Purpose, Target};
 use crate::answer_settings::AnswerSettings;
 use crate::preference::{Preference, Prompt};
-use crate::protocol::{Candidates, Comparison, Partial, ScoreOptions, Summary, Task, Text};
+use crate::protocol::{Begun, Candidates, Comparison, Partial, ScoreOptions, Summary, Task, Text};
 
 /// The chat: what has been said, what is being written, and how answers are made.
 #[derive(Clone, Copy)]
@@ -58,7 +58,7 @@ impl Conversation {
         let fresh_seed = (js_sys::Math::random() * f64::from(u32::MAX)) as u32;
         let (template, options) = (settings.template, settings.options(fresh_seed));
         let task = match count {
-            1 => Task::Answer { messages, template, options },
+            1 => Task::Answer { messages, template, options, begun: Begun::Nothing },
             _ => Task::BestOf { messages, template, options, count, scoring },
         };
         self.jobs.start(Purpose::Answer(id), task);

@@ -218,7 +218,8 @@ impl Models {
             self.scorer.set(None);
         }
         let (name, device) = (pack.name.clone(), self.device.get_untracked());
-        let job = self.jobs.start(Purpose::Load(next), Task::Load { kind: pack.kind, name, location, device });
+        let job =
+            self.jobs.start(Purpose::Load(next), Task::Load { kind: pack.kind, name, location, device, context: None });
         self.expect(job, pack.name);
     }
 

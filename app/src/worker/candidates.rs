@@ -58,9 +58,11 @@ pub async fn sample<B: Backend>(
         })
         .collect();
     let first = candidates.first();
+    let prompt = chat.candidates().first().map_or(0, |answer| answer.prompt_ids.len());
     let summary = Summary {
         finish_reason: first.map_or(FinishReason::Cancelled, |first| first.finish_reason),
         token_ids: first.map_or_else(Vec::new, |first| first.token_ids.clone()),
+        context_used: prompt + first.map_or(0, |first| first.token_ids.len()),
         dropped_messages: prefilled.dropped_messages,
         first_token_seconds: pace.first_token(),
         tokens_per_second: pace.tokens_per_second(),

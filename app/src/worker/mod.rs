@@ -5,6 +5,7 @@ mod candidates;
 mod device;
 mod files;
 mod gpu;
+mod inspect;
 mod job;
 mod model;
 mod models;

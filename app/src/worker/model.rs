@@ -4,16 +4,18 @@ use paddock_engine::Result;
 use paddock_engine::backend::{Backend, Cpu, Wgpu};
 use paddock_engine::generate::{Chat, GenerateOptions, Step};
 use paddock_engine::prompt::{Message, TemplateKind};
+use paddock_engine::weights::Checkpoint;
 
 use super::candidates::sample;
 use super::device::OpenedDevice;
+use super::inspect::inspect;
 use super::job::Job;
 use super::reporter::Reporter;
 use super::scope::{date, heap_bytes, next_turn, now};
 use super::source::PackSource;
 use crate::models::Kind;
 use crate::pace::AnswerPace;
-use crate::protocol::{Comparison, Loaded, PreferredDevice, Reading, Report, Summary, Text};
+use crate::protocol::{Begun, Comparison, Inspected, Loaded, PreferredDevice, Reading, Report, Summary, Text};
 
 /// A model that can answer.
 pub enum Model {
@@ -24,23 +26,33 @@ pub enum Model {
 }
 
 impl Model {
-    /// Loads the pack in `source` onto the device.
-    pub async fn load(name: String, source: PackSource, device: PreferredDevice, job: &Job) -> Result<(Self, Loaded)> {
+    /// Loads the pack in `source` onto the device. The context is `wanted`, as far as the model goes.
+    pub async fn load(
+        name: String,
+        source: PackSource,
+        device: PreferredDevice,
+        wanted: Option<usize>,
+        job: &Job,
+    ) -> Result<(Self, Loaded)> {
         let mut reporter = Reporter::new(Kind::Chat, job);
         let mut report = |at| reporter.report(at);
-        let (model, device, context) = match OpenedDevice::open(device).await? {
+        let opened = OpenedDevice::open(device).await?;
+        let mut checkpoint = Checkpoint::open(source).await?;
+        let longest = checkpoint.config().max_position_embeddings;
+        let wanted = wanted.map(|wanted| wanted.clamp(1, longest));
+        let (model, device, context) = match opened {
             OpenedDevice::Cpu(cpu) => {
-                let chat = Chat::load(&cpu, source, None, &mut report).await?;
+                let chat = Chat::load_checkpoint(&cpu, &mut checkpoint, wanted, &mut report).await?;
                 let (device, context) = (chat.device().name, chat.context());
                 (Self::Cpu(chat), device, context)
             }
             OpenedDevice::Gpu(gpu, label) => {
-                let chat = Chat::load(&gpu, source, None, &mut report).await?;
+                let chat = Chat::load_checkpoint(&gpu, &mut checkpoint, wanted, &mut report).await?;
                 let context = chat.context();
                 (Self::Gpu(chat), label, context)
             }
         };
-        Ok((model, reporter.loaded(name, device, context)))
+        Ok((model, reporter.loaded(name, device, (context, longest))))
     }
 
     /// Answers a conversation, reporting as it goes.
@@ -49,11 +61,26 @@ impl Model {
         messages: &[Message],
         template: TemplateKind,
         options: &GenerateOptions,
+        begun: Begun,
         job: &Job,
     ) -> Result<Summary> {
         match self {
-            Self::Cpu(chat) => answer(chat, messages, template, options, job).await,
-            Self::Gpu(chat) => answer(chat, messages, template, options, job).await,
+            Self::Cpu(chat) => answer(chat, messages, template, options, begun, job).await,
+            Self::Gpu(chat) => answer(chat, messages, template, options, begun, job).await,
+        }
+    }
+
+    /// What the model thinks of the tokens of an answer, reporting as it goes.
+    pub async fn inspect(
+        &mut self,
+        messages: &[Message],
+        template: TemplateKind,
+        token_ids: &[u32],
+        job: &Job,
+    ) -> Result<Vec<Inspected>> {
+        match self {
+            Self::Cpu(chat) => inspect(chat, messages, template, token_ids, job).await,
+            Self::Gpu(chat) => inspect(chat, messages, template, token_ids, job).await,
         }
     }
 
@@ -78,11 +105,17 @@ async fn answer<B: Backend>(
     messages: &[Message],
     template: TemplateKind,
     options: &GenerateOptions,
+    begun: Begun,
     job: &Job,
 ) -> Result<Summary> {
     let mut pace = AnswerPace::new(now());
     let template = chat.template(template)?.at(date());
-    chat.begin(messages, &template, options).await?;
+    let begun = match begun {
+        Begun::Nothing => Vec::new(),
+        Begun::Text(text) => chat.tokenizer().encode(&text, false)?,
+        Begun::Tokens(ids) => ids,
+    };
+    chat.begin_after(messages, &template, options, &begun).await?;
     let finish_reason = loop {
         if job.stop().asked() {
             chat.cancel();
@@ -92,7 +125,8 @@ async fn answer<B: Backend>(
             Step::Reading { done, total } => job.report(Report::Reading(Reading { done, total })),
             Step::Text(text) => {
                 let tokens = chat.answer().map_or(0, |answer| answer.token_ids.len());
-                pace.record(now(), tokens);
+                // What the answer began with was not made now.
+                pace.record(now(), tokens.saturating_sub(begun.len()));
                 job.report(Report::Text(Text { text, tokens, tokens_per_second: pace.tokens_per_second() }));
             }
         }
@@ -102,6 +136,7 @@ async fn answer<B: Backend>(
     Ok(Summary {
         finish_reason,
         token_ids: answer.map_or_else(Vec::new, |answer| answer.token_ids.clone()),
+        context_used: answer.map_or(0, |answer| answer.prompt_ids.len() + answer.token_ids.len()),
         dropped_messages: answer.map_or(0, |answer| answer.dropped_messages),
         first_token_seconds: pace.first_token(),
         tokens_per_second: pace.tokens_per_second(),

@@ -26,13 +26,15 @@ impl Models {
     /// Serves a job of the models lane and returns its last report.
     pub async fn serve(&mut self, task: Task, job: &Job) -> Report {
         match task {
-            Task::Load { kind, name, location, device } => match self.load(kind, name, location, device, job).await {
-                Ok(loaded) => Report::Loaded(loaded),
-                Err(error) => job.failed(&error),
-            },
-            Task::Answer { messages, template, options } => {
+            Task::Load { kind, name, location, device, context } => {
+                match self.load(kind, name, location, (device, context), job).await {
+                    Ok(loaded) => Report::Loaded(loaded),
+                    Err(error) => job.failed(&error),
+                }
+            }
+            Task::Answer { messages, template, options, begun } => {
                 let answered = match &mut self.chat {
-                    Some(chat) => chat.answer(&messages, template, &options, job).await,
+                    Some(chat) => chat.answer(&messages, template, &options, begun, job).await,
                     None => Err(missing("chat model")),
                 };
                 match answered {
@@ -40,6 +42,17 @@ impl Models {
                         Report::Stopped(Partial::Answer(summary))
                     }
                     Ok(summary) => Report::Answered(summary),
+                    Err(error) => Report::Failed(self.lose(Kind::Chat, &error)),
+                }
+            }
+            Task::Inspect { messages, template, token_ids } => {
+                let inspected = match &mut self.chat {
+                    Some(chat) => chat.inspect(&messages, template, &token_ids, job).await,
+                    None => Err(missing("chat model")),
+                };
+                match inspected {
+                    _ if job.stop().asked() => Report::Stopped(Partial::Nothing),
+                    Ok(inspected) => Report::Inspected(inspected),
                     Err(error) => Report::Failed(self.lose(Kind::Chat, &error)),
                 }
             }
@@ -62,7 +75,7 @@ impl Models {
         kind: Kind,
         name: String,
         location: PackLocation,
-        device: PreferredDevice,
+        (device, context): (PreferredDevice, Option<usize>),
         job: &Job,
     ) -> Result<Loaded> {
         // The old model and the new one at once may be more than the device holds.
@@ -76,7 +89,7 @@ impl Models {
         let source = PackSource::open(location, job).await?;
         if kind == Kind::Chat {
             self.chat = None;
-            let (model, loaded) = Model::load(name, source, device, job).await?;
+            let (model, loaded) = Model::load(name, source, device, context, job).await?;
             self.chat = Some(model);
             return Ok(loaded);
         }

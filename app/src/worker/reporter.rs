@@ -47,12 +47,13 @@ impl Reporter {
     }
 
     /// The load is complete.
-    pub fn loaded(&self, name: String, device: String, context: usize) -> Loaded {
+    pub fn loaded(&self, name: String, device: String, (context, longest): (usize, usize)) -> Loaded {
         Loaded {
             kind: self.kind,
             name,
             device,
             context,
+            longest,
             weight_bytes: self.total,
             heap_bytes: heap_bytes(),
             seconds: now() - self.start,

@@ -37,7 +37,7 @@ impl ScoreModel {
             }
             OpenedDevice::Gpu(gpu, label) => (Self::Gpu(Scorer::load(&gpu, source, None, &mut report).await?), label),
         };
-        let loaded = reporter.loaded(name, device, model.context());
+        let loaded = reporter.loaded(name, device, (model.context(), model.context()));
         Ok((model, loaded))
     }
 
@@ -54,7 +54,7 @@ impl ScoreModel {
                 (Self::Gpu(scorer), gpu::probe().await.label())
             }
         };
-        let loaded = reporter.loaded(name, device, model.context());
+        let loaded = reporter.loaded(name, device, (model.context(), model.context()));
         Ok((model, loaded))
     }
 

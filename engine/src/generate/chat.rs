@@ -4,6 +4,7 @@ use std::rc::Rc;
 
 use super::candidates::{CandidateStep, Candidates};
 use super::draft::Draft;
+use super::inspect::Inspection;
 use super::{Answer, FinishReason, GenerateOptions, Prefilled, Session, Step};
 use crate::backend::{Backend, DeviceInfo};
 use crate::model::{CausalLm, LoadProgress};
@@ -14,14 +15,15 @@ use crate::{Error, ModelConfig, Result};
 
 /// A model that answers, with its tokenizer and the conversation so far in its cache.
 pub struct Chat<B: Backend> {
-    session: Session<B>,
-    tokenizer: Rc<Tokenizer>,
+    pub(super) session: Session<B>,
+    pub(super) tokenizer: Rc<Tokenizer>,
     /// What [`TemplateKind::Auto`] means for this model.
     template: TemplateKind,
     end_ids: Vec<u32>,
     notes: Vec<String>,
     generation: Option<Generation>,
     candidates: Option<Candidates<B>>,
+    pub(super) inspection: Option<Inspection>,
 }
 
 /// The answer that is being generated.
@@ -31,6 +33,8 @@ struct Generation {
     /// Tokens of the prompt that were new when reading it began.
     total: usize,
     draft: Draft,
+    /// Text of the tokens that the answer began with, until it is given.
+    begun: String,
 }
 
 impl<B: Backend> Chat<B> {
@@ -74,7 +78,16 @@ impl<B: Backend> Chat<B> {
         end_ids.extend(tokenizer.eos().filter(|id| !end_ids.contains(id)));
         let session = Session::new(model, context)?;
         let (tokenizer, template) = (Rc::new(tokenizer), TemplateKind::Auto);
-        Ok(Self { session, tokenizer, template, end_ids, notes: Vec::new(), generation: None, candidates: None })
+        Ok(Self {
+            session,
+            tokenizer,
+            template,
+            end_ids,
+            notes: Vec::new(),
+            generation: None,
+            candidates: None,
+            inspection: None,
+        })
     }
 
     /// The model's sizes.
@@ -127,8 +140,25 @@ impl<B: Backend> Chat<B> {
         template: &Template,
         options: &GenerateOptions,
     ) -> Result<Prefilled> {
-        let (ids, messages, dropped) = self.fit(messages, template, options)?;
-        self.start(ids, messages, Some(template.clone()), options, dropped)
+        self.begin_after(messages, template, options, &[]).await
+    }
+
+    /// [`Chat::begin`] of an answer whose first tokens are `begun`; the first [`Step::Text`] has their text. A token
+    /// at its end that ends answers is left out. `options.max_tokens` counts the tokens that follow.
+    ///
+    /// # Errors
+    /// As [`Chat::begin`]; when an id is outside the vocabulary.
+    pub async fn begin_after(
+        &mut self,
+        messages: &[Message],
+        template: &Template,
+        options: &GenerateOptions,
+        begun: &[u32],
+    ) -> Result<Prefilled> {
+        let length = begun.iter().rposition(|id| !self.end_ids.contains(id)).map_or(0, |last| last + 1);
+        let begun = &begun[..length];
+        let (ids, messages, dropped) = self.fit(messages, template, options, length)?;
+        self.start(ids, messages, Some(template.clone()), options, dropped, begun)
     }
 
     /// Begins a continuation of `ids`.
@@ -136,7 +166,7 @@ impl<B: Backend> Chat<B> {
     /// # Errors
     /// When there are none, too many for the context, or one outside the vocabulary.
     pub async fn begin_ids(&mut self, ids: &[u32], options: &GenerateOptions) -> Result<Prefilled> {
-        self.start(ids.to_vec(), Vec::new(), None, options, 0)
+        self.start(ids.to_vec(), Vec::new(), None, options, 0, &[])
     }
 
     /// Reads some more of the prompt, or decodes as many tokens as one round trip brings. Call until [`Step::Done`].
@@ -147,6 +177,9 @@ impl<B: Backend> Chat<B> {
         let Some(generation) = self.generation.as_mut() else {
             return Err(no_answer());
         };
+        if !generation.begun.is_empty() {
+            return Ok(Step::Text(std::mem::take(&mut generation.begun)));
+        }
         if let Some(reason) = generation.draft.answer.finish_reason {
             return Ok(Step::Done(reason));
         }
@@ -206,7 +239,7 @@ impl<B: Backend> Chat<B> {
         count: usize,
     ) -> Result<Prefilled> {
         self.candidates = None;
-        let (ids, _, dropped_messages) = self.fit(messages, template, options)?;
+        let (ids, _, dropped_messages) = self.fit(messages, template, options, 0)?;
         let prefilled = Prefilled { tokens: ids.len(), reused: 0, dropped_messages };
         let mut drafts = Vec::new();
         for index in 0..count {
@@ -233,18 +266,19 @@ impl<B: Backend> Chat<B> {
         self.candidates.iter().flat_map(Candidates::answers).collect()
     }
 
-    /// Renders a conversation; when it does not fit the context, the oldest turns are left out. Returns its ids, the
-    /// messages that remain, and how many were left out.
-    fn fit(
+    /// Renders a conversation; when it and `begun` tokens of the answer do not fit the context, the oldest turns are
+    /// left out. Returns its ids, the messages that remain, and how many were left out.
+    pub(super) fn fit(
         &self,
         messages: &[Message],
         template: &Template,
         options: &GenerateOptions,
+        begun: usize,
     ) -> Result<(Vec<u32>, Vec<Message>, usize)> {
         let mut messages = messages.to_vec();
         let mut dropped = 0;
         // Room for the answer: dropping a turn in the middle of an answer costs a second prefill.
-        let reserve = options.max_tokens.min(self.context() / 4);
+        let reserve = begun + options.max_tokens.min(self.context() / 4);
         let mut ids = self.render(&messages, template)?;
         while ids.len() + reserve > self.context() {
             let count = drop_oldest_turn(&mut messages);
@@ -269,14 +303,19 @@ impl<B: Backend> Chat<B> {
         template: Option<Template>,
         options: &GenerateOptions,
         dropped_messages: usize,
+        begun: &[u32],
     ) -> Result<Prefilled> {
         self.generation = None;
         self.candidates = None;
-        let reused = self.session.begin(&ids)?;
-        let prefilled = Prefilled { tokens: ids.len() - reused, reused, dropped_messages };
-        self.session.set_seen(&ids)?;
-        let draft = Draft::new(&self.tokenizer, ids, template.as_ref(), options.clone(), dropped_messages);
-        self.generation = Some(Generation { messages, template, total: prefilled.tokens, draft });
+        let all = [ids.as_slice(), begun].concat();
+        let reused = self.session.begin(&all)?;
+        let prefilled = Prefilled { tokens: all.len() - reused, reused, dropped_messages };
+        self.session.set_seen(&all)?;
+        let max_tokens = options.max_tokens.saturating_add(begun.len());
+        let options = GenerateOptions { max_tokens, ..options.clone() };
+        let mut draft = Draft::new(&self.tokenizer, ids, template.as_ref(), options, dropped_messages);
+        let begun = begun.iter().map(|id| draft.accept(&self.tokenizer, &[], *id)).collect();
+        self.generation = Some(Generation { messages, template, total: prefilled.tokens, draft, begun });
         Ok(prefilled)
     }
 

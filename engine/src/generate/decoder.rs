@@ -105,6 +105,16 @@ impl<B: Backend> Decoder<B> {
         Ok(Some(hidden))
     }
 
+    /// Runs up to `most` unread tokens of all slots through the model and gives the logits of every row,
+    /// `[rows, vocab]`; `None` when nothing is unread. A slot has to be read further before it can be decoded.
+    ///
+    /// # Errors
+    /// When the device fails.
+    pub fn read_logits(&mut self, model: &CausalLm<B>, most: usize) -> Result<Option<B::Tensor>> {
+        (self.ends, self.chosen) = (None, None);
+        self.batch.run(model.trunk(), most)?.map(|pass| model.logits(&pass.hidden)).transpose()
+    }
+
     /// Chooses up to `most` further tokens for each of `choices`, as many as one round trip should bring and every
     /// sequence has room for; none when one is full. They are unread in the end: the last of each has not been through
     /// the model.

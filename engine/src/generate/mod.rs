@@ -5,6 +5,7 @@ mod candidates;
 mod chat;
 mod decoder;
 mod draft;
+mod inspect;
 mod session;
 mod stop;
 
@@ -15,6 +16,7 @@ pub use candidates::CandidateStep;
 pub use chat::Chat;
 pub(crate) use decoder::check_ids;
 pub use decoder::{Choice, Decoder};
+pub use inspect::TokenFacts;
 pub use session::Session;
 
 use crate::backend::Sampling;

@@ -92,6 +92,19 @@ impl<B: Backend> Session<B> {
         Ok(())
     }
 
+    /// As [`Session::read`] of up to `most` tokens; gives the logits of each, `[tokens, vocab]`.
+    ///
+    /// # Errors
+    /// When the device fails.
+    pub async fn read_logits(&mut self, most: usize) -> Result<Vec<f32>> {
+        let logits = self.decoder.read_logits(&self.model, most)?;
+        self.reading = !self.decoder.batch().unread(0).is_empty();
+        match logits {
+            Some(logits) => self.model.backend().read(&logits).await,
+            None => Ok(Vec::new()),
+        }
+    }
+
     /// Chooses up to `most` further tokens, as many as one round trip should bring; none when the sequence is full.
     /// The last one has not been through the model yet; it goes with the next call.
     ///
