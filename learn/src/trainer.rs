@@ -3,18 +3,20 @@
 use paddock_engine::Result;
 
 use crate::Adjoint;
-use crate::objective::Objective;
+use crate::objective::{Measured, Objective};
 use crate::optim::OptimizerStep;
 use crate::store::Store;
 use crate::tape::Tape;
 
 /// What a step did.
-#[derive(Debug, Clone, Copy, PartialEq)]
+#[derive(Debug, Clone, PartialEq)]
 pub struct StepReport {
     /// The objective's loss before the step, of all ranks.
     pub loss: f64,
     /// Norm of all gradients before clipping.
     pub grad_norm: f64,
+    /// What else the objective measured before the step, of all ranks.
+    pub values: Vec<(&'static str, f64)>,
 }
 
 /// Parameters on a tape, and what they are trained for.
@@ -52,10 +54,15 @@ impl<B: Adjoint, O: Objective<B, S>, S: Store<B>> Trainer<B, O, S> {
     pub async fn step(&mut self, batch: &O::Batch, settings: &OptimizerStep) -> Result<StepReport> {
         let passes = self.objective.accumulate(&self.tape, batch).await?;
         let squares = self.tape.step(settings).await?;
-        let loss = self.objective.loss(&self.tape, passes).await?;
-        let loss = self.sum(loss).await?;
+        let Measured { loss, mut values } = self.objective.loss(&self.tape, passes).await?;
+        let mut sums: Vec<f64> = [loss].into_iter().chain(values.iter().map(|(_, value)| *value)).collect();
+        if let Some(sharding) = self.tape.sharding() {
+            sharding.ranks.sum(&mut sums).await?;
+        }
+        let loss = sums[0];
+        values.iter_mut().zip(&sums[1..]).for_each(|((_, value), sum)| *value = *sum);
         let grad_norm = self.tape.store().read_squared_norm(self.tape.inner(), &squares).await?.sqrt();
-        Ok(StepReport { loss, grad_norm })
+        Ok(StepReport { loss, grad_norm, values })
     }
 
     /// The loss of `batch`; nothing is learned.

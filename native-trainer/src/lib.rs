@@ -13,5 +13,6 @@ pub mod ranks;
 pub mod run;
 pub mod sft;
 pub mod signals;
+pub mod training;
 
 pub use error::{Error, Result};

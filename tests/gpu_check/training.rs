@@ -8,7 +8,7 @@ use paddock::run::memory::{MemoryEstimate, Recipe, RunDevice, usable};
 use paddock_engine::ModelConfig;
 use paddock_engine::weights::Checkpoint;
 use paddock_learn::data::{Example, Share};
-use paddock_learn::objective::{Sft, SftOptions};
+use paddock_learn::objective::{Sft, SftOptions, Tuned};
 use paddock_learn::optim::{AdamW, Bf16Update, Moments, OptimizerStep};
 use paddock_learn::{Adjoint, Store, TapeOptions};
 use paddock_tests::block_on;

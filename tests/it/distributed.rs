@@ -11,9 +11,10 @@ use std::time::Duration;
 use paddock::Result;
 use paddock::files::Dtype;
 use paddock::ranks::{Threads, ThroughHost, threads};
-use paddock::run::{MemorySettings, Metrics, OptimizerSettings, SftSettings};
-use paddock::sft::{self, Observer, Outcome, Overview, Resume};
+use paddock::run::{MemorySettings, Metrics, OptimizerSettings, RunSettings, SftSettings};
+use paddock::sft::FineTuning;
 use paddock::signals::Signal;
+use paddock::training::{self, Observer, Outcome, Overview, Resume};
 use paddock_engine::Error;
 use paddock_engine::backend::{Cpu, Device, WeightPart, cpu};
 use paddock_engine::model::LoadProgress;
@@ -35,7 +36,7 @@ const BF16_TOLERANCE: f64 = 2e-3;
 
 fn settings(output: &Path) -> SftSettings {
     let fixture = package_fixture("sft");
-    SftSettings {
+    let run = RunSettings {
         data: fixture.join("data.json"),
         model: fixture,
         output: output.to_path_buf(),
@@ -47,15 +48,21 @@ fn settings(output: &Path) -> SftSettings {
         memory: MemorySettings { micro_batch_tokens: 400, ..MemorySettings::default() },
         save_steps: Some(4),
         keep: 2,
-        ..SftSettings::default()
-    }
+        ..RunSettings::default()
+    };
+    SftSettings { run, ..SftSettings::default() }
+}
+
+/// [`settings`], and what `change` makes of them.
+fn settings_of_run(output: &Path, change: impl FnOnce(&mut RunSettings)) -> SftSettings {
+    let mut settings = settings(output);
+    change(&mut settings.run);
+    settings
 }
 
 /// [`settings`], and what `change` makes of what its memory depends on.
 fn settings_with(output: &Path, change: impl FnOnce(&mut MemorySettings)) -> SftSettings {
-    let mut settings = settings(output);
-    change(&mut settings.memory);
-    settings
+    settings_of_run(output, |run| change(&mut run.memory))
 }
 
 struct Silent;
@@ -76,7 +83,7 @@ type Ranks = Rc<dyn Collective<Cpu>>;
 
 fn rank(ranks: Option<Ranks>, settings: &SftSettings, resume: bool) -> Result<Outcome> {
     let resume = Resume { resume, allow_changes: false };
-    block_on(sft::run(Cpu::with_threads(1), ranks, settings, resume, &mut Silent))
+    block_on(training::run::<FineTuning, _>(Cpu::with_threads(1), ranks, settings, resume, &mut Silent))
 }
 
 /// Runs `settings` on so many ranks.
@@ -220,7 +227,7 @@ fn every_number_of_ranks_and_every_stage_train_alike() {
     train(1, &settings(&alone), false);
     // The comparison can fail: another order of the examples is another curve.
     let other = folder.path().join("other");
-    train(1, &SftSettings { seed: 7, ..settings(&other) }, false);
+    train(1, &settings_of_run(&other, |run| run.seed = 7), false);
     assert!(losses(&alone).iter().zip(losses(&other)).any(|(a, b)| (a / b - 1.0).abs() > 100.0 * TOLERANCE));
     for world_size in [2, 4] {
         for zero in [Stage::One, Stage::Two, Stage::Three] {
@@ -287,7 +294,8 @@ fn ranks_evaluate_together() {
     let evaluations = |world_size: usize| -> Vec<f64> {
         let output = folder.path().join(world_size.to_string());
         let eval_data = Some(package_fixture("sft").join("data.json"));
-        train(world_size, &SftSettings { eval_data, eval_steps: Some(2), ..settings(&output) }, false);
+        let settings = settings_of_run(&output, |run| (run.eval_data, run.eval_steps) = (eval_data, Some(2)));
+        train(world_size, &settings, false);
         let text = fs::read_to_string(output.join("metrics.jsonl")).unwrap();
         text.lines().filter_map(|line| serde_json::from_str::<Metrics>(line).unwrap().eval_loss).collect()
     };
@@ -327,7 +335,7 @@ fn a_rank_that_fails_ends_the_others() {
     let error = thread::scope(|scope| {
         let good = scope.spawn(|| rank(Some(Rc::new(ThroughHost(first))), &settings, false));
         // Another model: it ends before the first step.
-        let bad = SftSettings { model: PathBuf::from("nothing"), ..settings.clone() };
+        let bad = settings_of_run(&settings.run.output, |run| run.model = PathBuf::from("nothing"));
         assert!(rank(Some(Rc::new(ThroughHost(second))), &bad, false).is_err());
         good.join().unwrap().unwrap_err().to_string()
     });

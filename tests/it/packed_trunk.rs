@@ -4,7 +4,7 @@ use paddock_engine::weights::Checkpoint;
 use paddock_learn::TapeOptions;
 use paddock_learn::data::Share;
 use paddock_learn::lora::{Lora, adapter_parameters};
-use paddock_learn::objective::{Objective, SftOptions};
+use paddock_learn::objective::{Objective, SftOptions, Tuned};
 use paddock_learn::tape::named;
 use paddock_tests::gguf::GgufFile;
 use paddock_tests::training::{CpuTrainer, documents, step, trainer};

@@ -3,14 +3,39 @@
 mod reward_head;
 mod sft;
 
-use paddock_engine::Result;
+use paddock_engine::{ModelConfig, Result};
 
 use crate::Adjoint;
+use crate::lora::Lora;
 use crate::store::Store;
 use crate::tape::Tape;
 
 pub use reward_head::{HeadEvaluation, PairFeatures, RewardHead};
 pub use sft::{LossNormalization, Sft, SftOptions};
+
+/// What a step is found to do. Those of all ranks are sums, so every rank gives the same values in the same order.
+#[derive(Debug, Clone, PartialEq, Default)]
+pub struct Measured {
+    /// The loss.
+    pub loss: f64,
+    /// What else the objective reports, by name.
+    pub values: Vec<(&'static str, f64)>,
+}
+
+impl From<f64> for Measured {
+    fn from(loss: f64) -> Self {
+        Self { loss, values: Vec::new() }
+    }
+}
+
+/// A model on a tape that an objective trains as a whole or by adapters, so that a checkpoint can hold it.
+pub trait Tuned {
+    /// The model's sizes.
+    fn config(&self) -> &ModelConfig;
+
+    /// The adapters that are trained instead of the model.
+    fn lora(&self) -> Option<&Lora>;
+}
 
 /// A loss over batches, with the model that it is about. [`crate::Trainer`] makes steps of it.
 #[allow(async_fn_in_trait, reason = "one thread: a browser worker, or a native caller that blocks on it")]
@@ -27,11 +52,11 @@ pub trait Objective<B: Adjoint, S: Store<B>> {
     /// When the device fails, or a rank has ended.
     async fn accumulate(&self, tape: &Tape<B, S>, batch: &Self::Batch) -> Result<Self::Passes>;
 
-    /// Reads back what `passes` add to the loss of the step; that of all ranks is the sum.
+    /// Reads back what `passes` add to the loss of the step, and to what else is measured.
     ///
     /// # Errors
     /// When the device fails.
-    async fn loss(&self, tape: &Tape<B, S>, passes: Self::Passes) -> Result<f64>;
+    async fn loss(&self, tape: &Tape<B, S>, passes: Self::Passes) -> Result<Measured>;
 
     /// What `batch` adds to the loss to report; nothing is recorded meanwhile.
     ///

@@ -3,7 +3,7 @@
 
 use paddock_engine::backend::{Device, Operations};
 
-use super::Objective;
+use super::{Measured, Objective};
 use crate::loss::reward_loss;
 use crate::optim::Precision;
 use crate::store::Store;
@@ -121,8 +121,8 @@ impl<B: Adjoint, S: Store<B>> Objective<B, S> for RewardHead {
         Ok(loss.loss)
     }
 
-    async fn loss(&self, _tape: &Tape<B, S>, loss: f64) -> Result<f64> {
-        Ok(loss)
+    async fn loss(&self, _tape: &Tape<B, S>, loss: f64) -> Result<Measured> {
+        Ok(loss.into())
     }
 
     async fn evaluate(&self, tape: &Tape<B, S>, batch: &PairFeatures) -> Result<f64> {

@@ -6,7 +6,7 @@ use paddock_engine::model::{CausalLm, LoadProgress};
 use paddock_engine::weights::{Checkpoint, Source};
 use serde::{Deserialize, Serialize};
 
-use super::Objective;
+use super::{Measured, Objective, Tuned};
 use crate::collective::Sharding;
 use crate::data::{MicroBatch, Share};
 use crate::lora::Lora;
@@ -82,19 +82,20 @@ impl<B: Adjoint, S: Store<B>> Sft<B, S> {
         &self.model
     }
 
-    /// The model's sizes, with the rows that were added.
-    pub fn config(&self) -> &ModelConfig {
-        &self.config
-    }
-
-    /// The adapters that are trained instead of the model.
-    pub fn lora(&self) -> Option<&Lora> {
-        self.lora.as_ref()
-    }
-
     fn logprobs(&self, tape: &Tape<B, S>, micro: &MicroBatch) -> Result<Var<B>> {
         let (ids, targets) = (tape.tokens(&micro.ids)?, tape.tokens(&micro.targets)?);
         self.model.token_logprobs(&ids, &micro.segments, &micro.rows, &targets)
+    }
+}
+
+impl<B: Adjoint, S: Store<B>> Tuned for Sft<B, S> {
+    /// With the rows that were added.
+    fn config(&self) -> &ModelConfig {
+        &self.config
+    }
+
+    fn lora(&self) -> Option<&Lora> {
+        self.lora.as_ref()
     }
 }
 
@@ -121,13 +122,13 @@ impl<B: Adjoint, S: Store<B>> Objective<B, S> for Sft<B, S> {
         Ok(passes)
     }
 
-    async fn loss(&self, tape: &Tape<B, S>, passes: Self::Passes) -> Result<f64> {
+    async fn loss(&self, tape: &Tape<B, S>, passes: Self::Passes) -> Result<Measured> {
         let mut loss = 0.0;
         for (logprobs, divisor) in &passes {
             let sum: f64 = tape.read(logprobs).await?.into_iter().map(f64::from).sum();
             loss -= sum / *divisor as f64;
         }
-        Ok(loss)
+        Ok(loss.into())
     }
 
     /// The mean over the target tokens of all ranks.

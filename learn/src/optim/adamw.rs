@@ -1,5 +1,7 @@
 //! AdamW (arXiv 1711.05101), in PyTorch's order of operations.
 
+use super::DecayRule;
+
 /// The settings of a run.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct AdamW {
@@ -11,12 +13,14 @@ pub struct AdamW {
     pub eps: f32,
     /// Decoupled weight decay.
     pub weight_decay: f32,
+    /// Which parameters decay.
+    pub decay_rule: DecayRule,
 }
 
 impl Default for AdamW {
     /// As in transformers: betas 0.9 and 0.999, eps 1e-8, no weight decay.
     fn default() -> Self {
-        Self { beta1: 0.9, beta2: 0.999, eps: 1e-8, weight_decay: 0.0 }
+        Self { beta1: 0.9, beta2: 0.999, eps: 1e-8, weight_decay: 0.0, decay_rule: DecayRule::default() }
     }
 }
 

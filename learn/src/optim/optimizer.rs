@@ -33,11 +33,6 @@ pub fn rounding_seed(seed: u64, step: u64, index: usize) -> u32 {
     pcg_hash(index as u32 ^ pcg_hash(step as u32 ^ pcg_hash(seed)))
 }
 
-/// Whether the parameter `label` decays. Norms and biases do not, as in transformers' `Trainer`.
-pub fn decays(label: &str) -> bool {
-    !(label.ends_with("bias") || label.contains("norm"))
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -50,13 +45,5 @@ mod tests {
         for (at, noise) in all.iter().enumerate() {
             assert!(!all[..at].contains(noise), "{all:?}");
         }
-    }
-
-    #[test]
-    fn norms_and_biases_do_not_decay() {
-        let decaying = ["model.layers.0.mlp.up_proj.weight", "lm_head.weight", "model.embed_tokens.weight"];
-        assert!(decaying.into_iter().all(decays));
-        let others = ["model.norm.weight", "model.layers.0.input_layernorm.weight", "model.layers.0.mlp.up_proj.bias"];
-        assert!(!others.into_iter().any(decays));
     }
 }

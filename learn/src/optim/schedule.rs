@@ -55,6 +55,49 @@ impl FromStr for Schedule {
     }
 }
 
+/// How the steps of the warm-up, a part of all steps, become a whole number.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Rounding {
+    /// Up, as in transformers' `Trainer`.
+    #[default]
+    Up,
+    /// Down, as in Safe-RLHF.
+    Down,
+}
+
+impl Rounding {
+    /// The steps of a warm-up over `ratio` of `total` steps.
+    pub fn warmup(self, ratio: f64, total: u64) -> u64 {
+        let steps = ratio * total as f64;
+        match self {
+            Self::Up => steps.ceil() as u64,
+            Self::Down => steps as u64,
+        }
+    }
+}
+
+impl fmt::Display for Rounding {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Up => "up",
+            Self::Down => "down",
+        })
+    }
+}
+
+impl FromStr for Rounding {
+    type Err = Error;
+
+    fn from_str(name: &str) -> Result<Self, Error> {
+        match name {
+            "up" => Ok(Self::Up),
+            "down" => Ok(Self::Down),
+            _ => Err(Error::Request(format!("\"{name}\" is no rounding; choose up or down"))),
+        }
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -5,7 +5,7 @@ use paddock_engine::Result;
 use super::parameter::Parameter;
 use super::tape::Tape;
 use crate::Adjoint;
-use crate::optim::{OptimizerStep, decays, rounding_seed};
+use crate::optim::{OptimizerStep, rounding_seed};
 use crate::store::Store;
 
 impl<B: Adjoint, S: Store<B>> Tape<B, S> {
@@ -50,7 +50,7 @@ impl<B: Adjoint, S: Store<B>> Tape<B, S> {
         for (index, parameter) in parameters.0.iter_mut().enumerate() {
             let first = self.sharding().map_or(0, |sharding| sharding.part(parameter.len()).start);
             let Parameter { label, value, state: Some(state), .. } = parameter else { continue };
-            let mut step = settings.adamw_step(decays(label));
+            let mut step = settings.adamw_step(settings.adamw.decay_rule.decays(label));
             step.noise = rounding_seed(settings.seed, settings.number, index);
             step.first = first as u32;
             store.adamw(backend, value, state, &squares, &step).await?;

@@ -10,7 +10,7 @@ use paddock_engine::prompt::TemplateKind;
 use super::device::{DeviceOptions, OpenDevice};
 use super::run_progress::RunProgress;
 use crate::Result;
-use crate::run::{MemorySettings, SftSettings};
+use crate::run::{MemorySettings, RunSettings};
 use crate::sft::evaluate;
 
 /// Show a model's loss and perplexity on examples, encoded as sft encodes them
@@ -40,13 +40,13 @@ pub(super) struct Eval {
 
 impl Eval {
     pub fn run(&self) -> Result<()> {
-        let settings = SftSettings {
+        let settings = RunSettings {
             model: self.model.clone(),
             data: self.data.clone(),
             template: self.template,
             max_length: self.max_length.max(1),
             memory: MemorySettings { micro_batch_tokens: self.micro_batch_tokens.max(1), ..MemorySettings::default() },
-            ..SftSettings::default()
+            ..RunSettings::default()
         };
         let mut progress = RunProgress::new(None, true, 1, false);
         let evaluation = match self.device.open()? {

@@ -27,8 +27,8 @@ mod reward_head;
 mod run_progress;
 mod score;
 mod scorer;
-mod sft;
 mod tokenize;
+mod training;
 
 use std::ffi::OsString;
 use std::io;
@@ -37,11 +37,13 @@ use std::process::ExitCode;
 use clap::error::ErrorKind;
 use clap::{CommandFactory, Parser, Subcommand};
 
+use crate::run::SftSettings;
+use crate::sft::FineTuning;
 use crate::{Error, Result};
 
 /// Chat with, score with, inspect, pack and fine-tune LLaMA-family models.
 #[derive(Debug, Parser)]
-#[command(name = "paddock", version = crate::sft::VERSION)]
+#[command(name = "paddock", version = crate::training::VERSION)]
 struct CommandLine {
     /// Say nothing on standard error but errors
     #[arg(long, short, global = true)]
@@ -64,7 +66,10 @@ enum Command {
     Pack(pack::Pack),
     Index(index::Index),
     Tokenize(tokenize::Tokenize),
-    Sft(Box<sft::Sft>),
+    /// Fine-tune a model on examples; the defaults are Stanford Alpaca's
+    ///
+    /// Ctrl-C, SIGTERM and SIGUSR1 save a checkpoint and stop; the exit code is then 130 or, after the latter two, 143.
+    Sft(Box<training::Training<SftSettings>>),
     Eval(eval::Eval),
     Memory(memory::Memory),
     Merge(merge::Merge),
@@ -122,7 +127,7 @@ fn check(command: &Command) -> Result<(), String> {
 
 fn run(command: Command) -> Result<ExitCode> {
     match command {
-        Command::Sft(sft) => return sft.run(),
+        Command::Sft(sft) => return sft.run::<FineTuning>(),
         Command::Launch(launch) => return launch.run(),
         Command::Generate(generate) => generate.run(),
         Command::Chat(chat) => chat.run(),

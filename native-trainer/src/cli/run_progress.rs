@@ -14,8 +14,8 @@ use super::interrupt::Interrupt;
 use super::progress::{ProgressLine, Steps};
 use crate::Result;
 use crate::run::Metrics;
-use crate::sft::{Observer, Outcome, Overview};
 use crate::signals::Signal;
+use crate::training::{Observer, Outcome, Overview};
 
 /// Longest time between two lines, if a step ends in it.
 const SILENCE: Duration = Duration::from_secs(30);
@@ -136,8 +136,12 @@ impl Observer for RunProgress {
     }
 
     fn evaluated(&mut self, metrics: &Metrics) {
-        let (loss, perplexity) = (metrics.eval_loss.unwrap_or_default(), metrics.eval_perplexity.unwrap_or_default());
-        self.note(&format!("step {}: evaluation loss {loss:.4}, perplexity {perplexity:.3}", metrics.step));
+        let mut line = format!("step {}: evaluation loss {:.4}", metrics.step, metrics.eval_loss.unwrap_or_default());
+        let mut add = |text: String| line.extend([", ", text.as_str()]);
+        metrics.eval_perplexity.into_iter().for_each(|perplexity| add(format!("perplexity {perplexity:.3}")));
+        let values = metrics.values.iter().filter_map(|(name, value)| Some((name.strip_prefix("eval_")?, value)));
+        values.for_each(|(name, value)| add(format!("{} {value:.4}", name.replace('_', " "))));
+        self.note(&line);
         let _ = self.event("evaluation", metrics);
     }
 

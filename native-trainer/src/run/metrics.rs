@@ -1,5 +1,6 @@
 //! What a run reports: one JSON object a line, in `metrics.jsonl`.
 
+use std::collections::BTreeMap;
 use std::fs::{self, File, OpenOptions};
 use std::io::Write;
 use std::path::Path;
@@ -49,21 +50,25 @@ pub struct Metrics {
     /// When the line was written, in seconds since 1970-01-01 UTC.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub time: Option<f64>,
+    /// What else a kind of run reports, by name, as in `accuracy`; that on the evaluation data begins with `eval_`.
+    #[serde(flatten)]
+    pub values: BTreeMap<String, f64>,
 }
 
 impl Metrics {
-    /// These, with the time and what follows from the losses.
-    pub fn stamped(self) -> Self {
-        Self {
-            perplexity: self.loss.map(f64::exp),
-            eval_perplexity: self.eval_loss.map(f64::exp),
-            time: SystemTime::now().duration_since(UNIX_EPOCH).ok().map(|since| since.as_secs_f64()),
-            ..self
-        }
+    /// These, with the perplexities that follow from losses which are means of -log p.
+    pub fn with_perplexity(self) -> Self {
+        Self { perplexity: self.loss.map(f64::exp), eval_perplexity: self.eval_loss.map(f64::exp), ..self }
+    }
+
+    /// These, with the time. Values that are not finite, which JSON does not have, are left out.
+    pub fn stamped(mut self) -> Self {
+        self.values.retain(|_, value| value.is_finite());
+        Self { time: SystemTime::now().duration_since(UNIX_EPOCH).ok().map(|since| since.as_secs_f64()), ..self }
     }
 
     /// The scalars of a line by the tags that TensorBoard shows them under.
-    fn scalars(&self) -> Vec<(&'static str, f64)> {
+    fn scalars(&self) -> Vec<(String, f64)> {
         let all = [
             ("train/loss", self.loss),
             ("train/grad_norm", self.grad_norm),
@@ -74,7 +79,11 @@ impl Metrics {
             ("eval/loss", self.eval_loss),
             ("eval/perplexity", self.eval_perplexity),
         ];
-        all.into_iter().filter_map(|(tag, value)| Some((tag, value?))).collect()
+        let further = self.values.iter().map(|(name, value)| match name.strip_prefix("eval_") {
+            Some(name) => (format!("eval/{name}"), *value),
+            None => (format!("train/{name}"), *value),
+        });
+        all.into_iter().filter_map(|(tag, value)| Some((tag.to_string(), value?))).chain(further).collect()
     }
 }
 
@@ -127,7 +136,9 @@ impl MetricsFile {
         let mut line = serde_json::to_string(metrics).map_err(|error| Error::Request(error.to_string()))?;
         line.push('\n');
         self.lines.write_all(line.as_bytes())?;
-        self.events.write(metrics.step, &metrics.scalars())
+        let scalars = metrics.scalars();
+        let scalars: Vec<(&str, f64)> = scalars.iter().map(|(tag, value)| (tag.as_str(), *value)).collect();
+        self.events.write(metrics.step, &scalars)
     }
 }
 
@@ -151,7 +162,7 @@ mod tests {
     #[test]
     fn a_resumed_run_drops_the_lines_it_does_anew() {
         let folder = tempfile::tempdir().unwrap();
-        let line = |step| Metrics { step, loss: Some(1.5), ..Metrics::default() }.stamped();
+        let line = |step| Metrics { step, loss: Some(1.5), ..Metrics::default() }.with_perplexity().stamped();
         let mut file = MetricsFile::open(folder.path(), 0, &[]).unwrap();
         (1..=4).for_each(|step| file.push(&line(step)).unwrap());
         // A line cut short by a crash.

@@ -7,4 +7,6 @@ mod metrics;
 mod settings;
 
 pub use metrics::{Metrics, MetricsFile, resident_memory};
-pub use settings::{AdapterSettings, MemorySettings, OptimizerSettings, SettingsFile, SftSettings};
+pub use settings::{
+    AdapterSettings, MemorySettings, OptimizerSettings, RunSettings, Settings, SettingsFile, SftSettings, changes,
+};

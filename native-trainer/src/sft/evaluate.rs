@@ -8,11 +8,11 @@ use paddock_engine::tokenizer::Tokenizer;
 use paddock_engine::weights::Checkpoint;
 use serde::Serialize;
 
-use super::Observer;
 use super::examples::Examples;
 use crate::Result;
 use crate::files::ModelSource;
-use crate::run::SftSettings;
+use crate::run::RunSettings;
+use crate::training::Observer;
 
 /// What a model makes of the tokens that examples are to teach.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize)]
@@ -33,7 +33,7 @@ pub struct Evaluation {
 /// When the model or the examples cannot be read, or the device fails.
 pub async fn evaluate<B: Operations>(
     backend: &B,
-    settings: &SftSettings,
+    settings: &RunSettings,
     observer: &mut dyn Observer,
 ) -> Result<Evaluation> {
     let mut checkpoint = Checkpoint::open(ModelSource::open(&settings.model)?).await?;

@@ -8,9 +8,9 @@ use paddock_engine::weights::hexadecimal;
 use rayon::prelude::*;
 use sha2::{Digest, Sha256};
 
-use super::Observer;
 use crate::files::{TokenCache, file_sha256, read_records};
-use crate::run::SftSettings;
+use crate::run::RunSettings;
+use crate::training::Observer;
 use crate::{Error, Result};
 use paddock_learn::data::{Encoder, Example, Share};
 
@@ -22,7 +22,7 @@ impl Examples {
     /// Reads and encodes a file. `vocab` is the size of the model's vocabulary, `context` its longest sequence.
     pub fn read(
         path: &Path,
-        settings: &SftSettings,
+        settings: &RunSettings,
         tokenizer: &Tokenizer,
         vocab: usize,
         context: usize,
@@ -49,7 +49,7 @@ impl Examples {
     /// The examples of the file, from the cache if they were encoded before.
     fn encoded(
         path: &Path,
-        settings: &SftSettings,
+        settings: &RunSettings,
         tokenizer: &Tokenizer,
         max_length: usize,
         observer: &mut dyn Observer,

@@ -7,7 +7,7 @@ use paddock_engine::backend::{Cache, Device, Sample, SampleRow, Sampling, Segmen
 use paddock_engine::model::CausalLm;
 use paddock_engine::prompt::{Message, Role, Template, TemplateKind};
 use paddock_engine::tokenizer::Tokenizer;
-use paddock_learn::objective::Sft;
+use paddock_learn::objective::{Sft, Tuned};
 use paddock_learn::tape::Tape;
 use paddock_learn::{Adjoint, Store};
 

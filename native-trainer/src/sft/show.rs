@@ -17,10 +17,11 @@ use crate::run::SftSettings;
 ///
 /// # Errors
 /// When the model's tokenizer or the data cannot be read, or there is no usable record.
-pub fn show_examples(settings: &SftSettings, count: usize) -> Result<(String, Option<String>)> {
+pub fn show_examples(told: &SftSettings, count: usize) -> Result<(String, Option<String>)> {
+    let settings = &told.run;
     let mut checkpoint = block_on(Checkpoint::open(FolderSource::open(&settings.model)?))?;
     let mut tokenizer = Tokenizer::from_files(&block_on(checkpoint.tokenizer_files())?)?;
-    if settings.add_missing_tokens {
+    if told.add_missing_tokens {
         add_missing_tokens(&mut tokenizer)?;
     }
     let max_length = settings.max_length.min(checkpoint.config().max_position_embeddings);

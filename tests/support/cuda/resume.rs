@@ -5,10 +5,10 @@ use std::path::Path;
 use paddock::cuda::{Cuda, Driver, Dtype};
 use paddock::files::{self, Description};
 use paddock::run::SftSettings;
-use paddock::run::checkpoint::{self, Origin, State};
+use paddock::run::checkpoint::{self, Kept, Origin, State, TrainedModel};
 use paddock_engine::tokenizer::Tokenizer;
 use paddock_engine::weights::Checkpoint;
-use paddock_learn::objective::SftOptions;
+use paddock_learn::objective::{Sft, SftOptions, Tuned};
 use paddock_learn::optim::{Moments, Precision};
 use paddock_learn::{Adjoint, Store, TapeOptions};
 use tempfile::TempDir;
@@ -16,20 +16,17 @@ use tempfile::TempDir;
 use super::training::{Run, SftTrainer};
 use crate::{block_on, fixtures, folder_source};
 
-/// Saves a checkpoint of the fixture's model after `step` steps.
-fn save<B: Adjoint, S: Store<B>>(
-    output: &Path,
-    trainer: &SftTrainer<B, S>,
+/// `trainer` with the description of the fixture's model.
+fn described<B: Adjoint, S: Store<B>>(
+    trainer: SftTrainer<B, S>,
     precision: Precision,
-    step: u64,
-) -> paddock::Result<()> {
+) -> paddock::Result<TrainedModel<B, Sft<B, S>, S>> {
     let model = fixtures().join("sft");
     let files = block_on(block_on(Checkpoint::open(folder_source(&model)))?.tokenizer_files())?;
     let tokenizer = Tokenizer::from_files(&files)?;
     let dtype = if precision == Precision::F32 { files::Dtype::F32 } else { files::Dtype::Bf16 };
     let description = Description::new(&model, trainer.objective().config(), &tokenizer, dtype)?;
-    let origin = Origin { settings: SftSettings::default(), examples: String::new() };
-    block_on(checkpoint::save(output, trainer, &description, State { step, tokens: 0 }, &origin))
+    Ok(TrainedModel { trainer, description })
 }
 
 /// A step, a checkpoint and another step, by the trainer that goes on and by one that resumes: the same bits, with moments
@@ -52,12 +49,14 @@ pub fn a_resumed_run_is_the_same<D: Driver>(cuda: &Cuda<D>, length: usize) -> pa
         |folder: &Path| run.start(cuda.clone(), cuda.clone(), SftOptions { tape, ..SftOptions::default() }, folder);
     let mut whole = start(&fixtures().join("sft"))?;
     run.go(&mut whole, 0..1)?;
-    save(folder.path(), &whole, precision, 1)?;
-    run.go(&mut whole, 1..2)?;
+    let mut whole = described(whole, precision)?;
+    let origin = Origin::new(SftSettings::default(), String::new());
+    block_on(checkpoint::save(folder.path(), &whole, State { step: 1, tokens: 0 }, &origin))?;
+    run.go(&mut whole.trainer, 1..2)?;
     let (saved, _) = checkpoint::newest(folder.path())?.checkpoint.expect("the checkpoint");
-    let mut resumed = start(&saved)?;
-    block_on(checkpoint::load_state(&saved, &resumed))?;
-    run.go(&mut resumed, 1..2)?;
-    assert!(Run::weights(&whole)? == Run::weights(&resumed)?, "weights of a resumed run");
+    let mut resumed = described(start(&saved)?, precision)?;
+    block_on(resumed.read_state(&saved))?;
+    run.go(&mut resumed.trainer, 1..2)?;
+    assert!(Run::weights(&whole.trainer)? == Run::weights(&resumed.trainer)?, "weights of a resumed run");
     Ok(())
 }

@@ -2,14 +2,13 @@
 
 use std::path::Path;
 
-use paddock_learn::objective::LossNormalization;
 use toml::{Table, Value};
 
-use super::SftSettings;
+use super::{RunSettings, Settings};
 
 /// Settings that change where and when a run writes, what it reports, and how it uses the machine, but not the result.
 /// The examples are compared themselves, so that a file may move.
-const FREE: [&str; 11] = [
+const FREE: [&str; 10] = [
     "output",
     "data",
     "strict",
@@ -17,29 +16,27 @@ const FREE: [&str; 11] = [
     "keep",
     "eval-data",
     "eval-steps",
-    "sample-prompts",
     "gradient-checkpointing",
     "zero",
     "offload-optimizer",
 ];
 
-impl SftSettings {
-    /// What of `self` differs from the `saved` settings of the run that it is to continue: the name of each setting, its
-    /// value then and now.
-    pub fn changes_from(&self, saved: &Self) -> Vec<String> {
-        let tables = [saved, self].map(|settings| Table::try_from(settings).unwrap_or_default());
-        let [then, now] = &tables;
-        let mut names: Vec<&String> = then.keys().chain(now.keys().filter(|name| !then.contains_key(*name))).collect();
-        names.retain(|name| {
-            let free = FREE.contains(&name.as_str())
-                // The mean over all tokens of a step does not depend on how they are cut.
-                || (*name == "micro-batch-tokens" && self.loss_normalization == LossNormalization::Global)
-                || (*name == "model" && same_place(&saved.model, &self.model));
-            !free && then.get(*name) != now.get(*name)
-        });
-        names.iter().map(|name| format!("{name} {}, now {}", shown(then.get(*name)), shown(now.get(*name)))).collect()
-    }
+/// What of `now` differs from the `saved` settings of the run that it is to continue: the name of each setting, its value
+/// then and now.
+pub fn changes<T: Settings>(now: &T, saved: &T) -> Vec<String> {
+    let tables = [saved, now].map(|settings| Table::try_from(settings).unwrap_or_default());
+    let [then, of_now] = &tables;
+    let mut names: Vec<&String> = then.keys().chain(of_now.keys().filter(|name| !then.contains_key(*name))).collect();
+    names.retain(|name| {
+        let free = FREE.contains(&name.as_str())
+            || now.is_free(name)
+            || (*name == "model" && same_place(&saved.run().model, &now.run().model));
+        !free && then.get(*name) != of_now.get(*name)
+    });
+    names.iter().map(|name| format!("{name} {}, now {}", shown(then.get(*name)), shown(of_now.get(*name)))).collect()
+}
 
+impl RunSettings {
     /// Why the checkpoints of `saved` cannot be loaded by a run of `self` at all, if they cannot.
     pub fn unlike(&self, saved: &Self) -> Option<&'static str> {
         match (&saved.memory.adapters.lora, &self.memory.adapters.lora) {
@@ -73,40 +70,43 @@ fn shown(value: Option<&Value>) -> String {
 #[cfg(test)]
 mod tests {
     use paddock_learn::lora::Lora;
+    use paddock_learn::objective::LossNormalization;
 
     use super::*;
+    use crate::run::SftSettings;
 
     fn changed(change: impl FnOnce(&mut SftSettings)) -> Vec<String> {
-        let saved = SftSettings { model: "m".into(), ..SftSettings::default() };
+        let saved =
+            SftSettings { run: RunSettings { model: "m".into(), ..RunSettings::default() }, ..SftSettings::default() };
         let mut now = saved.clone();
         change(&mut now);
-        now.changes_from(&saved)
+        changes(&now, &saved)
     }
 
     #[test]
     fn what_changes_the_result_is_listed_with_both_values() {
         assert_eq!(changed(|_| {}), [""; 0]);
-        assert_eq!(changed(|now| now.batch_size = 2), ["batch-size 128, now 2"]);
-        assert_eq!(changed(|now| now.max_steps = Some(9)), ["max-steps not set, now 9"]);
-        assert_eq!(changed(|now| now.seed = 1), ["seed 42, now 1"]);
-        assert_eq!(changed(|now| now.model = "other".into()), ["model m, now other"]);
-        assert_eq!(changed(|now| now.optimizer.learning_rate = 0.5), ["learning-rate 0.00002, now 0.5"]);
-        let lora = changed(|now| now.memory.adapters.lora = Some(Lora::default()));
+        assert_eq!(changed(|now| now.run.batch_size = 2), ["batch-size 128, now 2"]);
+        assert_eq!(changed(|now| now.run.max_steps = Some(9)), ["max-steps not set, now 9"]);
+        assert_eq!(changed(|now| now.run.seed = 1), ["seed 42, now 1"]);
+        assert_eq!(changed(|now| now.run.model = "other".into()), ["model m, now other"]);
+        assert_eq!(changed(|now| now.run.optimizer.learning_rate = 0.5), ["learning-rate 0.00002, now 0.5"]);
+        let lora = changed(|now| now.run.memory.adapters.lora = Some(Lora::default()));
         assert!(lora[0].starts_with("lora not set, now ") && lora[0].contains("rank 8"), "{lora:?}");
     }
 
     #[test]
     fn what_does_not_is_free() {
         let free = changed(|now| {
-            (now.output, now.data) = ("elsewhere".into(), "moved.json".into());
-            (now.save_steps, now.keep, now.eval_steps) = (Some(1), 9, Some(3));
-            (now.memory.gradient_checkpointing, now.memory.offload_optimizer) = (true, true);
-            now.memory.micro_batch_tokens = 128;
+            (now.run.output, now.run.data) = ("elsewhere".into(), "moved.json".into());
+            (now.run.save_steps, now.run.keep, now.run.eval_steps) = (Some(1), 9, Some(3));
+            (now.run.memory.gradient_checkpointing, now.run.memory.offload_optimizer) = (true, true);
+            now.run.memory.micro_batch_tokens = 128;
         });
         assert_eq!(free, [""; 0]);
         let cut = changed(|now| {
             now.loss_normalization = LossNormalization::MicroBatch;
-            now.memory.micro_batch_tokens = 128;
+            now.run.memory.micro_batch_tokens = 128;
         });
         assert_eq!(cut.len(), 2, "{cut:?}");
     }
@@ -114,7 +114,7 @@ mod tests {
     #[test]
     fn adapters_of_another_shape_are_unlike() {
         let of = |lora: Option<Lora>| {
-            let mut settings = SftSettings::default();
+            let mut settings = RunSettings::default();
             settings.memory.adapters.lora = lora;
             settings
         };

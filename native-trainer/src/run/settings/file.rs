@@ -7,7 +7,7 @@ use std::path::Path;
 use toml::de::{DeTable, DeValue, Error as TomlError};
 use toml::{Table, Value};
 
-use super::SftSettings;
+use super::Settings;
 use crate::{Error, Result};
 
 /// What begins the names of the flags of adapters, which are a table of the file.
@@ -24,16 +24,16 @@ pub struct SettingsFile {
 }
 
 impl SettingsFile {
-    /// Reads a TOML file.
+    /// Reads a TOML file of the settings `T`.
     ///
     /// # Errors
     /// When it cannot be read, or holds anything but settings.
-    pub fn read(path: &Path) -> Result<Self> {
+    pub fn read<T: Settings>(path: &Path) -> Result<Self> {
         let text = fs::read_to_string(path).map_err(Error::path("read", path))?;
-        Self::parse(&text, &path.display().to_string()).map_err(Error::Request)
+        Self::parse::<T>(&text, &path.display().to_string()).map_err(Error::Request)
     }
 
-    pub(super) fn parse(text: &str, name: &str) -> Result<Self, String> {
+    pub(super) fn parse<T: Settings>(text: &str, name: &str) -> Result<Self, String> {
         // What some editors begin a file with.
         let text = text.trim_start_matches('\u{feff}');
         let line_at = |offset: usize| 1 + text.bytes().take(offset).filter(|byte| *byte == b'\n').count();
@@ -60,10 +60,12 @@ impl SettingsFile {
         for (key, value) in &file.table {
             // One setting at a time: serde cannot refuse unknown names in flattened structs, nor name a wrong value.
             let alone = Table::from_iter([(key.clone(), value.clone())]);
-            let settings: Result<SftSettings, _> = alone.try_into();
+            let settings: Result<T, _> = alone.try_into();
             let settings = settings.map_err(|error| file.at(key, &format!("{key}: {}", error.message())))?;
             if !Table::try_from(&settings).is_ok_and(|known| known.contains_key(key)) {
-                let problem = format!("{key} is not a setting; their names are those of the flags of paddock sft");
+                let command = T::COMMAND;
+                let problem =
+                    format!("{key} is not a setting; their names are those of the flags of paddock {command}");
                 return Err(file.at(key, &problem));
             }
         }
@@ -81,11 +83,12 @@ impl SettingsFile {
         self.table.contains_key(name)
     }
 
-    /// The settings of the file, but for those of `flags` whose names are among `given`, as in `batch-size`.
+    /// The settings of the file, but for those of `flags` whose names are among `given`, as in `batch-size`. What neither
+    /// says is as the preset has it, and otherwise the default.
     ///
     /// # Errors
     /// When a setting makes no sense; one from the file is named with its line.
-    pub fn with_flags(mut self, flags: &SftSettings, given: &BTreeSet<String>) -> Result<SftSettings> {
+    pub fn with_flags<T: Settings>(mut self, flags: &T, given: &BTreeSet<String>) -> Result<T> {
         let unwritable = |error: toml::ser::Error| Error::Request(format!("these settings cannot be written: {error}"));
         let mut flags = Table::try_from(flags).map_err(unwritable)?;
         let adapters = flags.remove("lora").and_then(|value| value.try_into::<Table>().ok()).unwrap_or_default();
@@ -104,11 +107,18 @@ impl SettingsFile {
         if !had && !given("rank") && (given("alpha") || given("targets")) {
             return Err(Error::Request("--lora-alpha and --lora-targets need --lora-rank".to_string()));
         }
-        let settings: SftSettings = self
-            .table
-            .clone()
-            .try_into()
-            .map_err(|error: TomlError| Error::Request(format!("{}: {}", self.name, error.message())))?;
+        let parsed = |table: &Table| -> Result<T> {
+            let settings = table.clone().try_into();
+            settings.map_err(|error: TomlError| Error::Request(format!("{}: {}", self.name, error.message())))
+        };
+        // A kind of run may have other defaults for the settings of every run than these have by themselves.
+        let defaults = Table::try_from(T::default()).map_err(unwritable)?;
+        for beneath in [parsed(&self.table)?.preset(), defaults] {
+            for (name, value) in beneath {
+                self.table.entry(name).or_insert(value);
+            }
+        }
+        let settings = parsed(&self.table)?;
         settings.check().map_err(|problem| Error::Request(self.of_sentence(&problem)))?;
         Ok(settings)
     }

@@ -1,34 +1,97 @@
 //! The settings of a run: one definition for the flags of the command line, for the TOML file and for their defaults.
+//! [`RunSettings`] are those of every run; a kind of run adds its own to them and implements [`Settings`].
 
 mod adapters;
 mod changes;
 mod file;
 mod memory;
 mod optimizer;
+mod sft;
 
 use std::collections::BTreeSet;
-use std::fmt::Display;
+use std::fmt::{Debug, Display};
 use std::path::{Path, PathBuf};
 
-use clap::builder::{OsStringValueParser, PossibleValuesParser, TypedValueParser};
+use clap::builder::{OsStringValueParser, TypedValueParser};
 use clap::{ArgAction, Args};
 use paddock_engine::prompt::TemplateKind;
-use paddock_learn::objective::LossNormalization;
+use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
+use toml::Table;
 
 use crate::{Error, Result};
 pub use adapters::AdapterSettings;
+pub use changes::changes;
 pub use file::SettingsFile;
 pub use memory::MemorySettings;
 pub use optimizer::OptimizerSettings;
+pub use sft::SftSettings;
 
-/// A fine-tuning run. Defaults are Alpaca's recipe for 7B.
+/// The settings of one kind of run: those of every run, and its own beside them.
+pub trait Settings: Args + Clone + Debug + Default + PartialEq + Serialize + DeserializeOwned {
+    /// The command that takes them, as in `sft`.
+    const COMMAND: &'static str;
+    /// Its own settings that name files and folders, which machines may keep at different places.
+    const PATHS: &'static [&'static str] = &[];
+
+    /// Those of every run.
+    fn run(&self) -> &RunSettings;
+
+    /// Those of every run, to change them.
+    fn run_mut(&mut self) -> &mut RunSettings;
+
+    /// Refuses settings that make no sense, wherever they came from.
+    ///
+    /// # Errors
+    /// A sentence that names the first such setting, what was found and what is allowed.
+    fn check(&self) -> Result<(), String>;
+
+    /// Whether its own setting `name` may change when a run goes on, because it does not change what is learned.
+    fn is_free(&self, _name: &str) -> bool {
+        false
+    }
+
+    /// What a preset that was chosen says where neither a flag nor a file does.
+    fn preset(&self) -> Table {
+        Table::new()
+    }
+
+    /// The models that ranks must have alike, by what they are called in messages.
+    fn models(&self) -> Vec<(&'static str, &Path)> {
+        vec![("model", &self.run().model)]
+    }
+
+    /// The files that ranks must have alike.
+    fn files(&self) -> Vec<(&'static str, &Path)> {
+        let run = self.run();
+        let eval = run.eval_data.as_deref().map(|path| ("file of evaluation examples", path));
+        [("file of examples", run.data.as_path())].into_iter().chain(eval).collect()
+    }
+
+    /// Reads settings from a TOML file; what it leaves out has its default.
+    ///
+    /// # Errors
+    /// When the file cannot be read, holds anything but settings, or [`Self::check`] refuses one.
+    fn read(path: &Path) -> Result<Self> {
+        SettingsFile::read::<Self>(path)?.with_flags(&Self::default(), &BTreeSet::new())
+    }
+
+    /// The text of a file that [`Self::read`] reads.
+    ///
+    /// # Errors
+    /// When a path is not Unicode.
+    fn to_toml(&self) -> Result<String> {
+        toml::to_string(self).map_err(|error| Error::Request(format!("cannot write the settings: {error}")))
+    }
+}
+
+/// What every run is told. Defaults are those of Alpaca's recipe for 7B.
 ///
 /// In the file, the settings of all parts stand side by side under the names of their flags, but for adapters, which are
 /// a table.
 #[derive(Debug, Clone, PartialEq, Args, Serialize, Deserialize)]
 #[serde(default, rename_all = "kebab-case")]
-pub struct SftSettings {
+pub struct RunSettings {
     /// The model to start from: a folder or a .gguf file
     #[arg(long, value_name = "PATH", default_value = "", hide_default_value = true, required_unless_present_any = ["config", "resume"],
         value_parser = path())]
@@ -60,9 +123,6 @@ pub struct SftSettings {
     #[command(flatten)]
     #[serde(flatten)]
     pub optimizer: OptimizerSettings,
-    /// What the loss is the mean of: all target tokens of a step, or the means of its micro-batches
-    #[arg(long, default_value = "global", value_name = "NAME", value_parser = loss_normalization())]
-    pub loss_normalization: LossNormalization,
     /// Seed of the shuffle
     #[arg(long, default_value_t = Self::default().seed, value_name = "S")]
     pub seed: u64,
@@ -72,10 +132,6 @@ pub struct SftSettings {
     /// Take the examples in the file's order
     #[arg(long = "no-shuffle", action = ArgAction::SetFalse)]
     pub shuffle: bool,
-    /// Add the special tokens that the tokenizer does not name (pad, eos, bos, unk), as Alpaca does; their rows are the
-    /// mean of the others
-    #[arg(long)]
-    pub add_missing_tokens: bool,
     /// What the run's memory depends on.
     #[command(flatten)]
     #[serde(flatten)]
@@ -92,13 +148,9 @@ pub struct SftSettings {
     /// Steps between evaluations [default: before the first step and after the last only]
     #[arg(long, value_name = "N")]
     pub eval_steps: Option<u64>,
-    /// A text file with a prompt a line; their most probable answers are shown before the first step, after the last, and
-    /// with each evaluation
-    #[arg(long, value_name = "FILE")]
-    pub sample_prompts: Option<PathBuf>,
 }
 
-impl Default for SftSettings {
+impl Default for RunSettings {
     fn default() -> Self {
         Self {
             model: PathBuf::new(),
@@ -110,38 +162,19 @@ impl Default for SftSettings {
             epochs: 3,
             max_steps: None,
             optimizer: OptimizerSettings::default(),
-            loss_normalization: LossNormalization::Global,
             seed: 42,
             strict: false,
             shuffle: true,
-            add_missing_tokens: false,
             memory: MemorySettings::default(),
             save_steps: None,
             keep: 1,
             eval_data: None,
             eval_steps: None,
-            sample_prompts: None,
         }
     }
 }
 
-impl SftSettings {
-    /// Reads settings from a TOML file; what it leaves out has its default.
-    ///
-    /// # Errors
-    /// When the file cannot be read, holds anything but settings, or [`Self::check`] refuses one.
-    pub fn read(path: &Path) -> Result<Self> {
-        SettingsFile::read(path)?.with_flags(&Self::default(), &BTreeSet::new())
-    }
-
-    /// The text of a file that [`Self::read`] reads.
-    ///
-    /// # Errors
-    /// When a path is not Unicode.
-    pub fn to_toml(&self) -> Result<String> {
-        toml::to_string(self).map_err(|error| Error::Request(format!("cannot write the settings: {error}")))
-    }
-
+impl RunSettings {
     /// Refuses settings that make no sense, wherever they came from.
     ///
     /// # Errors
@@ -161,14 +194,6 @@ impl SftSettings {
         at_least_one("keep", self.keep as u64)?;
         if let Some(steps) = self.eval_steps {
             at_least_one("eval-steps", steps)?;
-            if self.eval_data.is_none() && self.sample_prompts.is_none() {
-                return Err(format!("eval-steps is {steps}, but eval-data and sample-prompts are missing"));
-            }
-        }
-        if self.memory.adapters.lora.is_some() && self.add_missing_tokens {
-            return Err("add-missing-tokens is set, but adapters have no rows for new tokens; leave it out, or train \
-                        the whole model"
-                .to_string());
         }
         self.optimizer.check()?;
         self.memory.check()
@@ -178,13 +203,6 @@ impl SftSettings {
 /// Unlike clap's own parser of paths, this takes the empty default.
 fn path() -> impl TypedValueParser<Value = PathBuf> {
     OsStringValueParser::new().map(PathBuf::from)
-}
-
-fn loss_normalization() -> impl TypedValueParser<Value = LossNormalization> {
-    PossibleValuesParser::new(["global", "micro-batch"]).map(|name| match name.as_str() {
-        "micro-batch" => LossNormalization::MicroBatch,
-        _ => LossNormalization::Global,
-    })
 }
 
 /// The sentence that refuses a setting, unless its value is `allowed`.

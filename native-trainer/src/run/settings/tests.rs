@@ -5,6 +5,7 @@ use super::*;
 use crate::files::Dtype;
 use paddock_learn::collective::Stage;
 use paddock_learn::lora::Lora;
+use paddock_learn::objective::LossNormalization;
 use paddock_learn::optim::{Bf16Update, Moments, Schedule};
 
 #[derive(Debug, Parser)]
@@ -23,12 +24,13 @@ fn flags(line: &str) -> SftSettings {
 }
 
 fn parse(text: &str) -> Result<SftSettings, String> {
-    let file = SettingsFile::parse(text, "run.toml")?;
+    let file = SettingsFile::parse::<SftSettings>(text, "run.toml")?;
     file.with_flags(&SftSettings::default(), &BTreeSet::new()).map_err(|error| error.to_string())
 }
 
 fn paths() -> SftSettings {
-    SftSettings { model: "m".into(), data: "d".into(), output: "o".into(), ..SftSettings::default() }
+    let run = RunSettings { model: "m".into(), data: "d".into(), output: "o".into(), ..RunSettings::default() };
+    SftSettings { run, ..SftSettings::default() }
 }
 
 /// The settings of one run, as flags, as a file that an earlier version of Paddock wrote, and as values.
@@ -47,7 +49,7 @@ fn flags_and_file_say_the_same() {
                 save-steps = 50\nkeep = 2\neval-data = \"e\"\neval-steps = 10\n\n\
                 [lora]\nrank = 4\nalpha = 4.0\ntargets = [\"q_proj\", \"o_proj\"]\n";
     let lora = Lora { rank: 4, alpha: 4.0, targets: vec!["q_proj".to_string(), "o_proj".to_string()] };
-    let expected = SftSettings {
+    let run = RunSettings {
         template: TemplateKind::Alpaca,
         max_length: 256,
         batch_size: 16,
@@ -59,8 +61,8 @@ fn flags_and_file_say_the_same() {
             schedule: Schedule::Linear,
             weight_decay: 0.5,
             max_grad_norm: 0.0,
+            ..OptimizerSettings::default()
         },
-        loss_normalization: LossNormalization::MicroBatch,
         seed: 7,
         shuffle: false,
         memory: MemorySettings {
@@ -77,8 +79,9 @@ fn flags_and_file_say_the_same() {
         keep: 2,
         eval_data: Some("e".into()),
         eval_steps: Some(10),
-        ..paths()
+        ..paths().run
     };
+    let expected = SftSettings { run, loss_normalization: LossNormalization::MicroBatch, ..SftSettings::default() };
     assert_eq!(flags(line), expected);
     assert_eq!(parse(file), Ok(expected.clone()));
     assert_eq!(parse(&expected.to_toml().unwrap()), Ok(expected));
@@ -95,19 +98,19 @@ fn defaults_are_the_same_everywhere() {
 /// Every flag of a run is a setting of the file by the same name, and the other way round.
 #[test]
 fn flags_and_file_have_the_same_names() {
-    let full = SftSettings {
+    let run = RunSettings {
         max_steps: Some(1),
         save_steps: Some(1),
         eval_data: Some("e".into()),
         eval_steps: Some(1),
-        sample_prompts: Some("p".into()),
         memory: MemorySettings {
             adapters: AdapterSettings { lora: Some(Lora::default()) },
             ..MemorySettings::default()
         },
-        ..paths()
+        ..paths().run
     };
-    let table = toml::Table::try_from(&full).unwrap();
+    let full = SftSettings { run, sample_prompts: Some("p".into()), ..SftSettings::default() };
+    let table = Table::try_from(&full).unwrap();
     let mut names: Vec<String> = table.keys().cloned().collect();
     let command = Line::command();
     let mut flags: Vec<String> =
@@ -191,26 +194,27 @@ fn flags_stand_above_the_file() {
         let of_line = |id: &clap::Id| matches.value_source(id.as_str()) == Some(ValueSource::CommandLine);
         let given = matches.ids().filter(|id| of_line(id)).map(|id| id.as_str().replace('_', "-")).collect();
         let flags = Line::from_arg_matches(&matches).unwrap().settings;
-        let file = SettingsFile::parse(file, "c").unwrap();
+        let file = SettingsFile::parse::<SftSettings>(file, "c").unwrap();
         file.with_flags(&flags, &given).map_err(|error| error.to_string())
     };
-    let expected = SftSettings {
+    let run = RunSettings {
         batch_size: 16,
         epochs: 2,
         memory: MemorySettings {
             adapters: AdapterSettings { lora: Some(Lora { rank: 4, alpha: 4.0, ..Lora::default() }) },
             ..MemorySettings::default()
         },
-        ..paths()
+        ..paths().run
     };
-    assert_eq!(combined(file, ""), Ok(expected.clone()), "underscores, and alpha is the rank");
-    let mut changed = SftSettings { epochs: 5, shuffle: false, max_steps: Some(7), ..expected };
+    let of_run = |run: &RunSettings| Ok(SftSettings { run: run.clone(), ..SftSettings::default() });
+    assert_eq!(combined(file, ""), of_run(&run), "underscores, and alpha is the rank");
+    let mut changed = RunSettings { epochs: 5, shuffle: false, max_steps: Some(7), ..run };
     changed.memory.adapters.lora = Some(Lora { rank: 4, alpha: 16.0, ..Lora::default() });
-    assert_eq!(combined(file, "--epochs 5 --no-shuffle --max-steps 7 --lora-alpha 16"), Ok(changed.clone()));
+    assert_eq!(combined(file, "--epochs 5 --no-shuffle --max-steps 7 --lora-alpha 16"), of_run(&changed));
     // Without adapters in the file they have their own defaults.
     let plain = file.split("[lora]").next().unwrap();
     changed.memory.adapters.lora = Some(Lora { rank: 2, alpha: 2.0, ..Lora::default() });
-    assert_eq!(combined(plain, "--epochs 5 --no-shuffle --max-steps 7 --lora-rank 2"), Ok(changed));
+    assert_eq!(combined(plain, "--epochs 5 --no-shuffle --max-steps 7 --lora-rank 2"), of_run(&changed));
     assert!(combined(plain, "--lora-alpha 2").is_err_and(|error| error.contains("need --lora-rank")));
     // What a flag says is not the file's fault.
     assert_eq!(combined(file, "--keep 0"), Err("keep is 0, expected a whole number above 0".to_string()));
@@ -230,7 +234,7 @@ fn a_problem_of_the_file_has_its_line() {
             "run.toml, line 4: the alpha of lora is NaN",
         ),
     ] {
-        let file = SettingsFile::parse(text, "run.toml");
+        let file = SettingsFile::parse::<SftSettings>(text, "run.toml");
         let read = file.and_then(|file| {
             file.with_flags(&SftSettings::default(), &BTreeSet::new()).map_err(|error| error.to_string())
         });

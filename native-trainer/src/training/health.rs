@@ -3,7 +3,6 @@
 use std::path::Path;
 
 use paddock_engine::weights::{Checkpoint, dequantize};
-use paddock_learn::StepReport;
 
 use crate::files::FolderSource;
 use crate::run::checkpoint;
@@ -16,7 +15,7 @@ const ROWS: usize = 256;
 ///
 /// # Errors
 /// When the model cannot be read again.
-pub(super) async fn at_the_first_step(model: &Path, step: u64, report: StepReport) -> Result<Error> {
+pub(super) async fn at_the_first_step(model: &Path, step: u64, report: &Found) -> Result<Error> {
     let shown = model.display();
     if let Some(name) = not_finite(model).await? {
         return Ok(Error::Request(format!(
@@ -34,7 +33,7 @@ pub(super) async fn at_the_first_step(model: &Path, step: u64, report: StepRepor
 ///
 /// # Errors
 /// When the run's folder cannot be read.
-pub(super) fn later(output: &Path, step: u64, report: StepReport) -> Result<Error> {
+pub(super) fn later(output: &Path, step: u64, report: &Found) -> Result<Error> {
     let what = found(report);
     // One of the step before holds the very weights that this comes from.
     let sound = checkpoint::newest(output)?.checkpoint.filter(|(_, state)| state.step + 1 < step);
@@ -45,7 +44,14 @@ pub(super) fn later(output: &Path, step: u64, report: StepReport) -> Result<Erro
     Ok(Error::Request(format!("{what} in step {step}; lower --learning-rate and {advice}")))
 }
 
-fn found(report: StepReport) -> String {
+/// The numbers of a step.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Found {
+    pub loss: f64,
+    pub grad_norm: f64,
+}
+
+fn found(report: &Found) -> String {
     match report.loss.is_finite() {
         true => format!("the norm of the gradients is {}", report.grad_norm),
         false => format!("the loss is {}", report.loss),

@@ -6,12 +6,15 @@ use paddock_engine::weights::Checkpoint;
 
 use crate::cuda::{Dtype, Formats};
 use crate::files::ModelSource;
-use crate::run::SftSettings;
+use crate::run::RunSettings;
 use crate::run::memory::{MemoryEstimate, Open, Recipe, RunDevice, advice, available_memory, fitting, usable};
 use crate::{Error, Result};
 
 /// Refuses a run that does not fit in the machine's memory.
-pub(super) fn check_memory(recipe: &Recipe, config: &ModelConfig) -> Result<()> {
+///
+/// # Errors
+/// When it does not, with what would make it fit.
+pub fn check_memory(recipe: &Recipe, config: &ModelConfig) -> Result<()> {
     let Some(available) = available_memory() else { return Ok(()) };
     if recipe.device != RunDevice::Cpu {
         let host = MemoryEstimate::new(config, recipe)?.host;
@@ -41,7 +44,7 @@ fn too_much(estimate: &MemoryEstimate, available: u64) -> String {
 ///
 /// # Errors
 /// When the model cannot be read, or nothing makes it fit.
-pub fn fit_card(settings: &mut SftSettings, open: Open, memory: u64, ranks: usize) -> Result<(Formats, String)> {
+pub fn fit_card(settings: &mut RunSettings, open: Open, memory: u64, ranks: usize) -> Result<(Formats, String)> {
     let checkpoint = pollster::block_on(Checkpoint::open(ModelSource::open(&settings.model)?))?;
     let config = checkpoint.config();
     let device = RunDevice::Cuda { gradients: Dtype::F32 };

@@ -1,4 +1,4 @@
-//! `paddock sft`: supervised fine-tuning by Alpaca's recipe.
+//! The commands that train: `paddock sft` and its like.
 
 use std::io::{self, Write};
 use std::path::PathBuf;
@@ -6,7 +6,7 @@ use std::process::{self, ExitCode};
 use std::rc::Rc;
 
 use clap::{Args, ValueEnum};
-use paddock_engine::backend::{Cache, Cpu, Device, Sample};
+use paddock_engine::backend::{Cpu, Device};
 
 use super::console;
 use super::device::open_cuda;
@@ -16,22 +16,20 @@ use super::run_progress::RunProgress;
 use crate::cuda::{self, Cuda, Nccl, has_driver, total_memory};
 use crate::ranks::{LAUNCHED, RankAddress, Tcp, ThroughHost, Watch};
 use crate::run::memory::Open;
-use crate::run::{SettingsFile, SftSettings};
-use crate::sft::{self, Outcome, Resume};
+use crate::run::{RunSettings, Settings, SettingsFile};
+use crate::training::{self, Kind, Outcome, Resume, Runs};
 use crate::{Error, Result};
+use paddock_learn::Store;
 use paddock_learn::collective::Collective;
-use paddock_learn::{Adjoint, Store};
 
-/// Fine-tune a model on examples; the defaults are Stanford Alpaca's
-///
-/// Ctrl-C, SIGTERM and SIGUSR1 save a checkpoint and stop; the exit code is then 130 or, after the latter two, 143.
+/// What a run of the settings `T` takes.
 #[derive(Debug, Args)]
-pub(super) struct Sft {
+pub(super) struct Training<T: Settings> {
     // Before the settings, which take their values out of what was parsed and look whether there is a file.
     #[command(flatten)]
     given: Given,
     #[command(flatten)]
-    settings: SftSettings,
+    settings: T,
     /// Take the settings that no flag gives from a TOML file, as a run saves them in settings.toml
     #[arg(long, value_name = "FILE")]
     config: Option<PathBuf>,
@@ -65,7 +63,7 @@ enum TrainingDevice {
     Cuda,
 }
 
-impl Sft {
+impl<T: Settings> Training<T> {
     /// Refuses flags that make no sense.
     pub fn check(&self) -> Result<(), String> {
         if self.config.is_some() || self.resume { Ok(()) } else { self.settings.check() }
@@ -73,15 +71,15 @@ impl Sft {
 
     /// The file that flags stand above: the one that is named, or the one of the run that goes on.
     fn file(&self) -> Result<SettingsFile> {
-        let saved = self.settings.output.join(sft::SETTINGS);
+        let saved = self.settings.run().output.join(training::SETTINGS);
         match &self.config {
-            Some(path) => SettingsFile::read(path),
-            None if self.resume && self.given.0.contains("output") && saved.exists() => SettingsFile::read(&saved),
+            Some(path) => SettingsFile::read::<T>(path),
+            None if self.resume && self.given.0.contains("output") && saved.exists() => SettingsFile::read::<T>(&saved),
             None => Ok(SettingsFile::default()),
         }
     }
 
-    pub fn run(&self) -> Result<ExitCode> {
+    pub fn run<K: Kind<Settings = T>>(&self) -> Result<ExitCode> {
         let interrupt = Interrupt::listen_for_run()?;
         if std::env::var_os(LAUNCHED).is_some() {
             interrupt.stop_with_launcher();
@@ -90,7 +88,7 @@ impl Sft {
         let open = self.given.open(&file);
         let mut settings = file.with_flags(&self.settings, &self.given.0)?;
         if let Some(count) = self.show_examples {
-            let (text, left_out) = sft::show_examples(&settings, count)?;
+            let (text, left_out) = K::show_examples(&settings, count)?;
             io::stdout().lock().write_all(text.as_bytes())?;
             if let Some(note) = left_out {
                 console::note(note);
@@ -100,8 +98,8 @@ impl Sft {
         let place = RankAddress::from_environment()?;
         let device = match self.device {
             TrainingDevice::Cpu => None,
-            TrainingDevice::Cuda => Some(self.open_card(&mut settings, open, place.as_ref())?),
-            TrainingDevice::Auto if has_driver() => match self.open_card(&mut settings, open, place.as_ref()) {
+            TrainingDevice::Cuda => Some(self.open_card(settings.run_mut(), open, place.as_ref())?),
+            TrainingDevice::Auto if has_driver() => match self.open_card(settings.run_mut(), open, place.as_ref()) {
                 Ok(cuda) => Some(cuda),
                 Err(error) => {
                     console::note(format_args!("CUDA is not used: {error}"));
@@ -118,11 +116,11 @@ impl Sft {
         let bar = RunProgress::new(Some(interrupt), leads, self.log_steps, self.json);
         let Some(place) = place else {
             return match device {
-                Some(cuda) => self.train(cuda, None, &settings, bar),
-                None => self.train(self.cpu(), None, &settings, bar),
+                Some(cuda) => self.train::<K, _>(cuda, None, &settings, bar),
+                None => self.train::<K, _>(self.cpu(), None, &settings, bar),
             };
         };
-        let identity = sft::identity(&settings, if device.is_some() { "cuda" } else { "cpu" }, self.resume)?;
+        let identity = training::identity(&settings, if device.is_some() { "cuda" } else { "cpu" }, self.resume)?;
         let note: fn(&str) = |text| console::note(text);
         match device {
             Some(cuda) => {
@@ -132,11 +130,11 @@ impl Sft {
                     process::exit(1)
                 };
                 let ranks = Nccl::join(&place, &identity, Watch { note, silent }, cuda.driver())?;
-                self.train(cuda, Some(Rc::new(ranks)), &settings, bar)
+                self.train::<K, _>(cuda, Some(Rc::new(ranks)), &settings, bar)
             }
             None => {
                 let ranks = Tcp::join(&place, &identity, Watch { note, silent: |_| {} })?;
-                self.train(self.cpu(), Some(Rc::new(ThroughHost(ranks))), &settings, bar)
+                self.train::<K, _>(self.cpu(), Some(Rc::new(ThroughHost(ranks))), &settings, bar)
             }
         }
     }
@@ -148,13 +146,13 @@ impl Sft {
     /// Opens this process's NVIDIA card. Settings that were not given are chosen to fit it, and noted on stderr.
     fn open_card(
         &self,
-        settings: &mut SftSettings,
+        settings: &mut RunSettings,
         open: Open,
         place: Option<&RankAddress>,
     ) -> Result<Cuda<cuda::Device>> {
         let mut fitted = settings.clone();
         let ranks = place.map_or(1, |place| place.world_size);
-        let (formats, text) = sft::fit_card(&mut fitted, open, total_memory()?, ranks)?;
+        let (formats, text) = training::fit_card(&mut fitted, open, total_memory()?, ranks)?;
         let cuda = open_cuda(place.map_or(0, |place| place.local_rank), formats)?;
         *settings = fitted;
         if place.is_none_or(|place| place.rank == 0) {
@@ -165,20 +163,20 @@ impl Sft {
     }
 
     /// Trains on `backend`, alone or as one of `ranks`, and shows progress on `bar`.
-    fn train<B: Adjoint + Cache + Sample + Store<B>>(
+    fn train<K: Kind<Settings = T>, B: Runs + Store<B>>(
         &self,
         backend: B,
         ranks: Option<Rc<dyn Collective<B>>>,
-        settings: &SftSettings,
+        settings: &T,
         mut bar: RunProgress,
     ) -> Result<ExitCode> {
         let resume = Resume { resume: self.resume, allow_changes: self.allow_changes };
-        let outcome = pollster::block_on(sft::run(backend, ranks, settings, resume, &mut bar))?;
-        bar.end(&settings.output, outcome)?;
+        let outcome = pollster::block_on(training::run::<K, B>(backend, ranks, settings, resume, &mut bar))?;
+        bar.end(&settings.run().output, outcome)?;
         let shown = bar.shown;
         drop(bar);
         if shown {
-            report(settings, outcome);
+            report(settings.run(), outcome);
         }
         Ok(match outcome {
             Outcome::Finished => ExitCode::SUCCESS,
@@ -188,7 +186,7 @@ impl Sft {
 }
 
 /// Notes how a run ended.
-fn report(settings: &SftSettings, outcome: Outcome) {
+fn report(settings: &RunSettings, outcome: Outcome) {
     let output = settings.output.display();
     match outcome {
         Outcome::Finished if settings.memory.adapters.lora.is_some() => {

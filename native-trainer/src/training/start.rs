@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 
 use crate::files::{ADAPTER_WEIGHTS, remove_partial, write_file};
 use crate::run::checkpoint::{self, Newest, Origin, State};
-use crate::run::{MetricsFile, SettingsFile, SftSettings};
+use crate::run::{MetricsFile, Settings, SettingsFile, changes};
 use crate::{Error, Result};
 
 /// The file in a run's folder that holds its settings; `--config` reads it.
@@ -42,8 +42,7 @@ impl Start {
     ///
     /// # Errors
     /// When something is in the way, or there is nothing undamaged to go on from.
-    pub fn find(settings: &SftSettings, resume: bool) -> Result<Self> {
-        let output = &settings.output;
+    pub fn find(output: &Path, resume: bool) -> Result<Self> {
         let shown = output.display();
         let refuse = |problem: String| Err(Error::Request(problem));
         if !output.exists() {
@@ -88,13 +87,13 @@ impl Start {
 
     /// The settings of the checkpoint that is continued, and the digest of its examples. Older checkpoints do not tell; then
     /// the file beside them does.
-    fn saved(&self, settings: &SftSettings) -> Option<(SftSettings, Option<String>)> {
+    fn saved<T: Settings>(&self, settings: &T) -> Option<(T, Option<String>)> {
         let (path, _) = self.resumed.as_ref()?;
         match Origin::of(path) {
             Some(saved) => Some((saved.settings, Some(saved.examples))),
             None => {
-                let file = SettingsFile::read(&settings.output.join(SETTINGS)).ok()?;
-                Some((file.with_flags(&SftSettings::default(), &BTreeSet::new()).ok()?, None))
+                let file = SettingsFile::read::<T>(&settings.run().output.join(SETTINGS)).ok()?;
+                Some((file.with_flags(&T::default(), &BTreeSet::new()).ok()?, None))
             }
         }
     }
@@ -102,10 +101,17 @@ impl Start {
     /// Refuses to continue a checkpoint that holds something else than a run of `settings` trains.
     ///
     /// # Errors
-    /// When one of them trains adapters and the other the model, or other adapters.
-    pub fn compare_kind(&self, settings: &SftSettings) -> Result<()> {
-        let (Some((path, _)), Some((saved, _))) = (&self.resumed, self.saved(settings)) else { return Ok(()) };
-        let Some(why) = settings.unlike(&saved) else { return Ok(()) };
+    /// When it is of another command, or one of them trains adapters and the other the model, or other adapters.
+    pub fn compare_kind<T: Settings>(&self, settings: &T) -> Result<()> {
+        let Some((path, _)) = &self.resumed else { return Ok(()) };
+        if let Some(command) = checkpoint::command_of(path).filter(|command| command != T::COMMAND) {
+            return Err(Error::Request(format!(
+                "{} is of a run of paddock {command}; go on with that command, or name another output",
+                path.display()
+            )));
+        }
+        let Some((saved, _)) = self.saved(settings) else { return Ok(()) };
+        let Some(why) = settings.run().unlike(saved.run()) else { return Ok(()) };
         Err(Error::Request(format!(
             "{} is not of this run: {why}; name another output, or repeat its settings",
             path.display()
@@ -117,14 +123,15 @@ impl Start {
     ///
     /// # Errors
     /// When they differ and `allow` is false.
-    pub fn compare(&self, origin: &Origin, allow: bool) -> Result<Vec<String>> {
+    pub fn compare<T: Settings>(&self, origin: &Origin<T>, allow: bool) -> Result<Vec<String>> {
         let Some((path, _)) = &self.resumed else { return Ok(Vec::new()) };
         let settings = &origin.settings;
         let Some((saved, examples)) = self.saved(settings) else { return Ok(Vec::new()) };
-        let mut changes = settings.changes_from(&saved);
-        let encoded_anew = saved.template != settings.template || saved.max_length != settings.max_length;
+        let mut changes = changes(settings, &saved);
+        let (then, now) = (saved.run(), settings.run());
+        let encoded_anew = then.template != now.template || then.max_length != now.max_length;
         if examples.is_some_and(|examples| examples != origin.examples) && !encoded_anew {
-            changes.push(format!("the examples of {} are others than before", settings.data.display()));
+            changes.push(format!("the examples of {} are others than before", now.data.display()));
         }
         if changes.is_empty() || allow {
             return Ok(changes);
@@ -158,8 +165,8 @@ impl Start {
     ///
     /// # Errors
     /// When the disk refuses.
-    pub fn begin(&self, settings: &SftSettings) -> Result<NewFolder> {
-        let output = &settings.output;
+    pub fn begin<T: Settings>(&self, settings: &T) -> Result<NewFolder> {
+        let output = &settings.run().output;
         let folder = NewFolder::create(output)?;
         remove_partial(output)?;
         let (path, text) = (output.join(SETTINGS), settings.to_toml()?);
@@ -256,16 +263,18 @@ fn set_aside(path: &Path) -> Result<()> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::run::{RunSettings, SftSettings};
 
     fn settings(output: &Path) -> SftSettings {
-        SftSettings { model: "m".into(), data: "d".into(), output: output.into(), ..SftSettings::default() }
+        let run = RunSettings { model: "m".into(), data: "d".into(), output: output.into(), ..RunSettings::default() };
+        SftSettings { run, ..SftSettings::default() }
     }
 
     #[test]
     fn what_is_in_the_way_is_named_and_stays() {
         let folder = tempfile::tempdir().unwrap();
         let output = folder.path();
-        let find = |resume| Start::find(&settings(output), resume).map(|_| ()).map_err(|error| error.to_string());
+        let find = |resume| Start::find(output, resume).map(|_| ()).map_err(|error| error.to_string());
         fs::write(output.join("notes.txt"), "").unwrap();
         fs::write(output.join(".hidden.bin"), "").unwrap();
         assert_eq!((find(false), find(true)), (Ok(()), Ok(())));
@@ -283,7 +292,7 @@ mod tests {
         let problem = find(true).unwrap_err();
         assert!(problem.contains("checkpoint-3") && problem.contains("hashes.json is missing"), "{problem}");
         let file = output.join("notes.txt");
-        assert!(Start::find(&settings(&file), false).unwrap_err().to_string().contains("is a file"));
+        assert!(Start::find(&file, false).unwrap_err().to_string().contains("is a file"));
     }
 
     #[test]
@@ -311,7 +320,9 @@ mod tests {
             names
         };
         for seed in [1, 1, 2, 3] {
-            Start::default().begin(&SftSettings { seed, ..settings(output) }).unwrap().keep();
+            let mut settings = settings(output);
+            settings.run.seed = seed;
+            Start::default().begin(&settings).unwrap().keep();
         }
         assert_eq!(names(".jsonl"), ["metrics-1.jsonl"]);
         assert_eq!(names(".toml"), ["settings-1.toml", "settings-2.toml", "settings.toml"]);

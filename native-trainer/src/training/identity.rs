@@ -8,31 +8,34 @@ use sha2::{Digest, Sha256};
 
 use crate::files::{ModelSource, file_sha256};
 use crate::ranks::Identity;
-use crate::run::SftSettings;
+use crate::run::Settings;
 use crate::{Error, Result};
 
-/// Settings that name files and folders, which machines may keep at different places.
-const PATHS: [&str; 5] = ["model", "data", "output", "eval-data", "sample-prompts"];
+/// Settings of every run that name files and folders, which machines may keep at different places.
+const PATHS: [&str; 4] = ["model", "data", "output", "eval-data"];
 
-/// The identity of a run on `device`, "cpu" or "cuda": all settings but paths, and digests of the model and the data.
+/// The identity of a run on `device`, "cpu" or "cuda": all settings but paths, and digests of models and data.
 ///
 /// # Errors
-/// When the model or the data cannot be read.
-pub fn identity(settings: &SftSettings, device: &str, resume: bool) -> Result<Identity> {
+/// When a model or a file cannot be read.
+pub fn identity<T: Settings>(settings: &T, device: &str, resume: bool) -> Result<Identity> {
     let table = toml::Table::try_from(settings).map_err(|error| Error::Request(error.to_string()))?;
     let mut identity = Identity::default();
-    for (name, value) in table.into_iter().filter(|(name, _)| !PATHS.contains(&name.as_str())) {
+    let is_path = |name: &str| PATHS.contains(&name) || T::PATHS.contains(&name);
+    for (name, value) in table.into_iter().filter(|(name, _)| !is_path(name)) {
         identity.values.insert(name, value.to_string());
     }
     let mut say = |name: &str, value: String| identity.values.insert(name.to_string(), value);
+    say("command", T::COMMAND.to_string());
     say("device", device.to_string());
     say("resume", resume.to_string());
     say("paddock", env!("CARGO_PKG_VERSION").to_string());
     let mut digest = |name: &str, digest: String| identity.digests.insert(name.to_string(), digest);
-    digest("model", block_on(model_digest(&settings.model))?);
-    digest("file of examples", file_sha256(&settings.data)?);
-    if let Some(data) = &settings.eval_data {
-        digest("file of evaluation examples", file_sha256(data)?);
+    for (name, model) in settings.models() {
+        digest(name, block_on(model_digest(model))?);
+    }
+    for (name, file) in settings.files() {
+        digest(name, file_sha256(file)?);
     }
     Ok(identity)
 }
@@ -59,21 +62,24 @@ async fn model_digest(model: &Path) -> Result<String> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::run::{RunSettings, SftSettings};
 
     #[test]
     fn paths_do_not_count_and_settings_do() {
         let fixture = Path::new(env!("CARGO_MANIFEST_DIR")).join("../tests/fixtures/sft");
-        let settings = SftSettings { data: fixture.join("data.json"), model: fixture, ..SftSettings::default() };
+        let run = RunSettings { data: fixture.join("data.json"), model: fixture, ..RunSettings::default() };
+        let with = |run| SftSettings { run, ..SftSettings::default() };
+        let settings = with(run.clone());
         let own = identity(&settings, "cpu", false).unwrap();
-        let elsewhere = SftSettings { output: "elsewhere".into(), ..settings.clone() };
+        let elsewhere = with(RunSettings { output: "elsewhere".into(), ..run.clone() });
         assert_eq!(identity(&elsewhere, "cpu", false).unwrap(), own);
-        let other = SftSettings { batch_size: 8, seed: 1, ..settings.clone() };
+        let other = with(RunSettings { batch_size: 8, seed: 1, ..run.clone() });
         let other = identity(&other, "cpu", true).unwrap();
         assert_eq!(other.digests, own.digests);
         let differ = |name: &str| own.values[name] != other.values[name];
         assert!(["batch-size", "seed", "resume"].into_iter().all(differ));
         assert!(!["zero", "device", "learning-rate"].into_iter().any(differ));
-        let other = SftSettings { data: settings.model.join("config.json"), ..settings };
+        let other = with(RunSettings { data: run.model.join("config.json"), ..run });
         assert_ne!(identity(&other, "cpu", false).unwrap().digests, own.digests);
     }
 }
