@@ -13,6 +13,7 @@ pub mod objective;
 mod offload;
 pub mod optim;
 mod parameters;
+pub mod rl;
 mod store;
 pub mod tape;
 mod trainer;

@@ -3,6 +3,7 @@
 use paddock_engine::ModelConfig;
 use paddock_engine::backend::sampling_noise;
 use paddock_engine::model::CausalLm;
+use paddock_engine::weights::LowRank;
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
@@ -74,28 +75,40 @@ impl Lora {
         }
     }
 
+    /// The first values of the adapters of `config`'s model, by module. As in PEFT, `a` is uniform within `1/√inputs` and
+    /// `b` is 0, so that nothing changes yet.
+    ///
+    /// # Errors
+    /// When a target is no module of the model.
+    pub fn products(&self, config: &ModelConfig, seed: u64) -> Result<Vec<(String, LowRank)>> {
+        let params = config.params();
+        let product = |(adapter, (index, module)): (usize, (usize, String))| {
+            let [outputs, inputs] = params[index].shape;
+            let bound = 1.0 / (inputs as f32).sqrt();
+            let noise = |at: usize| (2.0 * sampling_noise(seed as u32, adapter as u32, at as u32) - 1.0) * bound;
+            let a = (0..self.rank * inputs).map(noise).collect();
+            (module, LowRank { scale: self.scale(), rank: self.rank, a, b: vec![0.0; outputs * self.rank] })
+        };
+        Ok(self.modules(config)?.into_iter().enumerate().map(product).collect())
+    }
+
     /// Names of the two matrices of a module's adapter.
     pub fn labels(module: &str) -> [String; 2] {
         SUFFIXES.map(|suffix| format!("{PREFIX}{module}{suffix}"))
     }
 
-    /// Gives `model` its adapters, whose matrices become the last parameters of its tape. As in PEFT, `a` is uniform within
-    /// `1/√inputs` and `b` is 0, so that nothing changes yet.
+    /// Gives `model` its adapters with their [`Lora::products`], whose matrices become the last parameters of its tape.
     ///
     /// # Errors
     /// When a target is no module of the model, or there is no room.
     pub fn attach<B: Adjoint, S: Store<B>>(&self, model: &mut CausalLm<Tape<B, S>>, seed: u64) -> Result<()> {
         let tape = model.backend().clone();
-        let params = model.config().params();
-        for (adapter, (index, module)) in self.modules(model.config())?.into_iter().enumerate() {
-            let [outputs, inputs] = params[index].shape;
+        for (module, LowRank { scale, rank, a, b }) in self.products(model.config(), seed)? {
             let [a_label, b_label] = Self::labels(&module);
-            let a = tape.create_parameter(&a_label, [self.rank, inputs], Precision::F32, true)?;
-            let b = tape.create_parameter(&b_label, [outputs, self.rank], Precision::F32, true)?;
-            let bound = 1.0 / (inputs as f32).sqrt();
-            let noise = |at: usize| (2.0 * sampling_noise(seed as u32, adapter as u32, at as u32) - 1.0) * bound;
-            tape.write_parameter(a, 0, &(0..self.rank * inputs).map(noise).collect::<Vec<_>>())?;
-            model.adapt(&module, self.scale(), &a, &b)?;
+            let first = tape.create_parameter(&a_label, [rank, a.len() / rank.max(1)], Precision::F32, true)?;
+            let second = tape.create_parameter(&b_label, [b.len() / rank.max(1), rank], Precision::F32, true)?;
+            tape.write_parameter(first, 0, &a)?;
+            model.adapt(&module, scale, &first, &second)?;
         }
         Ok(())
     }

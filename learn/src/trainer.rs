@@ -53,7 +53,7 @@ impl<B: Adjoint, O: Objective<B, S>, S: Store<B>> Trainer<B, O, S> {
     /// When the device fails, or a rank has ended.
     pub async fn step(&mut self, batch: &O::Batch, settings: &OptimizerStep) -> Result<StepReport> {
         let passes = self.objective.accumulate(&self.tape, batch).await?;
-        let squares = self.tape.step(settings).await?;
+        let squares = self.tape.step(self.objective.trained(), settings).await?;
         let Measured { loss, mut values } = self.objective.loss(&self.tape, passes).await?;
         let mut sums: Vec<f64> = [loss].into_iter().chain(values.iter().map(|(_, value)| *value)).collect();
         if let Some(sharding) = self.tape.sharding() {

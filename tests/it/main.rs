@@ -27,6 +27,7 @@ mod peft;
 mod preference;
 mod prompt_templates;
 mod recipes;
+mod rl_losses;
 mod rollouts;
 mod score;
 mod smollm2;

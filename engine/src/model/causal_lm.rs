@@ -14,6 +14,13 @@ pub struct CausalLm<B: Operations> {
     lm_head: B::Weight,
 }
 
+impl<B: Operations> Clone for CausalLm<B> {
+    /// Shares the weights; adapters that the clone is given are its own.
+    fn clone(&self) -> Self {
+        Self { trunk: self.trunk.clone(), lm_head: self.lm_head.clone() }
+    }
+}
+
 impl<B: Operations> CausalLm<B> {
     /// Streams a checkpoint onto the device. `progress` is called after each chunk.
     ///
@@ -91,8 +98,15 @@ impl<B: Operations> CausalLm<B> {
         targets: &B::Tokens,
     ) -> Result<B::Tensor> {
         let x = self.trunk.forward(tokens, segments, &mut Fresh)?;
-        let x = self.trunk.final_norm(&self.backend().select_rows(&x, rows)?)?;
-        self.backend().token_logprobs(&x, &self.lm_head, targets)
+        self.hidden_logprobs(&self.backend().select_rows(&x, rows)?, targets)
+    }
+
+    /// Log-probabilities of `targets` by hidden rows before the final norm: `[rows, 1]`.
+    ///
+    /// # Errors
+    /// When the device fails.
+    pub fn hidden_logprobs(&self, x: &B::Tensor, targets: &B::Tokens) -> Result<B::Tensor> {
+        self.backend().token_logprobs(&self.trunk.final_norm(x)?, &self.lm_head, targets)
     }
 
     /// Logits of hidden rows before the final norm: `[rows, vocab_size]`.

@@ -90,6 +90,16 @@ impl<B: Operations> ScoreModel<B> {
         Ok(Self { trunk, head, first, further })
     }
 
+    /// A head of one layer, `[score_dim, hidden_size]` and as many biases, on a trunk that is loaded.
+    pub fn on_trunk(trunk: Rc<Trunk<B>>, head: HeadSpec, weight: B::Weight, bias: Option<B::Weight>) -> Self {
+        Self { trunk, head, first: Layer { weight, bias }, further: Vec::new() }
+    }
+
+    /// The weights of the head, where it is of one layer.
+    pub fn linear_head(&self) -> Option<(&B::Weight, Option<&B::Weight>)> {
+        self.further.is_empty().then_some((&self.first.weight, self.first.bias.as_ref()))
+    }
+
     /// Everything below the head.
     pub fn trunk(&self) -> &Rc<Trunk<B>> {
         &self.trunk

@@ -1,5 +1,6 @@
 //! What is learned: which passes a step makes, and which seeds start their backward passes.
 
+mod ppo;
 mod reward_head;
 mod sft;
 
@@ -8,8 +9,11 @@ use paddock_engine::{ModelConfig, Result};
 use crate::Adjoint;
 use crate::lora::Lora;
 use crate::store::Store;
-use crate::tape::Tape;
+use crate::tape::{ParameterId, Tape};
 
+pub use ppo::{
+    Critic, CriticAnswer, CriticBatch, CriticStep, Policy, PolicyAnswer, PolicyBatch, PolicyStep, Ptx, passes,
+};
 pub use reward_head::{HeadEvaluation, PairFeatures, RewardHead};
 pub use sft::{LossNormalization, Sft, SftOptions};
 
@@ -45,6 +49,11 @@ pub trait Objective<B: Adjoint, S: Store<B>> {
 
     /// Forward passes whose loss has not been read back yet.
     type Passes;
+
+    /// The parameters that it changes, where others on the same tape are trained for something else; all by default.
+    fn trained(&self) -> Option<&[ParameterId]> {
+        None
+    }
 
     /// Makes the forward and backward passes of `batch`, which add to the gradients on `tape`.
     ///

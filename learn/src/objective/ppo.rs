@@ -1,0 +1,326 @@
+//! A policy that learns from answers, and the critic that says how good each token's prospects are.
+
+use std::cell::Cell;
+use std::rc::Rc;
+
+use paddock_engine::backend::{Device, Operations};
+use paddock_engine::model::{CausalLm, Fresh, ScoreModel};
+
+use super::{Measured, Objective};
+use crate::data::{Example, MicroBatch, Share};
+use crate::rl::{PolicyLoss, PolicyReport, PolicySequence, Totals, ValueGradient, ValueLoss, ValueSequence};
+use crate::store::Store;
+use crate::tape::{ParameterId, Tape, Var};
+use crate::{Adjoint, Result};
+
+/// An answer for the policy. Arrays have an entry for each target of the example, which are the answer's tokens.
+#[derive(Debug, Clone, PartialEq)]
+pub struct PolicyAnswer {
+    /// The prompt and the answer.
+    pub example: Rc<Example>,
+    /// Log-probabilities by the policy that answered.
+    pub old: Vec<f32>,
+    /// Those by the reference; may be empty where its KL is not in the loss.
+    pub reference: Vec<f32>,
+    /// Advantages.
+    pub advantages: Vec<f64>,
+    /// It adds nothing.
+    pub masked: bool,
+}
+
+/// Text that the policy is not to forget, in the same step.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Ptx {
+    /// The text.
+    pub share: Share,
+    /// Factor of its loss.
+    pub coefficient: f64,
+}
+
+/// What the policy does a step on.
+#[derive(Debug, Clone, PartialEq)]
+pub struct PolicyBatch {
+    /// Answers that run together.
+    pub passes: Vec<Vec<PolicyAnswer>>,
+    /// Sizes of the step.
+    pub totals: Totals,
+    /// The loss.
+    pub loss: PolicyLoss,
+    /// With it, the step follows the mean of both gradients, as in Safe-RLHF: half of the policy's and half of the text's.
+    pub ptx: Option<Ptx>,
+}
+
+/// What a step of the policy was made of.
+#[derive(Debug, Clone, Copy, PartialEq, Default)]
+pub struct PolicyStep {
+    /// The policy's own loss and its sums.
+    pub policy: PolicyReport,
+    /// Norm of the gradient of that loss alone, where there is text beside it.
+    pub policy_grad_norm: Option<f64>,
+    /// Loss of the text, without its factor.
+    pub ptx_loss: Option<f64>,
+}
+
+/// A language model that is trained on its answers.
+pub struct Policy<B: Adjoint, S: Store<B> = B> {
+    model: CausalLm<Tape<B, S>>,
+    trained: Option<Vec<ParameterId>>,
+    last: Cell<PolicyStep>,
+}
+
+impl<B: Adjoint, S: Store<B>> Policy<B, S> {
+    /// Trains `trained`, or all parameters of the model's tape.
+    pub fn new(model: CausalLm<Tape<B, S>>, trained: Option<Vec<ParameterId>>) -> Self {
+        Self { model, trained, last: Cell::default() }
+    }
+
+    /// The model.
+    pub fn model(&self) -> &CausalLm<Tape<B, S>> {
+        &self.model
+    }
+
+    /// What the last step was made of.
+    pub fn last(&self) -> PolicyStep {
+        self.last.get()
+    }
+
+    fn log_probs(&self, tape: &Tape<B, S>, micro: &MicroBatch) -> Result<Var<B>> {
+        let (ids, targets) = (tape.tokens(&micro.ids)?, tape.tokens(&micro.targets)?);
+        self.model.token_logprobs(&ids, &micro.segments, &micro.rows, &targets)
+    }
+
+    /// Log-probabilities of the targets of `examples`; nothing is recorded.
+    ///
+    /// # Errors
+    /// When the device fails.
+    pub async fn score(&self, examples: &[&Example]) -> Result<Vec<Vec<f32>>> {
+        let tape = self.model.backend();
+        let pause = tape.pause();
+        let log_probs = tape.read(&self.log_probs(tape, &MicroBatch::new(examples))?).await;
+        drop(pause);
+        Ok(split(&log_probs?, examples.iter().copied()))
+    }
+}
+
+/// Runs of at most `tokens` tokens; a longer example is a run of its own.
+pub fn passes<T>(items: Vec<T>, tokens: usize, example: impl Fn(&T) -> &Example) -> Vec<Vec<T>> {
+    let (mut passes, mut sum): (Vec<Vec<T>>, usize) = (Vec::new(), 0);
+    for item in items {
+        let len = example(&item).ids.len();
+        match passes.last_mut().filter(|_| sum + len <= tokens) {
+            Some(pass) => pass.push(item),
+            None => {
+                passes.push(vec![item]);
+                sum = 0;
+            }
+        }
+        sum += len;
+    }
+    passes
+}
+
+/// The values of each example's targets.
+fn split<'e>(values: &[f32], examples: impl Iterator<Item = &'e Example>) -> Vec<Vec<f32>> {
+    let mut rest = values;
+    let mut next = |example: &Example| {
+        let (own, others) = rest.split_at(example.targets.len().min(rest.len()));
+        rest = others;
+        own.to_vec()
+    };
+    examples.map(&mut next).collect()
+}
+
+impl<B: Adjoint, S: Store<B>> Objective<B, S> for Policy<B, S> {
+    type Batch = PolicyBatch;
+    type Passes = PolicyStep;
+
+    fn trained(&self) -> Option<&[ParameterId]> {
+        self.trained.as_deref()
+    }
+
+    async fn accumulate(&self, tape: &Tape<B, S>, batch: &PolicyBatch) -> Result<PolicyStep> {
+        let share: f32 = if batch.ptx.is_some() { 0.5 } else { 1.0 };
+        let mut step = PolicyStep::default();
+        for answers in &batch.passes {
+            let examples: Vec<&Example> = answers.iter().map(|answer| &*answer.example).collect();
+            let log_probs = self.log_probs(tape, &MicroBatch::new(&examples))?;
+            let now = split(&tape.read(&log_probs).await?, examples.into_iter());
+            let gradient = batch.loss.gradient(&sequences(answers, &now), &batch.totals);
+            step.policy.add(&gradient.report);
+            let seed = gradient.seeds.into_iter().flatten().map(|seed| seed * share).collect();
+            tape.backward(&[(&log_probs, seed)]).await?;
+        }
+        let Some(Ptx { share: text, coefficient }) = &batch.ptx else { return Ok(step) };
+        let squares = tape.squared_norm(self.trained())?;
+        step.policy_grad_norm =
+            Some(tape.store().read_squared_norm(tape.inner(), &squares).await?.sqrt() / f64::from(share));
+        let mut sum = 0.0;
+        for (micro, _) in &text.passes {
+            let log_probs = self.log_probs(tape, micro)?;
+            sum -= tape.read(&log_probs).await?.into_iter().map(f64::from).sum::<f64>();
+            let seed = -f64::from(share) * coefficient / text.targets.max(1) as f64;
+            tape.backward(&[(&log_probs, vec![seed as f32; micro.rows.len()])]).await?;
+        }
+        step.ptx_loss = Some(sum / text.targets.max(1) as f64);
+        Ok(step)
+    }
+
+    async fn loss(&self, _tape: &Tape<B, S>, step: PolicyStep) -> Result<Measured> {
+        self.last.set(step);
+        Ok(step.policy.loss.into())
+    }
+
+    async fn evaluate(&self, tape: &Tape<B, S>, batch: &PolicyBatch) -> Result<f64> {
+        let mut loss = 0.0;
+        for answers in &batch.passes {
+            let examples: Vec<&Example> = answers.iter().map(|answer| &*answer.example).collect();
+            let log_probs = tape.read(&self.log_probs(tape, &MicroBatch::new(&examples))?).await?;
+            let now = split(&log_probs, examples.into_iter());
+            loss += batch.loss.gradient(&sequences(answers, &now), &batch.totals).report.loss;
+        }
+        Ok(loss)
+    }
+}
+
+fn sequences<'a>(answers: &'a [PolicyAnswer], now: &'a [Vec<f32>]) -> Vec<PolicySequence<'a>> {
+    let sequence = |(answer, log_probs): (&'a PolicyAnswer, &'a Vec<f32>)| PolicySequence {
+        log_probs,
+        old: &answer.old,
+        reference: &answer.reference,
+        advantages: &answer.advantages,
+        masked: answer.masked,
+    };
+    answers.iter().zip(now).map(sequence).collect()
+}
+
+/// An answer for the critic. Arrays have an entry for each target of the example: the value of the token before it.
+#[derive(Debug, Clone, PartialEq)]
+pub struct CriticAnswer {
+    /// The prompt and the answer.
+    pub example: Rc<Example>,
+    /// Values when the answer was scored.
+    pub old: Vec<f32>,
+    /// Values that would have been right.
+    pub returns: Vec<f64>,
+}
+
+/// What a critic does a step on.
+#[derive(Debug, Clone, PartialEq)]
+pub struct CriticBatch {
+    /// Answers that run together.
+    pub passes: Vec<Vec<CriticAnswer>>,
+    /// Sizes of the step.
+    pub totals: Totals,
+    /// The loss.
+    pub loss: ValueLoss,
+}
+
+/// What a step of a critic was made of.
+#[derive(Debug, Clone, Copy, PartialEq, Default)]
+pub struct CriticStep {
+    /// The loss.
+    pub loss: f64,
+    /// Mean over the answers of the mean of their values, before the step.
+    pub value: f64,
+    /// Tokens whose value was cut.
+    pub clipped: usize,
+}
+
+/// A score model that learns what answers will have earned.
+pub struct Critic<B: Adjoint, S: Store<B> = B> {
+    model: ScoreModel<Tape<B, S>>,
+    trained: Option<Vec<ParameterId>>,
+    last: Cell<CriticStep>,
+}
+
+impl<B: Adjoint, S: Store<B>> Critic<B, S> {
+    /// Trains `trained`, or all parameters of the model's tape.
+    pub fn new(model: ScoreModel<Tape<B, S>>, trained: Option<Vec<ParameterId>>) -> Self {
+        Self { model, trained, last: Cell::default() }
+    }
+
+    /// The model.
+    pub fn model(&self) -> &ScoreModel<Tape<B, S>> {
+        &self.model
+    }
+
+    /// What the last step was made of.
+    pub fn last(&self) -> CriticStep {
+        self.last.get()
+    }
+
+    /// Values before the targets of `micro`: `[targets, 1]`.
+    fn values(&self, tape: &Tape<B, S>, micro: &MicroBatch) -> Result<Var<B>> {
+        let hidden = self.model.trunk().forward(&tape.tokens(&micro.ids)?, &micro.segments, &mut Fresh)?;
+        self.model.scores(&tape.select_rows(&hidden, &micro.rows)?)
+    }
+
+    /// Values before the targets of `examples`; nothing is recorded.
+    ///
+    /// # Errors
+    /// When the device fails.
+    pub async fn score(&self, examples: &[&Example]) -> Result<Vec<Vec<f32>>> {
+        let tape = self.model.backend();
+        let pause = tape.pause();
+        let values = tape.read(&self.values(tape, &MicroBatch::new(examples))?).await;
+        drop(pause);
+        Ok(split(&values?, examples.iter().copied()))
+    }
+
+    /// The values, the loss and its gradient of answers that run together.
+    async fn gradient(
+        &self,
+        tape: &Tape<B, S>,
+        batch: &CriticBatch,
+        answers: &[CriticAnswer],
+    ) -> Result<(Var<B>, ValueGradient, f64)> {
+        let examples: Vec<&Example> = answers.iter().map(|answer| &*answer.example).collect();
+        let values = self.values(tape, &MicroBatch::new(&examples))?;
+        let now = split(&tape.read(&values).await?, examples.into_iter());
+        let sequence = |(answer, values): (&'_ CriticAnswer, &'_ Vec<f32>)| {
+            f64::from(values.iter().sum::<f32>()) / answer.returns.len().max(1) as f64
+        };
+        let mean: f64 = answers.iter().zip(&now).map(sequence).sum();
+        let sequences: Vec<ValueSequence> = answers
+            .iter()
+            .zip(&now)
+            .map(|(answer, values)| ValueSequence { values, old: &answer.old, returns: &answer.returns })
+            .collect();
+        let gradient = batch.loss.gradient(&sequences, &batch.totals);
+        Ok((values, gradient, mean / batch.totals.sequences.max(1) as f64))
+    }
+}
+
+impl<B: Adjoint, S: Store<B>> Objective<B, S> for Critic<B, S> {
+    type Batch = CriticBatch;
+    type Passes = CriticStep;
+
+    fn trained(&self) -> Option<&[ParameterId]> {
+        self.trained.as_deref()
+    }
+
+    async fn accumulate(&self, tape: &Tape<B, S>, batch: &CriticBatch) -> Result<CriticStep> {
+        let mut step = CriticStep::default();
+        for answers in &batch.passes {
+            let (values, gradient, mean) = self.gradient(tape, batch, answers).await?;
+            step.loss += gradient.loss;
+            step.value += mean;
+            step.clipped += gradient.clipped;
+            tape.backward(&[(&values, gradient.seeds.concat())]).await?;
+        }
+        Ok(step)
+    }
+
+    async fn loss(&self, _tape: &Tape<B, S>, step: CriticStep) -> Result<Measured> {
+        self.last.set(step);
+        Ok(step.loss.into())
+    }
+
+    async fn evaluate(&self, tape: &Tape<B, S>, batch: &CriticBatch) -> Result<f64> {
+        let mut loss = 0.0;
+        for answers in &batch.passes {
+            loss += self.gradient(tape, batch, answers).await?.1.loss;
+        }
+        Ok(loss)
+    }
+}
