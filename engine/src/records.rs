@@ -3,6 +3,7 @@
 //! All kinds are read from the same fields, so they know the same spellings and report the same problems in the same
 //! words. Problems are parts of a sentence: the reader of the file adds the line.
 
+mod asked;
 mod fields;
 mod pair;
 mod python_text;
@@ -10,6 +11,7 @@ mod record;
 mod scorable;
 mod spoken;
 
+pub use asked::asked;
 pub use pair::Pair;
 pub use record::{Instruction, Record};
 pub use scorable::Scorable;

@@ -108,8 +108,14 @@ pub trait Adjoint: Operations + Parameters {
         weight_grad: Option<&mut Self::Gradient>,
     ) -> Result<Self::Tensor>;
 
-    /// Gradient of the `delta` of `count` columns of [`Operations::add_columns`]; `x`'s is `grad` itself.
-    fn add_columns_adjoint(&self, grad: &Self::Tensor, first: usize, count: usize, scale: f32) -> Result<Self::Tensor>;
+    /// Gradient of the `delta` of this `shape` of [`Operations::add_columns`]; `x`'s is `grad` itself.
+    fn add_columns_adjoint(
+        &self,
+        grad: &Self::Tensor,
+        at: [usize; 2],
+        shape: [usize; 2],
+        scale: f32,
+    ) -> Result<Self::Tensor>;
 
     /// `a + b`, in the memory of `a` where that is possible.
     fn accumulate(&self, a: Self::Tensor, b: &Self::Tensor) -> Result<Self::Tensor> {

@@ -26,15 +26,15 @@ pub fn linear(op: &'static str, x: [usize; 2], weight: [usize; 2], bias: Option<
     bias.map_or(Ok(()), |bias| shape(op, "a bias", bias, [1, weight[0]]))
 }
 
-/// `count` columns from `first` on lie within `cols` columns.
+/// A block of `shape` at the row and column `at` lies within a matrix of shape `within`.
 ///
 /// # Errors
-/// [`Error::Shape`] when they do not.
-pub fn columns(op: &'static str, first: usize, count: usize, cols: usize) -> Result<()> {
-    if first.checked_add(count).is_some_and(|end| end <= cols) {
+/// [`Error::Shape`] when it does not.
+pub fn block(op: &'static str, at: [usize; 2], shape: [usize; 2], within: [usize; 2]) -> Result<()> {
+    if (0..2).all(|axis| at[axis].checked_add(shape[axis]).is_some_and(|end| end <= within[axis])) {
         return Ok(());
     }
-    Err(mismatch(op, format!("columns within {cols}"), format!("{count} from {first} on")))
+    Err(mismatch(op, format!("a block within {within:?}"), format!("{shape:?} from {at:?} on")))
 }
 
 /// Fused rows fit the heads and the segments.

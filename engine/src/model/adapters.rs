@@ -1,5 +1,7 @@
 //! Projections, and the low-rank adapters (LoRA, arXiv 2106.09685) that change them.
 
+use std::ops::Range;
+
 use super::Loader;
 use crate::Result;
 use crate::backend::{Device, Operations, check};
@@ -18,6 +20,8 @@ pub struct Adapter<B: Device> {
     pub a: B::Weight,
     /// `[outputs, rank]`.
     pub b: B::Weight,
+    /// The rows of a batch that it is for; all where it does not say.
+    rows: Option<Range<usize>>,
 }
 
 /// A module of a projection: its name in the checkpoint, without ".weight", and its number of outputs.
@@ -39,7 +43,7 @@ pub(super) struct Linear<B: Operations> {
 
 impl<B: Device> Clone for Adapter<B> {
     fn clone(&self) -> Self {
-        Self { a: self.a.clone(), b: self.b.clone(), ..*self }
+        Self { a: self.a.clone(), b: self.b.clone(), rows: self.rows.clone(), ..*self }
     }
 }
 
@@ -69,18 +73,33 @@ impl<B: Operations> Linear<B> {
         let Some(index) = self.modules.iter().position(|held| held.name == module) else { return false };
         let first = self.modules[..index].iter().map(|module| module.outputs).sum();
         let outputs = self.modules[index].outputs;
-        self.adapters.push(Adapter { first, outputs, scale, a: a.clone(), b: b.clone() });
+        self.adapters.push(Adapter { first, outputs, scale, a: a.clone(), b: b.clone(), rows: None });
         true
+    }
+
+    /// Takes off all adapters.
+    pub fn unadapt(&mut self) {
+        self.adapters.clear();
+    }
+
+    /// Adds the adapters that `other`, a projection of the same modules, has, for these rows of a batch.
+    pub fn adapt_rows(&mut self, other: &Self, rows: &Range<usize>) {
+        let own = other.adapters.iter().map(|adapter| Adapter { rows: Some(rows.clone()), ..adapter.clone() });
+        self.adapters.extend(own);
     }
 
     /// `x · weightᵀ + bias`.
     pub fn forward(&self, backend: &B, x: &B::Tensor) -> Result<B::Tensor> {
         let mut out = backend.linear(x, &self.weight, self.bias.as_ref())?;
-        for Adapter { first, outputs, scale, a, b } in &self.adapters {
-            let delta = backend.linear(&backend.linear(x, a, None)?, b, None)?;
-            let expected = [backend.shape(x)[0], *outputs];
-            check::shape("linear", "the product of an adapter", backend.shape(&delta), expected)?;
-            out = backend.add_columns(&out, &delta, *first, *scale)?;
+        for Adapter { first, outputs, scale, a, b, rows } in &self.adapters {
+            let rows = rows.clone().unwrap_or(0..backend.shape(x)[0]);
+            let own = match rows.len() < backend.shape(x)[0] {
+                true => &backend.select_rows(x, &rows.clone().collect::<Vec<_>>())?,
+                false => x,
+            };
+            let delta = backend.linear(&backend.linear(own, a, None)?, b, None)?;
+            check::shape("linear", "the product of an adapter", backend.shape(&delta), [rows.len(), *outputs])?;
+            out = backend.add_columns(&out, &delta, [rows.start, *first], *scale)?;
         }
         Ok(out)
     }

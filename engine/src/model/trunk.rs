@@ -73,19 +73,48 @@ impl<B: Operations> Trunk<B> {
     /// # Errors
     /// When the trunk has no such module.
     pub fn adapt(&mut self, module: &str, scale: f32, a: &B::Weight, b: &B::Weight) -> Result<()> {
-        let mut projections: Vec<&mut Linear<B>> = match &mut self.layers {
-            Layers::Llama(llama) => llama.projections().collect(),
-            Layers::Opt(opt) => opt.projections().collect(),
-        };
+        let layers = self.config.num_hidden_layers;
+        let mut projections = self.projections_mut();
         if projections.iter_mut().any(|projection| projection.adapt(module, scale, a, b)) {
             return Ok(());
         }
-        let layers = self.config.num_hidden_layers;
         let names: Vec<&str> = projections.iter().flat_map(|projection| projection.modules()).collect();
         let first = names[..names.len() / layers.max(1)].join(", ");
         Err(Error::Request(format!(
             "the model has no module \"{module}\" for an adapter; it has {first}, and so on in all {layers} layers"
         )))
+    }
+
+    /// One trunk for several that share its weights and differ in adapters: the first rows of a batch run as by the first
+    /// of `parts`, with this many rows, and so on. What the weights are read for once, all parts have.
+    ///
+    /// # Errors
+    /// When there are no parts, or they are not of one model.
+    pub fn together(parts: &[(&Self, usize)]) -> Result<Self> {
+        let Some((first, _)) = parts.first() else {
+            return Err(Error::Request("there is no trunk to run".to_string()));
+        };
+        let mut all = (*first).clone();
+        all.projections_mut().into_iter().for_each(Linear::unadapt);
+        let mut start = 0;
+        for (part, rows) in parts {
+            if part.fingerprint != all.fingerprint || part.config != all.config {
+                return Err(Error::Request("models that run together need one trunk; these have several".to_string()));
+            }
+            let mut own = (*part).clone();
+            let range = start..start + rows;
+            let pairs = all.projections_mut().into_iter().zip(own.projections_mut());
+            pairs.for_each(|(all, own)| all.adapt_rows(own, &range));
+            start = range.end;
+        }
+        Ok(all)
+    }
+
+    fn projections_mut(&mut self) -> Vec<&mut Linear<B>> {
+        match &mut self.layers {
+            Layers::Llama(llama) => llama.projections().collect(),
+            Layers::Opt(opt) => opt.projections().collect(),
+        }
     }
 
     /// The residual stream after the last block, before the final norm: `[tokens, hidden_size]`.

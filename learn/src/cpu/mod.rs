@@ -155,8 +155,8 @@ impl Adjoint for Cpu {
         token_logprobs::token_logprobs_adjoint(self, x, weight, targets, grad, weight_grad)
     }
 
-    fn add_columns_adjoint(&self, grad: &Tensor, first: usize, count: usize, scale: f32) -> Result<Tensor> {
-        add_columns::add_columns_adjoint(grad, first, count, scale)
+    fn add_columns_adjoint(&self, grad: &Tensor, at: [usize; 2], shape: [usize; 2], scale: f32) -> Result<Tensor> {
+        add_columns::add_columns_adjoint(grad, at, shape, scale)
     }
 
     fn accumulate(&self, a: Tensor, b: &Tensor) -> Result<Tensor> {

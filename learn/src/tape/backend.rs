@@ -104,9 +104,9 @@ impl<B: Adjoint, S: Store<B>> Operations for Tape<B, S> {
         self.record([a, b], |[a, b]| Op::Add { a, b })
     }
 
-    fn add_columns(&self, x: &Var<B>, delta: &Var<B>, first: usize, scale: f32) -> Result<Var<B>> {
-        let count = self.shape(delta)[1];
-        self.record([x, delta], |[x, delta]| Op::AddColumns { x, delta, first, count, scale })
+    fn add_columns(&self, x: &Var<B>, delta: &Var<B>, at: [usize; 2], scale: f32) -> Result<Var<B>> {
+        let shape = self.shape(delta);
+        self.record([x, delta], |[x, delta]| Op::AddColumns { x, delta, at, shape, scale })
     }
 
     fn select_rows(&self, x: &Var<B>, rows: &[usize]) -> Result<Var<B>> {

@@ -58,8 +58,8 @@ pub(super) enum Op<B: Device> {
     AddColumns {
         x: usize,
         delta: usize,
-        first: usize,
-        count: usize,
+        at: [usize; 2],
+        shape: [usize; 2],
         scale: f32,
     },
     SelectRows {
@@ -149,8 +149,8 @@ impl<B: Adjoint> Op<B> {
             Self::SiluMul { gate_up } => inner.silu_mul(&value(*gate_up)?)?,
             Self::Relu { x } => inner.relu(&value(*x)?)?,
             Self::Add { a, b } => inner.add(&value(*a)?, &value(*b)?)?,
-            Self::AddColumns { x, delta, first, scale, .. } => {
-                inner.add_columns(&value(*x)?, &value(*delta)?, *first, *scale)?
+            Self::AddColumns { x, delta, at, scale, .. } => {
+                inner.add_columns(&value(*x)?, &value(*delta)?, *at, *scale)?
             }
             Self::SelectRows { x, rows, .. } => inner.select_rows(&value(*x)?, rows)?,
             Self::TokenLogprobs { x, weight, targets } => {
@@ -216,8 +216,8 @@ impl<B: Adjoint> Op<B> {
                 give(*a, grad.clone())?;
                 give(*b, grad)
             }
-            Self::AddColumns { x, delta, first, count, scale } => {
-                give(*delta, inner.add_columns_adjoint(&grad, *first, *count, *scale)?)?;
+            Self::AddColumns { x, delta, at, shape, scale } => {
+                give(*delta, inner.add_columns_adjoint(&grad, *at, *shape, *scale)?)?;
                 give(*x, grad)
             }
             Self::SelectRows { x, count, rows } => give(*x, inner.select_rows_adjoint(*count, rows, &grad)?),

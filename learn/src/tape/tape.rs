@@ -110,6 +110,11 @@ impl<B: Adjoint, S: Store<B>> Tape<B, S> {
         }))
     }
 
+    /// Whether both are handles of one tape.
+    pub fn is(&self, other: &Self) -> bool {
+        Rc::ptr_eq(&self.0, &other.0)
+    }
+
     /// The backend that computes.
     pub fn inner(&self) -> &B {
         &self.0.backend

@@ -243,12 +243,18 @@ impl<D: Driver> Adjoint for Cuda<D> {
         self.logprobs_gradient(x, weight.matrix(), targets, grad, weight_grad.as_deref())
     }
 
-    fn add_columns_adjoint(&self, grad: &Self::Tensor, first: usize, count: usize, scale: f32) -> Result<Self::Tensor> {
-        let [rows, cols] = grad.shape();
-        check::columns("add_columns_adjoint", first, count, cols)?;
-        let (grad, out) = (self.narrowed(grad)?, self.result([rows, count])?);
+    fn add_columns_adjoint(
+        &self,
+        grad: &Self::Tensor,
+        at: [usize; 2],
+        shape: [usize; 2],
+        scale: f32,
+    ) -> Result<Self::Tensor> {
+        check::block("add_columns_adjoint", at, shape, grad.shape())?;
+        let (grad, out) = (self.narrowed(grad)?, self.result(shape)?);
+        let [_, cols] = sizes(grad.shape());
         let pointers = [out.at(), grad.at()];
-        self.launch(launch::add_columns_adjoint(pointers, sizes(grad.shape()), sizes([first, count]), scale))?;
+        self.launch(launch::add_columns_adjoint(pointers, cols, sizes(shape), sizes(at), scale))?;
         Ok(out)
     }
 

@@ -213,14 +213,12 @@ impl<D: Driver> Operations for Cuda<D> {
         self.sum(a, b)
     }
 
-    fn add_columns(&self, x: &Self::Tensor, delta: &Self::Tensor, first: usize, scale: f32) -> Result<Self::Tensor> {
-        let ([rows, cols], [_, count]) = (x.shape(), delta.shape());
-        expect("add_columns", "delta", delta.shape(), [rows, count])?;
-        check::columns("add_columns", first, count, cols)?;
+    fn add_columns(&self, x: &Self::Tensor, delta: &Self::Tensor, at: [usize; 2], scale: f32) -> Result<Self::Tensor> {
+        check::block("add_columns", at, delta.shape(), x.shape())?;
         let (x, delta) = (self.narrowed(x)?, self.narrowed(delta)?);
         let out = self.result(x.shape())?;
         let pointers = [out.at(), x.at(), delta.at()];
-        self.launch(launch::add_columns(pointers, sizes(x.shape()), sizes([first, count]), scale))?;
+        self.launch(launch::add_columns(pointers, sizes(x.shape()), sizes(delta.shape()), sizes(at), scale))?;
         Ok(out)
     }
 

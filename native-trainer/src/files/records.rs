@@ -4,7 +4,8 @@ use std::fmt;
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use paddock_engine::records::{Pair, Record};
+use paddock_engine::prompt::Message;
+use paddock_engine::records::{Pair, Record, asked};
 use serde_json::{Deserializer, Value};
 
 use super::encoding::{text_of, without_nan};
@@ -102,6 +103,14 @@ pub fn read_records(path: &Path) -> Result<Records<Record>> {
 /// When the file cannot be read, or is not text that holds JSON.
 pub fn read_pairs(path: &Path) -> Result<Records<Pair>> {
     read(path, |row| Pair::parse(row).map(|pair| vec![pair]))
+}
+
+/// Reads a file of prompts: conversations that end with a question.
+///
+/// # Errors
+/// When the file cannot be read, or is not text that holds JSON.
+pub fn read_prompts(path: &Path) -> Result<Records<Vec<Message>>> {
+    read(path, |row| asked(row).map(|messages| vec![messages]))
 }
 
 fn read<T>(path: &Path, parse: impl Fn(&Value) -> Result<Vec<T>, String>) -> Result<Records<T>> {

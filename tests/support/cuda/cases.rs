@@ -21,7 +21,7 @@ pub enum Case {
     SiluMul { rows: usize, cols: usize },
     Relu { rows: usize, cols: usize },
     Add { rows: usize, cols: usize },
-    AddColumns { rows: usize, cols: usize, first: usize, count: usize },
+    AddColumns { shape: [usize; 2], added: [usize; 2], at: [usize; 2] },
     SelectRows { rows: usize, cols: usize, chosen: usize },
     TokenLogprobs { rows: usize, vocab: usize, cols: usize },
 }
@@ -34,8 +34,9 @@ pub fn cases() -> Vec<Case> {
         Case::Linear { tokens: 1, outputs: 1, cols: 1 },
         Case::Linear { tokens: 3, outputs: 65, cols: 33 },
         Case::Linear { tokens: 70, outputs: 96, cols: 64 },
-        Case::AddColumns { rows: 3, cols: 9, first: 9, count: 0 },
-        Case::AddColumns { rows: 5, cols: 200, first: 3, count: 150 },
+        Case::AddColumns { shape: [3, 9], added: [3, 0], at: [0, 9] },
+        Case::AddColumns { shape: [5, 200], added: [5, 150], at: [0, 3] },
+        Case::AddColumns { shape: [6, 200], added: [3, 150], at: [2, 50] },
         Case::SelectRows { rows: 5, cols: 67, chosen: 9 },
         Case::SelectRows { rows: 3, cols: 8, chosen: 0 },
         Case::TokenLogprobs { rows: 1, vocab: 1, cols: 3 },
@@ -98,10 +99,10 @@ impl Case {
                 let sum = backend.add(&a, &b)?;
                 run.value(&backend.accumulate(sum, &b)?)?;
             }
-            Self::AddColumns { rows, cols, first, count } => {
-                let (x, delta) = (run.tensor([rows, cols])?, run.tensor([rows, count])?);
-                run.value(&backend.add_columns(&x, &delta, first, 0.75)?)?;
-                run.tensor_output("gradient of delta", &backend.add_columns_adjoint(&x, first, count, 0.75)?)?;
+            Self::AddColumns { shape, added, at } => {
+                let (x, delta) = (run.tensor(shape)?, run.tensor(added)?);
+                run.value(&backend.add_columns(&x, &delta, at, 0.75)?)?;
+                run.tensor_output("gradient of delta", &backend.add_columns_adjoint(&x, at, added, 0.75)?)?;
             }
             Self::SelectRows { rows, cols, chosen } => {
                 let x = run.tensor([rows, cols])?;

@@ -200,8 +200,8 @@ impl Operations for Cpu {
         add::add(a, b)
     }
 
-    fn add_columns(&self, x: &Tensor, delta: &Tensor, first: usize, scale: f32) -> Result<Tensor> {
-        add_columns::add_columns(x, delta, first, scale)
+    fn add_columns(&self, x: &Tensor, delta: &Tensor, at: [usize; 2], scale: f32) -> Result<Tensor> {
+        add_columns::add_columns(x, delta, at, scale)
     }
 
     fn select_rows(&self, x: &Tensor, rows: &[usize]) -> Result<Tensor> {

@@ -140,8 +140,8 @@ impl Operations for Wgpu {
         elementwise::add(self, a, b)
     }
 
-    fn add_columns(&self, x: &Tensor, delta: &Tensor, first: usize, scale: f32) -> Result<Tensor> {
-        elementwise::add_columns(self, x, delta, first, scale)
+    fn add_columns(&self, x: &Tensor, delta: &Tensor, at: [usize; 2], scale: f32) -> Result<Tensor> {
+        elementwise::add_columns(self, x, delta, at, scale)
     }
 
     fn select_rows(&self, x: &Tensor, rows: &[usize]) -> Result<Tensor> {

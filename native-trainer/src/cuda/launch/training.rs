@@ -109,26 +109,28 @@ pub fn squared_norm_total<'a, B>(total: Slice<'a, B>, parts: Slice<'a, B>, count
     Launch::new("squared_norm_total", [1, 1], 256).pointers([total, parts]).words([count])
 }
 
-/// `out = x` of `[rows, cols]`, plus `scale` · delta in the `count` columns from `first` on.
+/// `out = x` of `[rows, cols]`, plus `scale` · delta of `[added, count]` from a row and a column on.
 pub fn add_columns<'a, B>(
     [out, x, delta]: [Slice<'a, B>; 3],
     [rows, cols]: [u32; 2],
-    [first, count]: [u32; 2],
+    [added, count]: [u32; 2],
+    [first_row, first]: [u32; 2],
     scale: f32,
 ) -> Launch<'a, B> {
     let launch = Launch::new("add_columns", [rows, 1], 128).pointers([out, x, delta]);
-    launch.words([cols, first, count]).floats([scale])
+    launch.words([cols, first_row, added, first, count]).floats([scale])
 }
 
-/// `scale` · the `count` columns of `grad` `[rows, cols]` from `first` on.
+/// `scale` · the block `[rows, count]` of `grad`, whose rows are of `cols`, from a row and a column on.
 pub fn add_columns_adjoint<'a, B>(
     [out, grad]: [Slice<'a, B>; 2],
-    [rows, cols]: [u32; 2],
-    [first, count]: [u32; 2],
+    cols: u32,
+    [rows, count]: [u32; 2],
+    [first_row, first]: [u32; 2],
     scale: f32,
 ) -> Launch<'a, B> {
     let launch = Launch::new("add_columns_adjoint", [rows, 1], 128).pointers([out, grad]);
-    launch.words([cols, first, count]).floats([scale])
+    launch.words([cols, first_row, first, count]).floats([scale])
 }
 
 /// A step of AdamW on `count` values: parameter and the rest of a split one, gradient, moments; `squares` is the sum of

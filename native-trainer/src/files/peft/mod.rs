@@ -7,6 +7,7 @@ mod config;
 mod residual;
 mod targets;
 mod tensors;
+mod unmerged;
 
 use std::collections::{BTreeMap, HashMap};
 use std::path::Path;
@@ -19,6 +20,7 @@ use tensors::{AdapterTensors, Part};
 
 use super::ModelSource;
 use crate::{Error, Result};
+pub use unmerged::{Unmerged, read_unmerged};
 
 /// What stands before the names of a trunk's modules in a model with a head.
 const TRUNK: &str = "model.";
