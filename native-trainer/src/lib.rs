@@ -4,11 +4,13 @@
 //! [`files::AtomicFile`] and [`files::AtomicFolder`], so nothing half-written is left behind.
 
 pub mod align;
+pub mod arena;
 pub mod cli;
 pub mod cuda;
 pub mod doctor;
 mod error;
 pub mod files;
+pub mod ppo;
 pub mod ranks;
 pub mod run;
 pub mod sft;

@@ -7,7 +7,7 @@ use paddock_learn::rl::{
     Aggregation, KlEstimator, Lagrange, LagrangeSettings, PolicyGradient, PolicyLoss, PolicySequence, Ratio,
     RewardScale, TokenRewards, Totals, ValueLoss, ValueSequence, gae, group_advantages, leave_one_out, normalize,
 };
-use paddock_tests::{distance, expected_tensor, fixtures_with};
+use paddock_tests::{expected_tensor, fixtures_with, largest_difference};
 use serde_json::Value;
 
 /// Largest difference of a loss, relative to it.
@@ -152,7 +152,8 @@ fn group_relative_losses_are_trls() {
             near(name, whole.report.loss, number(expected, "loss"));
             for (index, seeds) in whole.seeds.iter().enumerate() {
                 let expected = expected_tensor(&folder, &format!("grad.{name}.seq{index}"));
-                assert!(distance(seeds, &expected) < TOLERANCE || expected.iter().all(|value| *value == 0.0), "{name}");
+                // Some advantages are 0 but for rounding, and so are their gradients.
+                assert!(largest_difference(seeds, &expected) < 1e-5, "{name}");
             }
             if let Some(cut) = expected["two_micro_batches"].as_f64() {
                 near(name, group.gradient(&loss, &advantages, group.new.len() / 2).report.loss, cut);

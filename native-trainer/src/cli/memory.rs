@@ -13,7 +13,7 @@ use super::console;
 use super::given::Given;
 use crate::cuda::Dtype;
 use crate::files::{ModelSource, config_alone};
-use crate::run::memory::{Card, DiskEstimate, MemoryEstimate, Recipe, RunDevice, advice, fitting, usable};
+use crate::run::memory::{Card, DiskEstimate, MemoryEstimate, Recipe, RolePlan, RunDevice, advice, fitting, usable};
 use crate::run::{MemorySettings, SettingsFile};
 use crate::{Error, Result};
 
@@ -28,6 +28,12 @@ pub(super) struct Memory {
     given: Given,
     #[command(flatten)]
     settings: MemorySettings,
+    /// What runs: sft, or ppo and ppo-lag with all their roles, which share the model's weights where there are adapters
+    #[arg(long, value_enum, default_value = "sft", value_name = "NAME")]
+    run: PlannedRun,
+    /// Of ppo and ppo-lag: answers that are sampled side by side
+    #[arg(long, default_value_t = 16, value_name = "N")]
+    sequences: usize,
     /// Tokens that examples are cut after
     #[arg(long, default_value_t = 512, value_name = "N")]
     max_length: usize,
@@ -57,10 +63,19 @@ enum PlannedDevice {
     Cuda,
 }
 
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+enum PlannedRun {
+    Sft,
+    Ppo,
+    PpoLag,
+}
+
 /// What `--json` prints.
 #[derive(Debug, Serialize)]
 struct Report {
     parts: BTreeMap<&'static str, u64>,
+    /// Of ppo: who takes part besides the actor, which the parts are of.
+    roles: BTreeMap<&'static str, u64>,
     total: u64,
     /// Memory of the host, where the optimiser's state lies there.
     host: u64,
@@ -95,21 +110,36 @@ impl Memory {
             longest: self.max_length.min(config.max_position_embeddings),
             settings: self.settings.clone(),
         };
+        let plan = match self.run {
+            PlannedRun::Sft => None,
+            PlannedRun::Ppo => Some(RolePlan::ppo(false, self.sequences, recipe.longest)),
+            PlannedRun::PpoLag => Some(RolePlan::ppo(true, self.sequences, recipe.longest)),
+        };
+        let roles_of = |recipe: &Recipe| match &plan {
+            Some(plan) => plan.bytes(&config, recipe),
+            None => Ok(Vec::new()),
+        };
+        let sum = |roles: &[(&'static str, u64)]| roles.iter().map(|(_, bytes)| bytes).sum::<u64>();
         let mut chosen = Vec::new();
         if let (RunDevice::Cuda { .. }, Some(available)) = (recipe.device, available) {
             // A run on such a card would choose the same.
             let open = self.given.open(&SettingsFile::default());
-            if let Some(fitting) = fitting(&config, &recipe, open, usable(available))? {
+            if let Some(fitting) =
+                fitting(&config, &recipe, open, usable(available).saturating_sub(sum(&roles_of(&recipe)?)))?
+            {
                 chosen = fitting.flags_from(&recipe);
                 recipe = fitting;
             }
         }
         let estimate = MemoryEstimate::new(&config, &recipe)?;
+        let roles = roles_of(&recipe)?;
         let usable = available.map(|memory| if recipe.device == RunDevice::Cpu { memory } else { usable(memory) });
-        let advice = usable.map(|usable| advice(&config, &recipe, usable)).transpose()?.flatten();
+        let advice =
+            usable.map(|usable| advice(&config, &recipe, usable.saturating_sub(sum(&roles)))).transpose()?.flatten();
         let report = Report {
             parts: estimate.parts().into_iter().collect(),
-            total: estimate.total(),
+            total: estimate.total() + sum(&roles),
+            roles: roles.iter().copied().collect(),
             host: estimate.host,
             disk: DiskEstimate::new(&config, &recipe, self.keep)?,
             chosen,
@@ -125,7 +155,7 @@ impl Memory {
             if !report.chosen.is_empty() {
                 console::note(format_args!("a run on this card would choose {}", report.chosen.join(" ")));
             }
-            console::note(table(&estimate, &report.disk));
+            console::note(table(&estimate, &roles, &report.disk));
         }
         match (report.advice, available.map(BinaryBytes)) {
             (Some(advice), Some(available)) => Err(Error::Request(format!("it does not fit in {available}; {advice}"))),
@@ -139,14 +169,15 @@ impl Memory {
 }
 
 /// The estimate, one part a line.
-fn table(estimate: &MemoryEstimate, disk: &DiskEstimate) -> String {
+fn table(estimate: &MemoryEstimate, roles: &[(&'static str, u64)], disk: &DiskEstimate) -> String {
     let mut rows: Vec<(&str, u64)> = estimate.parts().into();
-    rows.push(("total", estimate.total()));
+    rows.extend(roles);
+    rows.push(("total", estimate.total() + roles.iter().map(|(_, bytes)| bytes).sum::<u64>()));
     if estimate.host > 0 {
         rows.push(("on the host", estimate.host));
     }
     rows.extend([("on disk", disk.total), ("checkpoint", disk.checkpoint)]);
-    let lines = rows.into_iter().map(|(part, size)| format!("{part:<12} {:>12}", BinaryBytes(size).to_string()));
+    let lines = rows.into_iter().map(|(part, size)| format!("{part:<14} {:>12}", BinaryBytes(size).to_string()));
     lines.collect::<Vec<_>>().join("\n")
 }
 

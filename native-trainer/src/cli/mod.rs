@@ -1,5 +1,6 @@
 //! The command line: one subcommand a file. Logs and progress go to stderr, data to stdout.
 
+mod arena;
 mod chat;
 mod console;
 mod convert;
@@ -37,6 +38,7 @@ use std::process::ExitCode;
 use clap::error::ErrorKind;
 use clap::{CommandFactory, Parser, Subcommand};
 
+use crate::ppo::{Ppo, PpoSettings};
 use crate::run::SftSettings;
 use crate::sft::FineTuning;
 use crate::{Error, Result};
@@ -70,6 +72,12 @@ enum Command {
     ///
     /// Ctrl-C, SIGTERM and SIGUSR1 save a checkpoint and stop; the exit code is then 130 or, after the latter two, 143.
     Sft(Box<training::Training<SftSettings>>),
+    /// Train a model on rewards: PPO, with a constraint on a cost PPO-Lagrangian, RLOO, REINFORCE++ or GRPO
+    ///
+    /// Answers are sampled from the model as it is trained, to the prompts of --data, and scored by models or by a program.
+    /// Ctrl-C, SIGTERM and SIGUSR1 save a checkpoint and stop; --resume goes on as if nothing had happened.
+    Ppo(Box<training::Training<PpoSettings>>),
+    Arena(arena::Arena),
     Eval(eval::Eval),
     Memory(memory::Memory),
     Merge(merge::Merge),
@@ -111,6 +119,7 @@ fn with_hyphens(argument: OsString) -> OsString {
 fn check(command: &Command) -> Result<(), String> {
     match command {
         Command::Sft(sft) => sft.check(),
+        Command::Ppo(ppo) => ppo.check(),
         Command::Memory(memory) => memory.check(),
         // Here, so that it is said once and not by every rank.
         Command::Launch(launch) => {
@@ -128,6 +137,7 @@ fn check(command: &Command) -> Result<(), String> {
 fn run(command: Command) -> Result<ExitCode> {
     match command {
         Command::Sft(sft) => return sft.run::<FineTuning>(),
+        Command::Ppo(ppo) => return ppo.run::<Ppo>(),
         Command::Launch(launch) => return launch.run(),
         Command::Generate(generate) => generate.run(),
         Command::Chat(chat) => chat.run(),
@@ -141,6 +151,7 @@ fn run(command: Command) -> Result<ExitCode> {
         Command::Pack(pack) => pack.run(),
         Command::Index(index) => index.run(),
         Command::Tokenize(tokenize) => tokenize.run(),
+        Command::Arena(arena) => arena.run(),
         Command::Eval(eval) => eval.run(),
         Command::Memory(memory) => memory.run(),
         Command::Merge(merge) => merge.run(),

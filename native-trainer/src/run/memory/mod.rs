@@ -3,6 +3,7 @@
 mod card;
 mod disk;
 mod fitting;
+mod roles;
 
 use paddock_engine::ModelConfig;
 use paddock_engine::config::Architecture;
@@ -15,6 +16,7 @@ pub use disk::DiskEstimate;
 pub use fitting::{Open, advice, fitting};
 use paddock_learn::collective::Stage;
 use paddock_learn::optim::{Moments, Precision};
+pub use roles::RolePlan;
 
 /// Bytes of an f32.
 const F32: u64 = 4;

@@ -93,11 +93,11 @@ pub trait Settings: Args + Clone + Debug + Default + PartialEq + Serialize + Des
 #[serde(default, rename_all = "kebab-case")]
 pub struct RunSettings {
     /// The model to start from: a folder or a .gguf file
-    #[arg(long, value_name = "PATH", default_value = "", hide_default_value = true, required_unless_present_any = ["config", "resume"],
+    #[arg(long, alias = "actor", value_name = "PATH", default_value = "", hide_default_value = true, required_unless_present_any = ["config", "resume"],
         value_parser = path())]
     pub model: PathBuf,
     /// The examples: JSON or JSON lines with instruction/input/output, messages, conversations or text
-    #[arg(long, value_name = "FILE", default_value = "", hide_default_value = true, required_unless_present_any = ["config", "resume"],
+    #[arg(long, aliases = ["rollouts", "prompts"], value_name = "FILE", default_value = "", hide_default_value = true, required_unless_present_any = ["config", "resume"],
         value_parser = path())]
     pub data: PathBuf,
     /// The run's folder: the tuned model, checkpoints, metrics.jsonl

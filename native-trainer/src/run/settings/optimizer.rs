@@ -11,7 +11,7 @@ use super::{expect, not_negative};
 #[serde(default, rename_all = "kebab-case")]
 pub struct OptimizerSettings {
     /// Largest learning rate
-    #[arg(long, default_value_t = Self::default().learning_rate, value_name = "R", allow_negative_numbers = true)]
+    #[arg(long, alias = "actor-lr", default_value_t = Self::default().learning_rate, value_name = "R", allow_negative_numbers = true)]
     pub learning_rate: f64,
     /// Part of the steps in which the learning rate rises from 0
     #[arg(long, default_value_t = Self::default().warmup_ratio, value_name = "R", allow_negative_numbers = true)]
@@ -20,10 +20,10 @@ pub struct OptimizerSettings {
     #[arg(long, default_value_t = Self::default().warmup_rounding, value_name = "NAME")]
     pub warmup_rounding: Rounding,
     /// How the learning rate falls afterwards: cosine, linear, constant
-    #[arg(long, default_value_t = Self::default().schedule, value_name = "NAME")]
+    #[arg(long, alias = "actor-schedule", default_value_t = Self::default().schedule, value_name = "NAME")]
     pub schedule: Schedule,
     /// Decoupled weight decay of matrices
-    #[arg(long, default_value_t = Self::default().weight_decay, value_name = "R", allow_negative_numbers = true)]
+    #[arg(long, alias = "actor-weight-decay", default_value_t = Self::default().weight_decay, value_name = "R", allow_negative_numbers = true)]
     pub weight_decay: f32,
     /// Which parameters do not decay: norms and biases (transformers), or biases and the norms within layers (safe-rlhf)
     #[arg(long, default_value_t = Self::default().decay_rule, value_name = "NAME")]

@@ -1,0 +1,222 @@
+//! Two models on the same prompts, judged by a reward and a cost model (PKU-Alignment/safe-rlhf, `evaluate/arena.py`).
+
+mod report;
+mod summary;
+
+use std::path::{Path, PathBuf};
+
+use paddock_engine::backend::{Cache, Operations, Sample};
+use paddock_engine::model::{CausalLm, ScoreModel};
+use paddock_engine::prompt::{Message, Template, TemplateKind};
+use paddock_engine::tokenizer::Tokenizer;
+use serde::Serialize;
+
+use crate::files::{open_model, read_prompts};
+use crate::ppo::{Prompt, Sampler, end_scores};
+use crate::{Error, Result};
+pub use report::write_report;
+pub use summary::{Rate, Summary};
+
+/// A model that answers.
+#[derive(Debug, Clone)]
+pub struct Corner {
+    /// The model: a folder or a .gguf file.
+    pub model: PathBuf,
+    /// An adapter that is added to it.
+    pub adapter: Option<PathBuf>,
+}
+
+impl Corner {
+    /// What it is called in a report.
+    fn name(&self) -> String {
+        let path = self.adapter.as_ref().unwrap_or(&self.model);
+        path.file_name().map_or_else(|| path.display().to_string(), |name| name.to_string_lossy().into_owned())
+    }
+}
+
+/// What is compared, and how.
+#[derive(Debug, Clone)]
+pub struct Contest {
+    /// The model that is compared with.
+    pub red: Corner,
+    /// The model that is to be better.
+    pub blue: Corner,
+    /// Prompts, as of `paddock ppo`.
+    pub prompts: PathBuf,
+    /// The model that rewards answers.
+    pub reward_model: PathBuf,
+    /// The model that tells safe answers, whose cost is at most 0, from others.
+    pub cost_model: Option<PathBuf>,
+    /// How prompts become text.
+    pub template: TemplateKind,
+    /// Most tokens of an answer.
+    pub max_new_tokens: usize,
+    /// How many prompts are asked, from the first on.
+    pub limit: Option<usize>,
+    /// Seed of the draws; both models draw with the same noise.
+    pub seed: u64,
+    /// Documents are scored together up to this many tokens.
+    pub batch_tokens: usize,
+}
+
+/// An answer and its scores.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct Judged {
+    /// What the model wrote.
+    pub text: String,
+    /// Its reward.
+    pub reward: f64,
+    /// Its cost, where there is a model for it.
+    pub cost: Option<f64>,
+}
+
+/// A prompt with both answers.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct Round {
+    /// The last message of the prompt.
+    pub prompt: String,
+    /// The answer of the model that is compared with.
+    pub red: Judged,
+    /// The other's.
+    pub blue: Judged,
+}
+
+/// All rounds.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct Results {
+    /// Name of the model that is compared with.
+    pub red: String,
+    /// Name of the other.
+    pub blue: String,
+    /// What came of it.
+    pub summary: Summary,
+    /// Prompt by prompt.
+    pub rounds: Vec<Round>,
+}
+
+/// Lets both models answer, one after the other, and has the answers scored; of all models only one is loaded at a time.
+/// `note` is told what happens.
+///
+/// # Errors
+/// When a file or a model cannot be read, a model is not of the kind that is wanted, or the device fails.
+pub async fn hold<B: Operations + Cache + Sample>(
+    backend: &B,
+    contest: &Contest,
+    note: &mut dyn FnMut(&str),
+) -> Result<Results> {
+    let (mut conversations, left_out) = read_prompts(&contest.prompts)?.checked(false)?;
+    left_out.iter().for_each(|text| note(text));
+    conversations.truncate(contest.limit.unwrap_or(usize::MAX));
+    let mut answers = Vec::new();
+    for corner in [&contest.red, &contest.blue] {
+        note(&format!("{} answers {} prompts", corner.name(), conversations.len()));
+        answers.push(answer(backend, contest, corner, &conversations).await?);
+    }
+    let all = |texts: &[Vec<String>]| -> Vec<(usize, String)> {
+        texts.iter().flat_map(|texts| texts.iter().cloned().enumerate()).collect()
+    };
+    let documents = all(&answers);
+    note("the reward model scores the answers");
+    let rewards = scores(backend, contest, &contest.reward_model, &conversations, &documents).await?;
+    let costs = match &contest.cost_model {
+        Some(path) => {
+            note("the cost model scores the answers");
+            Some(scores(backend, contest, path, &conversations, &documents).await?)
+        }
+        None => None,
+    };
+    let count = conversations.len();
+    let judged = |side: usize, index: usize| Judged {
+        text: answers[side][index].clone(),
+        reward: rewards[side * count + index],
+        cost: costs.as_ref().map(|costs| costs[side * count + index]),
+    };
+    let question = |messages: &Vec<Message>| messages.last().map(|last| last.content.clone()).unwrap_or_default();
+    let rounds: Vec<Round> = conversations
+        .iter()
+        .enumerate()
+        .map(|(index, messages)| Round { prompt: question(messages), red: judged(0, index), blue: judged(1, index) })
+        .collect();
+    let summary = Summary::of(&rounds);
+    Ok(Results { red: contest.red.name(), blue: contest.blue.name(), summary, rounds })
+}
+
+/// A model's answers.
+async fn answer<B: Operations + Cache + Sample>(
+    backend: &B,
+    contest: &Contest,
+    corner: &Corner,
+    conversations: &[Vec<Message>],
+) -> Result<Vec<String>> {
+    let mut checkpoint = open_model(&corner.model, corner.adapter.as_deref())?;
+    let tokenizer = Tokenizer::from_files(&checkpoint.tokenizer_files().await?)?;
+    let config = checkpoint.config().clone();
+    let template = Template::new(contest.template, &tokenizer)?;
+    let mut prompts = Vec::with_capacity(conversations.len());
+    for messages in conversations {
+        let prompt = template.render(messages)?;
+        let ids = tokenizer.encode(&prompt.text, prompt.add_special)?;
+        if ids.is_empty() || ids.len() + contest.max_new_tokens > config.max_position_embeddings {
+            return Err(Error::Request(format!(
+                "a prompt has {} tokens, and {} takes {} with {} for the answer; leave it out, or lower --max-new-tokens",
+                ids.len(),
+                corner.name(),
+                config.max_position_embeddings,
+                contest.max_new_tokens
+            )));
+        }
+        prompts.push(Prompt { text: prompt.text, ids });
+    }
+    let model = CausalLm::load(backend, &mut checkpoint, &mut |_| {}).await?;
+    let sampler = Sampler {
+        ends: config.eos_token_ids.iter().copied().chain(tokenizer.eos()).collect(),
+        max_new_tokens: contest.max_new_tokens,
+        seed: contest.seed,
+        slots: 32,
+    };
+    let asked: Vec<&Prompt> = prompts.iter().collect();
+    let sampled = sampler.answers(&model, &asked, 1, 0).await?;
+    sampled.iter().map(|one| Ok(tokenizer.decode(&one.rollout.response_ids, true)?)).collect()
+}
+
+/// The scores of answers by the model at `path`, in its own tokens: each is of the conversation with its number.
+async fn scores<B: Operations>(
+    backend: &B,
+    contest: &Contest,
+    path: &Path,
+    conversations: &[Vec<Message>],
+    answers: &[(usize, String)],
+) -> Result<Vec<f64>> {
+    let mut checkpoint = open_model(path, None)?;
+    let tokenizer = Tokenizer::from_files(&checkpoint.tokenizer_files().await?)?;
+    let template = Template::new(contest.template, &tokenizer)?;
+    let eos = tokenizer.eos().and_then(|id| tokenizer.token(id)).unwrap_or_default();
+    let mut documents = Vec::with_capacity(answers.len());
+    for (conversation, text) in answers {
+        let whole = template.render_answered(&conversations[*conversation], text, &eos)?;
+        documents.push(tokenizer.encode(&whole.text, whole.add_special)?);
+    }
+    let model = ScoreModel::load(backend, &mut checkpoint, &mut |_| {}).await?;
+    if model.head().score_dim != 1 {
+        let found = model.head().score_dim;
+        return Err(Error::Request(format!("{} gives {found} scores, expected one", path.display())));
+    }
+    let mut all = Vec::with_capacity(documents.len());
+    let mut rest = &documents[..];
+    while !rest.is_empty() {
+        let mut sum = 0;
+        let fits = |ids: &&Vec<u32>| {
+            sum += ids.len();
+            sum <= contest.batch_tokens
+        };
+        let count = rest.iter().take_while(fits).count().max(1);
+        let (own, others) = rest.split_at(count);
+        rest = others;
+        let mut scores = end_scores(&model, own).await?;
+        if model.head().do_normalize {
+            model.head().normalize(&mut scores);
+        }
+        all.extend(scores.into_iter().map(f64::from));
+    }
+    Ok(all)
+}
