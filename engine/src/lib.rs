@@ -7,6 +7,7 @@ pub mod backend;
 pub mod config;
 pub mod error;
 pub mod generate;
+pub mod instructions;
 pub mod json;
 pub mod model;
 pub mod prompt;

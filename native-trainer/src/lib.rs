@@ -10,6 +10,7 @@ pub mod cuda;
 pub mod doctor;
 mod error;
 pub mod files;
+pub mod instruct;
 pub mod ppo;
 pub mod ranks;
 pub mod run;

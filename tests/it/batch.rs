@@ -1,7 +1,7 @@
 //! Sequences in one batch are what they are alone, bit for bit on the CPU, whatever runs beside them.
 
 use paddock_engine::backend::{Cpu, Device, Sampling, Segments};
-use paddock_engine::generate::{Batch, Choice, Decoder, Session};
+use paddock_engine::generate::{Answer, Batch, Chat, Choice, Decoder, GenerateOptions, Session, Step};
 use paddock_engine::model::CausalLm;
 use paddock_engine::weights::Checkpoint;
 use paddock_tests::{block_on, fixture_source};
@@ -185,4 +185,59 @@ fn what_is_unread_of_an_ended_sequence_does_not_run() {
     // What was read stays, for a sequence that begins with it.
     assert_eq!(batch.cached(0), [1, 2]);
     assert_eq!(batch.begin(0, &[1, 2, 7]).unwrap(), 2);
+}
+
+/// Answers of a queue are those of a chat, whatever shares a beginning with them or runs beside them.
+#[test]
+fn a_queue_answers_as_a_chat_does() {
+    block_on(async {
+        let cpu = Cpu::with_threads(2);
+        let mut chat = Chat::load(&cpu, fixture_source(MODEL), Some(64), &mut |_| {}).await.unwrap();
+        let shared: Vec<u32> = (0..14).map(|i| 5 + i * 7).collect();
+        let requests: Vec<(Vec<u32>, GenerateOptions)> = requests()
+            .into_iter()
+            .enumerate()
+            .flat_map(|(index, (prompt, sampling, max_tokens))| {
+                let options = GenerateOptions { sampling, max_tokens, stop: Vec::new() };
+                let longer = [&shared[..], &prompt[..prompt.len().min(1 + index)]].concat();
+                [(prompt, options.clone()), (longer, options)]
+            })
+            .collect();
+        let mut expected = Vec::new();
+        for (ids, options) in &requests {
+            chat.begin_ids(ids, options).await.unwrap();
+            while !matches!(chat.step().await.unwrap(), Step::Done(_)) {}
+            expected.push(chat.answer().cloned().unwrap());
+        }
+        for slots in [1, 3, 5, requests.len()] {
+            let mut many = chat.many(slots).unwrap();
+            for (ids, options) in &requests {
+                many.add(ids.clone(), None, options.clone()).unwrap();
+            }
+            let mut found = vec![None; requests.len()];
+            while let Some(ended) = many.step().await.unwrap() {
+                for (number, answer) in ended {
+                    assert!(found[number].replace(answer).is_none());
+                }
+            }
+            let found: Vec<Answer> = found.into_iter().map(Option::unwrap).collect();
+            assert_eq!(found, expected, "{slots} slots");
+            assert!(many.add(vec![1; 65], None, requests[0].1.clone()).is_err());
+        }
+    });
+}
+
+#[test]
+fn a_prompt_takes_its_beginning_from_the_slot_that_has_most_of_it() {
+    let model = load();
+    let mut batch = Batch::new(model.trunk(), 3, 16).unwrap();
+    batch.begin(0, &[1, 2, 3, 4, 5]).unwrap();
+    batch.begin(1, &[1, 2, 9]).unwrap();
+    while batch.run(model.trunk(), 256).unwrap().is_some() {}
+    assert_eq!(batch.begin_sharing(model.trunk(), 2, &[1, 2, 3, 4, 7]).unwrap(), 4);
+    assert_eq!((batch.cached(2), batch.unread(2)), (&[1, 2, 3, 4][..], &[7][..]));
+    // Its own beginning is as good, and the last token is read in any case.
+    assert_eq!(batch.begin_sharing(model.trunk(), 1, &[1, 2]).unwrap(), 1);
+    assert_eq!(batch.begin_sharing(model.trunk(), 0, &[8]).unwrap(), 0);
+    assert!(batch.begin_sharing(model.trunk(), 3, &[1]).is_err());
 }

@@ -6,6 +6,7 @@ mod candidates;
 mod cli;
 mod cli_convert;
 mod cli_diff;
+mod cli_instruct;
 mod cli_random;
 mod cli_reward_head;
 mod cli_score;

@@ -7,6 +7,7 @@ use std::process::Command;
 
 use xtask::{Result, default_model, process, tools, workspace};
 
+pub mod filter;
 mod native;
 mod page;
 mod report;

@@ -35,6 +35,8 @@ enum Command {
     Bench,
     /// Speed of fine-tuning against PyTorch on the processor, written to docs/benchmarks.md; needs a quiet machine.
     BenchTraining(bench::training::Options),
+    /// Speed of comparing instructions by Rouge-L against the package rouge-score.
+    BenchFilter(bench::filter::Options),
     /// The CUDA backend on this machine's NVIDIA GPU: what it computes and how fast; or a folder to carry to one.
     GpuCheck(gpu_check::Options),
     /// Train the demo's reward head from Self-Instruct's seed tasks, pack it, and report how well it does.
@@ -49,6 +51,7 @@ fn main() -> ExitCode {
         Command::Soak(options) => soak::run(&options),
         Command::Bench => bench::run(),
         Command::BenchTraining(options) => bench::training::run(&options),
+        Command::BenchFilter(options) => bench::filter::run(&options),
         Command::GpuCheck(options) => gpu_check::run(&options),
         Command::DemoHead(options) => demo_head::run(&options),
     };

@@ -89,12 +89,31 @@ impl<B: Cache> Batch<B> {
     /// When `ids` is empty or longer than the capacity, or there is no such slot.
     pub fn begin(&mut self, slot: usize, ids: &[u32]) -> Result<usize> {
         self.check(slot, ids.len())?;
+        let kept = self.shared(slot, ids).min(ids.len() - 1);
         let slot = &mut self.slots[slot];
-        let shared = slot.cached.iter().zip(ids).take_while(|(a, b)| a == b).count();
-        let kept = shared.min(ids.len() - 1);
         slot.cached.truncate(kept);
         slot.unread = ids[kept..].to_vec();
         Ok(kept)
+    }
+
+    /// As [`Batch::begin`], but takes the beginning from the slot that has read most of it.
+    ///
+    /// # Errors
+    /// As [`Batch::begin`]; when the device fails.
+    pub fn begin_sharing(&mut self, trunk: &Trunk<B>, slot: usize, ids: &[u32]) -> Result<usize> {
+        self.check(slot, ids.len())?;
+        let own = self.shared(slot, ids);
+        let most = (0..self.slots.len()).map(|from| (self.shared(from, ids), from)).max();
+        if let Some((count, from)) = most.filter(|(count, _)| *count > own) {
+            trunk.backend().cache_fork(&mut self.cache, from, slot, count)?;
+            self.slots[slot].cached = ids[..count].to_vec();
+        }
+        self.begin(slot, ids)
+    }
+
+    /// How many tokens of `ids` a slot has read, as its own beginning.
+    fn shared(&self, slot: usize, ids: &[u32]) -> usize {
+        self.cached(slot).iter().zip(ids).take_while(|(a, b)| a == b).count()
     }
 
     /// Makes a slot's sequence what slot `from` has read, followed by `rest`, which is unread.

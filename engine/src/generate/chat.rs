@@ -5,6 +5,7 @@ use std::rc::Rc;
 use super::candidates::{CandidateStep, Candidates};
 use super::draft::Draft;
 use super::inspect::Inspection;
+use super::many::Many;
 use super::{Answer, FinishReason, GenerateOptions, Prefilled, Session, Step};
 use crate::backend::{Backend, DeviceInfo};
 use crate::model::{CausalLm, LoadProgress};
@@ -264,6 +265,19 @@ impl<B: Backend> Chat<B> {
     /// The candidates begun last, complete or so far.
     pub fn candidates(&self) -> Vec<&Answer> {
         self.candidates.iter().flat_map(Candidates::answers).collect()
+    }
+
+    /// A queue that answers up to `slots` prompts at a time; the conversation and its cache stay as they are.
+    ///
+    /// # Errors
+    /// When the device has no room for so many.
+    pub fn many(&self, slots: usize) -> Result<Many<'_, B>> {
+        Many::new(self, slots)
+    }
+
+    /// Tokens that end an answer.
+    pub(super) fn end_ids(&self) -> &[u32] {
+        &self.end_ids
     }
 
     /// Renders a conversation; when it and `begun` tokens of the answer do not fit the context, the oldest turns are

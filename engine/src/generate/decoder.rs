@@ -56,6 +56,16 @@ impl<B: Backend> Decoder<B> {
         self.batch.begin(slot, ids)
     }
 
+    /// As [`Decoder::begin`], with as much of the beginning as any slot has read already.
+    ///
+    /// # Errors
+    /// As [`Batch::begin_sharing`]; when an id is outside the vocabulary.
+    pub fn begin_sharing(&mut self, model: &CausalLm<B>, slot: usize, ids: &[u32]) -> Result<usize> {
+        check_ids(ids, model.config().vocab_size)?;
+        self.chosen = None;
+        self.batch.begin_sharing(model.trunk(), slot, ids)
+    }
+
     /// Makes `ids` the tokens whose repetition a slot penalises. What is chosen later is added.
     ///
     /// # Errors

@@ -6,6 +6,7 @@ mod chat;
 mod decoder;
 mod draft;
 mod inspect;
+mod many;
 mod session;
 mod stop;
 
@@ -17,6 +18,7 @@ pub use chat::Chat;
 pub(crate) use decoder::check_ids;
 pub use decoder::{Choice, Decoder};
 pub use inspect::TokenFacts;
+pub use many::Many;
 pub use session::Session;
 
 use crate::backend::Sampling;

@@ -14,6 +14,7 @@ mod given;
 mod index;
 mod inspect;
 mod inspect_json;
+mod instruct;
 mod interrupt;
 mod launch;
 mod memory;
@@ -78,6 +79,7 @@ enum Command {
     /// Ctrl-C, SIGTERM and SIGUSR1 save a checkpoint and stop; --resume goes on as if nothing had happened.
     Ppo(Box<training::Training<PpoSettings>>),
     Arena(arena::Arena),
+    Instruct(instruct::Instruct),
     Eval(eval::Eval),
     Memory(memory::Memory),
     Merge(merge::Merge),
@@ -139,6 +141,7 @@ fn run(command: Command) -> Result<ExitCode> {
         Command::Sft(sft) => return sft.run::<FineTuning>(),
         Command::Ppo(ppo) => return ppo.run::<Ppo>(),
         Command::Launch(launch) => return launch.run(),
+        Command::Instruct(instruct) => return instruct.run(),
         Command::Generate(generate) => generate.run(),
         Command::Chat(chat) => chat.run(),
         Command::Inspect(inspect) => inspect.run(),

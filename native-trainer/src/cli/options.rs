@@ -148,11 +148,11 @@ fn number(text: &str, fits: fn(f32) -> bool, expected: &str) -> Result<f32, Stri
     text.parse().ok().filter(|value: &f32| value.is_finite() && fits(*value)).ok_or(format!("expected {expected}"))
 }
 
-fn not_negative(text: &str) -> Result<f32, String> {
+pub(super) fn not_negative(text: &str) -> Result<f32, String> {
     number(text, |value| value >= 0.0, "a number of at least 0")
 }
 
-fn positive(text: &str) -> Result<f32, String> {
+pub(super) fn positive(text: &str) -> Result<f32, String> {
     number(text, |value| value > 0.0, "a number above 0")
 }
 
@@ -160,6 +160,6 @@ fn probability(text: &str) -> Result<f32, String> {
     number(text, |value| (0.0..=1.0).contains(&value), "a number from 0 to 1")
 }
 
-fn probability_above_zero(text: &str) -> Result<f32, String> {
+pub(super) fn probability_above_zero(text: &str) -> Result<f32, String> {
     number(text, |value| value > 0.0 && value <= 1.0, "a number above 0 and at most 1")
 }

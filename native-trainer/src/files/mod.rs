@@ -41,7 +41,7 @@ pub use model_source::ModelSource;
 pub use pack::{Packed, pack};
 pub use peft::{Unmerged, open_model, read_unmerged};
 pub use random::random;
-pub use records::{Place, Records, read_pairs, read_prompts, read_records};
+pub use records::{Place, Records, read_pairs, read_prompts, read_records, read_values};
 pub use safetensors::{Dtype, TensorSpec, write_safetensors};
 pub use token_cache::TokenCache;
 pub(crate) use token_cache::user_cache;

@@ -113,6 +113,14 @@ pub fn read_prompts(path: &Path) -> Result<Records<Vec<Message>>> {
     read(path, |row| asked(row).map(|messages| vec![messages]))
 }
 
+/// Reads the values of a file of records as they are.
+///
+/// # Errors
+/// When the file cannot be read, or is not text that holds JSON.
+pub fn read_values(path: &Path) -> Result<Records<Value>> {
+    read(path, |row| Ok(vec![row.clone()]))
+}
+
 fn read<T>(path: &Path, parse: impl Fn(&Value) -> Result<Vec<T>, String>) -> Result<Records<T>> {
     let bytes = fs::read(path).map_err(Error::path("read", path))?;
     let rows = rows(path, &bytes).map_err(|problem| Error::Request(format!("{}: {problem}", path.display())))?;
