@@ -4,6 +4,7 @@ use paddock_engine::Result;
 use paddock_engine::backend::{HeadLayout, Operations, Segments};
 
 use crate::Parameters;
+use crate::dropout::Dropout;
 
 /// A backend with the adjoint of every differentiable operation.
 ///
@@ -116,6 +117,9 @@ pub trait Adjoint: Operations + Parameters {
         shape: [usize; 2],
         scale: f32,
     ) -> Result<Self::Tensor>;
+
+    /// Values of `x` dropped by the keys of their rows, and the others scaled. It is linear and its own adjoint.
+    fn dropout(&self, x: &Self::Tensor, keys: &Self::Tokens, dropout: Dropout) -> Result<Self::Tensor>;
 
     /// `a + b`, in the memory of `a` where that is possible.
     fn accumulate(&self, a: Self::Tensor, b: &Self::Tensor) -> Result<Self::Tensor> {

@@ -7,6 +7,7 @@ mod adjoint;
 pub mod collective;
 pub mod cpu;
 pub mod data;
+pub mod dropout;
 pub mod lora;
 pub mod loss;
 pub mod objective;

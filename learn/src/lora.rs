@@ -31,12 +31,14 @@ pub struct Lora {
     pub alpha: f32,
     /// Names of the modules in every block, such as `q_proj`, or [`ALL_LINEAR`].
     pub targets: Vec<String>,
+    /// The share of what an adapter reads that is dropped at random while it is trained.
+    pub dropout: f32,
 }
 
 impl Default for Lora {
     /// As in PEFT for LLaMA.
     fn default() -> Self {
-        Self { rank: 8, alpha: 8.0, targets: vec!["q_proj".to_string(), "v_proj".to_string()] }
+        Self { rank: 8, alpha: 8.0, targets: vec!["q_proj".to_string(), "v_proj".to_string()], dropout: 0.0 }
     }
 }
 
@@ -108,6 +110,7 @@ impl Lora {
             let first = tape.create_parameter(&a_label, [rank, a.len() / rank.max(1)], Precision::F32, true)?;
             let second = tape.create_parameter(&b_label, [b.len() / rank.max(1), rank], Precision::F32, true)?;
             tape.write_parameter(first, 0, &a)?;
+            tape.drop_inputs(first, self.dropout)?;
             model.adapt(&module, scale, &first, &second)?;
         }
         Ok(())
@@ -121,7 +124,7 @@ impl Lora {
             "base_model_name_or_path": base,
             "r": self.rank,
             "lora_alpha": self.alpha,
-            "lora_dropout": 0.0,
+            "lora_dropout": self.dropout,
             // As a text it stands for the modules; in a list it would be the name of one.
             "target_modules": match self.targets.iter().any(|target| target == ALL_LINEAR) {
                 true => json!(ALL_LINEAR),

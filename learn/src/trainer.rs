@@ -4,9 +4,12 @@ use paddock_engine::Result;
 
 use crate::Adjoint;
 use crate::objective::{Measured, Objective};
-use crate::optim::OptimizerStep;
+use crate::optim::{OptimizerStep, rounding_seed};
 use crate::store::Store;
 use crate::tape::Tape;
+
+/// In place of a parameter's number, for what passes draw.
+const DRAWN: usize = u32::MAX as usize;
 
 /// What a step did.
 #[derive(Debug, Clone, PartialEq)]
@@ -52,6 +55,7 @@ impl<B: Adjoint, O: Objective<B, S>, S: Store<B>> Trainer<B, O, S> {
     /// # Errors
     /// When the device fails, or a rank has ended.
     pub async fn step(&mut self, batch: &O::Batch, settings: &OptimizerStep) -> Result<StepReport> {
+        self.tape.set_noise(rounding_seed(settings.seed, settings.number, DRAWN));
         let passes = self.objective.accumulate(&self.tape, batch).await?;
         let squares = self.tape.step(self.objective.trained(), settings).await?;
         let Measured { loss, mut values } = self.objective.loss(&self.tape, passes).await?;

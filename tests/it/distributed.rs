@@ -248,9 +248,12 @@ fn adapters_and_bf16_are_shared_too() {
         (memory.dtype, memory.bf16_update) = (Dtype::Bf16, bf16_update);
     };
     let lora = |memory: &mut MemorySettings| memory.adapters.lora = Some(Lora { rank: 3, ..Lora::default() });
+    let dropping =
+        |memory: &mut MemorySettings| memory.adapters.lora = Some(Lora { rank: 3, dropout: 0.2, ..Lora::default() });
     type Change<'a> = &'a dyn Fn(&mut MemorySettings);
-    let kinds: [(&str, Change, &str, f64); 4] = [
+    let kinds: [(&str, Change, &str, f64); 5] = [
         ("lora", &lora, "adapter_model.safetensors", 1e-4),
+        ("dropout", &dropping, "adapter_model.safetensors", 1e-4),
         ("split", &|memory| bf16(memory, Bf16Update::SplitMaster), MODEL, BF16_TOLERANCE),
         ("8bit", &|memory| memory.moments = Moments::Dynamic8, MODEL, 1e-4),
         ("stochastic", &|memory| bf16(memory, Bf16Update::StochasticRounding), MODEL, BF16_TOLERANCE),

@@ -64,7 +64,7 @@ fn adapter(folder: &Path) -> Vec<(String, Vec<f32>)> {
 fn ten_steps_are_pefts() {
     let json: Value = serde_json::from_slice(&fs::read(golden("start/adapter_config.json")).unwrap()).unwrap();
     let targets: Vec<String> = serde_json::from_value(json["target_modules"].clone()).unwrap();
-    let lora = Lora { rank: 4, alpha: 8.0, targets };
+    let lora = Lora { rank: 4, alpha: 8.0, targets, dropout: 0.0 };
     assert_eq!((json["r"].as_f64(), json["lora_alpha"].as_f64(), lora.targets.len()), (Some(4.0), Some(8.0), 5));
     let tape = TapeOptions { checkpointing: true, ..TapeOptions::default() };
     let options = SftOptions { tape, lora: Some(lora.clone()), ..SftOptions::default() };

@@ -17,8 +17,12 @@ const MODEL: &str = "llama-gqa-tied-sharded";
 const TOLERANCE: f64 = 1e-5;
 
 fn adapted(file: &GgufFile, checkpointing: bool) -> CpuTrainer {
+    adapted_with(file, checkpointing, 0.0)
+}
+
+fn adapted_with(file: &GgufFile, checkpointing: bool, dropout: f32) -> CpuTrainer {
     let targets = ["q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj"];
-    let lora = Some(Lora { rank: 4, alpha: 8.0, targets: targets.map(String::from).to_vec() });
+    let lora = Some(Lora { rank: 4, alpha: 8.0, targets: targets.map(String::from).to_vec(), dropout });
     let tape = TapeOptions { checkpointing, ..TapeOptions::default() };
     let trainer = trainer(file.source(), SftOptions { tape, lora, seed: 9, ..SftOptions::default() });
     for info in adapter_parameters(trainer.tape()).iter().filter(|info| info.label.contains("lora_B")) {
@@ -52,6 +56,56 @@ fn gradients_over_packed_weights_are_those_over_their_values() {
     let exact = GgufFile::from_fixture(MODEL, |_| paddock_engine::weights::Encoding::F32);
     let other = gradients(&adapted(&exact, false));
     assert!(other.iter().zip(&expected).all(|((_, a), (_, b))| distance(a, b) > 100.0 * TOLERANCE));
+}
+
+/// What is dropped does not depend on how a batch is cut, nor on whether a pass is computed anew; and the gradients are those of
+/// what was computed, by differences of the loss.
+#[test]
+fn dropout_is_the_same_however_a_batch_is_cut() {
+    let file = GgufFile::from_fixture(MODEL, |_| paddock_engine::weights::Encoding::F32);
+    let documents = documents();
+    let batch: Vec<_> = documents.iter().collect();
+    let run = |checkpointing: bool, tokens: usize, rate: f32, noise: u32| {
+        let trainer = adapted_with(&file, checkpointing, rate);
+        trainer.tape().set_noise(noise);
+        let share = Share::whole(&batch, tokens);
+        let passes = block_on(trainer.objective().accumulate(trainer.tape(), &share)).unwrap();
+        let loss = block_on(trainer.objective().loss(trainer.tape(), passes)).unwrap().loss;
+        let gradient = |id| block_on(trainer.tape().read_gradient(id)).unwrap();
+        let all = adapter_parameters(trainer.tape()).into_iter().map(|info| (info.label, gradient(info.id)));
+        (loss, all.collect::<Vec<_>>())
+    };
+    let (loss, expected) = run(false, usize::MAX, 0.3, 1);
+    for (checkpointing, tokens) in [(true, usize::MAX), (false, 1), (true, 20)] {
+        let (found_loss, found) = run(checkpointing, tokens, 0.3, 1);
+        assert!((found_loss / loss - 1.0).abs() < 1e-6, "{found_loss} {loss}");
+        for ((name, found), (_, expected)) in found.iter().zip(&expected) {
+            assert!(distance(found, expected) < TOLERANCE, "{name}, {tokens} tokens");
+        }
+    }
+    for (rate, noise) in [(0.0, 1), (0.3, 2)] {
+        let (other_loss, other) = run(false, usize::MAX, rate, noise);
+        assert!((other_loss / loss - 1.0).abs() > 1e-5);
+        assert!(other.iter().zip(&expected).all(|((_, a), (_, b))| distance(a, b) > 100.0 * TOLERANCE));
+    }
+    // A step along a gradient changes the loss by its squared length.
+    let trainer = adapted_with(&file, false, 0.3);
+    let loss_after = |sign: f32| {
+        trainer.tape().set_noise(1);
+        for (info, (_, gradient)) in adapter_parameters(trainer.tape()).iter().zip(&expected) {
+            let values = block_on(trainer.tape().read_parameter(info.id)).unwrap();
+            let moved: Vec<f32> = values.iter().zip(gradient).map(|(value, grad)| value + sign * STEP * grad).collect();
+            trainer.tape().write_parameter(info.id, 0, &moved).unwrap();
+        }
+        let passes =
+            block_on(trainer.objective().accumulate(trainer.tape(), &Share::whole(&batch, usize::MAX))).unwrap();
+        block_on(trainer.objective().loss(trainer.tape(), passes)).unwrap().loss
+    };
+    const STEP: f32 = 0.01;
+    let (above, below) = (loss_after(1.0), loss_after(-2.0));
+    let squares: f64 = expected.iter().flat_map(|(_, values)| values).map(|value| f64::from(*value).powi(2)).sum();
+    let found = (above - below) / (2.0 * f64::from(STEP));
+    assert!((found / squares - 1.0).abs() < 1e-2, "{found} {squares}");
 }
 
 /// The values of the trunk's parameters, as bits.

@@ -146,7 +146,7 @@ fn adapters_on_a_trunk_of_4_bits_answer_as_they_are_trained() {
         let file = GgufFile::at_4_bits(name);
         rollouts_are_the_policys(|| {
             let targets = ["q_proj", "v_proj", "o_proj", "up_proj", "down_proj"].map(String::from).to_vec();
-            let lora = Some(Lora { rank: 4, alpha: 8.0, targets });
+            let lora = Some(Lora { rank: 4, alpha: 8.0, targets, dropout: 0.0 });
             let trainer = trainer(file.source(), SftOptions { lora, seed: 5, ..SftOptions::default() });
             // With b of zeros an adapter does nothing.
             for info in adapter_parameters(trainer.tape()).iter().filter(|info| info.label.contains("lora_B")) {

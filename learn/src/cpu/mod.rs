@@ -6,6 +6,7 @@
 mod adamw;
 mod add_columns;
 mod attention;
+mod dropout;
 mod embed;
 mod gradient;
 mod layer_norm;
@@ -28,6 +29,7 @@ use paddock_engine::backend::check::shape as expect;
 use paddock_engine::backend::cpu::{Tensor, Tokens, Weight};
 use paddock_engine::backend::{Cpu, HeadLayout, Segments};
 
+use crate::dropout::Dropout;
 use crate::{Adjoint, Parameters};
 pub use gradient::Gradient;
 pub use store::State;
@@ -157,6 +159,10 @@ impl Adjoint for Cpu {
 
     fn add_columns_adjoint(&self, grad: &Tensor, at: [usize; 2], shape: [usize; 2], scale: f32) -> Result<Tensor> {
         add_columns::add_columns_adjoint(grad, at, shape, scale)
+    }
+
+    fn dropout(&self, x: &Tensor, keys: &Tokens, dropout: Dropout) -> Result<Tensor> {
+        dropout::dropout(x, keys, dropout)
     }
 
     fn accumulate(&self, a: Tensor, b: &Tensor) -> Result<Tensor> {

@@ -3,6 +3,7 @@
 use paddock_engine::backend::Segments;
 
 use super::Example;
+use crate::dropout::row_key;
 
 /// Examples that run together: no padding, and no attention across documents.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -15,37 +16,46 @@ pub struct MicroBatch {
     pub rows: Vec<usize>,
     /// That token, for each of them.
     pub targets: Vec<u32>,
+    /// For each row, what dropout knows it by: the place of its document in the step's batch, and its position.
+    pub keys: Vec<u32>,
 }
 
 impl MicroBatch {
-    /// Packs `examples`.
+    /// Packs `examples`, which are the step's batch.
     pub fn new(examples: &[&Example]) -> Self {
-        let (mut ids, mut rows, mut targets) = (Vec::new(), Vec::new(), Vec::new());
+        Self::of(&examples.iter().copied().enumerate().collect::<Vec<_>>())
+    }
+
+    /// Packs examples with their places in the step's batch.
+    fn of(examples: &[(usize, &Example)]) -> Self {
+        let (mut ids, mut rows, mut targets, mut keys) = (Vec::new(), Vec::new(), Vec::new(), Vec::new());
         let mut segments = Segments::default();
-        for (sequence, example) in examples.iter().enumerate() {
+        for (sequence, (place, example)) in examples.iter().enumerate() {
             let start = ids.len();
             rows.extend(example.targets.iter().map(|position| start + position - 1));
             targets.extend(example.targets.iter().map(|&position| example.ids[position]));
             ids.extend(&example.ids);
+            keys.extend((0..example.ids.len()).map(|position| row_key(*place as u32, position as u32)));
             segments.push(example.ids.len(), 0, sequence);
         }
-        Self { ids, segments, rows, targets }
+        Self { ids, segments, rows, targets, keys }
     }
 }
 
-/// Cuts a batch into runs of at most `tokens` tokens; a longer example is a run of its own.
-pub fn micro_batches(batch: &[&Example], tokens: usize) -> Vec<MicroBatch> {
+/// Cuts examples, each with its place in the step's batch, into runs of at most `tokens` tokens; a longer example is a run of
+/// its own.
+pub fn micro_batches(batch: &[(usize, &Example)], tokens: usize) -> Vec<MicroBatch> {
     let mut runs = Vec::new();
     let (mut start, mut sum) = (0, 0);
-    for (index, example) in batch.iter().enumerate() {
+    for (index, (_, example)) in batch.iter().enumerate() {
         if index > start && sum + example.ids.len() > tokens {
-            runs.push(MicroBatch::new(&batch[start..index]));
+            runs.push(MicroBatch::of(&batch[start..index]));
             (start, sum) = (index, 0);
         }
         sum += example.ids.len();
     }
     if start < batch.len() {
-        runs.push(MicroBatch::new(&batch[start..]));
+        runs.push(MicroBatch::of(&batch[start..]));
     }
     runs
 }
@@ -62,13 +72,17 @@ mod tests {
         assert_eq!(batch.ids, [1, 10, 11, 1, 20, 21, 22]);
         assert_eq!((batch.rows, batch.targets), (vec![1, 3, 5], vec![11, 20, 22]));
         assert_eq!(batch.segments, Segments::documents(&[3, 4]));
+        // Every row is known by another key, and by the same one wherever its example runs.
+        let alone = MicroBatch::of(&[(1, &second)]);
+        assert_eq!(batch.keys[3..], alone.keys);
+        assert!((0..7).all(|i| !batch.keys[..i].contains(&batch.keys[i])));
     }
 
     #[test]
     fn runs_fit_the_budget_and_lose_nothing() {
         let examples: Vec<Example> =
             [3, 4, 2, 9, 1].iter().map(|&len| Example { ids: vec![7; len], targets: vec![] }).collect();
-        let batch: Vec<&Example> = examples.iter().collect();
+        let batch: Vec<(usize, &Example)> = examples.iter().enumerate().collect();
         let lengths = |tokens| micro_batches(&batch, tokens).iter().map(|run| run.ids.len()).collect::<Vec<_>>();
         assert_eq!(lengths(7), [7, 2, 9, 1]);
         assert_eq!(lengths(1), [3, 4, 2, 9, 1]);

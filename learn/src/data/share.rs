@@ -33,7 +33,7 @@ impl Share {
         for (_, mut indices) in ranks {
             // In the batch's order, as one rank alone runs them.
             indices.sort_unstable();
-            let examples: Vec<&Example> = indices.iter().map(|&index| batch[index]).collect();
+            let examples: Vec<(usize, &Example)> = indices.iter().map(|&index| (index, batch[index])).collect();
             all.push(micro_batches(&examples, micro_batch_tokens));
         }
         let most = all.iter().map(Vec::len).max().unwrap_or_default();

@@ -111,6 +111,7 @@ impl<B: Adjoint, S: Store<B>> Objective<B, S> for Sft<B, S> {
                 LossNormalization::Global => batch.targets,
                 LossNormalization::MicroBatch => micro.rows.len() * batch.micro_batches,
             };
+            tape.set_row_keys(Some(&micro.keys))?;
             let logprobs = self.logprobs(tape, micro)?;
             // A pass that only keeps ranks in step goes the same way and adds nothing.
             let seed = if *counts { -1.0 / divisor as f32 } else { 0.0 };
@@ -119,6 +120,7 @@ impl<B: Adjoint, S: Store<B>> Objective<B, S> for Sft<B, S> {
                 passes.push((logprobs, divisor));
             }
         }
+        tape.set_row_keys(None)?;
         Ok(passes)
     }
 

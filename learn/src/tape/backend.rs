@@ -79,7 +79,8 @@ impl<B: Adjoint, S: Store<B>> Operations for Tape<B, S> {
     }
 
     fn linear(&self, x: &Var<B>, weight: &ParameterId, bias: Option<&ParameterId>) -> Result<Var<B>> {
-        self.record([x], |[x]| Op::Linear { x, weight: *weight, bias: bias.copied(), residual: None })
+        let x = self.dropped(x, *weight)?;
+        self.record([&x], |[x]| Op::Linear { x, weight: *weight, bias: bias.copied(), residual: None })
     }
 
     fn rope(&self, qkv: &Var<B>, heads: HeadLayout, segments: &Segments, frequencies: &Var<B>) -> Result<Var<B>> {

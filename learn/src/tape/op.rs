@@ -7,6 +7,7 @@ use paddock_engine::backend::{Device, HeadLayout, Segments};
 
 use super::parameter::{ParameterId, Parameters};
 use crate::Adjoint;
+use crate::dropout::Dropout;
 use crate::store::Store;
 
 /// An operation, its operands being nodes of the graph and parameters of the tape.
@@ -62,6 +63,11 @@ pub(super) enum Op<B: Device> {
         shape: [usize; 2],
         scale: f32,
     },
+    Dropout {
+        x: usize,
+        keys: B::Tokens,
+        dropout: Dropout,
+    },
     SelectRows {
         x: usize,
         count: usize,
@@ -82,6 +88,7 @@ impl<B: Adjoint> Op<B> {
             Self::RmsNorm { x, .. }
             | Self::LayerNorm { x, .. }
             | Self::Relu { x }
+            | Self::Dropout { x, .. }
             | Self::SelectRows { x, .. }
             | Self::TokenLogprobs { x, .. } => [Some(x), None],
             Self::Rope { qkv, .. } | Self::Attention { qkv, .. } => [Some(qkv), None],
@@ -152,6 +159,7 @@ impl<B: Adjoint> Op<B> {
             Self::AddColumns { x, delta, at, scale, .. } => {
                 inner.add_columns(&value(*x)?, &value(*delta)?, *at, *scale)?
             }
+            Self::Dropout { x, keys, dropout } => inner.dropout(&value(*x)?, keys, *dropout)?,
             Self::SelectRows { x, rows, .. } => inner.select_rows(&value(*x)?, rows)?,
             Self::TokenLogprobs { x, weight, targets } => {
                 inner.token_logprobs(&value(*x)?, weight_of(weight)?, targets)?
@@ -220,6 +228,7 @@ impl<B: Adjoint> Op<B> {
                 give(*delta, inner.add_columns_adjoint(&grad, *at, *shape, *scale)?)?;
                 give(*x, grad)
             }
+            Self::Dropout { x, keys, dropout } => give(*x, inner.dropout(&grad, keys, *dropout)?),
             Self::SelectRows { x, count, rows } => give(*x, inner.select_rows_adjoint(*count, rows, &grad)?),
             Self::TokenLogprobs { x, weight, targets } => {
                 let (weight, weight_grad) = parameters.with_gradient(inner, store, *weight)?;

@@ -36,6 +36,8 @@ pub struct Parameter<B: Adjoint, S: Store<B>> {
     /// Whether it is held in the encodings of its parts, not as dense values.
     pub(super) packed: bool,
     pub(super) parts: Vec<WeightPart>,
+    /// The share of its inputs that are dropped while it is trained.
+    pub(super) input_dropout: f32,
 }
 
 /// What a new parameter is.
@@ -73,6 +75,7 @@ impl<B: Adjoint, S: Store<B>> Parameter<B, S> {
             shared: sharding.is_some(),
             packed: false,
             parts: vec![part(shape[0])],
+            input_dropout: 0.0,
         })
     }
 
@@ -91,6 +94,7 @@ impl<B: Adjoint, S: Store<B>> Parameter<B, S> {
             shared: false,
             packed: true,
             parts: parts.to_vec(),
+            input_dropout: 0.0,
         })
     }
 

@@ -1,10 +1,10 @@
 //! The decorator itself: parameters, recording, and the backward pass.
 
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::ops::{Deref, DerefMut};
 use std::rc::Rc;
 
-use paddock_engine::backend::WeightPart;
+use paddock_engine::backend::{WeightPart, pcg_hash};
 use paddock_engine::{Error, Result};
 
 use super::graph::{Graph, Var};
@@ -12,6 +12,7 @@ use super::op::Op;
 use super::parameter::{Parameter, ParameterId, ParameterLayout, Parameters, foreign};
 use crate::Adjoint;
 use crate::collective::Sharding;
+use crate::dropout::Dropout;
 use crate::optim::{Moments, Precision};
 use crate::store::Store;
 
@@ -31,6 +32,10 @@ struct Inner<B: Adjoint, S: Store<B>> {
     graph: RefCell<Graph<B>>,
     /// How many [`Pause`]s there are.
     pauses: RefCell<usize>,
+    /// Seed of what a step draws.
+    noise: Cell<u32>,
+    /// Keys of the rows of the passes that follow.
+    row_keys: RefCell<Option<B::Tokens>>,
 }
 
 /// How a tape keeps weights and activations.
@@ -107,6 +112,8 @@ impl<B: Adjoint, S: Store<B>> Tape<B, S> {
             parameters: RefCell::default(),
             graph: RefCell::default(),
             pauses: RefCell::new(0),
+            noise: Cell::new(0),
+            row_keys: RefCell::default(),
         }))
     }
 
@@ -145,6 +152,34 @@ impl<B: Adjoint, S: Store<B>> Tape<B, S> {
         *self.0.pauses.borrow() == 0
     }
 
+    /// Sets the seed of what the passes of a step draw.
+    pub fn set_noise(&self, seed: u32) {
+        self.0.noise.set(seed);
+    }
+
+    /// Names the rows of the passes that follow, for dropout; see [`crate::dropout::row_key`].
+    ///
+    /// # Errors
+    /// When the device has no room.
+    pub fn set_row_keys(&self, keys: Option<&[u32]>) -> Result<()> {
+        let keys = keys.map(|keys| self.inner().tokens(keys)).transpose()?;
+        self.0.row_keys.replace(keys);
+        Ok(())
+    }
+
+    /// What a weight whose inputs are dropped at random reads of `x`; `x` itself while nothing is recorded.
+    pub(super) fn dropped(&self, x: &Var<B>, weight: ParameterId) -> Result<Var<B>> {
+        let rate = self.with(weight, |parameter| parameter.input_dropout)?;
+        if rate == 0.0 || !self.is_recording() {
+            return Ok(x.clone());
+        }
+        let keys = self.0.row_keys.borrow().clone().ok_or_else(|| {
+            Error::Unsupported("adapters are trained with dropout by sft alone; set lora-dropout to 0".to_string())
+        })?;
+        let dropout = Dropout { rate, seed: pcg_hash(weight.0 as u32 ^ self.0.noise.get()) };
+        self.record([x], |[x]| Op::Dropout { x, keys, dropout })
+    }
+
     /// The backward pass through what was recorded since the last call, from `seeds`: tensors and their gradients, row
     /// by row. Adds to the gradients of the parameters; the record is forgotten.
     ///
@@ -180,6 +215,14 @@ impl<B: Adjoint, S: Store<B>> Tape<B, S> {
         let moments = trained.then(|| self.options().moments.precisions(shape[0] * shape[1]));
         let layout = ParameterLayout { label, shape, precision, moments };
         self.push(Parameter::dense(self.inner(), self.store(), self.sharding(), &layout)?)
+    }
+
+    /// Drops a share of what a weight reads whenever it is trained; see [`Tape::set_row_keys`].
+    ///
+    /// # Errors
+    /// When it is another tape's.
+    pub fn drop_inputs(&self, id: ParameterId, rate: f32) -> Result<()> {
+        self.with(id, |parameter| parameter.input_dropout = rate)
     }
 
     /// The weight of a model that is being loaded.

@@ -11,6 +11,7 @@ use super::formats::Dtype;
 use super::launch::{self, Gather};
 use super::weight::{Gradient, Role, Weight};
 use super::{Cuda, Tensor, Tokens, expect, sizes};
+use paddock_learn::dropout::Dropout;
 use paddock_learn::{Adjoint, Parameters};
 
 /// Rows that go to other rows, on the device: targets, offsets, sources.
@@ -214,6 +215,14 @@ impl<D: Driver> Adjoint for Cuda<D> {
         let (x, grad) = (self.narrowed(x)?, self.narrowed(grad)?);
         let out = self.result(x.shape())?;
         self.launch(launch::relu_adjoint(out.at(), x.at(), grad.at(), x.count()))?;
+        Ok(out)
+    }
+
+    fn dropout(&self, x: &Self::Tensor, keys: &Self::Tokens, dropout: Dropout) -> Result<Self::Tensor> {
+        let [rows, cols] = x.shape();
+        expect("dropout", "the keys of the rows", [keys.len(), 1], [rows, 1])?;
+        let (x, out) = (self.narrowed(x)?, self.result([rows, cols])?);
+        self.launch(launch::dropout([out.at(), x.at(), keys.at()], x.count(), cols as u32, dropout))?;
         Ok(out)
     }
 

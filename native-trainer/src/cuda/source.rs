@@ -17,7 +17,7 @@ const KERNELS: [(&str, &[&str]); 17] = [
     (include_str!("kernels/layer_norm.cu"), &["layer_norm", "layer_norm_adjoint"]),
     (include_str!("kernels/bias.cu"), &["add_bias", "bias_adjoint", "add_parts"]),
     (include_str!("kernels/silu_mul.cu"), &["silu_mul", "silu_mul_adjoint"]),
-    (include_str!("kernels/elementwise.cu"), &["add", "relu", "relu_adjoint", "narrow", "widen"]),
+    (include_str!("kernels/elementwise.cu"), &["add", "relu", "relu_adjoint", "dropout", "narrow", "widen"]),
     (include_str!("kernels/add_columns.cu"), &["add_columns", "add_columns_adjoint"]),
     (include_str!("kernels/rope.cu"), &["rope"]),
     (include_str!("kernels/cache_append.cu"), &["cache_append"]),

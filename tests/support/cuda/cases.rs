@@ -4,6 +4,7 @@ use half::bf16;
 use paddock_engine::Result;
 use paddock_engine::backend::{HeadLayout, Segments};
 use paddock_learn::Adjoint;
+use paddock_learn::dropout::Dropout;
 
 use super::{Inputs, Output, plain};
 use crate::block_on;
@@ -20,6 +21,7 @@ pub enum Case {
     Attention { heads: [usize; 3], lengths: Vec<usize> },
     SiluMul { rows: usize, cols: usize },
     Relu { rows: usize, cols: usize },
+    Dropout { rows: usize, cols: usize },
     Add { rows: usize, cols: usize },
     AddColumns { shape: [usize; 2], added: [usize; 2], at: [usize; 2] },
     SelectRows { rows: usize, cols: usize, chosen: usize },
@@ -47,7 +49,12 @@ pub fn cases() -> Vec<Case> {
         cases.extend([Case::RmsNorm { rows, cols }, Case::LayerNorm { rows, cols }]);
     }
     for [rows, cols] in [[1, 1], [3, 65], [2, 2056], [5, 264]] {
-        cases.extend([Case::SiluMul { rows, cols }, Case::Relu { rows, cols }, Case::Add { rows, cols }]);
+        cases.extend([
+            Case::SiluMul { rows, cols },
+            Case::Relu { rows, cols },
+            Case::Dropout { rows, cols },
+            Case::Add { rows, cols },
+        ]);
     }
     let lengths = |lengths: &[usize]| lengths.to_vec();
     for heads in [[2, 1, 2], [4, 2, 64], [3, 3, 10]] {
@@ -92,6 +99,11 @@ impl Case {
                 let (x, grad) = (run.tensor([rows, cols])?, run.tensor([rows, cols])?);
                 run.value(&backend.relu(&x)?)?;
                 run.tensor_output("gradient of x", &backend.relu_adjoint(&x, &grad)?)?;
+            }
+            Self::Dropout { rows, cols } => {
+                let x = run.tensor([rows, cols])?;
+                let keys = backend.tokens(&run.inputs.indices(rows, 1 << 20))?;
+                run.value(&backend.dropout(&x, &keys, Dropout { rate: 0.3, seed: 9 })?)?;
             }
             Self::Add { rows, cols } => {
                 let (a, b) = (run.tensor([rows, cols])?, run.tensor([rows, cols])?);

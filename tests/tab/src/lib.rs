@@ -48,7 +48,7 @@ pub fn examples(json: &[u8]) -> Result<Vec<Example>> {
 /// When the model cannot be loaded, or a step fails.
 pub async fn losses(source: MemorySource, examples: &[Example], steps: usize) -> Result<Vec<f64>> {
     let targets = ["q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj"];
-    let lora = Some(Lora { rank: 4, alpha: 8.0, targets: targets.map(String::from).to_vec() });
+    let lora = Some(Lora { rank: 4, alpha: 8.0, targets: targets.map(String::from).to_vec(), dropout: 0.0 });
     let tape = TapeOptions { checkpointing: true, ..TapeOptions::default() };
     let options = SftOptions { tape, lora, seed: 7, ..SftOptions::default() };
     let cpu = Cpu::with_threads(1);

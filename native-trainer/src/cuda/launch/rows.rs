@@ -1,5 +1,7 @@
 //! Operations on rows.
 
+use paddock_learn::dropout::Dropout;
+
 use super::{ELEMENTWISE, LEAST_PACK, Launch, elementwise};
 use crate::cuda::driver::Slice;
 
@@ -91,6 +93,12 @@ pub fn relu<'a, B>(out: Slice<'a, B>, x: Slice<'a, B>, count: u64) -> Launch<'a,
 /// The adjoint of [`relu`].
 pub fn relu_adjoint<'a, B>(out: Slice<'a, B>, x: Slice<'a, B>, grad: Slice<'a, B>, count: u64) -> Launch<'a, B> {
     elementwise("relu_adjoint", count).pointers([out, x, grad]).count(count)
+}
+
+/// Dropout of `count` values in rows of `cols`, whose keys are `keys`.
+pub fn dropout<'a, B>([out, x, keys]: [Slice<'a, B>; 3], count: u64, cols: u32, dropout: Dropout) -> Launch<'a, B> {
+    let numbers = [cols, dropout.seed, dropout.threshold()];
+    elementwise("dropout", count).pointers([out, x, keys]).count(count).words(numbers).floats([dropout.scale()])
 }
 
 /// f32 to the format of activations.

@@ -340,6 +340,12 @@ impl Settings for PpoSettings {
         if !critics && self.has_constraint() {
             return Err("cost-model needs critics, expected the advantage gae; or add reward-shaping".to_string());
         }
+        if self.run.memory.adapters.lora.as_ref().is_some_and(|lora| lora.dropout != 0.0) {
+            return Err(
+                "lora-dropout has no place here, expected 0: with it the actor that answers is not the one that learns"
+                    .to_string(),
+            );
+        }
         if self.actor_adapter.is_some() && self.run.memory.adapters.lora.is_none() {
             return Err(
                 "actor-adapter is set, but lora is not: without adapters the whole model is trained".to_string()

@@ -1,4 +1,4 @@
-//! Adapters: three flags, and in the file a table `[lora]`.
+//! Adapters: four flags, and in the file a table `[lora]`.
 
 use clap::error::{ErrorKind, Result as ClapResult};
 use clap::parser::ValueSource;
@@ -27,13 +27,17 @@ struct Flags {
     /// Modules that get adapters, separated by commas, or all-linear [default: q_proj,v_proj]
     #[arg(long, value_name = "NAMES", value_delimiter = ',')]
     lora_targets: Option<Vec<String>>,
+    /// Drop this share of what adapters read, at random, while they are trained
+    #[arg(long, value_name = "P")]
+    lora_dropout: Option<f32>,
 }
 
 impl AdapterSettings {
     pub(super) fn check(&self) -> Result<(), String> {
-        let Some(Lora { rank, alpha, targets }) = &self.lora else { return Ok(()) };
+        let Some(Lora { rank, alpha, targets, dropout }) = &self.lora else { return Ok(()) };
         at_least_one("the rank of lora", *rank as u64)?;
         expect("the alpha of lora", alpha, alpha.is_finite() && *alpha > 0.0, "a number above 0")?;
+        expect("the dropout of lora", dropout, (0.0..1.0).contains(dropout), "a number from 0 to below 1")?;
         let named = !targets.is_empty() && targets.iter().all(|target| !target.is_empty());
         expect("the list of lora's targets", format!("{targets:?}"), named, "names of modules, such as q_proj")
     }
@@ -51,7 +55,7 @@ impl Args for AdapterSettings {
 
 impl FromArgMatches for AdapterSettings {
     fn from_arg_matches(matches: &ArgMatches) -> ClapResult<Self> {
-        let Flags { lora_rank, lora_alpha, lora_targets } = Flags::from_arg_matches(matches)?;
+        let Flags { lora_rank, lora_alpha, lora_targets, lora_dropout } = Flags::from_arg_matches(matches)?;
         // A file may have the rank.
         let has_file = || {
             let given = |name: &str| {
@@ -60,15 +64,19 @@ impl FromArgMatches for AdapterSettings {
             };
             given("config") || given("resume")
         };
-        let further = lora_alpha.is_some() || lora_targets.is_some();
+        let further = lora_alpha.is_some() || lora_targets.is_some() || lora_dropout.is_some();
         if lora_rank.is_none() && further && !has_file() {
-            let problem = "--lora-alpha and --lora-targets need --lora-rank\n";
+            let problem = "--lora-alpha, --lora-targets and --lora-dropout need --lora-rank\n";
             return Err(clap::Error::raw(ErrorKind::MissingRequiredArgument, problem));
         }
         let default = Lora::default();
         let rank = lora_rank.map_or(default.rank, usize::from);
-        let lora =
-            Lora { rank, alpha: lora_alpha.unwrap_or(rank as f32), targets: lora_targets.unwrap_or(default.targets) };
+        let lora = Lora {
+            rank,
+            alpha: lora_alpha.unwrap_or(rank as f32),
+            targets: lora_targets.unwrap_or(default.targets),
+            dropout: lora_dropout.unwrap_or(default.dropout),
+        };
         Ok(Self { lora: (lora_rank.is_some() || further).then_some(lora) })
     }
 

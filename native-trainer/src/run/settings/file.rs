@@ -105,7 +105,7 @@ impl SettingsFile {
             }
         }
         if !had && !given("rank") && (given("alpha") || given("targets")) {
-            return Err(Error::Request("--lora-alpha and --lora-targets need --lora-rank".to_string()));
+            return Err(Error::Request("--lora-alpha, --lora-targets and --lora-dropout need --lora-rank".to_string()));
         }
         let parsed = |table: &Table| -> Result<T> {
             let settings = table.clone().try_into();

@@ -39,7 +39,7 @@ fn flags_and_file_say_the_same() {
     let line = "--template alpaca --max-length 256 --batch-size 16 --micro-batch-tokens 1024 --epochs 2 --max-steps 100 \
                 --learning-rate 0.0001 --warmup-ratio 0.1 --schedule linear --weight-decay 0.5 --max-grad-norm 0 \
                 --loss-normalization micro-batch --seed 7 --no-shuffle --dtype bf16 --bf16-update split-master \
-                --moments 8bit --lora-rank 4 --lora-targets q_proj,o_proj --zero 3 --gradient-checkpointing \
+                --moments 8bit --lora-rank 4 --lora-targets q_proj,o_proj --lora-dropout 0.25 --zero 3 --gradient-checkpointing \
                 --offload optimizer --save-steps 50 --keep 2 --eval-data e --eval-steps 10";
     let file = "model = \"m\"\ndata = \"d\"\noutput = \"o\"\ntemplate = \"alpaca\"\nmax-length = 256\nbatch-size = 16\n\
                 micro-batch-tokens = 1024\nepochs = 2\nmax-steps = 100\nlearning-rate = 0.0001\nwarmup-ratio = 0.1\n\
@@ -47,8 +47,8 @@ fn flags_and_file_say_the_same() {
                 seed = 7\nshuffle = false\nadd-missing-tokens = false\ndtype = \"bf16\"\nbf16-update = \"split-master\"\n\
                 moments = \"8bit\"\nzero = \"3\"\ngradient-checkpointing = true\noffload-optimizer = true\n\
                 save-steps = 50\nkeep = 2\neval-data = \"e\"\neval-steps = 10\n\n\
-                [lora]\nrank = 4\nalpha = 4.0\ntargets = [\"q_proj\", \"o_proj\"]\n";
-    let lora = Lora { rank: 4, alpha: 4.0, targets: vec!["q_proj".to_string(), "o_proj".to_string()] };
+                [lora]\nrank = 4\nalpha = 4.0\ntargets = [\"q_proj\", \"o_proj\"]\ndropout = 0.25\n";
+    let lora = Lora { rank: 4, alpha: 4.0, targets: vec!["q_proj".to_string(), "o_proj".to_string()], dropout: 0.25 };
     let run = RunSettings {
         template: TemplateKind::Alpaca,
         max_length: 256,
