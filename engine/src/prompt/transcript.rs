@@ -28,7 +28,7 @@ enum Answers<'a> {
     /// Where each answer is, by the number of its turn.
     Known(Vec<Answer>),
     /// Where the last one is; the others are found as they are asked for.
-    Rendered { template: &'a ChatTemplate, last: Answer },
+    Rendered { template: &'a ChatTemplate, last: Answer, eos: String },
 }
 
 impl Template {
@@ -53,7 +53,7 @@ impl Template {
             }
             Format::Chat(template) => {
                 let (text, answer) = last_answer(template, messages)?;
-                let answers = Answers::Rendered { template, last: (last, answer) };
+                let answers = Answers::Rendered { template, last: (last, answer), eos: eos.to_string() };
                 return Ok(Some(Transcript { prompt: Prompt { text, add_special: false }, messages, answers }));
             }
         };
@@ -68,9 +68,9 @@ impl Transcript<'_> {
     /// # Errors
     /// When the chat template refuses a part of the conversation, or does not show an answer as it was given.
     pub fn answers(&self, end: usize) -> Result<Vec<Answer>> {
-        let (template, last) = match &self.answers {
+        let (template, last, eos) = match &self.answers {
             Answers::Known(answers) => return Ok(answers.clone()),
-            Answers::Rendered { template, last } => (template, last),
+            Answers::Rendered { template, last, eos } => (template, last, eos),
         };
         let mut found: Vec<Answer> = Vec::new();
         for turn in (0..last.0).filter(|turn| self.messages[*turn].role == Role::Assistant) {
@@ -78,9 +78,13 @@ impl Transcript<'_> {
             if floor >= end {
                 return Ok(found);
             }
-            let before = template.render(&self.messages[..turn], true)?;
-            let after = template.render(&self.messages[..=turn], false)?;
-            let answer = find(&self.prompt.text, floor, self.messages, turn, &before, &after)?;
+            let rendered = Rendered::of(template, self.messages, turn)?;
+            let text = &self.prompt.text;
+            let mut answer = find(text, floor, self.messages, turn, &rendered)?;
+            // Some templates end every answer but the last one.
+            if !text[answer.clone()].trim_end().ends_with(eos) && text[answer.end..].starts_with(eos.as_str()) {
+                answer.end += eos.len();
+            }
             found.push((turn, answer));
         }
         if last.1.start < end {
@@ -120,9 +124,10 @@ pub fn ended(answer: &str, eos: &str) -> String {
 /// answers; then the text is what the model is to say when it is asked: the prompt, the whole answer, and its end.
 fn last_answer(template: &ChatTemplate, messages: &[Message]) -> Result<(String, Range<usize>)> {
     let last = messages.len() - 1;
-    let (before, after) = (template.render(&messages[..last], true)?, template.render(messages, false)?);
+    let rendered = Rendered::of(template, messages, last)?;
+    let Rendered { before, after, .. } = &rendered;
     let content = messages[last].content.trim();
-    let same = common_beginning(&before, &after);
+    let same = common_beginning(before, after);
     if let Some((thoughts, answer)) = thoughts(content)
         && !after[same..].contains(thoughts)
     {
@@ -135,10 +140,10 @@ fn last_answer(template: &ChatTemplate, messages: &[Message]) -> Result<(String,
     }
     if same == before.len() {
         let answer = before.len()..after.len();
-        return Ok((after, answer));
+        return Ok((rendered.after, answer));
     }
-    let answer = find(&after, 0, messages, last, &before, &after)?;
-    Ok((after, answer))
+    let answer = find(after, 0, messages, last, &rendered)?;
+    Ok((rendered.after, answer))
 }
 
 /// What is thought and what is said in an answer that has both.
@@ -150,15 +155,39 @@ fn thoughts(content: &str) -> Option<(&str, &str)> {
     (!thoughts.is_empty()).then_some((thoughts, answer.trim()))
 }
 
-/// Where in `text`, from `floor` on, the answer of `turn` is. `before` is the prompt for it, and `after` the conversation up
-/// to it, each as the template writes them when nothing follows.
+/// What a template writes around an answer when nothing follows it.
+struct Rendered {
+    /// The prompt for the answer.
+    before: String,
+    /// The end of the prompt, which asks for an answer.
+    asking: String,
+    /// The conversation with the answer.
+    after: String,
+}
+
+impl Rendered {
+    fn of(template: &ChatTemplate, messages: &[Message], turn: usize) -> Result<Self> {
+        let before = template.render(&messages[..turn], true)?;
+        let after = template.render(&messages[..=turn], false)?;
+        // Where the prompt begins the text, nobody need know where it asks.
+        let asking = match after.starts_with(&before) || turn == 0 {
+            true => String::new(),
+            false => {
+                let closed = template.render(&messages[..turn], false)?;
+                before.strip_prefix(&closed).unwrap_or_default().to_string()
+            }
+        };
+        Ok(Self { before, asking, after })
+    }
+}
+
+/// Where in `text`, from `floor` on, the answer of `turn` is.
 fn find(
     text: &str,
     floor: usize,
     messages: &[Message],
     turn: usize,
-    before: &str,
-    after: &str,
+    Rendered { before, asking, after }: &Rendered,
 ) -> Result<Range<usize>> {
     if text.starts_with(before) && after.starts_with(before) && text.starts_with(after) {
         return Ok(before.len()..after.len());
@@ -169,9 +198,12 @@ fn find(
         for shown in shown.into_iter().flatten() {
             let end = after.rfind(shown).map_or("", |at| &after[at + shown.len()..]);
             let near = text[start..].match_indices(shown).take_while(|(at, _)| *at <= LEAD);
-            let mut said = near.map(|(at, _)| start + at + shown.len());
-            if let Some(said) = said.find(|said| text[*said..].starts_with(end)) {
-                return Ok(start..said + end.len());
+            let mut said = near.map(|(at, _)| start + at);
+            if let Some(said) = said.find(|said| text[said + shown.len()..].starts_with(end)) {
+                // The prompt may end otherwise here than when nothing follows; it still asks in the same words.
+                let lead = text[start..said].rfind(asking.as_str()).filter(|_| !asking.is_empty());
+                let start = lead.map_or(start, |at| start + at + asking.len());
+                return Ok(start..said + shown.len() + end.len());
             }
         }
     }
@@ -325,6 +357,20 @@ mod tests {
         let turns = [(Role::User, "q"), (Role::Assistant, "q"), (Role::User, "q"), (Role::Assistant, "b")];
         let expected = "[INST] q[/INST][[q</s>]][INST] S: q[/INST][[b</s>]]";
         assert_eq!(marked(&chat(source), &turns).unwrap(), expected);
+    }
+
+    /// Templates that write the last turn otherwise than the same turn with others behind it.
+    #[test]
+    fn an_answer_begins_where_it_is_asked_for() {
+        let source = "{% for m in messages %}<{{ m.role }}>{{ m.content }}{% if m.role == 'user' and loop.last %} /think\
+                      {% endif %}{{ eos_token }}{% endfor %}{% if add_generation_prompt %}<assistant>{% endif %}";
+        assert_eq!(marked(&chat(source), &TWO[..2]).unwrap(), "<user>q</s><assistant>[[a</s>]]");
+        let both = "<user>q</s><assistant>[[a</s>]]<user>r</s><assistant>[[b</s>]]";
+        assert_eq!(marked(&chat(source), &TWO).unwrap(), both);
+        let source = "{% for m in messages %}<{{ m.role }}>{{ m.content }}{% if not loop.last %}{{ eos_token }}{% endif %}\
+                      {% endfor %}{% if add_generation_prompt %}<assistant>{% endif %}";
+        let both = "<user>q</s><assistant>[[a</s>]]<user>r</s><assistant>[[b]]";
+        assert_eq!(marked(&chat(source), &TWO).unwrap(), both);
     }
 
     #[test]
