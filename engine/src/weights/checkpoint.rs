@@ -44,6 +44,8 @@ pub struct Checkpoint<S: Source> {
     by_name: HashMap<String, usize>,
     /// Changes, with the tensors as they are then.
     changes: HashMap<String, (TensorChange, TensorInfo)>,
+    /// In place of the one in the source.
+    tokenizer: Option<TokenizerFiles>,
 }
 
 impl<S: Source> Checkpoint<S> {
@@ -71,7 +73,7 @@ impl<S: Source> Checkpoint<S> {
         // Never fails later: every tensor's columns are whole blocks.
         table.tensors.iter().try_for_each(|tensor| tensor.info.bytes().map(drop))?;
         let by_name = by_name(&table.tensors);
-        Ok(Self { source, table, contents, by_name, changes: HashMap::new() })
+        Ok(Self { source, table, contents, by_name, changes: HashMap::new(), tokenizer: None })
     }
 
     /// Makes `changes`, by Hugging Face's names, to rows as they are read; changed tensors are then F32. A head that is the
@@ -108,6 +110,11 @@ impl<S: Source> Checkpoint<S> {
         Ok(())
     }
 
+    /// Gives the model another tokenizer, with its chat template: an adapter's, which was trained with it.
+    pub fn replace_tokenizer(&mut self, files: TokenizerFiles) {
+        self.tokenizer = Some(files);
+    }
+
     /// The files that hold the weights.
     pub fn files(&self) -> &[String] {
         &self.table.files
@@ -130,6 +137,7 @@ impl<S: Source> Checkpoint<S> {
     /// The prompt format that the model was made for, if its pack states one; otherwise [`TemplateKind::Auto`].
     pub fn template(&self) -> TemplateKind {
         match &self.contents {
+            _ if self.tokenizer.is_some() => TemplateKind::Auto,
             Contents::Folder | Contents::Gguf(_) => TemplateKind::Auto,
             Contents::Pack(pack) => pack.template,
         }
@@ -234,6 +242,9 @@ impl<S: Source> Checkpoint<S> {
     /// # Errors
     /// When there are none, or they cannot be read.
     pub async fn tokenizer_files(&mut self) -> Result<TokenizerFiles> {
+        if let Some(files) = &self.tokenizer {
+            return Ok(files.clone());
+        }
         match &self.contents {
             Contents::Folder => folder_tokenizer_files(&self.source).await,
             Contents::Pack(pack) => pack.tokenizer_files(&self.source).await,

@@ -11,7 +11,8 @@ use serde_json::{Value, json};
 use super::atomic::write_bytes;
 use super::config_json::config_json;
 use super::export::{GENERATION_CONFIG, TOKENIZER, TOKENIZER_CONFIG, describe_tokenizer, kept_files};
-use super::{Dtype, ModelSource, write_file};
+use super::model_source::has_tokenizer;
+use super::{Dtype, FolderSource, ModelSource, write_file};
 use crate::Result;
 
 /// What a folder says about a model besides its weights.
@@ -89,6 +90,20 @@ impl Description {
                     }
                 }
             });
+        }
+        Ok(())
+    }
+
+    /// Takes the tokenizer of the adapter in `folder`, if it has one: the adapter was trained with its chat template.
+    ///
+    /// # Errors
+    /// When its files cannot be read.
+    pub fn take_tokenizer(&mut self, folder: &Path) -> Result<()> {
+        let source = FolderSource::open(folder)?;
+        if has_tokenizer(&source) {
+            let is_tokenizers = |name: &str| name != GENERATION_CONFIG;
+            self.files.retain(|(name, _)| !is_tokenizers(name));
+            self.files.extend(kept_files(&source)?.into_iter().filter(|(name, _)| is_tokenizers(name)));
         }
         Ok(())
     }

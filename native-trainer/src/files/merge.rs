@@ -28,7 +28,8 @@ pub async fn merge(
     let tokenizer = Tokenizer::from_files(&checkpoint.tokenizer_files().await?)?;
     let config = checkpoint.config().clone();
     let params = config.params();
-    let description = Description::new(base, &config, &tokenizer, dtype)?;
+    let mut description = Description::new(base, &config, &tokenizer, dtype)?;
+    description.take_tokenizer(adapter)?;
     let folder = AtomicFolder::create(output)?;
     write_weights(folder.path(), &params, dtype, |index| {
         let param = &params[index];

@@ -32,9 +32,8 @@ impl ModelSource {
             return Ok(Self::Plain(plain));
         }
         let mut added = BTreeMap::new();
-        let own = plain.list().iter().any(|name| name == TOKENIZER || name == "tokenizer.json");
         // Canonical, so that "." has a parent.
-        if !own
+        if !has_tokenizer(&plain)
             && let Some(shared) = path.canonicalize().ok().and_then(|path| Some(path.parent()?.join(TOKENIZER)))
             && let Ok(bytes) = fs::read(shared)
         {
@@ -42,6 +41,11 @@ impl ModelSource {
         }
         pollster::block_on(TorchFolder::open(plain, added)).map(|folder| Self::Torch(Box::new(folder)))
     }
+}
+
+/// Whether a folder has a tokenizer.
+pub(super) fn has_tokenizer(source: &impl Source) -> bool {
+    source.list().iter().any(|name| name == TOKENIZER || name == "tokenizer.json")
 }
 
 impl Source for ModelSource {

@@ -15,17 +15,19 @@ use std::path::Path;
 use config::{AdapterConfig, Initial};
 use paddock_engine::ModelConfig;
 use paddock_engine::config::LM_HEAD;
-use paddock_engine::weights::{Checkpoint, LowRank, TensorChange, dequantize};
+use paddock_engine::weights::{Checkpoint, LowRank, TensorChange, dequantize, folder_tokenizer_files};
 use tensors::{AdapterTensors, Part};
 
-use super::ModelSource;
+use super::model_source::has_tokenizer;
+use super::{FolderSource, ModelSource};
 use crate::{Error, Result};
 pub use unmerged::{Unmerged, read_unmerged};
 
 /// What stands before the names of a trunk's modules in a model with a head.
 const TRUNK: &str = "model.";
 
-/// Opens the model at `model`, of any format, with the adapter in the folder `adapter` added to its weights.
+/// Opens the model at `model`, of any format, with the adapter in the folder `adapter` added to its weights. Where the adapter has
+/// a tokenizer beside it, that one and its chat template are the model's.
 ///
 /// # Errors
 /// When either is damaged, or the adapter is of another model or of a kind that is not read.
@@ -35,6 +37,10 @@ pub fn open_model(model: &Path, adapter: Option<&Path>) -> Result<Checkpoint<Mod
         if let Some(folder) = adapter {
             let changes = changes(folder, &mut checkpoint).await?;
             checkpoint.change(changes)?;
+            let beside = FolderSource::open(folder)?;
+            if has_tokenizer(&beside) {
+                checkpoint.replace_tokenizer(folder_tokenizer_files(&beside).await?);
+            }
         }
         Ok(checkpoint)
     })
