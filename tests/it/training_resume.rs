@@ -260,6 +260,61 @@ fn adapters_are_continued_as_they_are() {
     assert!(output.join("adapter_model.safetensors").exists());
 }
 
+/// An adapter is a difference to one base.
+#[test]
+fn another_base_is_no_continuation_of_an_adapter() {
+    let folder = TempDir::new().unwrap();
+    let output = folder.path().join("run");
+    let model = changed(folder.path(), |_, _| {});
+    let recipe = format!("--max-steps 4 --save-steps 2 --lora-rank 2 --model {}", model.display());
+    run(&as_arguments(&with(&output, &recipe)));
+    fs::remove_file(output.join("adapter_model.safetensors")).unwrap();
+    fs::remove_dir_all(output.join("checkpoint-4")).unwrap();
+    fs::remove_dir_all(&model).unwrap();
+    changed(folder.path(), |name, data| {
+        if name == "lm_head.weight" {
+            data[3] ^= 1;
+        }
+    });
+    let resume = with(&output, &format!("{recipe} --resume"));
+    refused(&resume, &["the weights of model are others than before", "--allow-changes"]);
+    run(&as_arguments(&with(&output, &format!("{recipe} --resume --allow-changes"))));
+}
+
+/// Whoever loads an adapter asks it in the prompt that it was trained on.
+#[test]
+fn an_adapter_brings_its_prompt_along() {
+    let folder = TempDir::new().unwrap();
+    let [adapter, merged] = ["run", "merged"].map(|name| folder.path().join(name));
+    run(&as_arguments(&with(&adapter, "--max-steps 1 --lora-rank 2")));
+    let base = package_fixture("sft");
+    let prompt_of = |further: &[&dyn AsRef<OsStr>]| {
+        let ask: [&dyn AsRef<OsStr>; 8] =
+            [&"generate", &"--device", &"cpu", &"--json", &"--max-tokens", &"1", &"--prompt", &"Hi"];
+        let answer: serde_json::Value = serde_json::from_str(&run(&[&ask[..], further].concat())).unwrap();
+        answer["prompt_ids"].clone()
+    };
+    let alpaca = prompt_of(&[&"--model", &base, &"--template", &"alpaca"]);
+    assert_ne!(prompt_of(&[&"--model", &base]), alpaca);
+    assert_eq!(prompt_of(&[&"--model", &base, &"--adapter", &adapter]), alpaca);
+    run(&[&"merge", &"--model", &base, &"--adapter", &adapter, &"--output", &merged]);
+    assert_eq!(prompt_of(&[&"--model", &merged]), alpaca);
+    // And it is evaluated as it was trained.
+    let data = base.join("data.json");
+    let evaluate: [&dyn AsRef<OsStr>; 8] =
+        [&"eval", &"--json", &"--model", &base, &"--data", &data, &"--device", &"cpu"];
+    let with_adapter = run(&[&evaluate[..], &[&"--adapter", &adapter]].concat());
+    assert_ne!(run(&evaluate), with_adapter);
+    refuses(&[&evaluate[..], &[&"--template", &"none"]].concat(), &["Alpaca's prompt", "--template"]);
+}
+
+#[test]
+fn a_resumed_run_that_is_not_there_is_said() {
+    let folder = TempDir::new().unwrap();
+    let nowhere = folder.path().join("nowhere");
+    refuses(&[&"sft", &"--resume", &"--output", &nowhere], &["nowhere holds no run", "--output"]);
+}
+
 #[test]
 fn a_start_that_fails_leaves_no_folder() {
     let folder = TempDir::new().unwrap();

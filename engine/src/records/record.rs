@@ -67,7 +67,7 @@ impl Record {
         if let Some(output) = formatted(row, &["response", "answer", "output"])? {
             let question = formatted(row, &["prompt", "question", "query"])?;
             let mut context = formatted(row, &["input", "context"])?;
-            if let Some(instruction) = question.or_else(|| context.take()) {
+            if let Some(instruction) = question.or_else(|| context.take().filter(|text| !text.is_empty())) {
                 let input = context.unwrap_or_default();
                 return Ok(vec![Self::Instruction(Instruction { instruction, input, output, ..beside(row)? })]);
             }
@@ -84,6 +84,13 @@ impl Record {
 }
 
 fn instructions(row: &Value, instruction: &str) -> Result<Vec<Record>, String> {
+    if let (Some(Value::Array(asked)), Some(Value::Array(answered))) = (row.get("instruction"), row.get("output"))
+        && asked.len() == answered.len()
+    {
+        return Err(
+            "\"instruction\" and \"output\" are lists, as in a file of columns; write one object a row".to_string()
+        );
+    }
     let instances = list(row, "instances")?.unwrap_or(std::slice::from_ref(row));
     if instances.is_empty() {
         return Err("\"instances\" is empty".to_string());
@@ -184,6 +191,15 @@ mod tests {
             (json!({ "instruction": null, "output": "x", "text": "l" }), vec![Record::Text("l".into())]),
         ] {
             assert_eq!(Record::parse(&row), Ok(expected), "{row}");
+        }
+    }
+
+    #[test]
+    fn a_row_of_columns_or_without_a_question_is_refused() {
+        let columns = json!({ "instruction": ["a", "b"], "output": ["c", "d"] });
+        assert!(Record::parse(&columns).unwrap_err().contains("a file of columns"));
+        for row in [json!({ "instruction": null, "input": "", "output": "x" }), json!({ "output": "x" })] {
+            assert!(Record::parse(&row).unwrap_err().contains("found the fields"), "{row}");
         }
     }
 

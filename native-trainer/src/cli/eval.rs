@@ -19,6 +19,9 @@ pub(super) struct Eval {
     /// Model folder or .gguf file
     #[arg(long, value_name = "PATH")]
     model: PathBuf,
+    /// A low-rank adapter (LoRA) of the model, in PEFT's format, which is added to its weights
+    #[arg(long, value_name = "DIR")]
+    adapter: Option<PathBuf>,
     /// The examples, in the formats of sft
     #[arg(long, value_name = "FILE")]
     data: PathBuf,
@@ -48,11 +51,12 @@ impl Eval {
             memory: MemorySettings { micro_batch_tokens: self.micro_batch_tokens.max(1), ..MemorySettings::default() },
             ..RunSettings::default()
         };
+        let adapter = self.adapter.as_deref();
         let mut progress = RunProgress::new(None, true, 1, false);
         let evaluation = match self.device.open()? {
-            OpenDevice::Cpu(cpu) => pollster::block_on(evaluate(&cpu, &settings, &mut progress)),
-            OpenDevice::Wgpu(gpu) => pollster::block_on(evaluate(&gpu, &settings, &mut progress)),
-            OpenDevice::Cuda(cuda) => pollster::block_on(evaluate(&cuda, &settings, &mut progress)),
+            OpenDevice::Cpu(cpu) => pollster::block_on(evaluate(&cpu, &settings, adapter, &mut progress)),
+            OpenDevice::Wgpu(gpu) => pollster::block_on(evaluate(&gpu, &settings, adapter, &mut progress)),
+            OpenDevice::Cuda(cuda) => pollster::block_on(evaluate(&cuda, &settings, adapter, &mut progress)),
         }?;
         drop(progress);
         let mut output = io::stdout().lock();

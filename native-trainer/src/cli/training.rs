@@ -75,6 +75,13 @@ impl<T: Settings> Training<T> {
         match &self.config {
             Some(path) => SettingsFile::read::<T>(path),
             None if self.resume && self.given.0.contains("output") && saved.exists() => SettingsFile::read::<T>(&saved),
+            None if self.resume && self.given.0.contains("output") && !self.given.0.contains("model") => {
+                Err(Error::Request(format!(
+                    "{} holds no run to go on with (there is no {}); check --output, or give the run's settings",
+                    self.settings.run().output.display(),
+                    training::SETTINGS
+                )))
+            }
             None => Ok(SettingsFile::default()),
         }
     }

@@ -145,6 +145,8 @@ fn rows(path: &Path, bytes: &[u8]) -> Result<Vec<Row>, String> {
             Ok(list) => Ok(numbered(list)),
             // Lists one a line are no records, and are refused as such.
             Err(error) if error.to_string().starts_with("trailing characters") => Ok(lines(text)),
+            // Python writes and reads halves of surrogate pairs. The rows that have one are left out.
+            Err(_) if lone_surrogate(text).is_some() => without_lone_surrogates(text),
             Err(error) => Err(format!("it is not a JSON list: {error}")),
         };
     }
@@ -161,6 +163,46 @@ fn rows(path: &Path, bytes: &[u8]) -> Result<Vec<Row>, String> {
 
 fn numbered(list: Vec<Value>) -> Vec<Row> {
     list.into_iter().enumerate().map(|(index, value)| (Place::Record(index + 1), Ok(value))).collect()
+}
+
+/// What stands for half of a surrogate pair while a list is read. No text has it.
+const HALF: &str = "\u{fdd0}";
+
+/// The bytes of the first escape in a JSON text that is half of a surrogate pair without the other half.
+fn lone_surrogate(text: &str) -> Option<std::ops::Range<usize>> {
+    let unit = |at: usize| -> Option<u32> {
+        let escape = text.get(at..at + 6)?.strip_prefix("\\u")?;
+        u32::from_str_radix(escape, 16).ok()
+    };
+    let mut at = 0;
+    while let Some(found) = text[at..].find('\\') {
+        at += found;
+        match unit(at) {
+            Some(0xd800..0xdc00) if matches!(unit(at + 6), Some(0xdc00..0xe000)) => at += 12,
+            Some(0xd800..0xe000) => return Some(at..at + 6),
+            // The backslash and what it escapes.
+            _ => at += 1 + text[at + 1..].chars().next().map_or(0, char::len_utf8),
+        }
+    }
+    None
+}
+
+/// The rows of a list; those with half of a surrogate pair cannot be used.
+fn without_lone_surrogates(text: &str) -> Result<Vec<Row>, String> {
+    let (mut whole, mut rest) = (String::new(), text);
+    while let Some(escape) = lone_surrogate(rest) {
+        whole += &rest[..escape.start];
+        whole += HALF;
+        rest = &rest[escape.end..];
+    }
+    whole += rest;
+    let list: Vec<Value> = serde_json::from_str(&whole).map_err(|error| format!("it is not a JSON list: {error}"))?;
+    let usable = |(place, row): Row| {
+        let broken = row.as_ref().is_ok_and(|row| row.to_string().contains(HALF));
+        let problem = "it has half of a surrogate pair (such as \\ud83d alone), which is no text".to_string();
+        (place, if broken { Err(problem) } else { row })
+    };
+    Ok(numbered(list).into_iter().map(usable).collect())
 }
 
 /// Values that end on their line.
@@ -255,6 +297,15 @@ mod tests {
         }
         let error = records.checked(true).unwrap_err().to_string();
         assert!(error.contains("data.json, line 2: expected"), "{error}");
+    }
+
+    #[test]
+    fn half_of_a_surrogate_pair_costs_its_own_row() {
+        let list = r#"[{"text": "a \ud83d\ude00"}, {"text": "b \ud83d x"}, {"text": "c \\ud83d"}, {"text": "\ude00"}]"#;
+        let (_folder, path) = file(list);
+        let (good, note) = read_records(&path).unwrap().checked(false).unwrap();
+        assert_eq!(good, [Record::Text("a 😀".to_string()), Record::Text("c \\ud83d".to_string())]);
+        assert!(note.unwrap().contains("left out 2 of 4 records, at record 2: it has half of a surrogate pair"));
     }
 
     #[test]

@@ -5,12 +5,12 @@ use std::path::Path;
 use paddock_engine::backend::Operations;
 use paddock_engine::model::CausalLm;
 use paddock_engine::tokenizer::Tokenizer;
-use paddock_engine::weights::Checkpoint;
 use serde::Serialize;
 
 use super::examples::Examples;
+use super::prompt_format;
 use crate::Result;
-use crate::files::ModelSource;
+use crate::files::open_model;
 use crate::run::RunSettings;
 use crate::training::Observer;
 
@@ -27,16 +27,19 @@ pub struct Evaluation {
     pub targets: usize,
 }
 
-/// The mean loss of the model `settings.model` over the examples `settings.data`, encoded as a run encodes them.
+/// The mean loss of the model `settings.model`, with an adapter if one is named, over the examples `settings.data`, encoded as a run encodes them.
 ///
 /// # Errors
 /// When the model or the examples cannot be read, or the device fails.
 pub async fn evaluate<B: Operations>(
     backend: &B,
     settings: &RunSettings,
+    adapter: Option<&Path>,
     observer: &mut dyn Observer,
 ) -> Result<Evaluation> {
-    let mut checkpoint = Checkpoint::open(ModelSource::open(&settings.model)?).await?;
+    // Refuses what a run would refuse.
+    prompt_format(&settings.data, settings.template)?;
+    let mut checkpoint = open_model(&settings.model, adapter)?;
     let tokenizer = Tokenizer::from_files(&checkpoint.tokenizer_files().await?)?;
     let (vocab, context) = (checkpoint.config().vocab_size, checkpoint.config().max_position_embeddings);
     let data: &Path = &settings.data;

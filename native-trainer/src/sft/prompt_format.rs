@@ -36,7 +36,14 @@ pub fn prompt_format(data: &Path, template: TemplateKind) -> Result<TemplateKind
 
 /// The first value of a JSON list or of JSON lines; `None` where there is none that can be read.
 fn first_row(path: &Path) -> Result<Option<Value>> {
-    let mut file = BufReader::new(File::open(path).map_err(Error::path("read", path))?);
+    let file = File::open(path).map_err(Error::path("read", path))?;
+    if !file.metadata().map_err(Error::path("read", path))?.is_file() {
+        return Err(Error::Request(format!(
+            "{} is no regular file, and a run reads its examples more than once; write them to a file first",
+            path.display()
+        )));
+    }
+    let mut file = BufReader::new(file);
     loop {
         // A byte order mark, spaces, and the list's bracket.
         let skipped = |byte: &u8| byte.is_ascii_whitespace() || [0xef, 0xbb, 0xbf, b'['].contains(byte);

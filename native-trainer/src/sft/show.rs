@@ -8,6 +8,7 @@ use paddock_engine::weights::Checkpoint;
 use paddock_learn::data::{Encoder, Example, add_missing_tokens};
 use pollster::block_on;
 
+use super::prompt_format;
 use crate::Result;
 use crate::files::{FolderSource, read_records};
 use crate::run::SftSettings;
@@ -19,6 +20,8 @@ use crate::run::SftSettings;
 /// When the model's tokenizer or the data cannot be read, or there is no usable record.
 pub fn show_examples(told: &SftSettings, count: usize) -> Result<(String, Option<String>)> {
     let settings = &told.run;
+    // Refuses what the run would refuse.
+    prompt_format(&settings.data, settings.template)?;
     let mut checkpoint = block_on(Checkpoint::open(FolderSource::open(&settings.model)?))?;
     let mut tokenizer = Tokenizer::from_files(&block_on(checkpoint.tokenizer_files())?)?;
     if told.add_missing_tokens {

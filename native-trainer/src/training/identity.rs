@@ -1,5 +1,6 @@
 //! What the ranks of a run must have alike.
 
+use std::collections::BTreeMap;
 use std::path::Path;
 
 use paddock_engine::weights::{Checkpoint, hexadecimal};
@@ -38,6 +39,19 @@ pub fn identity<T: Settings>(settings: &T, device: &str, resume: bool) -> Result
         digest(name, file_sha256(file)?);
     }
     Ok(identity)
+}
+
+/// Digests of the models that a run reads and its checkpoints do not hold: the base of adapters, and those that only judge.
+///
+/// # Errors
+/// When one cannot be read.
+pub(super) async fn models_beside<T: Settings>(settings: &T) -> Result<BTreeMap<String, String>> {
+    let held = settings.run().memory.adapters.lora.is_none();
+    let mut digests = BTreeMap::new();
+    for (name, model) in settings.models().into_iter().filter(|(name, _)| *name != "model" || !held) {
+        digests.insert(name.to_string(), model_digest(model).await?);
+    }
+    Ok(digests)
 }
 
 /// A digest of a model's architecture, tensors and tokenizer. Of every tensor the first row counts: enough to tell one

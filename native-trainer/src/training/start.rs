@@ -133,6 +133,11 @@ impl Start {
         if examples.is_some_and(|examples| examples != origin.examples) && !encoded_anew {
             changes.push(format!("the examples of {} are others than before", now.data.display()));
         }
+        let models = Origin::<T>::of(path).map(|saved| saved.models).unwrap_or_default();
+        let other = |(name, digest): &(&String, &String)| origin.models.get(*name).is_some_and(|now| now != *digest);
+        changes.extend(
+            models.iter().filter(other).map(|(name, _)| format!("the weights of {name} are others than before")),
+        );
         if changes.is_empty() || allow {
             return Ok(changes);
         }

@@ -50,7 +50,7 @@ pub fn a_resumed_run_is_the_same<D: Driver>(cuda: &Cuda<D>, length: usize) -> pa
     let mut whole = start(&fixtures().join("sft"))?;
     run.go(&mut whole, 0..1)?;
     let mut whole = described(whole, precision)?;
-    let origin = Origin::new(SftSettings::default(), String::new());
+    let origin = Origin::new(SftSettings::default(), String::new(), std::collections::BTreeMap::new());
     block_on(checkpoint::save(folder.path(), &whole, State { step: 1, tokens: 0 }, &origin))?;
     run.go(&mut whole.trainer, 1..2)?;
     let (saved, _) = checkpoint::newest(folder.path())?.checkpoint.expect("the checkpoint");

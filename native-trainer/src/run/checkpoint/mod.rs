@@ -4,6 +4,7 @@ mod find;
 pub mod optimizer;
 mod trained_model;
 
+use std::collections::BTreeMap;
 use std::fs;
 use std::path::Path;
 
@@ -42,6 +43,9 @@ pub struct Origin<T> {
     pub settings: T,
     /// SHA-256 of its examples, as tokens.
     pub examples: String,
+    /// Digests of the models that the run reads and its checkpoints do not hold, by the names of their settings.
+    #[serde(default)]
+    pub models: BTreeMap<String, String>,
 }
 
 /// The command of checkpoints that do not name theirs.
@@ -50,9 +54,9 @@ fn first_command() -> String {
 }
 
 impl<T: Settings> Origin<T> {
-    /// That of a run of `settings` on examples with this digest.
-    pub fn new(settings: T, examples: String) -> Self {
-        Self { command: T::COMMAND.to_string(), settings, examples }
+    /// That of a run of `settings` on examples and models with these digests.
+    pub fn new(settings: T, examples: String, models: BTreeMap<String, String>) -> Self {
+        Self { command: T::COMMAND.to_string(), settings, examples, models }
     }
 
     /// That of the run that saved the checkpoint at `path`; `None` when it does not tell.
