@@ -37,6 +37,29 @@ impl Address {
     }
 }
 
+/// `query` with the models that are loaded in place of those it names; what else it says stays.
+pub fn follow(query: &str, model: Option<&str>, score: Option<&str>) -> String {
+    let names = [("model", model), ("score", score)];
+    let named = names.into_iter().filter_map(|(name, value)| Some(format!("{name}={}", encode(value?))));
+    let rest = query.trim_start_matches('?').split('&').filter(|pair| {
+        let name = pair.split('=').next().unwrap_or_default();
+        !matches!(name, "" | "model" | "score")
+    });
+    format!("?{}", named.chain(rest.map(str::to_string)).collect::<Vec<_>>().join("&"))
+}
+
+/// Percent encoding (RFC 3986, section 2.1) of all but unreserved characters.
+fn encode(text: &str) -> String {
+    let mut encoded = String::with_capacity(text.len());
+    for byte in text.bytes() {
+        match byte {
+            b'a'..=b'z' | b'A'..=b'Z' | b'0'..=b'9' | b'-' | b'.' | b'_' | b'~' => encoded.push(char::from(byte)),
+            _ => encoded.push_str(&format!("%{byte:02X}")),
+        }
+    }
+    encoded
+}
+
 /// Undoes percent encoding (RFC 3986, section 2.1) and the plus signs of forms.
 fn decode(text: &str) -> String {
     let mut bytes = Vec::with_capacity(text.len());
@@ -75,6 +98,14 @@ mod tests {
                 runs: vec!["runs/a/metrics.jsonl".to_string(), "b".to_string()],
             }
         );
+    }
+
+    #[test]
+    fn the_address_follows_what_is_loaded() {
+        let query = follow("?model=old&device=gpu&autoload=1&score=r", Some("My model é"), None);
+        assert_eq!(query, "?model=My%20model%20%C3%A9&device=gpu&autoload=1");
+        assert_eq!(Address::parse(&query).model.as_deref(), Some("My model é"));
+        assert_eq!(follow("", Some("a"), Some("b/c")), "?model=a&score=b%2Fc");
     }
 
     #[test]

@@ -3,9 +3,11 @@
 use paddock_engine::backend::Sampling;
 use paddock_engine::generate::GenerateOptions;
 use paddock_engine::prompt::TemplateKind;
+use serde::{Deserialize, Serialize};
 
 /// How answers are generated.
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
 pub struct AnswerSettings {
     /// Instructions for the whole conversation; blank for the model's own, if any.
     pub system: String,
@@ -53,6 +55,33 @@ impl AnswerSettings {
             max_tokens: self.max_tokens,
             stop: self.stop.lines().filter(|line| !line.is_empty()).map(|line| line.replace("\\n", "\n")).collect(),
         }
+    }
+}
+
+/// Settings for a purpose, by name.
+pub const PRESETS: [(&str, &str, f32, f32, f32); 3] = [
+    ("Balanced", "lively, but not wild", 0.7, 0.95, 1.1),
+    ("Precise", "the likeliest words; the same answer each time", 0.0, 1.0, 1.0),
+    ("Creative", "more surprising words", 1.1, 0.98, 1.1),
+];
+
+impl AnswerSettings {
+    /// Takes the temperature, top-p and repetition penalty of a preset.
+    pub fn take_preset(&mut self, index: usize) {
+        if let Some((_, _, temperature, top_p, repetition_penalty)) = PRESETS.get(index) {
+            self.sampling.temperature = *temperature;
+            self.sampling.top_p = *top_p;
+            self.sampling.repetition_penalty = *repetition_penalty;
+        }
+    }
+
+    /// The preset that these settings are, if any.
+    pub fn preset(&self) -> Option<usize> {
+        (0..PRESETS.len()).find(|index| {
+            let mut same = self.clone();
+            same.take_preset(*index);
+            same.sampling == self.sampling
+        })
     }
 }
 

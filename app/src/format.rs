@@ -16,6 +16,19 @@ pub fn bytes(bytes: u64) -> String {
     format!("{value:.1} {}", UNITS[unit])
 }
 
+/// A count with commas between thousands: `4,096`.
+pub fn thousands(count: usize) -> String {
+    let digits = count.to_string();
+    let mut text = String::with_capacity(digits.len() + digits.len() / 3);
+    for (index, digit) in digits.chars().enumerate() {
+        if index > 0 && (digits.len() - index) % 3 == 0 {
+            text.push(',');
+        }
+        text.push(digit);
+    }
+    text
+}
+
 /// A remaining time, rounded up: `8 s`, `3 min 20 s`, `2 h 5 min`.
 pub fn wait(seconds: f64) -> String {
     let seconds = seconds.max(0.0).ceil() as u64;

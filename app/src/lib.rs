@@ -5,14 +5,18 @@
 
 pub mod address;
 pub mod answer_settings;
+pub mod chats;
+pub mod fit;
 pub mod format;
 pub mod jobs;
+pub mod markdown;
 pub mod models;
 pub mod pace;
 pub mod preference;
 pub mod protocol;
 pub mod runs;
 pub mod scale;
+pub mod sentences;
 pub mod sheet;
 
 #[cfg(target_arch = "wasm32")]

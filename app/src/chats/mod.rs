@@ -1,0 +1,10 @@
+//! Conversations as they are kept: what is stored in the browser, and what is exported and imported.
+
+mod file;
+mod record;
+
+pub use file::{from_json, to_json, to_markdown};
+pub use record::{Chat, SavedChoice, Turn};
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,46 @@
+//! Whether a model fits into what a device allows.
+
+use crate::models::Pack;
+use crate::protocol::PreferredDevice;
+
+/// Most bytes that WebAssembly addresses, and with it a model on the processor.
+const WASM: u64 = 4 << 30;
+/// What is taken for a device that does not say how much memory it has, in GiB.
+const USUAL: f64 = 4.0;
+
+/// Bytes that a page may take on a device of so many GiB of memory (`navigator.deviceMemory`): half of it, and on the
+/// processor at most what WebAssembly addresses.
+pub fn allowance(gibibytes: Option<f64>, device: PreferredDevice) -> u64 {
+    let half = (gibibytes.unwrap_or(USUAL) * f64::from(1 << 29)) as u64;
+    if device == PreferredDevice::Cpu { half.min(WASM) } else { half }
+}
+
+/// The largest other model of the same kind that fits into `allowance`.
+pub fn smaller<'a>(packs: impl Iterator<Item = &'a Pack>, pack: &Pack, allowance: u64) -> Option<&'a Pack> {
+    packs
+        .filter(|other| other.kind == pack.kind && other.name != pack.name && other.memory() <= allowance)
+        .max_by_key(|other| other.memory())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::models::Index;
+
+    #[test]
+    fn half_of_the_memory_is_allowed() {
+        assert_eq!(allowance(Some(8.0), PreferredDevice::Auto), 4 << 30);
+        assert_eq!(allowance(Some(0.5), PreferredDevice::Gpu), 1 << 28);
+        assert_eq!(allowance(Some(32.0), PreferredDevice::Cpu), 4 << 30);
+        assert_eq!(allowance(None, PreferredDevice::Auto), 2 << 30);
+    }
+
+    #[test]
+    fn the_largest_that_fits_is_offered() {
+        let text = r#"{"models":[{"name":"a","path":"a","bytes":900},{"name":"b","path":"b","bytes":500},
+            {"name":"c","path":"c","bytes":300},{"name":"s","path":"s","bytes":400,"kind":"score"}]}"#;
+        let index = Index::from_json(text).unwrap();
+        let name = |allowance| smaller(index.models.iter(), &index.models[0], allowance).map(|pack| pack.name.as_str());
+        assert_eq!([name(600), name(450), name(100)], [Some("b"), Some("c"), None]);
+    }
+}
