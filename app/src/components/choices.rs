@@ -50,6 +50,7 @@ fn Card(exchange: Exchange, index: usize) -> impl IntoView {
                 class="text"
                 data-testid=move || if is_kept.get() { "message-assistant" } else { "choice-text" }
                 data-tokens=move || is_kept.get().then(|| outcome.with(Outcome::token_ids)).flatten()
+                data-text=move || choice.with(|choice| choice.as_ref().map(|choice| choice.text.clone()))
             >
                 {move || choice.with(|choice| choice.as_ref().map(|choice| choice.text.clone()))}
             </p>

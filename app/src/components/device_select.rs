@@ -14,6 +14,7 @@ pub fn DeviceSelect() -> impl IntoView {
         Some(gpu) => gpu.explain(models.device.get()),
         None => "Looking for a GPU …".to_string(),
     };
+    let moved = Memo::new(move |_| models.loaded_for.get().is_some_and(|(device, _)| device != models.device.get()));
     view! {
         <div class="field">
             <label for="device">"Runs on"</label>
@@ -29,6 +30,20 @@ pub fn DeviceSelect() -> impl IntoView {
                     .map(|choice| view! { <option value=choice.to_string()>{choice.label()}</option> })
                     .collect_view()}
             </select>
+            <Show when=move || moved.get()>
+                <p class="hint" role="status" data-testid="device-moved">
+                    "The loaded model stays where it is until it is loaded again. "
+                    <button
+                        type="button"
+                        class="small"
+                        data-testid="load-again"
+                        disabled=move || !models.can_load()
+                        on:click=move |_| models.load_again()
+                    >
+                        "Load it again"
+                    </button>
+                </p>
+            </Show>
             <p id="device-explanation" class="hint" data-testid="device-explanation" aria-live="polite">{explanation}</p>
         </div>
     }

@@ -2,6 +2,7 @@
 
 use leptos::prelude::*;
 
+use super::focus::focus_composer_or;
 use crate::format;
 use crate::protocol::{JobId, Progress};
 use crate::session::{Jobs, Models};
@@ -53,7 +54,10 @@ fn DownloadProgress(job: JobId, name: String) -> impl IntoView {
                 <span data-testid="progress-amount">{amount}</span>
                 <span data-testid="progress-pace">{pace}</span>
             </p>
-            <button type="button" data-testid="cancel" on:click=move |_| jobs.stop(job)>"Cancel"</button>
+            <button type="button" data-testid="cancel" on:click=move |_| {
+                jobs.stop(job);
+                focus_composer_or("[data-testid=load-button]");
+            }>"Cancel"</button>
         </div>
     }
 }

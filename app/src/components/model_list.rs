@@ -2,7 +2,7 @@
 
 use leptos::prelude::*;
 
-use super::loader::memory;
+use super::memory::memory;
 use crate::format;
 use crate::models::{Kind, Pack};
 use crate::session::{Models, Recovery};

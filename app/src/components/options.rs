@@ -3,9 +3,10 @@
 use leptos::html;
 use leptos::prelude::*;
 
+use super::context_field::ContextField;
 use super::number_field::NumberField;
 use super::template_field::TemplateField;
-use crate::answer_settings::{AnswerSettings, SETTINGS};
+use crate::answer_settings::{AnswerSettings, PRESETS, SETTINGS};
 use crate::session::Conversation;
 
 /// The dialog with the system message, the template and the sampling options. They apply from the next answer on.
@@ -20,9 +21,11 @@ pub fn Options(dialog: NodeRef<html::Dialog>) -> impl IntoView {
     view! {
         <dialog node_ref=dialog class="options" data-testid="options" aria-labelledby="options-title">
             <form method="dialog">
-                <h2 id="options-title">"Options"</h2>
+                <h2 id="options-title">"Settings of this chat"</h2>
                 <p class="quiet">"They hold from the next answer on."</p>
+                <Presets />
                 <SystemMessage />
+                <ContextField />
                 <TemplateSelect />
                 <StopTexts />
                 <div class="numbers">
@@ -43,6 +46,27 @@ pub fn Options(dialog: NodeRef<html::Dialog>) -> impl IntoView {
             </form>
         </dialog>
     }
+}
+
+/// Settings for a purpose, of which one may be the present ones.
+#[component]
+fn Presets() -> impl IntoView {
+    let Conversation { settings, .. } = expect_context();
+    let preset = Memo::new(move |_| settings.with(AnswerSettings::preset));
+    let presets = PRESETS.iter().enumerate().map(|(index, (name, what, ..))| {
+        view! {
+            <button
+                type="button"
+                data-testid="preset"
+                aria-pressed=move || (preset.get() == Some(index)).to_string()
+                on:click=move |_| settings.update(|settings| settings.take_preset(index))
+            >
+                <strong>{*name}</strong>
+                <span class="hint">{*what}</span>
+            </button>
+        }
+    });
+    view! { <div class="presets" role="group" aria-label="Presets">{presets.collect_view()}</div> }
 }
 
 #[component]

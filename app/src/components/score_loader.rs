@@ -4,7 +4,7 @@ use leptos::prelude::*;
 
 use super::device_select::DeviceSelect;
 use super::load_progress::LoadProgress;
-use super::loader::memory;
+use super::memory::memory;
 use super::model_select::ScorerSelect;
 use crate::format;
 use crate::session::Models;

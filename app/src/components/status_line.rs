@@ -32,10 +32,13 @@ pub fn StatusLine() -> impl IntoView {
         (None, Some(gpu)) => if gpu.serves(models.device.get()) { "GPU" } else { "Processor" }.to_string(),
         (None, None) => "–".to_string(),
     };
-    let memory = move || match (loaded().map(|loaded| loaded.weight_bytes).sum(), machine.heap_bytes.get()) {
+    let memory = move || match (loaded().map(|loaded| loaded.weight_bytes).sum::<u64>(), machine.heap_bytes.get()) {
         (_, 0) => "–".to_string(),
-        (0, heap) => format!("{} heap", format::bytes(heap)),
-        (weights, heap) => format!("{} weights, {} heap", format::bytes(weights), format::bytes(heap)),
+        // On the processor the weights lie in the worker's memory; on a GPU beside it.
+        (weights, heap) => {
+            let apart = loaded().next().is_some_and(|loaded| loaded.device.contains("GPU"));
+            format!("{} memory used", format::bytes(if apart { weights + heap } else { heap }))
+        }
     };
     view! {
         <footer class="status" data-testid="status" data-state=move || state.get().name()>

@@ -3,13 +3,12 @@
 use leptos::prelude::*;
 
 use crate::components::composer::Composer;
-use crate::components::loader::Loader;
 use crate::components::notice::Notice;
-use crate::components::suggestions::Suggestions;
 use crate::components::transcript::Transcript;
+use crate::components::welcome::{Beginning, Hero, Loader};
 use crate::session::{Conversation, Models};
 
-/// The conversation, or how to begin one, with the composer below.
+/// The conversation with the composer below; while nothing has been said, how to begin around the composer.
 #[component]
 pub fn ChatPage() -> impl IntoView {
     let Conversation { exchanges, .. } = expect_context();
@@ -17,16 +16,8 @@ pub fn ChatPage() -> impl IntoView {
     let silent = Memo::new(move |_| exchanges.with(Vec::is_empty));
     let loaded = Memo::new(move |_| models.loaded.with(Option::is_some));
     view! {
-        <section class="chat" aria-label="Chat" data-testid="chat-page">
-            <Show when=move || !silent.get() fallback=move || view! {
-                <div class="scroll">
-                    <div class="column welcome">
-                        <Show when=move || loaded.get() fallback=|| view! { <Loader /> }>
-                            <Suggestions />
-                        </Show>
-                    </div>
-                </div>
-            }>
+        <section class="chat" class:silent=move || silent.get() aria-label="Chat" data-testid="chat-page">
+            <Show when=move || !silent.get() fallback=|| view! { <div class="column"><Hero /></div> }>
                 <Transcript />
             </Show>
             <div class="column">
@@ -36,6 +27,9 @@ pub fn ChatPage() -> impl IntoView {
                 </Show>
             </div>
             <Composer />
+            <Show when=move || silent.get()>
+                <div class="column"><Beginning /></div>
+            </Show>
         </section>
     }
 }

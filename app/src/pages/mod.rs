@@ -1,23 +1,29 @@
 //! The pages, with the navigation rail beside and the status line below.
 
 mod chat;
+mod keys;
 mod models;
 mod runs;
 mod score;
+mod title;
+
+use std::collections::BTreeMap;
 
 use leptos::ev;
 use leptos::prelude::*;
 use wasm_bindgen::JsCast;
 use wasm_bindgen_futures::{JsFuture, spawn_local};
-use web_sys::{RequestCache, RequestInit, Response};
+use web_sys::{Element, RequestCache, RequestInit, Response};
 
 use crate::address::Address;
+use crate::components::header::Header;
 use crate::components::rail::Rail;
 use crate::components::status_line::StatusLine;
+use crate::components::toast::Toast;
 use crate::models::Index;
 use crate::route::Page;
 use crate::runs::opened::OpenedRuns;
-use crate::session::{Session, State};
+use crate::session::{History, Session, State};
 use chat::ChatPage;
 use models::ModelsPage;
 use runs::RunsPage;
@@ -40,23 +46,56 @@ fn App() -> impl IntoView {
     spawn_local(async move { session.offer(fetch_index().await) });
 
     let page = RwSignal::new(Page::current());
-    let listener = window_event_listener(ev::hashchange, move |_| page.set(Page::current()));
+    let places = StoredValue::new(BTreeMap::<&str, i32>::new());
+    let listener = window_event_listener(ev::hashchange, move |_| {
+        // Each page is found where it was left; the chat sees to that itself.
+        if let Some(scrolled) = scrolling() {
+            places.update_value(|places| {
+                places.insert(page.get_untracked().fragment(), scrolled.scroll_top());
+            });
+        }
+        let next = Page::current();
+        page.set(next);
+        let place = places.with_value(|places| places.get(next.fragment()).copied());
+        if let Some(place) = place.filter(|_| next != Page::Chat) {
+            request_animation_frame(move || {
+                scrolling().inspect(|scrolled| scrolled.set_scroll_top(place));
+            });
+        }
+    });
     on_cleanup(move || listener.remove());
+    let history = expect_context::<History>();
+    keys::listen(page);
+    title::follow(page);
 
     view! {
-        <div class="frame" data-testid="page" data-state=move || state.get().name()>
+        <div
+            class="frame"
+            data-testid="page"
+            data-state=move || state.get().name()
+            data-kept=move || history.kept.get().to_string()
+        >
             <Rail page />
-            <main>
-                {move || match page.get() {
-                    Page::Chat => view! { <ChatPage /> }.into_any(),
-                    Page::Score => view! { <ScorePage /> }.into_any(),
-                    Page::Runs => view! { <RunsPage /> }.into_any(),
-                    Page::Models => view! { <ModelsPage /> }.into_any(),
-                }}
-            </main>
-            <StatusLine />
+            <div class="stage">
+                <Header page />
+                <main>
+                    {move || match page.get() {
+                        Page::Chat => view! { <ChatPage /> }.into_any(),
+                        Page::Score => view! { <ScorePage /> }.into_any(),
+                        Page::Runs => view! { <RunsPage /> }.into_any(),
+                        Page::Models => view! { <ModelsPage /> }.into_any(),
+                    }}
+                </main>
+                <StatusLine />
+            </div>
+            <Toast />
         </div>
     }
+}
+
+/// The part of the page that scrolls.
+fn scrolling() -> Option<Element> {
+    document().query_selector("main .scroll").ok().flatten()
 }
 
 /// The site's list of models.

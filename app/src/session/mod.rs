@@ -1,15 +1,19 @@
 //! The page's state, divided into contexts of one concern each; a component takes only those it needs. The worker's
 //! events arrive here and are passed to the context that started the job.
 
+mod branches;
 mod conversation;
 mod exchange;
+mod history;
 mod jobs;
 mod machine;
 mod models;
 mod notices;
+pub mod preferences;
 mod purpose;
 mod recovery;
 mod scoring;
+mod store;
 
 use leptos::prelude::*;
 
@@ -17,12 +21,14 @@ use crate::address::Address;
 use crate::jobs::OpenJob;
 use crate::models::Index;
 use crate::protocol::{Event, Lane, Problem, Report};
-pub use conversation::Conversation;
+pub use conversation::{Conversation, Waiting};
 pub use exchange::{Choice, Exchange, Outcome};
+pub use history::History;
 pub use jobs::Jobs;
 pub use machine::Machine;
 pub use models::{Download, Models};
 pub use notices::Notices;
+use preferences::Preferences;
 pub use purpose::{Purpose, Target};
 pub use recovery::{Chosen, Recovery};
 pub use scoring::Scoring;
@@ -37,6 +43,7 @@ pub struct Session {
     scoring: Scoring,
     models: Models,
     recovery: Recovery,
+    history: History,
 }
 
 impl Session {
@@ -45,10 +52,13 @@ impl Session {
         let (notices, machine, jobs) = (Notices::new(), Machine::new(), Jobs::new());
         let conversation = Conversation::new(jobs, machine, notices);
         let scoring = Scoring::new(conversation, jobs, notices);
+        let history = History::start(conversation, notices);
         let Address { model, score, device, autoload, .. } = address;
+        // A link that names a model says all; otherwise it runs where the last one did.
+        let device = if model.is_none() && device == Default::default() { Preferences::read().device } else { device };
         let models = Models::new((model, score), device, autoload, (scoring, jobs, machine, notices));
         let recovery = Recovery::new(models, jobs, notices);
-        let session = Self { notices, machine, jobs, conversation, scoring, models, recovery };
+        let session = Self { notices, machine, jobs, conversation, scoring, models, recovery, history };
         jobs.start_worker(move |event| session.receive(event));
         session
     }
@@ -62,6 +72,7 @@ impl Session {
         provide_context(self.scoring);
         provide_context(self.models);
         provide_context(self.recovery);
+        provide_context(self.history);
         provide_context(self.state());
     }
 
@@ -148,6 +159,9 @@ impl Session {
                 let problem = comparison.problem.take();
                 self.conversation.receive_comparison(exchange, comparison);
                 problem.into_iter().for_each(|problem| self.fail(problem));
+            }
+            (Report::Inspected(inspected), Purpose::Inspect(exchange)) => {
+                self.conversation.receive_inspected(exchange, inspected);
             }
             (Report::Scored(scored), Purpose::Score(target)) => self.scoring.receive(target, scored, stopping),
             (Report::Stopped(partial), Purpose::Answer(exchange)) => {

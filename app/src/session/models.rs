@@ -2,6 +2,7 @@
 
 use leptos::prelude::*;
 
+use super::preferences::Preferences;
 use super::{Jobs, Machine, Notices, Purpose, Scoring};
 use crate::models::{Index, Kind, Pack};
 use crate::protocol::{JobId, Lane, Loaded, PackLocation, PreferredDevice, Progress, Task};
@@ -28,6 +29,10 @@ pub struct Models {
     pub selected_scorer: RwSignal<String>,
     /// Where to load them.
     pub device: RwSignal<PreferredDevice>,
+    /// Most tokens of a conversation with the next chat model, as far as it goes; `None` for the default.
+    pub context: RwSignal<Option<usize>>,
+    /// The choices with which the loaded chat model was loaded.
+    pub loaded_for: RwSignal<Option<(PreferredDevice, Option<usize>)>>,
     /// The loaded chat model.
     pub loaded: RwSignal<Option<Loaded>>,
     /// The loaded score model.
@@ -59,7 +64,9 @@ impl Models {
             selected: RwSignal::new(model.unwrap_or_default()),
             selected_scorer: RwSignal::new(score.unwrap_or_default()),
             device: RwSignal::new(device),
-            loaded: RwSignal::new(None),
+            context: RwSignal::new(Preferences::read().context),
+            loaded_for: RwSignal::new(None),
+            loaded: scoring.conversation.loaded,
             scorer: RwSignal::new(None),
             downloads: RwSignal::default(),
             stored: StoredValue::new(None),
@@ -79,7 +86,7 @@ impl Models {
 
     /// An answer or scores are being made, which can be stopped.
     pub fn is_busy(&self) -> bool {
-        self.jobs.any(|purpose| matches!(purpose, Purpose::Answer(_) | Purpose::Score(_)))
+        self.jobs.any(|purpose| matches!(purpose, Purpose::Answer(_) | Purpose::Score(_) | Purpose::Inspect(_)))
     }
 
     /// A model can be loaded now.
@@ -127,7 +134,9 @@ impl Models {
         let selected = self.selected.get_untracked();
         if !index.chat_models().any(|pack| pack.name == selected) {
             self.miss(&selected, &index);
-            self.selected.set(index.chat_models().next().map(|pack| pack.name.clone()).unwrap_or_default());
+            let kept = Preferences::read().model;
+            let chosen = index.chat_models().find(|pack| pack.name == kept).or(index.chat_models().next());
+            self.selected.set(chosen.map(|pack| pack.name.clone()).unwrap_or_default());
         }
         let selected = self.selected_scorer.get_untracked();
         if !index.score_models().any(|pack| pack.name == selected) {
@@ -168,6 +177,12 @@ impl Models {
         self.index.with(|index| index.as_ref()?.models.iter().find(|pack| pack.name == name).cloned())
     }
 
+    /// Bytes that loading `pack` and the selected score model downloads; what is stored is here already.
+    pub fn download_bytes(&self, pack: &Pack) -> u64 {
+        let packs = [Some(pack.clone()), self.scorer_pack()].into_iter().flatten();
+        packs.filter(|pack| !pack.stored).map(|pack| pack.bytes).sum()
+    }
+
     /// Loads the selected models, the chat model first: a score head needs its trunk.
     pub fn load_selected(&self) {
         match untrack(|| (self.pack(), self.scorer_pack())) {
@@ -195,6 +210,14 @@ impl Models {
         loaded.or(pack.trunk.clone()).and_then(|name| self.find(&name))
     }
 
+    /// Loads the chat model that is loaded, with what has been chosen since.
+    pub fn load_again(&self) {
+        let name = self.loaded.with_untracked(|loaded| loaded.as_ref().map(|loaded| loaded.name.clone()));
+        if let Some(pack) = name.and_then(|name| untrack(|| self.find(&name))) {
+            self.load(pack);
+        }
+    }
+
     /// Loads a model in place of the one of its kind that is there.
     pub fn load(&self, pack: Pack) {
         self.load_then(pack, None);
@@ -217,9 +240,8 @@ impl Models {
         if pack.kind != Kind::Chat || on_trunk {
             self.scorer.set(None);
         }
-        let (name, device) = (pack.name.clone(), self.device.get_untracked());
-        let job =
-            self.jobs.start(Purpose::Load(next), Task::Load { kind: pack.kind, name, location, device, context: None });
+        let (name, device, context) = (pack.name.clone(), self.device.get_untracked(), self.context.get_untracked());
+        let job = self.jobs.start(Purpose::Load(next), Task::Load { kind: pack.kind, name, location, device, context });
         self.expect(job, pack.name);
     }
 
@@ -248,6 +270,10 @@ impl Models {
         self.machine.heap_bytes.set(progress.heap_bytes);
         self.downloads.update(|downloads| {
             if let Some(download) = downloads.iter_mut().find(|download| download.job == job) {
+                // A short one says little of the connection.
+                if progress.bytes == progress.total && progress.total > 1_000_000 {
+                    Preferences::change(|kept| kept.rate = Some(progress.bytes_per_second));
+                }
                 download.progress = progress;
             }
         });
@@ -261,7 +287,15 @@ impl Models {
     }
 
     pub(super) fn receive_loaded(&self, loaded: Loaded, next: Option<Pack>) {
+        Preferences::change(|kept| {
+            let name = if loaded.kind == Kind::Chat { &mut kept.model } else { &mut kept.score };
+            name.clone_from(&loaded.name);
+            (kept.device, kept.context) = (self.device.get_untracked(), self.context.get_untracked());
+        });
         self.machine.heap_bytes.set(loaded.heap_bytes);
+        if loaded.kind == Kind::Chat {
+            self.loaded_for.set(Some((self.device.get_untracked(), self.context.get_untracked())));
+        }
         let model = if loaded.kind == Kind::Chat { self.loaded } else { self.scorer };
         model.set(Some(loaded));
         if let Some(next) = next {

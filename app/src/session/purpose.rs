@@ -13,6 +13,8 @@ pub enum Purpose {
     Forget,
     /// Answer, once or several times, in the exchange with this id.
     Answer(usize),
+    /// Look at the tokens of the answer of the exchange with this id.
+    Inspect(usize),
     /// Score answers.
     Score(Target),
 }

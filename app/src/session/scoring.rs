@@ -20,7 +20,7 @@ pub struct Scoring {
     pub progress: RwSignal<Option<Reading>>,
     /// What is wrong with single lines of an imported file and single rows of the sheet, a sentence each.
     pub problems: RwSignal<Vec<String>>,
-    conversation: Conversation,
+    pub(super) conversation: Conversation,
     jobs: Jobs,
     notices: Notices,
 }
@@ -47,7 +47,7 @@ impl Scoring {
 
     /// Stops whatever makes scores, be it for the sheet or for the chat.
     pub fn stop(&self) {
-        self.jobs.stop_all(|purpose| matches!(purpose, Purpose::Score(_) | Purpose::Answer(_)));
+        self.jobs.stop_all(|purpose| matches!(purpose, Purpose::Score(_) | Purpose::Answer(_) | Purpose::Inspect(_)));
     }
 
     /// Scores the row of the sheet that is shown.

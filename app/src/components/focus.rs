@@ -1,0 +1,29 @@
+//! Where the keyboard's focus goes.
+
+use leptos::prelude::*;
+use wasm_bindgen::JsCast;
+use web_sys::HtmlElement;
+
+/// Moves the focus to the first element of a CSS selector, once it has been rendered.
+pub fn focus(selector: &'static str) {
+    request_animation_frame(move || {
+        let element = document().query_selector(selector).ok().flatten();
+        if let Some(element) = element.and_then(|element| element.dyn_into::<HtmlElement>().ok()) {
+            element.focus().ok();
+        }
+    });
+}
+
+/// After something that began or ended with a button that is gone: to the composer, or to `other` on a touch screen,
+/// where the composer would open the on-screen keyboard unasked.
+pub fn focus_composer_or(other: &'static str) {
+    focus(if has_keyboard() { COMPOSER } else { other });
+}
+
+/// The field for the next message.
+pub const COMPOSER: &str = "#composer";
+
+/// The main pointer is a mouse, as where there is a keyboard.
+pub fn has_keyboard() -> bool {
+    window().match_media("(pointer: fine)").ok().flatten().is_none_or(|query| query.matches())
+}
