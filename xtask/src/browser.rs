@@ -151,6 +151,14 @@ impl Browser {
         fs::write(path, png).expect("the screenshot");
     }
 
+    /// Writes a WebP of the viewport, which is several times smaller.
+    pub fn picture(&self, path: &Path) {
+        let image = self.devtools("Page.captureScreenshot", json!({ "format": "webp", "quality": 82 }));
+        let webp = BASE64_STANDARD.decode(image["data"].as_str().expect("a text")).expect("base64");
+        fs::create_dir_all(path.parent().expect("a folder")).expect("a folder for the pictures");
+        fs::write(path, webp).expect("the picture");
+    }
+
     /// What the page wrote to its console.
     pub fn console(&self) -> String {
         let log = self.post("/se/log", json!({ "type": "browser" }));

@@ -2,6 +2,7 @@
 //!
 //! An error is one plain sentence for whoever typed the command, hence a `String`.
 
+pub mod axe;
 pub mod browser;
 pub mod default_model;
 pub mod models;

@@ -5,6 +5,7 @@ mod bench;
 mod cargo_test;
 mod demo_head;
 mod gpu_check;
+mod screens;
 mod serve;
 mod soak;
 mod test;
@@ -39,6 +40,8 @@ enum Command {
     BenchFilter(bench::filter::Options),
     /// The CUDA backend on this machine's NVIDIA GPU: what it computes and how fast; or a folder to carry to one.
     GpuCheck(gpu_check::Options),
+    /// Pictures of every page for docs/screens.
+    Screens,
     /// Train the demo's reward head from Self-Instruct's seed tasks, pack it, and report how well it does.
     DemoHead(demo_head::Options),
 }
@@ -53,6 +56,7 @@ fn main() -> ExitCode {
         Command::BenchTraining(options) => bench::training::run(&options),
         Command::BenchFilter(options) => bench::filter::run(&options),
         Command::GpuCheck(options) => gpu_check::run(&options),
+        Command::Screens => screens::run(),
         Command::DemoHead(options) => demo_head::run(&options),
     };
     match result {

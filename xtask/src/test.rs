@@ -6,7 +6,7 @@
 use std::path::PathBuf;
 
 use crate::cargo_test::{self, Counts, Environment, Targets};
-use xtask::{Result, default_model, nvrtc, page, process, tab, tools, workspace};
+use xtask::{Result, axe, default_model, nvrtc, page, process, tab, tools, workspace};
 
 mod report;
 mod system;
@@ -40,9 +40,10 @@ pub fn run() -> Result<()> {
     report.step("browser and Vulkan driver", system::ensure);
     let mut model = None;
     report.step("default model", || default_model::ensure().map(|path| model = Some(path)));
+    report.step("axe-core", || axe::ensure().map(drop));
     let mut compiler = None;
     report.step("CUDA compiler", || cuda_compiler().map(|folder| compiler = folder));
-    let environment = Environment { model, nvrtc: compiler, required: &["gpu", "browser", "model"] };
+    let environment = Environment { model, nvrtc: compiler, required: &["gpu", "browser", "model", "axe"] };
     report.step("tests", || cargo_test::run(Targets::WithoutPage, &[], &environment, &mut counts));
 
     report.step("tools", tools::ensure);
