@@ -153,7 +153,7 @@ fn an_answer_can_be_stopped_and_the_chat_goes_on_or_begins_anew() {
     assert_eq!(stopped.token_ids[..common], golden.answer.token_ids[..common]);
     page.set_greedy("none", 4);
     assert_eq!(page.ask("And then?").token_ids.len(), 4);
-    page.click("clear");
+    page.click("new-chat");
     page.wait_for_texts("message-assistant", &[]);
     page.set_greedy("none", golden.answer.token_ids.len());
     assert_eq!(page.ask(&golden.prompt), golden.answer);
@@ -182,7 +182,7 @@ fn load_fails(file: &str, fault: Fault, words: &[&str]) {
     }
     page.click("dismiss");
     page.wait_for("empty");
-    page.wait_for_text("load-button", |text| text.starts_with("Load"));
+    page.wait_for_text("load-button", |text| text.starts_with("Download"));
 }
 
 #[test]

@@ -1,9 +1,14 @@
 //! The page as a person uses it, in a browser. The tests need the built page, which `cargo xtask test` builds.
 
+mod accessibility;
 mod chat;
+mod chats;
 mod fine_tuning;
+mod first_minute;
+mod injection;
 mod large_model;
 mod recover;
 mod runs;
 mod score;
+mod screens;
 mod start;

@@ -131,13 +131,67 @@ impl Page {
             self.attribute("message-assistant", "data-tokens")
         });
         Answer {
-            text: self.text("message-assistant").unwrap_or_default(),
+            text: self.answer_text(),
             token_ids: tokens
                 .split(',')
                 .filter(|id| !id.is_empty())
                 .map(|id| id.parse().expect("a token id"))
                 .collect(),
         }
+    }
+
+    /// The last answer as the model wrote it; the page shows it as Markdown.
+    pub fn answer_text(&self) -> String {
+        self.attribute("message-assistant", "data-text").unwrap_or_default()
+    }
+
+    /// What stands in the field with this test id.
+    pub fn value(&self, id: &str) -> String {
+        self.browser
+            .evaluate(&format!("return document.querySelector({}).value", json!(selector(id))))
+            .as_str()
+            .unwrap_or_default()
+            .to_string()
+    }
+
+    /// Waits until this stands in the field with this test id.
+    pub fn wait_for_value(&self, id: &str, expected: &str) {
+        self.browser.wait_for(id, PATIENCE, |_| {
+            let value = self.value(id);
+            if value == expected { Ok(()) } else { Err(format!("{expected:?} but {value:?}")) }
+        });
+    }
+
+    /// Puts `text` into a field at once, as pasting does.
+    pub fn paste(&self, id: &str, text: &str) {
+        self.browser.evaluate(&format!(
+            "const field = document.querySelector({});
+             field.value = {};
+             field.dispatchEvent(new Event('input', {{ bubbles: true }}));",
+            json!(selector(id)),
+            json!(text)
+        ));
+    }
+
+    /// Presses a key in the element with this test id; `more` has other members of the event, as JSON.
+    pub fn press(&self, id: &str, key: &str, more: &serde_json::Value) {
+        self.browser.evaluate(&format!(
+            "const event = {{ key: {}, bubbles: true, cancelable: true, ...{more} }};
+             document.querySelector({}).dispatchEvent(new KeyboardEvent('keydown', event));",
+            json!(key),
+            json!(selector(id))
+        ));
+    }
+
+    /// Opens the menu of the conversation and chooses the item with this test id.
+    pub fn choose(&self, item: &str) {
+        self.click("chat-menu");
+        self.click(item);
+    }
+
+    /// Waits until this browser keeps all that has been written and said.
+    pub fn wait_until_kept(&self) {
+        self.browser.wait("all kept", PATIENCE, |_| self.attribute("page", "data-kept").filter(|kept| kept == "true"));
     }
 
     /// Goes to the page `chat`, `score`, `runs` or `models` and waits until it is there: a click on a link only queues
@@ -155,8 +209,13 @@ impl Page {
         })
     }
 
-    /// Gives the Score page a file to import and waits until it has been read: the page then empties the field.
+    /// Gives the Score page a file to import and waits until it has been read.
     pub fn import(&self, lines: &str) {
+        self.import_by("import", lines);
+    }
+
+    /// Gives the field with this test id a file and waits until it has been read: the page then empties the field.
+    pub fn import_by(&self, id: &str, lines: &str) {
         self.browser.evaluate(&format!(
             "const files = new DataTransfer();
              files.items.add(new File([{}], 'lines.jsonl'));
@@ -164,9 +223,9 @@ impl Page {
              field.files = files.files;
              field.dispatchEvent(new Event('change', {{ bubbles: true }}));",
             json!(lines),
-            json!(selector("import"))
+            json!(selector(id))
         ));
-        let files = format!("return document.querySelector({}).files.length", json!(selector("import")));
+        let files = format!("return document.querySelector({}).files.length", json!(selector(id)));
         self.browser.wait("the import", PATIENCE, |browser| (browser.evaluate(&files) == 0).then_some(()));
     }
 

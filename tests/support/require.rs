@@ -7,7 +7,7 @@ use std::path::PathBuf;
 use paddock_engine::backend::Wgpu;
 
 /// Says on standard error that the running test is skipped, and why. `what` is `gpu`, `browser`, `model`, `nvrtc`, `compiler`, `transformers`,
-/// `torch` or `llama-tokenizer`.
+/// `torch`, `axe` or `llama-tokenizer`.
 ///
 /// # Panics
 /// When `PADDOCK_REQUIRE` (a comma-separated list; `cargo xtask test` sets it) contains `what`.

@@ -1,0 +1,205 @@
+//! The first minute: one button, small screens, and what a person may do before a model is there.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use paddock_tests::page::{PATIENCE, Page};
+use paddock_tests::site::TestSite;
+use serde_json::json;
+use xtask::server::Fault;
+
+fn tiny() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("fixtures/llama-mha")
+}
+
+fn page(query: &str) -> Option<Page> {
+    Page::open(TestSite::start(&[("tiny", &tiny())], &[])?, query)
+}
+
+/// The page with the tiny model loaded.
+fn ready() -> Option<Page> {
+    let page = page("model=tiny&device=cpu&autoload=1")?;
+    page.wait_for("ready");
+    Some(page)
+}
+
+/// Waits until a script, the body of a function, returns true.
+fn wait_for_true(page: &Page, what: &str, script: &str) {
+    page.browser.wait(what, PATIENCE, |browser| (browser.evaluate(script) == true).then_some(()));
+}
+
+#[test]
+fn what_was_typed_is_sent_when_the_model_is_there() {
+    let Some(page) = page("device=cpu") else { return };
+    page.wait_for("empty");
+    page.wait_for_text("memory-need", |costs| costs.contains("to download") && costs.contains("this device allows"));
+    page.type_text("composer", "Which horse?");
+    page.wait_for_text("load-button", |text| text.starts_with("Download") && text.ends_with("and send"));
+    page.click("load-button");
+    page.wait_for_texts("message-user", &["Which horse?"]);
+    page.wait_for_answer();
+    wait_for_true(&page, "the title", "return document.title === 'Which horse? · Paddock'");
+    wait_for_true(&page, "the address", "return new URLSearchParams(location.search).get('model') === 'tiny'");
+}
+
+#[test]
+fn enter_loads_the_model_and_the_focus_stays_where_one_writes() {
+    let Some(page) = page("device=cpu") else { return };
+    page.wait_for("empty");
+    page.press("composer", "Enter", &json!({}));
+    page.wait_for("ready");
+    wait_for_true(&page, "the focus", "return document.activeElement.id === 'composer'");
+    wait_for_true(&page, "the title", "return document.title === 'tiny · Paddock'");
+}
+
+/// A visit with an index of these models: name and bytes.
+fn page_with_models(models: &[(&str, u64)]) -> Option<Page> {
+    let site = TestSite::start(&[("tiny", &tiny())], &[])?;
+    let models: Vec<_> =
+        models.iter().map(|(name, bytes)| json!({ "name": name, "path": "tiny", "bytes": bytes })).collect();
+    fs::write(site.models().join("index.json"), json!({ "models": models }).to_string()).expect("an index");
+    Page::open(site, "")
+}
+
+#[test]
+fn a_model_that_does_not_fit_is_said_to_before_it_is_downloaded() {
+    let Some(page) = page_with_models(&[("huge", 900_000_000_000), ("small", 30_000)]) else { return };
+    page.wait_for_text("too-large", |text| text.contains("more memory") && text.contains("small instead"));
+    page.click("take-smaller");
+    page.wait_for_text("memory-need", |costs| costs.starts_with("30.0 kB"));
+    wait_for_true(&page, "no warning", "return !document.querySelector('[data-testid=too-large]')");
+}
+
+/// The button is in sight and on top, whole.
+const BUTTON_IN_SIGHT: &str = "
+    const button = document.querySelector('[data-testid=load-button]');
+    const { top, bottom, left, right } = button.getBoundingClientRect();
+    const hit = document.elementFromPoint((left + right) / 2, (top + bottom) / 2);
+    return top >= 0 && bottom <= innerHeight && left >= 0 && right <= innerWidth && button.contains(hit);";
+
+#[test]
+fn the_button_is_in_sight_on_a_phone_also_below_an_error() {
+    let site = TestSite::start(&[("tiny", &tiny())], &[("tiny/manifest.json", Fault::Missing)]);
+    let Some(page) = site.and_then(|site| Page::open(site, "device=cpu")) else { return };
+    page.browser.set_viewport(390, 844, true, "light");
+    page.wait_for("empty");
+    wait_for_true(&page, "the button", BUTTON_IN_SIGHT);
+    page.click("load-button");
+    page.wait_for_error();
+    wait_for_true(&page, "the button below an error", BUTTON_IN_SIGHT);
+}
+
+#[test]
+fn at_four_times_the_size_everything_can_be_read_and_reached() {
+    let Some(page) = ready() else { return };
+    page.set_greedy("none", 64);
+    page.ask("Which horse?");
+    page.browser.set_viewport(320, 200, false, "light");
+    let overflow = page.browser.evaluate("return document.documentElement.scrollWidth > window.innerWidth");
+    assert_eq!(overflow, false);
+    for part in ["message-user", "message-assistant", "composer", "send"] {
+        let script = format!(
+            "const part = document.querySelector('[data-testid={part}]');
+             part.scrollIntoView({{ block: 'start' }});
+             const {{ top, height, left, width }} = part.getBoundingClientRect();
+             const hit = document.elementFromPoint(left + width / 2, top + Math.min(height, 20) / 2);
+             return part.contains(hit);"
+        );
+        wait_for_true(&page, part, &script);
+    }
+}
+
+#[test]
+fn an_answer_is_followed_again_from_its_end_and_its_place_is_kept() {
+    let Some(page) = ready() else { return };
+    page.set_greedy("none", 8192);
+    page.browser.set_viewport(390, 600, true, "light");
+    page.send("Which horse?");
+    let scroll = "const scroll = document.querySelector('[data-testid=transcript]');";
+    let left = "scroll.scrollHeight - scroll.scrollTop - scroll.clientHeight";
+    wait_for_true(&page, "text below the edge", &format!("{scroll} return {left} > 100"));
+    page.browser.evaluate(&format!("{scroll} scroll.scrollTop = scroll.scrollHeight"));
+    for _ in 0..3 {
+        let height = page.browser.evaluate(&format!("{scroll} return scroll.scrollHeight"));
+        let more = format!("{scroll} return scroll.scrollHeight > {height} && {left} < 25");
+        wait_for_true(&page, "the answer is followed", &more);
+    }
+    page.browser.evaluate(&format!("{scroll} scroll.scrollTop -= 150"));
+    wait_for_true(&page, "the button", "return !document.querySelector('[data-testid=jump]').hidden");
+    page.press("composer", "Escape", &json!({}));
+    page.wait_for_answer();
+    let place = page.browser.evaluate(&format!("{scroll} return scroll.scrollTop"));
+    for name in ["models", "chat"] {
+        page.browser.evaluate(&format!("location.hash = '{name}'"));
+        wait_for_true(&page, name, &format!("return !!document.querySelector('[data-testid={name}-page]')"));
+    }
+    wait_for_true(&page, "the place", &format!("{scroll} return scroll.scrollTop === {place}"));
+}
+
+#[test]
+fn a_prompt_that_is_refused_comes_back() {
+    let Some(page) = ready() else { return };
+    let text = "The horses graze. ".repeat(60_000);
+    page.paste("composer", &text);
+    page.wait_for_text("context", |text| text.contains("reads at most"));
+    page.click("send");
+    page.wait_for_error();
+    page.wait_for_texts("message-user", &[]);
+    page.wait_for_value("composer", text.trim_end_matches('\n'));
+}
+
+#[test]
+fn a_long_question_is_no_wall_of_text() {
+    let Some(page) = ready() else { return };
+    page.set_greedy("none", 1);
+    page.paste("composer", &"a b ".repeat(400));
+    page.click("send");
+    page.wait_for_text("show-all", |text| text == "Show all 1.6 kB");
+    assert!(page.text("message-user").is_some_and(|text| text.len() < 1300));
+    page.click("show-all");
+    page.wait_for_text("message-user", |text| text.len() == 1600);
+}
+
+#[test]
+fn enter_that_picks_a_word_sends_nothing() {
+    let Some(page) = ready() else { return };
+    page.set_greedy("none", 1);
+    page.type_text("composer", "にほん");
+    page.press("composer", "Enter", &json!({ "keyCode": 229 }));
+    page.press("composer", "Enter", &json!({ "isComposing": true }));
+    page.press("composer", "Enter", &json!({ "shiftKey": true }));
+    assert_eq!(page.value("composer"), "にほん");
+    assert!(page.texts("message-user").is_empty());
+    page.paste("composer", "שלום\n\n");
+    page.press("composer", "Enter", &json!({ "keyCode": 13 }));
+    page.wait_for_texts("message-user", &["שלום"]);
+    assert_eq!(page.attribute("message-user", "dir").as_deref(), Some("auto"));
+}
+
+#[test]
+fn choices_that_need_something_say_so() {
+    let Some(page) = ready() else { return };
+    page.click("options-button");
+    page.set("option-best-of", "4");
+    page.set("context-select", "256");
+    page.click("context-load-again");
+    page.click("options-close");
+    page.wait_for("ready");
+    page.wait_for_text("best-of", |hint| hint.contains("Best of 4 needs a score model"));
+    page.wait_for_text("context", |context| context == "0 of 256 tokens");
+    page.go_to("models");
+    page.set("device-select", "gpu");
+    page.wait_for_text("device-moved", |text| text.contains("until it is loaded again"));
+    page.click("load-again");
+    page.wait_for("ready");
+    page.wait_for_text("status-device", |device| device.contains("GPU"));
+}
+
+#[test]
+fn an_answer_is_spoken_by_sentences() {
+    let Some(page) = ready() else { return };
+    page.set_greedy("none", 32);
+    let answer = page.ask("Which horse?");
+    page.wait_for_text("spoken", |spoken| !spoken.is_empty() && answer.text.contains(spoken));
+    assert_eq!(page.attribute("transcript", "aria-live").as_deref(), Some("off"));
+}
