@@ -169,7 +169,10 @@ fn chats_are_saved_and_opened_again() {
     let json = page.download("save-json");
     page.click("chat-menu");
     let markdown = page.download("save-markdown");
-    assert_eq!(markdown, format!("# Which horse?\n\n## You\n\nWhich horse?\n\n## tiny\n\n{}\n", answer.text.trim_end()));
+    assert_eq!(
+        markdown,
+        format!("# Which horse?\n\n## You\n\nWhich horse?\n\n## tiny\n\n{}\n", answer.text.trim_end())
+    );
     page.choose("delete-open");
     page.wait_for_texts("chat", &[]);
     page.import_by("import-chats", &json);
@@ -179,4 +182,18 @@ fn chats_are_saved_and_opened_again() {
     page.import_by("import-chats", "no chats");
     let sentence = page.wait_for_error();
     assert!(sentence.contains("no file of chats"), "{sentence}");
+}
+
+/// What was said is kept on the page; the worker forgets it.
+#[test]
+fn thirty_answers_leave_the_heap_as_it_was() {
+    let Some(page) = chat_page(8) else { return };
+    let mut heap = 0;
+    for round in 0..30 {
+        page.ask("Which horse?");
+        if round == 9 {
+            heap = page.heap_bytes();
+        }
+    }
+    assert_eq!(page.heap_bytes(), heap);
 }

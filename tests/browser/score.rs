@@ -168,12 +168,21 @@ fn a_row_that_does_not_fit_is_named_and_the_others_go_on() {
 
 #[test]
 fn scoring_can_be_stopped() {
+    scoring_stops(|page| page.click("stop"));
+}
+
+#[test]
+fn escape_stops_scoring_too() {
+    scoring_stops(|page| page.press("page", "Escape", &json!({})));
+}
+
+fn scoring_stops(stop: impl Fn(&Page)) {
     let Some(page) = score_page() else { return };
     let line = json!({ "prompt": "p", "response": text(&cases()[1], "response").repeat(2) });
     page.import(&format!("{line}\n").repeat(500));
     page.click("score-all");
     page.wait_for_text("score-progress", |text| text.ends_with(" of 500 prompts …") && !text.contains(" 0 of "));
-    page.click("stop");
+    stop(&page);
     page.wait_for("ready");
     let progress = page.wait_for_text("score-progress", |text| text.ends_with(" of 500 prompts."));
     assert!(!progress.contains("500 of"), "{progress}");

@@ -3,6 +3,7 @@
 use leptos::prelude::*;
 
 use super::copy::CopyButton;
+use super::focus::{TRANSCRIPT, focus_composer_or};
 use super::icon::{Icon, IconButton};
 use crate::protocol::ScoreOptions;
 use crate::session::{Conversation, Exchange, History, Models};
@@ -60,7 +61,10 @@ pub fn AnswerTools(exchange: Exchange, editing: RwSignal<bool>) -> impl IntoView
             drawing=Icon::Bin
             label="Delete the question, its answer and what follows".to_string()
             id="delete-message"
-            press=move || history.remove_exchange(id)
+            press=move || {
+                history.remove_exchange(id);
+                focus_composer_or(TRANSCRIPT);
+            }
         />
     }
 }

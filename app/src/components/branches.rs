@@ -2,6 +2,7 @@
 
 use leptos::prelude::*;
 
+use super::focus::focus;
 use super::icon::{Icon, IconButton};
 use crate::session::{Conversation, Exchange};
 
@@ -14,7 +15,11 @@ pub fn Branches(exchange: Exchange) -> impl IntoView {
     let at = move || ids.with(|ids| ids.iter().position(|other| *other == id).unwrap_or_default());
     let step = move |by: isize| {
         let next = untrack(at).checked_add_signed(by).and_then(|at| ids.with_untracked(|ids| ids.get(at).copied()));
-        next.into_iter().for_each(|id| conversation.show(id));
+        if let Some(id) = next {
+            conversation.show(id);
+            // This button goes with its branch.
+            focus(format!("#exchange-{id} .branches button:not(:disabled)"));
+        }
     };
     view! {
         <Show when=move || ids.with(|ids| ids.len() > 1)>

@@ -3,6 +3,7 @@
 use leptos::html;
 use leptos::prelude::*;
 
+use super::focus::focus;
 use super::icon::{Icon, IconButton, icon};
 use super::rail::go_to_chat;
 use crate::chats::Chat;
@@ -83,7 +84,10 @@ fn Row(chat: Chat, page: RwSignal<Page>) -> impl IntoView {
                 drawing=Icon::Bin
                 label=format!("Delete {name}")
                 id="delete-chat"
-                press=move || history.delete(&id.get_value())
+                press=move || {
+                    history.delete(&id.get_value());
+                    focus("#search");
+                }
             />
         </li>
     }

@@ -3,6 +3,8 @@
 use leptos::html;
 use leptos::prelude::*;
 
+use super::focus::{TRANSCRIPT, focus_composer_or};
+
 /// The text in a field, with one or two ways to accept it and one to leave it as it was.
 #[component]
 pub fn EditField(
@@ -20,6 +22,14 @@ pub fn EditField(
     /// Leaves it as it was.
     leave: impl Fn() + Copy + Send + 'static,
 ) -> impl IntoView {
+    let take = move |text, more| {
+        take(text, more);
+        focus_composer_or(TRANSCRIPT);
+    };
+    let leave = move || {
+        leave();
+        focus_composer_or(TRANSCRIPT);
+    };
     let draft = RwSignal::new(text);
     let field = NodeRef::<html::Textarea>::new();
     Effect::new(move |_| {

@@ -5,9 +5,10 @@ use wasm_bindgen::JsCast;
 use web_sys::HtmlElement;
 
 /// Moves the focus to the first element of a CSS selector, once it has been rendered.
-pub fn focus(selector: &'static str) {
+pub fn focus(selector: impl Into<String>) {
+    let selector = selector.into();
     request_animation_frame(move || {
-        let element = document().query_selector(selector).ok().flatten();
+        let element = document().query_selector(&selector).ok().flatten();
         if let Some(element) = element.and_then(|element| element.dyn_into::<HtmlElement>().ok()) {
             element.focus().ok();
         }
@@ -19,6 +20,9 @@ pub fn focus(selector: &'static str) {
 pub fn focus_composer_or(other: &'static str) {
     focus(if has_keyboard() { COMPOSER } else { other });
 }
+
+/// The conversation, where the focus goes on a touch screen.
+pub const TRANSCRIPT: &str = "[data-testid=transcript]";
 
 /// The field for the next message.
 pub const COMPOSER: &str = "#composer";

@@ -19,6 +19,7 @@ pub fn Message(exchange: Exchange) -> impl IntoView {
     let models = expect_context::<Models>();
     let scoring = expect_context::<Scoring>();
     let conversation = expect_context::<Conversation>();
+    let id = format!("exchange-{}", exchange.id);
     let stored = StoredValue::new(exchange.clone());
     let Exchange { max_tokens, answer, pace, outcome, score, choices, made_by, edited, inspected, .. } =
         exchange.clone();
@@ -56,7 +57,7 @@ pub fn Message(exchange: Exchange) -> impl IntoView {
         });
     };
     view! {
-        <article class="exchange">
+        <article class="exchange" id=id>
             <Question exchange />
             <div class="answer" aria-busy=move || busy().to_string()>
                 <h2 class="unseen">"Answer"</h2>

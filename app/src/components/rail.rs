@@ -5,7 +5,7 @@ use leptos::prelude::*;
 use wasm_bindgen::JsCast;
 
 use super::chat_list::ChatList;
-use super::focus::focus_composer_or;
+use super::focus::{TRANSCRIPT, focus_composer_or};
 use super::icon::{Icon, icon};
 use crate::route::Page;
 use crate::session::History;
@@ -67,7 +67,7 @@ pub fn go_to_chat(page: RwSignal<Page>) {
         window().location().set_hash(Page::Chat.fragment()).ok();
     }
     close();
-    focus_composer_or("[data-testid=transcript]");
+    focus_composer_or(TRANSCRIPT);
 }
 
 /// Opens the rail on small screens.

@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use leptos::prelude::*;
 
+use super::focus::{TRANSCRIPT, focus_composer_or};
 use crate::session::History;
 
 /// How long a deletion can be taken back.
@@ -34,7 +35,10 @@ pub fn Toast() -> impl IntoView {
             {move || undo.get().map(|undo| view! {
                 <p class="toast" data-testid="toast">
                     <span>{undo.sentence}</span>
-                    <button type="button" data-testid="undo" on:click=move |_| history.take_back()>"Undo"</button>
+                    <button type="button" data-testid="undo" on:click=move |_| {
+                        history.take_back();
+                        focus_composer_or(TRANSCRIPT);
+                    }>"Undo"</button>
                 </p>
             })}
         </div>

@@ -3,12 +3,11 @@
 use leptos::prelude::*;
 
 use super::device_select::DeviceSelect;
-use super::focus::focus;
+use super::focus::{COMPOSER, focus};
 use super::load_progress::LoadProgress;
 use super::model_select::{ModelSelect, ScorerSelect};
-use crate::session::{Conversation, Models};
-
 use super::offer::Offer;
+use crate::session::{Conversation, Models};
 
 const SUGGESTIONS: [&str; 3] =
     ["Name three fruits.", "Explain in two sentences why the sky is blue.", "Write a short poem about rain."];
@@ -84,7 +83,7 @@ fn Suggestions() -> impl IntoView {
                         data-testid="suggestion"
                         on:click=move |_| {
                             draft.set(text.to_string());
-                            focus(super::focus::COMPOSER);
+                            focus(COMPOSER);
                         }
                     >
                         {text}
