@@ -90,6 +90,16 @@ fn the_button_is_in_sight_on_a_phone_also_below_an_error() {
 }
 
 #[test]
+fn no_width_of_the_screen_is_too_small() {
+    let Some(page) = ready() else { return };
+    for (width, height) in [(320, 568), (640, 400), (720, 460), (780, 440), (1024, 768), (1280, 800)] {
+        page.browser.set_viewport(width, height, false, "light");
+        let overflow = page.browser.evaluate("return document.documentElement.scrollWidth > window.innerWidth");
+        assert_eq!(overflow, false, "at a width of {width}");
+    }
+}
+
+#[test]
 fn at_four_times_the_size_everything_can_be_read_and_reached() {
     let Some(page) = ready() else { return };
     page.set_greedy("none", 64);
@@ -111,15 +121,17 @@ fn at_four_times_the_size_everything_can_be_read_and_reached() {
 
 #[test]
 fn an_answer_is_followed_again_from_its_end_and_its_place_is_kept() {
-    let Some(page) = ready() else { return };
+    // The emulated GPU is slow enough to scroll meanwhile.
+    let Some(page) = page("model=tiny&device=gpu&autoload=1") else { return };
+    page.wait_for("ready");
     page.set_greedy("none", 8192);
-    page.browser.set_viewport(390, 600, true, "light");
+    page.browser.set_viewport(390, 500, true, "light");
     page.send("Which horse?");
     let scroll = "const scroll = document.querySelector('[data-testid=transcript]');";
     let left = "scroll.scrollHeight - scroll.scrollTop - scroll.clientHeight";
-    wait_for_true(&page, "text below the edge", &format!("{scroll} return {left} > 100"));
+    wait_for_true(&page, "text below the edge", &format!("{scroll} return {left} > 30"));
     page.browser.evaluate(&format!("{scroll} scroll.scrollTop = scroll.scrollHeight"));
-    for _ in 0..3 {
+    for _ in 0..2 {
         let height = page.browser.evaluate(&format!("{scroll} return scroll.scrollHeight"));
         let more = format!("{scroll} return scroll.scrollHeight > {height} && {left} < 25");
         wait_for_true(&page, "the answer is followed", &more);
@@ -150,10 +162,11 @@ fn a_prompt_that_is_refused_comes_back() {
 
 #[test]
 fn a_long_question_is_no_wall_of_text() {
-    let Some(page) = ready() else { return };
-    page.set_greedy("none", 1);
-    page.paste("composer", &"a b ".repeat(400));
-    page.click("send");
+    let Some(page) = page("") else { return };
+    // Longer than the context of a tiny model.
+    let turn = json!({ "question": "a b ".repeat(400), "answer": "c", "finish_reason": "stop" });
+    let chats = json!({ "format": "paddock-chats", "version": 1, "chats": [{ "turns": [turn] }] });
+    page.import_by("import-chats", &chats.to_string());
     page.wait_for_text("show-all", |text| text == "Show all 1.6 kB");
     assert!(page.text("message-user").is_some_and(|text| text.len() < 1300));
     page.click("show-all");

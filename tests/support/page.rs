@@ -313,6 +313,8 @@ impl Page {
                 assert_eq!(overflow, false, "{name} on {device} is wider than the screen");
             }
         }
+        // What follows is done as on a desktop.
+        self.browser.set_viewport(1280, 800, false, "light");
     }
 
     fn error(&self) -> Option<String> {

@@ -4,7 +4,7 @@ use leptos::html;
 use leptos::prelude::*;
 
 use super::context_meter::ContextMeter;
-use super::focus::{COMPOSER, focus, focus_composer_or, has_keyboard};
+use super::focus::{COMPOSER, focus, focus_composer_or, has_keyboard, is_lost};
 use super::icon::{Icon, IconButton, icon};
 use super::options::Options;
 use crate::format;
@@ -72,6 +72,18 @@ pub fn Composer() -> impl IntoView {
         // It was cancelled, or failed.
         Waiting::ForModel if !models.is_loading() && jobs.are_idle(Lane::Models) => waiting.set(Waiting::No),
         _ => {}
+    });
+    // Where a load ends, its Cancel button goes.
+    Effect::new(move |before: Option<bool>| {
+        let loading = models.is_loading();
+        if before == Some(true) && !loading {
+            request_animation_frame(|| {
+                if is_lost() {
+                    focus_composer_or("[data-testid=hero]");
+                }
+            });
+        }
+        loading
     });
     let placeholder = move || match models.loaded.get() {
         Some(loaded) => format!("Write to {}", loaded.name),

@@ -4,6 +4,11 @@ use leptos::prelude::*;
 use wasm_bindgen::JsCast;
 use web_sys::HtmlElement;
 
+/// The focus has gone with the element that had it.
+pub fn is_lost() -> bool {
+    document().active_element().is_none_or(|element| element.tag_name() == "BODY")
+}
+
 /// Moves the focus to the first element of a CSS selector, once it has been rendered.
 pub fn focus(selector: impl Into<String>) {
     let selector = selector.into();
@@ -27,7 +32,7 @@ pub const TRANSCRIPT: &str = "[data-testid=transcript]";
 /// The field for the next message.
 pub const COMPOSER: &str = "#composer";
 
-/// The main pointer is a mouse, as where there is a keyboard.
+/// The main pointer is no finger, as where there is a keyboard.
 pub fn has_keyboard() -> bool {
-    window().match_media("(pointer: fine)").ok().flatten().is_none_or(|query| query.matches())
+    window().match_media("(pointer: coarse)").ok().flatten().is_none_or(|query| !query.matches())
 }

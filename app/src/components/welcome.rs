@@ -22,7 +22,7 @@ pub fn Hero() -> impl IntoView {
     };
     view! {
         <div class="hero">
-            <h1 data-testid="hero">{title}</h1>
+            <h1 data-testid="hero" tabindex="-1">{title}</h1>
             <p class="quiet">"It runs in this tab. What you write stays with you."</p>
         </div>
     }
