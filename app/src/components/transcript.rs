@@ -26,7 +26,7 @@ pub fn Transcript() -> impl IntoView {
     // What scrolls: this part, or on low screens the whole chat.
     let scroller = move || {
         let inner: HtmlElement = inner.get_untracked()?.unchecked_into();
-        let low = window().match_media("(max-height: 26rem)").ok().flatten().is_some_and(|query| query.matches());
+        let low = window().match_media("(max-height: 22rem)").ok().flatten().is_some_and(|query| query.matches());
         if low { inner.closest(".chat").ok().flatten()?.dyn_into().ok() } else { Some(inner) }
     };
     let to_end = move || {
