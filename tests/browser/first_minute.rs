@@ -199,7 +199,7 @@ fn choices_that_need_something_say_so() {
     page.click("options-close");
     page.wait_for("ready");
     page.wait_for_text("best-of", |hint| hint.contains("Best of 4 needs a score model"));
-    page.wait_for_text("context", |context| context == "0 of 256 tokens");
+    page.wait_for_text("context", |context| context == "Room for 256 tokens");
     page.go_to("models");
     page.set("device-select", "gpu");
     page.wait_for_text("device-moved", |text| text.contains("until it is loaded again"));

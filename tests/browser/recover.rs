@@ -109,6 +109,9 @@ fn a_model_is_recovered_into_the_storage_and_stays_there() {
 
     page.visit("model=recovered&device=cpu&autoload=1");
     page.wait_for("ready");
+    // The chat was kept, too.
+    page.click("new-chat");
+    page.wait_for_texts("message-user", &[]);
     assert_eq!(ask(&page).token_ids, expected);
     page.go_to("models");
     page.click("remove-button");

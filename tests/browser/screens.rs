@@ -59,8 +59,9 @@ fn every_page_is_pictured() {
     page.wait_for_text("chat-title", |title| title == "Name three fruits.");
     page.browser.evaluate("document.activeElement.blur()");
     picture(&page, &folder, "chat");
-    page.click("look");
+    page.browser.evaluate("[...document.querySelectorAll('[data-testid=look]')].at(-1).click()");
     page.wait_for_text("token-readout", |readout| readout.contains("bits"));
+    page.browser.evaluate("document.querySelectorAll('[data-testid=looked-at]')[3].click()");
     picture(&page, &folder, "tokens");
     page.browser.set_viewport(390, 844, true, "light");
     page.click("rail-button");

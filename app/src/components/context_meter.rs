@@ -24,9 +24,11 @@ pub fn ContextMeter() -> impl IntoView {
             format::thousands(tokens),
             format::thousands(bound)
         ),
-        (Some(bound), None, used) => {
-            format!("{} of {} tokens", format::thousands(used.unwrap_or_default()), format::thousands(bound))
+        (Some(bound), None, Some(used)) => {
+            format!("{} of {} tokens", format::thousands(used), format::thousands(bound))
         }
+        // Not counted before the next answer.
+        (Some(bound), None, None) => format!("Room for {} tokens", format::thousands(bound)),
         (None, ..) => String::new(),
     };
     view! {
