@@ -266,9 +266,10 @@ fn another_base_is_no_continuation_of_an_adapter() {
     let folder = TempDir::new().unwrap();
     let output = folder.path().join("run");
     let model = changed(folder.path(), |_, _| {});
-    let recipe = format!("--max-steps 4 --save-steps 2 --lora-rank 2 --model {}", model.display());
+    let recipe = format!("--max-steps 4 --save-steps 2 --keep 3 --lora-rank 2 --model {}", model.display());
     run(&as_arguments(&with(&output, &recipe)));
     fs::remove_file(output.join("adapter_model.safetensors")).unwrap();
+    fs::remove_file(output.join("adapter_config.json")).unwrap();
     fs::remove_dir_all(output.join("checkpoint-4")).unwrap();
     fs::remove_dir_all(&model).unwrap();
     changed(folder.path(), |name, data| {
@@ -286,7 +287,7 @@ fn another_base_is_no_continuation_of_an_adapter() {
 fn an_adapter_brings_its_prompt_along() {
     let folder = TempDir::new().unwrap();
     let [adapter, merged] = ["run", "merged"].map(|name| folder.path().join(name));
-    run(&as_arguments(&with(&adapter, "--max-steps 1 --lora-rank 2")));
+    run(&as_arguments(&with(&adapter, "--max-steps 3 --learning-rate 1e-2 --lora-rank 2")));
     let base = package_fixture("sft");
     let prompt_of = |further: &[&dyn AsRef<OsStr>]| {
         let ask: [&dyn AsRef<OsStr>; 8] =

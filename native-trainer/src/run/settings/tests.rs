@@ -116,7 +116,8 @@ fn flags_and_file_have_the_same_names() {
     let mut flags: Vec<String> =
         command.get_arguments().map(|argument| argument.get_id().as_str().replace('_', "-")).collect();
     flags.retain(|flag| {
-        !["config", "resume", "help", "lora-rank", "lora-alpha", "lora-targets"].contains(&flag.as_str())
+        !["config", "resume", "help", "lora-rank", "lora-alpha", "lora-targets", "lora-dropout"]
+            .contains(&flag.as_str())
     });
     flags.push("lora".to_string());
     flags.sort();
