@@ -207,10 +207,8 @@ impl<B: Backend> Scorer<B> {
             })?,
             false => String::new(),
         };
-        let prompt = template.render(messages)?;
-        let prompt = self.tokenizer.encode(&prompt.text, prompt.add_special)?;
-        let whole = template.render_answered(messages, answer, &eos)?;
-        let ids = self.tokenizer.encode(&whole.text, whole.add_special)?;
+        let prompt = template.prompt_ids(messages, &self.tokenizer)?;
+        let ids = template.answered_ids(messages, answer, &eos, &self.tokenizer)?;
         self.check(&ids)?;
         Ok(Conversation { answer_start: common_prefix(&prompt, &ids), ids })
     }

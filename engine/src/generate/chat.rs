@@ -27,6 +27,9 @@ pub struct Chat<B: Backend> {
     pub(super) inspection: Option<Inspection>,
 }
 
+/// An answer that goes on in another [`Chat`] of the same model.
+pub struct Paused(Generation);
+
 /// The answer that is being generated.
 struct Generation {
     messages: Vec<Message>,
@@ -227,6 +230,27 @@ impl<B: Backend> Chat<B> {
         self.generation.as_ref().map(|generation| &generation.draft.answer)
     }
 
+    /// Takes the unfinished answer out, because its device has failed; [`Chat::resume`] goes on with it on another.
+    pub fn pause(&mut self) -> Option<Paused> {
+        self.generation.take().filter(|generation| generation.draft.answer.finish_reason.is_none()).map(Paused)
+    }
+
+    /// Goes on with an answer of another chat: [`Chat::step`] reads the conversation and the answer so far again.
+    ///
+    /// # Errors
+    /// When this is another model, to which the tokens mean nothing.
+    pub fn resume(&mut self, paused: Paused) -> Result<()> {
+        let Paused(mut generation) = paused;
+        self.generation = None;
+        self.candidates = None;
+        let Answer { prompt_ids, token_ids, .. } = &generation.draft.answer;
+        let ids = [prompt_ids.as_slice(), token_ids].concat();
+        generation.total = ids.len() - self.session.begin(&ids)?;
+        self.session.set_seen(&ids)?;
+        self.generation = Some(generation);
+        Ok(())
+    }
+
     /// Begins `count` answers to a conversation, each with a seed of its own. The conversation of [`Chat::begin`] and
     /// its cache stay as they are.
     ///
@@ -306,8 +330,7 @@ impl<B: Backend> Chat<B> {
     }
 
     fn render(&self, messages: &[Message], template: &Template) -> Result<Vec<u32>> {
-        let prompt = template.render(messages)?;
-        self.tokenizer.encode(&prompt.text, prompt.add_special)
+        template.prompt_ids(messages, &self.tokenizer)
     }
 
     fn start(

@@ -14,7 +14,7 @@ use serde::{Deserialize, Serialize};
 
 pub use batch::{Batch, Part, Pass};
 pub use candidates::CandidateStep;
-pub use chat::Chat;
+pub use chat::{Chat, Paused};
 pub(crate) use decoder::check_ids;
 pub use decoder::{Choice, Decoder};
 pub use inspect::TokenFacts;

@@ -5,6 +5,7 @@ mod chat;
 mod clock;
 mod python;
 mod safe_rlhf;
+mod spelled;
 mod transcript;
 
 use std::collections::BTreeMap;
@@ -131,6 +132,8 @@ pub struct Prompt {
 pub struct Template {
     format: Format,
     stops: Vec<String>,
+    /// Special tokens that messages spell out are those tokens.
+    allow_special: bool,
 }
 
 #[derive(Debug, Clone)]
@@ -178,7 +181,7 @@ impl Template {
         // Models tuned on Alpaca's format without an EOS continue with an instruction of their own. A Safe-RLHF turn
         // always ends in EOS, and its "USER:" may well occur in an answer.
         let stops = if matches!(format, Format::Alpaca) { vec!["### Instruction:".into()] } else { Vec::new() };
-        Ok(Self { format, stops })
+        Ok(Self { format, stops, allow_special: false })
     }
 
     /// The same format with a current time of `seconds` after 1970-01-01, for chat templates that ask for the date.
@@ -254,7 +257,7 @@ mod tests {
             (TemplateKind::Alpaca, Format::Alpaca),
             (TemplateKind::SafeRlhf, Format::SafeRlhf { eos: "</s>".to_string() }),
         ] {
-            let own = Template { format, stops: Vec::new() };
+            let own = Template { format, stops: Vec::new(), allow_special: false };
             for bos in [true, false] {
                 let source = kind.jinja(bos).unwrap();
                 assert_eq!(TemplateKind::of_jinja(&source), Some(kind));

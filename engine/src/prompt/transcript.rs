@@ -266,11 +266,11 @@ mod tests {
 
     fn chat(source: &str) -> Template {
         let template = ChatTemplate::new(source, SpecialTokens::usual()).unwrap();
-        Template { format: Format::Chat(template), stops: Vec::new() }
+        Template { format: Format::Chat(template), stops: Vec::new(), allow_special: false }
     }
 
     fn plain(format: Format) -> Template {
-        Template { format, stops: Vec::new() }
+        Template { format, stops: Vec::new(), allow_special: false }
     }
 
     const TWO: [(Role, &str); 4] =

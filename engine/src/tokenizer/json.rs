@@ -5,7 +5,7 @@ use serde_json::Value;
 use tokenizers::PreTokenizerWrapper;
 
 use super::settings::Settings;
-use super::{Affixes, Beside, Tokenizer, charsmap};
+use super::{Affixes, Beside, Tokenizer, charsmap, normalizer};
 use crate::{Error, Result};
 
 const FILE: &str = "tokenizer.json";
@@ -37,6 +37,7 @@ pub(super) fn read(json: &[u8], beside: &Beside) -> Result<Tokenizer> {
         )));
     }
     charsmap::check_normalizer(&header.normalizer, FILE)?;
+    normalizer::check_growth(&header.normalizer, FILE)?;
     let mut inner = tokenizers::Tokenizer::from_bytes(json).map_err(|e| damaged(e.to_string()))?;
     let mut settings = Settings::merge(beside)?;
     if settings.class.is_some_and(|class| class.prefixes_by_flag) {

@@ -12,10 +12,12 @@ mod files;
 mod gguf;
 mod gpt2;
 mod json;
+mod normalizer;
 mod pieces;
 pub mod sentencepiece;
 mod settings;
 mod special;
+mod spelled;
 mod splitting;
 
 use std::ops::Range;

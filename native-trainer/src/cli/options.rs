@@ -68,6 +68,9 @@ pub(super) struct AnswerOptions {
     /// System message
     #[arg(long, value_name = "TEXT")]
     pub system: Option<String>,
+    /// Special tokens spelled out in messages are those tokens, as in transformers, and not text
+    #[arg(long)]
+    pub allow_special: bool,
     /// Most tokens of an answer
     #[arg(long, default_value_t = 512, value_name = "N")]
     pub max_tokens: usize,
@@ -100,6 +103,7 @@ impl AnswerOptions {
         Self {
             template,
             system: None,
+            allow_special: false,
             max_tokens: 512,
             temperature: 0.0,
             top_k: 0,
@@ -114,7 +118,7 @@ impl AnswerOptions {
     /// The chosen template for the model of `chat`, with the current date.
     pub fn template<B: Backend>(&self, chat: &Chat<B>) -> Result<Template> {
         let now = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs());
-        Ok(chat.template(self.template)?.at(now.cast_signed()))
+        Ok(chat.template(self.template)?.allow_special(self.allow_special).at(now.cast_signed()))
     }
 
     /// The engine's options. A seed that was not given comes from the clock and is printed, so that the answer can be

@@ -83,7 +83,7 @@ impl Rank {
         let mut chat = self.model.load(backend).await?;
         let mut scorer = scorer::load(backend, &self.reward, None, None, Some(&chat)).await?;
         let template = self.answer.template(&chat)?;
-        let reward_template = scorer.template(self.reward_template)?;
+        let reward_template = scorer.template(self.reward_template)?.allow_special(self.answer.allow_special);
 
         let interrupt = Interrupt::listen()?;
         interrupt.begin_answer();

@@ -41,6 +41,9 @@ pub(super) struct Score {
     /// safe-rlhf, alpaca, none
     #[arg(long, default_value_t = TemplateKind::Auto, value_name = "NAME")]
     template: TemplateKind,
+    /// Special tokens spelled out in conversations are those tokens, as in transformers, and not text
+    #[arg(long)]
+    allow_special: bool,
     /// Write the tokenizer's EOS after each answer, as in the training of Safe-RLHF's models
     #[arg(long)]
     append_eos: bool,
@@ -70,7 +73,7 @@ impl Score {
         // Of a head and its trunk, the trunk has the adapter.
         let adapter = self.model.adapter.as_deref().filter(|_| chat.is_none());
         let scorer = scorer::load(backend, &self.model.model, adapter, self.model.context, chat.as_ref()).await?;
-        let template = scorer.template(self.template)?;
+        let template = scorer.template(self.template)?.allow_special(self.allow_special);
         let mut run = Run { options: self, scorer, template, waiting: Vec::new(), lines: 0, bad: 0 };
         match &mut lines {
             Some(lines) => run.lines(lines).await,

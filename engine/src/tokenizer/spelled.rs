@@ -1,0 +1,60 @@
+//! Special tokens spelled out in a text, and which of them are text.
+
+use tokenizers::{
+    Model, NormalizedString, Normalizer, OffsetType, PreTokenizedString, PreTokenizer, Result as TokenizersResult,
+};
+
+use super::Tokenizer;
+use crate::{Error, Result};
+
+impl Tokenizer {
+    /// The spellings of the special tokens that [`Tokenizer::encode`] recognises in a text.
+    pub fn special_spellings(&self) -> impl Iterator<Item = String> + '_ {
+        let read_as_text = self.inner.get_encode_special_tokens();
+        let added = self.inner.get_added_tokens_decoder();
+        added.into_values().filter(move |token| token.special && !read_as_text).map(|token| token.content)
+    }
+
+    /// [`Tokenizer::encode`], except that special tokens that begin at one of the bytes `places` (in order), or have it
+    /// within them, are text.
+    ///
+    /// # Errors
+    /// As [`Tokenizer::encode`].
+    pub fn encode_with_text_at(&self, text: &str, add_special: bool, places: &[usize]) -> Result<Vec<u32>> {
+        let unreadable = |e| Error::Request(format!("the tokenizer cannot read this text: {e}"));
+        let encoding = self.inner.encode(text, add_special).map_err(unreadable)?;
+        let mut ids = Vec::with_capacity(encoding.get_ids().len());
+        for (id, (start, end)) in encoding.get_ids().iter().zip(encoding.get_offsets()) {
+            let next = places.partition_point(|place| place < start);
+            let marked = places.get(next).is_some_and(|place| place < end);
+            match text.get(*start..*end).filter(|_| marked) {
+                Some(spelling) if self.is_special(*id) => ids.extend(self.plain(spelling).map_err(unreadable)?),
+                _ => ids.push(*id),
+            }
+        }
+        Ok(ids)
+    }
+
+    /// The ids of `text` without special tokens, of which it may spell some out.
+    ///
+    /// # Errors
+    /// As [`Tokenizer::encode`].
+    pub fn encode_as_text(&self, text: &str) -> Result<Vec<u32>> {
+        let places: Vec<usize> = (0..text.len()).collect();
+        self.encode_with_text_at(text, false, &places)
+    }
+
+    /// The ids of `text`, in which no added token is recognised.
+    fn plain(&self, text: &str) -> TokenizersResult<Vec<u32>> {
+        let mut normalized = NormalizedString::from(text);
+        if let Some(normalizer) = self.inner.get_normalizer() {
+            normalizer.normalize(&mut normalized)?;
+        }
+        let mut pieces = PreTokenizedString::from(normalized);
+        if let Some(pre_tokenizer) = self.inner.get_pre_tokenizer() {
+            pre_tokenizer.pre_tokenize(&mut pieces)?;
+        }
+        pieces.tokenize(|piece| self.inner.get_model().tokenize(piece.get()))?;
+        Ok(pieces.into_encoding(None, 0, OffsetType::Byte)?.get_ids().to_vec())
+    }
+}
