@@ -60,7 +60,7 @@ fn packed_for(source: MemorySource, quantize: Quantize, template: TemplateKind) 
         Err(_) => block_on(open(fixture_source(MODEL)).unwrap().tokenizer_files()).unwrap(),
     };
     let tokenizer = Tokenizer::from_files(&tokenizer).unwrap();
-    let options = PackOptions { name: "tiny".into(), template };
+    let options = PackOptions { name: "tiny".into(), template, ..PackOptions::default() };
     let plan = PackPlan::new(&checkpoint, quantize).unwrap();
     let mut sink = Memory::default();
     let mut written = 0;

@@ -27,6 +27,9 @@ pub(super) fn shard_name(index: usize) -> String {
     format!("shard-{:05}.safetensors", index + 1)
 }
 
+/// The most shards of a pack: half a terabyte of [`SHARD_BYTES`].
+const MOST_SHARDS: usize = 1 << 14;
+
 /// The version this engine writes, and the only one it reads.
 pub const VERSION: u32 = 1;
 /// The most bytes of one shard, header and all (only a single row may be larger).
@@ -49,6 +52,12 @@ pub struct Manifest {
     /// Set when the tensors are a weight diff's, which is no model until it is added to its base.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub weight_diff: Option<WeightDiff>,
+    /// What the model may be used for: the name of a licence, or its address.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub license: Option<String>,
+    /// Where the model comes from, for people: usually an address.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub source: Option<String>,
     /// The tokenizer's files; a score head alone has none.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub tokenizer: Option<TokenizerRecord>,
@@ -121,6 +130,11 @@ impl Manifest {
         let manifest: Self = serde_json::from_value(value)
             .map_err(|error| Error::format(MANIFEST, format!("it is not a web pack's: {error}")))?;
         manifest.config.validate(MANIFEST)?;
+        if manifest.shards.len() > MOST_SHARDS {
+            let problem =
+                format!("expected at most {MOST_SHARDS} shards, found {}; it is damaged", manifest.shards.len());
+            return Err(Error::format(MANIFEST, problem));
+        }
         manifest.weight_diff.as_ref().map_or(Ok(()), |diff| diff.check(MANIFEST))?;
         let tokenizer = manifest.tokenizer.iter().flat_map(|files| [&files.tokenizer, &files.config]);
         for record in manifest.shards.iter().chain(tokenizer) {

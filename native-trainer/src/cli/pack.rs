@@ -34,11 +34,22 @@ pub(super) struct Pack {
     /// The model's name for people [default: the name of its folder or file]
     #[arg(long, value_name = "TEXT")]
     name: Option<String>,
+    /// What it may be used for, for people [default: what the model's README.md or GGUF header says]
+    #[arg(long, value_name = "TEXT")]
+    license: Option<String>,
+    /// Where it comes from, for people
+    #[arg(long, value_name = "ADDRESS")]
+    source: Option<String>,
 }
 
 impl Pack {
     pub fn run(&self) -> Result<()> {
-        let options = PackOptions { name: model_name(&self.model, self.name.as_deref())?, template: self.template };
+        let options = PackOptions {
+            name: model_name(&self.model, self.name.as_deref())?,
+            template: self.template,
+            license: self.license.clone().or_else(|| files::license(&self.model)),
+            source: self.source.clone(),
+        };
         let packed = {
             let mut progress = ProgressLine::new("packing");
             let adapter = self.adapter.as_deref();

@@ -136,7 +136,7 @@ mod tests {
     }
 
     fn options() -> PackOptions {
-        PackOptions { name: "tiny".to_string(), template: Default::default() }
+        PackOptions { name: "tiny".to_string(), ..PackOptions::default() }
     }
 
     #[test]

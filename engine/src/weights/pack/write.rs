@@ -40,12 +40,16 @@ pub trait PackSink {
 }
 
 /// What the manifest tells people.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, Default)]
 pub struct PackOptions {
     /// The model's name, for people.
     pub name: String,
     /// The prompt format that the model was made for; [`TemplateKind::Auto`] keeps what a pack that is packed again says.
     pub template: TemplateKind,
+    /// The name of the model's licence, or its address.
+    pub license: Option<String>,
+    /// Where the model comes from.
+    pub source: Option<String>,
 }
 
 /// Writes the pack of `weights` to `sink` and gives its manifest. `progress` is called with the bytes of weights
@@ -74,6 +78,8 @@ pub async fn pack<W: Weights, K: PackSink>(
         config: weights.config().clone(),
         template: options.template.or(weights.template()),
         weight_diff: weights.weight_diff().cloned(),
+        license: options.license.clone(),
+        source: options.source.clone(),
         tokenizer,
         shards,
         tensors: plan.tensors.clone(),
