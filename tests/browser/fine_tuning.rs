@@ -1,6 +1,5 @@
 //! Fine-tuning in a tab: the crate that learns, built for WebAssembly, makes the run that it makes natively.
 
-use std::collections::BTreeMap;
 use std::net::Ipv4Addr;
 
 use paddock_engine::weights::MemorySource;
@@ -32,7 +31,7 @@ fn losses_in_a_tab(source: &MemorySource, examples: &[u8]) -> Option<Vec<f64>> {
         std::fs::write(folder.path().join(name), bytes).expect("a file to serve");
     }
     let folders = [(String::new(), folder.path().to_path_buf()), ("tab".to_string(), tab::folder())].into();
-    let site = Site { folders, faults: BTreeMap::new() };
+    let site = Site { folders, ..Site::default() };
     let server = Server::start(site, Ipv4Addr::LOCALHOST.into(), 0).expect("a server");
     browser.open(&server.url());
     let names: Vec<&String> = source.files.keys().collect();

@@ -1,8 +1,10 @@
 //! The built page with packs of fixtures, on a local server.
 
 use std::collections::BTreeMap;
+use std::fs;
 use std::net::Ipv4Addr;
-use std::path::Path;
+use std::ops::Range;
+use std::path::{Path, PathBuf};
 
 use tempfile::TempDir;
 use xtask::server::{Fault, Server, Site};
@@ -15,6 +17,8 @@ use crate::skip;
 pub struct TestSite {
     server: Server,
     models: TempDir,
+    /// A page of this test's own, for as long as it is served.
+    _page: Option<TempDir>,
 }
 
 impl TestSite {
@@ -33,11 +37,49 @@ impl TestSite {
             Some((first, _)) => run(&[&"index", &folder.path(), &"--first", first]),
             None => run(&[&"index", &folder.path()]),
         };
-        let folders: BTreeMap<_, _> =
-            [(String::new(), workspace::dist()), ("models".to_string(), folder.path().to_path_buf())].into();
         let faults = faults.iter().map(|(end, fault)| (end.to_string(), *fault)).collect();
-        let server = Server::start(Site { folders, faults }, Ipv4Addr::LOCALHOST.into(), 0).expect("a server");
-        Some(Self { server, models: folder })
+        Some(Self::serve(workspace::dist(), folder, faults, false))
+    }
+
+    fn serve(page: PathBuf, models: TempDir, faults: BTreeMap<String, Fault>, plain: bool) -> Self {
+        let folders = [(String::new(), page), ("models".to_string(), models.path().to_path_buf())].into();
+        let site = Site { folders, faults, plain };
+        let server = Server::start(site, Ipv4Addr::LOCALHOST.into(), 0).expect("a server");
+        Self { server, models, _page: None }
+    }
+
+    /// The same site with a page whose worker runs `script` first.
+    pub fn with_worker_script(self, script: &str) -> Self {
+        let page = TempDir::new().expect("a temporary folder");
+        for entry in fs::read_dir(workspace::dist()).expect("the built page") {
+            let path = entry.expect("a file").path();
+            fs::copy(&path, page.path().join(path.file_name().expect("a name"))).expect("a copy");
+        }
+        let start = page.path().join("worker_start.js");
+        let text = fs::read_to_string(&start).expect("the worker's script");
+        fs::write(&start, format!("{script}\n{text}")).expect("the worker's script");
+        let served = Self::serve(page.path().to_path_buf(), self.models, BTreeMap::new(), false);
+        Self { _page: Some(page), ..served }
+    }
+
+    /// The same site at a host that sends no headers of its own.
+    pub fn plain(self) -> Self {
+        Self::serve(workspace::dist(), self.models, BTreeMap::new(), true)
+    }
+
+    /// The bytes that the page has asked for, in this order, of files whose path ends with `end`.
+    pub fn ranges(&self, end: &str) -> Vec<Range<u64>> {
+        self.server.asked(end)
+    }
+
+    /// Answers nothing any more, as a site that cannot be reached.
+    pub fn close(&self) {
+        self.server.close();
+    }
+
+    /// Serves everything rightly from now on.
+    pub fn repair(&self) {
+        self.server.repair();
     }
 
     /// The folder that is served as `models/`.

@@ -143,6 +143,11 @@ impl Browser {
         self.wait(&query, PATIENCE, |browser| (browser.evaluate(&applied) == true).then_some(()));
     }
 
+    /// Lets the site at `url` store no more than so many bytes.
+    pub fn set_quota(&self, url: &str, bytes: u64) {
+        self.devtools("Storage.overrideQuotaForOrigin", json!({ "origin": url, "quotaSize": bytes }));
+    }
+
     /// Writes a PNG of the viewport.
     pub fn screenshot(&self, path: &Path) {
         let image = self.get("/screenshot");

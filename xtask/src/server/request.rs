@@ -19,6 +19,10 @@ pub struct Request {
     pub path: String,
     /// What part of the file is wanted.
     pub range: Option<Wanted>,
+    /// The tag of the file that the range is to be of (`If-Range`); of another, the whole is wanted.
+    pub if_range: Option<String>,
+    /// The tag of the file that is known already (`If-None-Match`).
+    pub known: Option<String>,
 }
 
 /// One byte range as a browser asks for it; the last byte is included.
@@ -65,13 +69,20 @@ impl Request {
             return Err(io::ErrorKind::InvalidData.into());
         };
         let path = target.split(['?', '#']).next().unwrap_or_default();
-        let mut request = Self { method: method.to_string(), path: decode(path), range: None };
+        let mut request =
+            Self { method: method.to_string(), path: decode(path), range: None, if_range: None, known: None };
         for _ in 0..MAX_LINES {
             let line = read_line(reader, MAX_LINE)?;
             match line.split_once(':') {
                 _ if line.is_empty() => return Ok(Some(request)),
                 Some((name, value)) if name.eq_ignore_ascii_case("range") => {
                     request.range = Wanted::parse(value.trim())
+                }
+                Some((name, value)) if name.eq_ignore_ascii_case("if-range") => {
+                    request.if_range = Some(value.trim().to_string());
+                }
+                Some((name, value)) if name.eq_ignore_ascii_case("if-none-match") => {
+                    request.known = Some(value.trim().to_string());
                 }
                 _ => {}
             }

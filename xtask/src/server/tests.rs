@@ -21,6 +21,7 @@ impl Fixture {
         let site = Site {
             folders: [(String::new(), folder.join("site")), ("models".to_string(), folder.join("models"))].into(),
             faults: faults.iter().map(|(end, fault)| (end.to_string(), *fault)).collect(),
+            plain: false,
         };
         Self { server: Server::start(site, Ipv4Addr::LOCALHOST.into(), 0).unwrap(), folder }
     }
@@ -65,6 +66,19 @@ fn ranges_are_served() {
     assert!(ask("bytes=-2").ends_with("\r\n\r\n89"));
     assert!(ask("bytes=8-99").ends_with("\r\n\r\n89"));
     assert!(ask("bytes=10-").starts_with("HTTP/1.1 416"));
+}
+
+#[test]
+fn a_known_file_is_not_sent_again_and_a_range_is_of_the_file_that_was_meant() {
+    let fixture = Fixture::new("tags", &[]);
+    let path = "/models/tiny/shard%201.bin";
+    let head = fixture.ask(&format!("HEAD {path} HTTP/1.1"));
+    let tag = head.lines().find_map(|line| line.strip_prefix("ETag: ")).expect("a tag");
+    let known = fixture.ask(&format!("GET {path} HTTP/1.1\r\nIf-None-Match: {tag}"));
+    assert!(known.starts_with("HTTP/1.1 304") && known.ends_with("\r\n\r\n"), "{known}");
+    let rest = |tag: &str| fixture.ask(&format!("GET {path} HTTP/1.1\r\nRange: bytes=7-\r\nIf-Range: {tag}"));
+    assert!(rest(tag).ends_with("\r\n\r\n789"));
+    assert!(rest("\"another\"").ends_with("\r\n\r\n0123456789"));
 }
 
 #[test]
