@@ -7,6 +7,7 @@ mod demo_head;
 mod gpu_check;
 mod screens;
 mod serve;
+mod site;
 mod soak;
 mod test;
 
@@ -26,6 +27,8 @@ struct Cli {
 enum Command {
     /// Set up what is missing, pack a model, build the page and serve it.
     Serve(serve::Options),
+    /// Build the page and write it with models, as a folder of static files for any host.
+    Site(site::Options),
     /// The loop of daily work: formatting, lints, documentation, the tests that need no page. Downloads nothing.
     Check,
     /// Everything that must hold: what `check` does, then the page's build and size, and the page in a browser.
@@ -49,6 +52,7 @@ enum Command {
 fn main() -> ExitCode {
     let result = match Cli::parse().command {
         Command::Serve(options) => serve::run(&options),
+        Command::Site(options) => site::run(&options),
         Command::Check => test::check(),
         Command::Test => test::run(),
         Command::Soak(options) => soak::run(&options),

@@ -24,25 +24,29 @@ pub(super) struct Index {
 
 impl Index {
     pub fn run(&self) -> Result<()> {
-        let models = &self.models;
-        let unreadable = || Error::path("read", models);
-        let mut names = Vec::new();
-        for entry in fs::read_dir(models).map_err(unreadable())? {
-            let entry = entry.map_err(unreadable())?;
-            if entry.path().join(MANIFEST).is_file() {
-                names.push(entry.file_name().to_string_lossy().into_owned());
-            }
-        }
-        if let Some(first) = self.first.as_ref().filter(|first| !names.contains(first)) {
-            return Err(Error::Request(format!("{} has no pack {first:?}", models.display())));
-        }
-        names.sort_by_key(|name| (self.first.as_ref() != Some(name), name.clone()));
-        let entries = names.iter().map(|name| entry(models, name)).collect::<Result<Vec<Value>>>()?;
-        let path = models.join("index.json");
-        let mut file = AtomicFile::create(&path)?;
-        write!(file, "{}", json!({ "models": entries })).map_err(Error::path("write", &path))?;
-        file.commit()
+        write_index(&self.models, self.first.as_deref())
     }
+}
+
+/// Lists the packs in the folder `models`, with `first` in front, in its index.json.
+pub(super) fn write_index(models: &Path, first: Option<&str>) -> Result<()> {
+    let unreadable = || Error::path("read", models);
+    let mut names = Vec::new();
+    for entry in fs::read_dir(models).map_err(unreadable())? {
+        let entry = entry.map_err(unreadable())?;
+        if entry.path().join(MANIFEST).is_file() {
+            names.push(entry.file_name().to_string_lossy().into_owned());
+        }
+    }
+    if let Some(first) = first.filter(|first| !names.iter().any(|name| name == first)) {
+        return Err(Error::Request(format!("{} has no pack {first:?}", models.display())));
+    }
+    names.sort_by_key(|name| (first != Some(name.as_str()), name.clone()));
+    let entries = names.iter().map(|name| entry(models, name)).collect::<Result<Vec<Value>>>()?;
+    let path = models.join("index.json");
+    let mut file = AtomicFile::create(&path)?;
+    write!(file, "{}", json!({ "models": entries })).map_err(Error::path("write", &path))?;
+    file.commit()
 }
 
 /// What the page shows of the pack `name` before it is loaded; see the app's `models`.
@@ -69,5 +73,7 @@ fn entry(models: &Path, name: &str) -> Result<Value> {
         "kind": kind,
         "trunk": trunk,
         "cache_bytes": config.kv_bytes(config.context(None)?),
+        "license": manifest.license,
+        "source": manifest.source,
     }))
 }

@@ -29,6 +29,7 @@ mod reward_head;
 mod run_progress;
 mod score;
 mod scorer;
+mod site;
 mod tokenize;
 mod training;
 
@@ -68,6 +69,7 @@ enum Command {
     Diff(diff::Diff),
     Pack(pack::Pack),
     Index(index::Index),
+    Site(site::Site),
     Tokenize(tokenize::Tokenize),
     /// Fine-tune a model on examples; the defaults are Stanford Alpaca's
     ///
@@ -153,6 +155,7 @@ fn run(command: Command) -> Result<ExitCode> {
         Command::Diff(diff) => diff.run(),
         Command::Pack(pack) => pack.run(),
         Command::Index(index) => index.run(),
+        Command::Site(site) => site.run(),
         Command::Tokenize(tokenize) => tokenize.run(),
         Command::Arena(arena) => arena.run(),
         Command::Eval(eval) => eval.run(),
