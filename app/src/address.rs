@@ -18,6 +18,18 @@ pub struct Address {
 }
 
 impl Address {
+    /// Reads a query, with or without its question mark, and then the query in a fragment ([`crate::share`]). Unknown
+    /// parameters are ignored.
+    pub fn parse_with(query: &str, fragment: &str) -> Self {
+        let mut address = Self::parse(query);
+        if let Some((_, query)) = fragment.split_once('?') {
+            let shared = Self::parse(query);
+            address.model = shared.model.or(address.model);
+            address.score = shared.score.or(address.score);
+        }
+        address
+    }
+
     /// Reads a query, with or without its question mark. Unknown parameters are ignored.
     pub fn parse(query: &str) -> Self {
         let mut address = Self::default();
@@ -49,7 +61,7 @@ pub fn follow(query: &str, model: Option<&str>, score: Option<&str>) -> String {
 }
 
 /// Percent encoding (RFC 3986, section 2.1) of all but unreserved characters.
-fn encode(text: &str) -> String {
+pub fn encode(text: &str) -> String {
     let mut encoded = String::with_capacity(text.len());
     for byte in text.bytes() {
         match byte {
@@ -61,7 +73,7 @@ fn encode(text: &str) -> String {
 }
 
 /// Undoes percent encoding (RFC 3986, section 2.1) and the plus signs of forms.
-fn decode(text: &str) -> String {
+pub fn decode(text: &str) -> String {
     let mut bytes = Vec::with_capacity(text.len());
     let mut rest = text.as_bytes();
     while let [first, tail @ ..] = rest {
@@ -111,6 +123,9 @@ mod tests {
     #[test]
     fn what_is_missing_or_odd_falls_back() {
         assert_eq!(Address::parse(""), Address::default());
+        let shared = Address::parse_with("?model=a&device=cpu", "#chat?model=b%20c&autoload=1");
+        assert_eq!((shared.model.as_deref(), shared.device), (Some("b c"), PreferredDevice::Cpu));
+        assert!(!shared.autoload, "a shared link loads nothing without a click");
         assert_eq!(Address::parse("?model=&device=tpu&autoload=yes&&="), Address::default());
         assert_eq!(Address::parse("model=100%25%2").model.as_deref(), Some("100%%2"));
         assert_eq!(Address::parse("model=%ff").model.as_deref(), Some("\u{fffd}"));

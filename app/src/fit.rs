@@ -18,7 +18,7 @@ pub fn allowance(gibibytes: Option<f64>, device: PreferredDevice) -> u64 {
 /// The largest other model of the same kind that fits into `allowance`.
 pub fn smaller<'a>(packs: impl Iterator<Item = &'a Pack>, pack: &Pack, allowance: u64) -> Option<&'a Pack> {
     packs
-        .filter(|other| other.kind == pack.kind && other.name != pack.name && other.memory() <= allowance)
+        .filter(|other| other.kind == pack.kind && other.id() != pack.id() && other.memory() <= allowance)
         .max_by_key(|other| other.memory())
 }
 

@@ -17,6 +17,7 @@ pub mod protocol;
 pub mod runs;
 pub mod scale;
 pub mod sentences;
+pub mod share;
 pub mod sheet;
 
 #[cfg(target_arch = "wasm32")]

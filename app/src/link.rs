@@ -1,6 +1,6 @@
 //! The page's connection to its worker.
 
-use js_sys::Array;
+use js_sys::{Array, Reflect};
 use leptos::prelude::*;
 use wasm_bindgen::prelude::*;
 use web_sys::{ErrorEvent, MessageEvent, Worker};
@@ -27,32 +27,27 @@ impl Link {
         if let Some(old) = self.0.try_update_value(Option::take).flatten() {
             old.terminate();
         }
-        let Ok(worker) = Worker::new(SCRIPT) else {
-            let problem = "This browser starts no workers for this page; open it over http or https.";
-            receive(Event::Broken(problem.to_string()));
-            return;
+        let (worker, early) = match started().map_or_else(|| Ok((Worker::new(SCRIPT)?, Array::new())), Ok::<_, JsValue>)
+        {
+            Ok(started) => started,
+            Err(_) => {
+                let problem = "This browser starts no workers for this page; open it over http or https.";
+                receive(Event::Broken(problem.to_string()));
+                return;
+            }
         };
-        let hear = receive.clone();
-        let message = Closure::<dyn Fn(MessageEvent)>::new(move |message: MessageEvent| {
-            if let Some(event) = message.data().as_string().and_then(|text| serde_json::from_str(&text).ok()) {
-                hear(event);
+        let listener = Closure::<dyn Fn(web_sys::Event)>::new(move |event| {
+            if let Some(event) = read(event) {
+                receive(event);
             }
         });
-        worker.set_onmessage(Some(message.as_ref().unchecked_ref()));
-        message.forget();
-        // A script that cannot be loaded is a plain event, without a message.
-        let error = Closure::<dyn Fn(web_sys::Event)>::new(move |event: web_sys::Event| {
-            let message = event.dyn_ref::<ErrorEvent>().map(ErrorEvent::message).filter(|text| !text.is_empty());
-            receive(Event::Broken(match message {
-                Some(problem) => format!("The model's worker broke down ({problem}); load the model again."),
-                None => format!(
-                    "The model's worker did not start, because {SCRIPT} cannot be loaded. Reload the page; if that does \
-                     not help, tell whoever runs this site."
-                ),
-            }));
-        });
-        worker.set_onerror(Some(error.as_ref().unchecked_ref()));
-        error.forget();
+        let hear: &js_sys::Function = listener.as_ref().unchecked_ref();
+        worker.set_onmessage(Some(hear));
+        worker.set_onerror(Some(hear));
+        for event in early.iter() {
+            hear.call1(&JsValue::NULL, &event).ok();
+        }
+        listener.forget();
         self.0.set_value(Some(worker));
     }
 
@@ -68,4 +63,30 @@ impl Link {
             }
         });
     }
+}
+
+/// The worker that start.js has started ahead of the page, with what it has said since; `None` when another page has
+/// taken it, or there is none.
+fn started() -> Option<(Worker, Array)> {
+    const PLACE: &str = "paddockWorker";
+    let started = Reflect::get(&window(), &PLACE.into()).ok().filter(JsValue::is_object)?;
+    Reflect::set(&window(), &PLACE.into(), &JsValue::UNDEFINED).ok();
+    let part = |name: &str| Reflect::get(&started, &name.into()).ok();
+    Some((part("worker")?.dyn_into().ok()?, part("early")?.dyn_into().ok()?))
+}
+
+/// What a message or an error of the worker means.
+fn read(event: web_sys::Event) -> Option<Event> {
+    if let Some(message) = event.dyn_ref::<MessageEvent>() {
+        return serde_json::from_str(&message.data().as_string()?).ok();
+    }
+    // A script that cannot be loaded is a plain event, without a message.
+    let message = event.dyn_ref::<ErrorEvent>().map(ErrorEvent::message).filter(|text| !text.is_empty());
+    Some(Event::Broken(match message {
+        Some(problem) => format!("The model's worker broke down ({problem}); load the model again."),
+        None => format!(
+            "The model's worker did not start, because {SCRIPT} cannot be loaded. Reload the page; if that does not \
+             help, tell whoever runs this site."
+        ),
+    }))
 }

@@ -39,9 +39,11 @@ impl Page {
         }
     }
 
-    /// The page in the address; the chat if there is none.
-    pub fn current() -> Self {
+    /// The page in the address. If there is none, it is the chat, or the runs when the address names some.
+    pub fn current(names_runs: bool) -> Self {
         let fragment = window().location().hash().unwrap_or_default();
-        Self::ALL.into_iter().find(|page| page.fragment() == fragment).unwrap_or(Self::Chat)
+        let fragment = fragment.split('?').next().unwrap_or_default();
+        let other = if names_runs { Self::Runs } else { Self::Chat };
+        Self::ALL.into_iter().find(|page| page.fragment() == fragment).unwrap_or(other)
     }
 }

@@ -85,17 +85,18 @@ fn drop_folder(page: &Page, field: &str, pack: &str) {
 /// Waits until the list of models has `count` of the site and, when `stored`, one in this browser.
 fn wait_for_models(page: &Page, count: usize, stored: bool) {
     page.browser.wait("the list of models", PATIENCE, |_| {
-        let models = page.texts("model");
-        let in_browser = models.iter().filter(|text| text.contains("in this browser")).count();
-        (models.len() == count + in_browser && in_browser == usize::from(stored)).then_some(())
+        let all = page.texts("model").len();
+        let only_here = "return document.querySelectorAll('[data-testid=model][data-id^=\"stored/\"]').length";
+        let only_here = page.browser.evaluate(only_here).as_u64().unwrap_or_default() as usize;
+        (all == count + only_here && only_here == usize::from(stored)).then_some(())
     });
 }
 
 #[test]
 fn a_model_is_recovered_into_the_storage_and_stays_there() {
     let Some(page) = recovery_page(&[]) else { return };
-    page.set("recover-base", "base");
-    page.set("recover-diff", "change");
+    page.set("recover-base", "site/base");
+    page.set("recover-diff", "site/change");
     page.browser.evaluate("document.querySelector('.recovery').scrollIntoView()");
     page.take_screenshots("recover");
     page.click("recover");
@@ -124,8 +125,8 @@ fn a_chat_goes_on_while_a_model_is_recovered() {
     let Some(page) = recovery_page(&[]) else { return };
     page.click("load-button");
     page.wait_for("ready");
-    page.set("recover-base", "base");
-    page.set("recover-diff", "change");
+    page.set("recover-base", "site/base");
+    page.set("recover-diff", "site/change");
     page.click("recover");
     assert_eq!(ask(&page).token_ids.len(), TOKENS);
     page.go_to("models");
@@ -166,12 +167,12 @@ fn fails(page: &Page, base: &str, diff: &str, words: &[&str]) {
 #[test]
 fn wrong_packs_are_one_sentence_and_leave_nothing() {
     let Some(page) = recovery_page(&[]) else { return };
-    fails(&page, "other", "change", &["model.embed_tokens.weight", "wrong base"]);
+    fails(&page, "site/other", "site/change", &["model.embed_tokens.weight", "wrong base"]);
 }
 
 #[test]
 fn a_damaged_diff_is_one_sentence_and_leaves_nothing() {
     // Byte 20,000 lies in the weights, behind the shard's header.
     let Some(page) = recovery_page(&[("change/shard-00001.safetensors", Fault::Corrupted(20_000))]) else { return };
-    fails(&page, "base", "change", &["shard-00001.safetensors", "SHA-256"]);
+    fails(&page, "site/base", "site/change", &["shard-00001.safetensors", "SHA-256"]);
 }

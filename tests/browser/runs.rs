@@ -52,6 +52,25 @@ fn runs_are_drawn_compared_and_followed() {
     assert!(problem.contains("models/missing.jsonl cannot be read"), "{problem}");
 }
 
+#[test]
+fn a_run_at_another_host_is_read_only_when_the_person_says_so() {
+    let Some(site) = TestSite::start(&[], &[]) else { return };
+    fs::write(site.models().join("mine.jsonl"), lines(1..=20, 3.0)).unwrap();
+    // The same server under another name is another host.
+    let other = site.page("").replace("localhost", "127.0.0.1").replace('?', "models/mine.jsonl");
+    // The link opens the runs without naming that page.
+    let Some(page) = Page::open(site, &format!("run=models/mine.jsonl&run={other}")) else { return };
+    page.wait_for_texts("run-step", &["20"]);
+    page.wait_for_text("asked", |text| text.contains("127.0.0.1"));
+    let asked = page.browser.evaluate(
+        "return performance.getEntriesByType('resource').filter(entry => entry.name.includes('127.0.0.1')).length",
+    );
+    assert_eq!(asked, 0, "nothing is fetched before a click");
+    page.click("asked-open");
+    // This server lets no other site read its files.
+    page.wait_for_text("run-problem", |text| text.contains("cannot be reached"));
+}
+
 /// What `paddock sft` made, packed and opened: the page answers as the command line does.
 #[test]
 fn a_trained_model_answers_on_the_page() {

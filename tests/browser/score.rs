@@ -292,6 +292,9 @@ fn a_score_head_uses_the_trunk_of_the_chat_model() {
     page.wait_for("empty");
     page.go_to("score");
     page.wait_for_text("memory-need", |need| need.contains("for head") && need.contains("for trunk"));
+    // The head brings its trunk, and the button says what both take.
+    let amount = |text: &str| text.split(' ').nth(1).and_then(|number| number.parse::<f64>().ok());
+    page.wait_for_text("load-button", |text| text.ends_with("MB") || amount(text).is_some_and(|kb| kb > 100.0));
     page.click("load-button");
     page.wait_for("ready");
     page.wait_for_texts("status-model", &["trunk + head"]);

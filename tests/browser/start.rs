@@ -59,6 +59,32 @@ fn a_missing_file_of_the_page_is_one_sentence() {
 }
 
 #[test]
+fn a_page_without_its_first_script_says_so_after_a_while() {
+    let Some(page) = page_without("/start.js") else { return };
+    let shown = "return getComputedStyle(document.querySelector('#start span')).visibility === 'visible'";
+    page.browser.wait("the advice", PATIENCE, |browser| (browser.evaluate(shown) == true).then_some(()));
+    assert!(page.text("start").is_some_and(|text| text.contains("start.js") && text.contains("Reload the page")));
+}
+
+/// What is not code is missed by the eye alone; no file of the page is without a test here.
+#[test]
+fn a_page_without_a_style_sheet_or_picture_works() {
+    const CODE: [&str; 7] =
+        ["index.html", "app.js", "app_bg.wasm", "worker.js", "worker_bg.wasm", "worker_start.js", "start.js"];
+    let Ok(files) = std::fs::read_dir(workspace::dist()) else {
+        return skip("browser", "dist/ holds no built page (`cargo xtask test` builds it)");
+    };
+    for entry in files {
+        let name = entry.expect("a file").file_name().into_string().expect("a name");
+        if CODE.contains(&name.as_str()) {
+            continue;
+        }
+        let Some(page) = page_without(&format!("/{name}")) else { return };
+        page.wait_for("empty");
+    }
+}
+
+#[test]
 fn a_page_that_is_opened_as_a_file_says_so() {
     let index = workspace::dist().join("index.html");
     if !index.is_file() {

@@ -98,7 +98,7 @@ pub fn Composer() -> impl IntoView {
     };
     let load = move || match (models.pack(), blank.get()) {
         (None, _) => "Download".to_string(),
-        (Some(pack), _) if pack.stored => "Start".to_string(),
+        (Some(pack), _) if models.download_bytes(&pack) == 0 => "Start".to_string(),
         (Some(pack), blank) => {
             let bytes = models.download_bytes(&pack);
             format!("Download {}{}", format::bytes(bytes), if blank { "" } else { " and send" })

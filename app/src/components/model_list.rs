@@ -5,7 +5,7 @@ use leptos::prelude::*;
 use super::memory::memory;
 use crate::format;
 use crate::models::{Kind, Pack};
-use crate::session::{Models, Recovery};
+use crate::session::Models;
 
 /// Each model with its size and buttons to load or remove it.
 #[component]
@@ -28,54 +28,42 @@ pub fn ModelList() -> impl IntoView {
 #[component]
 fn ModelRow(pack: Pack) -> impl IntoView {
     let models = expect_context::<Models>();
-    let recovery = expect_context::<Recovery>();
     let chat = pack.kind == Kind::Chat;
     let (own, other) = if chat { (models.loaded, models.scorer) } else { (models.scorer, models.loaded) };
     let name = StoredValue::new(pack.name.clone());
-    let (pack_is_stored, is_diff) = (pack.stored, pack.kind == Kind::Diff);
-    let loaded =
-        Memo::new(move |_| own.with(|loaded| loaded.as_ref().is_some_and(|loaded| loaded.name == name.get_value())));
+    let is_diff = pack.kind == Kind::Diff;
+    let id = pack.id();
+    let loaded = Memo::new(move |_| own.with(|loaded| loaded.as_ref().is_some_and(|loaded| loaded.id == id)));
     let needs_trunk = pack.kind == Kind::ScoreHead;
     let idle = move || models.can_load() && (!needs_trunk || models.loaded.with(Option::is_some));
     let mut size = vec![format::bytes(pack.bytes)];
     size.extend(pack.quantization.clone());
     size.push(pack.kind.label().to_string());
-    size.extend(pack.stored.then(|| "in this browser".to_string()));
+    size.extend(pack.license.clone());
     size.extend(pack.trunk.as_ref().map(|trunk| format!("for {trunk}, to be loaded after it")));
     let stored = StoredValue::new(pack.clone());
     let need = move || {
         // A loaded score head is unloaded together with its chat model.
-        let name = other.with(|other| {
+        let id = other.with(|other| {
             let stays = |kind| !(chat && kind == Kind::ScoreHead);
-            other.as_ref().filter(|other| stays(other.kind)).map(|other| other.name.clone())
+            other.as_ref().filter(|other| stays(other.kind)).map(|other| other.id.clone())
         });
-        let beside = models.index.with(|index| {
-            let models = index.as_ref().map(|index| index.models.as_slice()).unwrap_or_default();
-            models.iter().find(|pack| Some(&pack.name) == name.as_ref()).cloned()
-        });
+        let beside = id.and_then(|id| models.find(&id));
         if is_diff {
             return "To be recovered with its base, below.".to_string();
         }
         memory([stored.get_value()].into_iter().chain(beside))
     };
     view! {
-        <li data-testid="model" data-name=pack.name.clone()>
+        <li data-testid="model" data-name=pack.name.clone() data-id=pack.id()>
             <div>
                 <span class="name">{pack.name.clone()}</span>
-                <span class="hint">{size.join(" · ")}</span>
+                <span class="hint">
+                    {size.join(" · ")}
+                    {move || if models.is_kept(&stored.get_value()) { " · kept in this browser" } else { "" }}
+                </span>
                 <p class="hint" data-testid="memory-need">{need}</p>
             </div>
-            <Show when=move || pack_is_stored>
-                <button
-                    type="button"
-                    data-testid="remove-button"
-                    disabled=move || !recovery.is_possible()
-                    aria-label=move || format!("Remove {} from this browser", name.get_value())
-                    on:click=move |_| recovery.forget(name.get_value())
-                >
-                    "Remove"
-                </button>
-            </Show>
             <button
                 type="button"
                 hidden=is_diff

@@ -28,7 +28,7 @@ pub fn ScorerSelect(value: RwSignal<String>, optional: bool) -> impl IntoView {
     let packs = Signal::derive(move || {
         models.index.with(|index| index.iter().flat_map(|index| index.score_models().cloned()).collect::<Vec<Pack>>())
     });
-    let explanation = move || match packs.get().iter().find(|pack| pack.name == value.get()) {
+    let explanation = move || match packs.get().iter().find(|pack| pack.id() == value.get()) {
         Some(pack @ Pack { kind: Kind::ScoreHead, trunk, .. }) => {
             let trunk = trunk.as_deref().unwrap_or("the chat model");
             format!("{}; it uses the weights of {trunk}", download(pack))
@@ -51,7 +51,7 @@ fn download(pack: &Pack) -> String {
     }
 }
 
-/// A labelled selection of packs by name; `none` labels the empty option, if there is one.
+/// A labelled selection of packs by id; `none` labels the empty option, if there is one.
 #[component]
 fn PackSelect(
     id: &'static str,
@@ -62,7 +62,7 @@ fn PackSelect(
     explanation: impl Fn() -> String + Send + 'static,
 ) -> impl IntoView {
     let options = move || {
-        let names = packs.get().into_iter().map(|pack| (pack.name.clone(), pack.name));
+        let names = packs.get().into_iter().map(|pack| (pack.id(), pack.name));
         let none = none.map(|label| (String::new(), label.to_string()));
         none.into_iter()
             .chain(names)

@@ -6,7 +6,6 @@ use wasm_bindgen::JsValue;
 
 use crate::fit;
 use crate::format;
-use crate::models::Pack;
 use crate::session::Models;
 use crate::session::preferences::Preferences;
 
@@ -52,16 +51,16 @@ pub fn Offer() -> impl IntoView {
             <Show when=move || tight.get()>
                 <div class="tight" role="status" data-testid="too-large">
                     <p>"This is more memory than this device is likely to allow, so it may not start."</p>
-                    {move || other().map(|Pack { name, bytes, .. }| view! {
+                    {move || other().map(|pack| view! {
                         <button
                             type="button"
                             data-testid="take-smaller"
                             on:click={
-                                let name = name.clone();
-                                move |_| models.selected.set(name.clone())
+                                let id = pack.id();
+                                move |_| models.selected.set(id.clone())
                             }
                         >
-                            {format!("Take {name} instead, {}", format::bytes(bytes))}
+                            {format!("Take {} instead, {}", pack.name, format::bytes(pack.bytes))}
                         </button>
                     })}
                     <Show when=move || !models.selected_scorer.with(String::is_empty)>

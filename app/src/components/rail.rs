@@ -7,6 +7,7 @@ use wasm_bindgen::JsCast;
 use super::chat_list::ChatList;
 use super::focus::{TRANSCRIPT, focus_composer_or};
 use super::icon::{Icon, icon};
+use super::share::Share;
 use crate::route::Page;
 use crate::session::History;
 
@@ -51,6 +52,7 @@ pub fn Rail(page: RwSignal<Page>) -> impl IntoView {
                     })
                     .collect_view()}
             </nav>
+            <Share />
         </aside>
     }
 }

@@ -76,7 +76,7 @@ struct Part {
     label: &'static str,
     hint: &'static str,
     packs: Signal<Vec<Pack>>,
-    /// The name of a listed pack; empty for a folder.
+    /// The id of a listed pack; empty for a folder.
     value: RwSignal<String>,
     folder: NodeRef<html::Input>,
 }
@@ -88,7 +88,7 @@ impl Part {
 
     fn chosen(&self) -> Option<Chosen> {
         let value = self.value.get_untracked();
-        if let Some(pack) = self.packs.get_untracked().into_iter().find(|pack| pack.name == value) {
+        if let Some(pack) = self.packs.get_untracked().into_iter().find(|pack| pack.id() == value) {
             return Some(Chosen::Listed(pack));
         }
         let files = self.folder.get_untracked()?.files().filter(|files| files.length() > 0)?;
@@ -101,8 +101,8 @@ fn PartField(part: Part) -> impl IntoView {
     let Part { id, label, hint, packs, value, folder } = part;
     let options = move || {
         let option = |pack: Pack| {
-            let name = pack.name.clone();
-            view! { <option value=pack.name.clone() selected=move || value.get() == name>{pack.name.clone()}</option> }
+            let id = pack.id();
+            view! { <option value=pack.id() selected=move || value.get() == id>{pack.name.clone()}</option> }
         };
         packs.get().into_iter().map(option).collect_view()
     };

@@ -15,14 +15,14 @@ pub fn ScoreLoader() -> impl IntoView {
     let models = expect_context::<Models>();
     let selected = RwSignal::new(models.selected_scorer.get_untracked());
     Effect::new(move |_| {
-        let first = models.index.with(|index| Some(index.as_ref()?.score_models().next()?.name.clone()));
+        let first = models.index.with(|index| Some(index.as_ref()?.score_models().next()?.id()));
         if selected.with_untracked(String::is_empty) {
             selected.set(first.unwrap_or_default());
         }
     });
     let pack = move || {
-        let name = selected.get();
-        models.index.with(|index| index.as_ref()?.score_models().find(|pack| pack.name == name).cloned())
+        let id = selected.get();
+        models.index.with(|index| index.as_ref()?.score_models().find(|pack| pack.id() == id).cloned())
     };
     let need = move || memory(pack().into_iter().flat_map(|pack| [models.beside(&pack), Some(pack)]).flatten());
     let loading = Memo::new(move |_| models.is_loading());
@@ -41,7 +41,7 @@ pub fn ScoreLoader() -> impl IntoView {
                     on:click=move |_| { untrack(pack).inspect(|pack| models.load_scorer(pack.clone())); }
                 >
                     {move || match pack() {
-                        Some(pack) => format!("Load {}", format::bytes(pack.bytes)),
+                        Some(pack) => format!("Load {}", format::bytes(models.fetched_bytes(&pack))),
                         None => "Load".to_string(),
                     }}
                 </button>

@@ -24,6 +24,7 @@ use crate::models::Index;
 use crate::route::Page;
 use crate::runs::opened::OpenedRuns;
 use crate::session::{History, Session, State};
+use crate::share::Shared;
 use chat::ChatPage;
 use models::ModelsPage;
 use runs::RunsPage;
@@ -38,14 +39,18 @@ pub fn start() {
 #[component]
 fn App() -> impl IntoView {
     let query = window().location().search().unwrap_or_default();
-    let address = Address::parse(&query);
-    provide_context(OpenedRuns::start(address.runs.clone()));
+    let fragment = window().location().hash().unwrap_or_default();
+    let address = Address::parse_with(&query, &fragment);
+    let page = RwSignal::new(Page::current(!address.runs.is_empty()));
+    provide_context(OpenedRuns::start(address.runs.clone(), move || page.get_untracked() == Page::Runs));
     let session = Session::start(address);
     session.provide();
+    if let Some(shared) = Shared::parse(&fragment) {
+        session.begin_with(shared);
+    }
     let state = expect_context::<Signal<State>>();
     spawn_local(async move { session.offer(fetch_index().await) });
 
-    let page = RwSignal::new(Page::current());
     let places = StoredValue::new(BTreeMap::<&str, i32>::new());
     let listener = window_event_listener(ev::hashchange, move |_| {
         // Each page is found where it was left; the chat sees to that itself.
@@ -54,7 +59,7 @@ fn App() -> impl IntoView {
                 places.insert(page.get_untracked().fragment(), scrolled.scroll_top());
             });
         }
-        let next = Page::current();
+        let next = Page::current(false);
         page.set(next);
         let place = places.with_value(|places| places.get(next.fragment()).copied());
         if let Some(place) = place.filter(|_| next != Page::Chat) {
@@ -98,6 +103,9 @@ fn scrolling() -> Option<Element> {
     document().query_selector("main .scroll").ok().flatten()
 }
 
+/// The longest list of models that is read, in bytes.
+const INDEX_LIMIT: u64 = 4 << 20;
+
 /// The site's list of models.
 async fn fetch_index() -> Result<Index, String> {
     let init = RequestInit::new();
@@ -107,10 +115,20 @@ async fn fetch_index() -> Result<Index, String> {
         .map_err(|_| "The site cannot be reached; check the network and open the page again.".to_string())?
         .unchecked_into();
     if !response.ok() {
-        return Err(format!(
-            "This site's list of models, models/index.json, cannot be read (status {}); `paddock index` writes it.",
-            response.status()
-        ));
+        let host = window().location().hostname().unwrap_or_default();
+        // Whoever runs the site reads this on a machine of their own; visitors can do nothing about the list.
+        return Err(match host.as_str() {
+            "localhost" | "127.0.0.1" | "[::1]" => format!(
+                "This site's list of models, models/index.json, cannot be read (status {}); `paddock index` writes it.",
+                response.status()
+            ),
+            _ => "This site offers no models of its own; add one under Models, by its address or from this device."
+                .to_string(),
+        });
+    }
+    let length = response.headers().get("Content-Length").ok().flatten().and_then(|length| length.parse::<u64>().ok());
+    if length.is_some_and(|length| length > INDEX_LIMIT) {
+        return Err("models/index.json is too long for a list of models; `paddock index` writes it.".to_string());
     }
     let unreadable = |_| "models/index.json broke off on its way; open the page again.".to_string();
     let text = JsFuture::from(response.text().map_err(unreadable)?).await.map_err(unreadable)?;

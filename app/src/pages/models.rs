@@ -4,6 +4,7 @@ use leptos::prelude::*;
 
 use crate::components::device_select::DeviceSelect;
 use crate::components::facts::Facts;
+use crate::components::library::{LibraryList, ModelSources};
 use crate::components::load_progress::LoadProgress;
 use crate::components::model_list::ModelList;
 use crate::components::notice::Notice;
@@ -22,6 +23,8 @@ pub fn ModelsPage() -> impl IntoView {
                 <ModelList />
                 <LoadProgress />
                 <Facts />
+                <ModelSources />
+                <LibraryList />
                 <RecoveryForm />
             </div>
         </section>

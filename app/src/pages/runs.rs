@@ -8,7 +8,7 @@ use crate::components::chart::Chart;
 use crate::format;
 use crate::runs::chart::number;
 use crate::runs::metrics::{Metrics, QUANTITIES};
-use crate::runs::opened::{OpenedRun, OpenedRuns, STROKES, name_of};
+use crate::runs::opened::{OpenedRun, OpenedRuns, STROKES, host, name_of};
 use crate::runs::source::{RunSource, pick, picker};
 
 /// Opens runs, draws them and lists their values.
@@ -24,6 +24,7 @@ pub fn RunsPage() -> impl IntoView {
                 <p class="quiet">
                     "Training writes a metrics.jsonl into its output folder. Open one or several; a run that goes on is followed."
                 </p>
+                <Asked />
                 <OpenRun />
                 <Show when=move || !empty.get()>
                     <RunTable cursor />
@@ -33,6 +34,27 @@ pub fn RunsPage() -> impl IntoView {
                 </Show>
             </div>
         </section>
+    }
+}
+
+/// Asks whether runs at other hosts, which the page's address names, are to be read.
+#[component]
+fn Asked() -> impl IntoView {
+    let runs = expect_context::<OpenedRuns>();
+    let hosts = move || {
+        let mut hosts: Vec<String> = runs.asked.get().iter().filter_map(|address| host(address)).collect();
+        hosts.sort();
+        hosts.dedup();
+        hosts.join(", ")
+    };
+    view! {
+        <Show when=move || runs.asked.with(|asked| !asked.is_empty())>
+            <div class="notice" role="status" data-testid="asked">
+                <p>{move || format!("This link opens training runs at {}. That host then sees your network address.", hosts())}</p>
+                <button type="button" class="primary" data-testid="asked-open" on:click=move |_| runs.answer(true)>"Open them"</button>
+                <button type="button" data-testid="asked-dismiss" on:click=move |_| runs.answer(false)>"Not now"</button>
+            </div>
+        </Show>
     }
 }
 

@@ -49,8 +49,8 @@ pub enum Event {
         /// The worker's heap.
         heap_bytes: u64,
     },
-    /// The models in this browser's storage: before [`Event::Ready`], and whenever they change.
-    Stored(Vec<Pack>),
+    /// What this browser's storage holds: at the beginning, and whenever it changes.
+    Stored(Stored),
     /// News of a job.
     Job {
         /// The job.
@@ -60,6 +60,15 @@ pub enum Event {
     },
     /// The worker broke down, losing all jobs and models; why, as one sentence.
     Broken(String),
+}
+
+/// What this browser's storage holds.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+pub struct Stored {
+    /// The models, complete or not.
+    pub packs: Vec<Pack>,
+    /// Bytes that may still be stored, as far as the browser says.
+    pub free_bytes: Option<u64>,
 }
 
 #[cfg(test)]

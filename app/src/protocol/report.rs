@@ -32,6 +32,8 @@ pub enum Report {
     Scored(Vec<Scored>),
     /// The model lies in the storage, every tensor verified as far as the diff allows.
     Recovered,
+    /// The model lies in this folder of the storage.
+    Imported(String),
     /// The model is gone from the storage.
     Forgotten,
     /// The job was stopped, as asked.
@@ -51,6 +53,7 @@ impl Report {
             | Self::Inspected(_)
             | Self::Scored(_)
             | Self::Recovered
+            | Self::Imported(_)
             | Self::Forgotten
             | Self::Stopped(_)
             | Self::Failed(_) => true,
@@ -77,6 +80,9 @@ pub struct Problem {
     pub message: String,
     /// The device of the model of this kind has failed and the model is gone; of a score head, both models are.
     pub lost: Option<Kind>,
+    /// The storage is full; what was to be kept can be used without that.
+    #[serde(default)]
+    pub full: bool,
 }
 
 /// How far a load is.
@@ -99,6 +105,8 @@ pub struct Progress {
 pub struct Loaded {
     /// What it does.
     pub kind: Kind,
+    /// The pack's id.
+    pub id: String,
     /// The pack's name.
     pub name: String,
     /// Where it runs, for people.
@@ -113,6 +121,8 @@ pub struct Loaded {
     pub heap_bytes: u64,
     /// What the load took.
     pub seconds: f64,
+    /// The storage was too full to keep it.
+    pub unkept: bool,
 }
 
 /// How far the reading of a prompt is, in tokens that are new to the model.

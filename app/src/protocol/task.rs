@@ -18,6 +18,8 @@ pub enum Task {
     Load {
         /// What the model does. A score head is loaded onto the trunk of the loaded chat model, wherever that runs.
         kind: Kind,
+        /// The pack's id, which comes back in [`Loaded`](super::Loaded).
+        id: String,
         /// The pack's name.
         name: String,
         /// Where the pack is.
@@ -82,10 +84,20 @@ pub enum Task {
         /// How the recovered model is stored, as `paddock pack --quantize` says it.
         quantize: String,
     },
+    /// Bring a model into this browser's storage: a pack as it is, anything else packed on the way. Reports `Loading`…,
+    /// then `Imported`; [`Event::Stored`](super::Event::Stored) comes before the last report.
+    Import {
+        /// The model's name.
+        name: String,
+        /// The folder of the storage for a model that is packed.
+        path: String,
+        /// Where the model is.
+        location: PackLocation,
+    },
     /// Remove a model from this browser's storage. Reports `Forgotten`, after [`Event::Stored`](super::Event::Stored).
     Forget {
-        /// Its name.
-        name: String,
+        /// Its folder in the storage.
+        path: String,
     },
 }
 
@@ -120,7 +132,7 @@ impl Task {
             | Self::Inspect { .. }
             | Self::Score { .. }
             | Self::BestOf { .. } => Lane::Models,
-            Self::Recover { .. } | Self::Forget { .. } => Lane::Storage,
+            Self::Recover { .. } | Self::Import { .. } | Self::Forget { .. } => Lane::Storage,
         }
     }
 }

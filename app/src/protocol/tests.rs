@@ -17,6 +17,7 @@ fn round_trip<T: Serialize + for<'a> Deserialize<'a> + PartialEq + fmt::Debug>(v
 fn requests_survive_the_trip() {
     let start = |task| Request::Start { job: JobId(u64::MAX), task };
     round_trip(&start(Task::Load {
+        id: "site/tiny".to_string(),
         kind: Kind::ScoreHead,
         name: "tiny \"model\"".to_string(),
         location: PackLocation::Site("http://localhost/models/tiny/".to_string()),
@@ -39,7 +40,7 @@ fn requests_survive_the_trip() {
         scoring: ScoreOptions::default(),
     }));
     assert_eq!(round_trip(&Request::Stop(JobId(3))), r#"{"stop":3}"#);
-    let forget = Request::Start { job: JobId(4), task: Task::Forget { name: "m".to_string() } };
+    let forget = Request::Start { job: JobId(4), task: Task::Forget { path: "m".to_string() } };
     assert_eq!(round_trip(&forget), r#"{"start":{"job":4,"task":{"forget":{"name":"m"}}}}"#);
 }
 
@@ -67,7 +68,7 @@ fn events_survive_the_trip() {
         end: 1,
     };
     assert_eq!((scored.end_score(), scored.rank_score()), (&[f32::MIN_POSITIVE, -19.6476][..], f32::MIN_POSITIVE));
-    let problem = Problem { message: "lost".to_string(), lost: Some(Kind::Chat) };
+    let problem = Problem { message: "lost".to_string(), lost: Some(Kind::Chat), full: false };
     let comparison = Comparison { candidates: Vec::new(), summary: summary.clone(), problem: Some(problem.clone()) };
     for report in [
         Report::Loading(Progress { bytes: 1 << 40, total: u64::MAX, ..Progress::default() }),
@@ -95,6 +96,6 @@ fn only_jobs_that_share_nothing_run_side_by_side() {
         begun: Begun::Nothing,
     };
     let score = Task::Score { messages: Vec::new(), answers: Vec::new(), scoring: ScoreOptions::default() };
-    let forget = Task::Forget { name: String::new() };
+    let forget = Task::Forget { path: String::new() };
     assert_eq!([answer, score, forget].map(|task| task.lane()), [Lane::Models, Lane::Models, Lane::Storage]);
 }

@@ -6,6 +6,7 @@ mod conversation;
 mod exchange;
 mod history;
 mod jobs;
+mod library;
 mod machine;
 mod models;
 mod notices;
@@ -20,11 +21,13 @@ use leptos::prelude::*;
 use crate::address::Address;
 use crate::jobs::OpenJob;
 use crate::models::Index;
-use crate::protocol::{Event, Lane, Problem, Report};
+use crate::protocol::{Event, Lane, Problem, Report, Stored};
+use crate::share::Shared;
 pub use conversation::{Conversation, Waiting};
 pub use exchange::{Choice, Exchange, Outcome};
 pub use history::History;
 pub use jobs::Jobs;
+pub use library::Library;
 pub use machine::Machine;
 pub use models::{Download, Models};
 pub use notices::Notices;
@@ -44,6 +47,7 @@ pub struct Session {
     models: Models,
     recovery: Recovery,
     history: History,
+    library: Library,
 }
 
 impl Session {
@@ -58,7 +62,8 @@ impl Session {
         let device = if model.is_none() && device == Default::default() { Preferences::read().device } else { device };
         let models = Models::new((model, score), device, autoload, (scoring, jobs, machine, notices));
         let recovery = Recovery::new(models, jobs, notices);
-        let session = Self { notices, machine, jobs, conversation, scoring, models, recovery, history };
+        let library = Library::new(models, jobs, notices);
+        let session = Self { notices, machine, jobs, conversation, scoring, models, recovery, history, library };
         jobs.start_worker(move |event| session.receive(event));
         session
     }
@@ -73,7 +78,14 @@ impl Session {
         provide_context(self.models);
         provide_context(self.recovery);
         provide_context(self.history);
+        provide_context(self.library);
         provide_context(self.state());
+    }
+
+    /// Begins with the settings and the question of a link; asking it is left to the person.
+    pub fn begin_with(&self, shared: Shared) {
+        self.conversation.settings.set(shared.settings);
+        self.conversation.draft.set(shared.prompt);
     }
 
     /// The site's list of models has arrived, or has not.
@@ -83,7 +95,7 @@ impl Session {
 
     /// What is going on.
     fn state(&self) -> Signal<State> {
-        let Self { jobs, conversation, scoring, models, recovery, .. } = *self;
+        let Self { jobs, conversation, scoring, models, recovery, library, .. } = *self;
         Signal::derive(move || {
             if jobs.are_broken() {
                 State::Broken
@@ -95,7 +107,7 @@ impl Session {
                 State::Answering
             } else if models.is_loading() {
                 State::Loading
-            } else if recovery.is_under_way() {
+            } else if recovery.is_under_way() || library.is_under_way() {
                 State::Recovering
             } else if models.loaded.with(Option::is_none) && models.scorer.with(Option::is_none) {
                 State::Empty
@@ -113,7 +125,7 @@ impl Session {
                 self.jobs.set_ready();
                 self.models.autoload_when_possible();
             }
-            Event::Stored(packs) => self.models.receive_stored(packs),
+            Event::Stored(stored) => self.models.receive_stored(stored),
             Event::Job { id, report } => {
                 // None: the job has ended, and no one waits for its report.
                 if let Some(job) = self.jobs.receive(id, &report) {
@@ -135,12 +147,23 @@ impl Session {
             self.scoring.progress.set(None);
         }
         match (report, purpose) {
-            (Report::Loading(progress), _) => self.models.receive_progress(id, progress),
+            (Report::Loading(progress), purpose) => {
+                // The device has failed in the middle of an answer, and the model is loaded onto another.
+                if matches!(purpose, Purpose::Answer(_)) {
+                    self.models.expect_again(id);
+                }
+                self.models.receive_progress(id, progress);
+            }
             (Report::Scoring(progress), _) => self.scoring.progress.set(Some(progress)),
             (Report::Loaded(loaded), Purpose::Load(next)) => {
                 self.models.receive_loaded(loaded, next.filter(|_| !stopping));
             }
-            (Report::Recovered, Purpose::Recover(name)) => self.models.receive_recovered(&name),
+            (Report::Recovered, Purpose::Recover(name)) => self.models.receive_kept(|pack| pack.path == name),
+            (Report::Imported(path), Purpose::Import(number)) => {
+                self.library.end(number);
+                self.models.receive_kept(|pack| pack.path == path);
+            }
+            (Report::Failed(problem), Purpose::Import(number)) if problem.full => self.library.load_unkept(number),
             (Report::Reading(reading), Purpose::Answer(exchange)) => {
                 self.conversation.exchange(exchange).inspect(|exchange| exchange.read(reading));
             }
@@ -174,11 +197,14 @@ impl Session {
                 }
             }
             (Report::Failed(problem), purpose) => {
-                if let Purpose::Answer(exchange) = purpose {
-                    self.conversation.fail(exchange);
+                match purpose {
+                    Purpose::Answer(exchange) => self.conversation.fail(exchange),
+                    Purpose::Import(number) => self.library.end(number),
+                    _ => {}
                 }
                 self.fail(problem);
             }
+            (Report::Stopped(_), Purpose::Import(number)) => self.library.end(number),
             // Any other end leaves nothing to do.
             _ => {}
         }
@@ -202,7 +228,7 @@ impl Session {
         self.models.loaded.set(None);
         self.models.scorer.set(None);
         // It will not look into the storage any more.
-        self.models.receive_stored(Vec::new());
+        self.models.receive_stored(Stored::default());
         self.machine.gpu.set(None);
         // One that never said it was ready would only break down again.
         if self.jobs.break_down() {

@@ -9,6 +9,8 @@ pub enum Purpose {
     Load(Option<Pack>),
     /// Recover a model of this name into the storage.
     Recover(String),
+    /// Bring a model into the storage, or load it from where it is if the storage is full: the import with this number.
+    Import(usize),
     /// Remove a model from the storage.
     Forget,
     /// Answer, once or several times, in the exchange with this id.

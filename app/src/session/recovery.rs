@@ -56,11 +56,6 @@ impl Recovery {
         self.models.expect(job, name);
     }
 
-    /// Removes a model from the storage.
-    pub fn forget(&self, name: String) {
-        self.jobs.start(Purpose::Forget, Task::Forget { name });
-    }
-
     /// The person has to choose first.
     pub fn miss(&self) {
         self.notices.show("Choose a base and a diff first.".to_string());

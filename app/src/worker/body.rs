@@ -17,25 +17,63 @@ pub struct Body {
     chunk: Uint8Array,
     position: u64,
     size: Option<u64>,
+    tag: Option<String>,
+}
+
+/// Where a response is to begin.
+pub struct Resume {
+    /// The first byte.
+    pub start: u64,
+    /// The tag of the response that broke off; of a file with another tag, the whole is wanted.
+    pub tag: Option<String>,
+    /// Which caches may answer. `NoCache` revalidates, so that old and new files of a replaced pack are never mixed.
+    pub cache: RequestCache,
+}
+
+/// What to do when there is no answer at all.
+const UNREACHABLE: &str = "the site cannot be reached; check the network and load again";
+
+/// Whether an error of this module says that there was no answer at all.
+pub fn is_unreachable(error: &Error) -> bool {
+    matches!(error, Error::Read { problem, .. } if problem == UNREACHABLE)
 }
 
 impl Body {
     /// Asks for `file` at `address` from byte `start` on; `None` when the site has no such file. A server that
     /// ignores ranges also sends the beginning, which is skipped.
     pub async fn open(address: &str, file: &str, start: u64, signal: Option<&AbortSignal>) -> Result<Option<Self>> {
+        let resume = Resume { start, tag: None, cache: RequestCache::NoCache };
+        let Some(mut body) = Self::resume(address, file, resume, signal).await? else { return Ok(None) };
+        body.skip(start - body.position.min(start)).await?;
+        Ok(Some(body))
+    }
+
+    /// Asks for `file` at `address` from where an earlier response broke off; `None` when the site has no such file. The
+    /// response begins at [`Body::position`]: at the first byte, when the file has changed or the server ignores ranges.
+    pub async fn resume(
+        address: &str,
+        file: &str,
+        resume: Resume,
+        signal: Option<&AbortSignal>,
+    ) -> Result<Option<Self>> {
+        let Resume { start, tag, cache } = resume;
         let headers = Headers::new().map_err(|error| unreadable(file, &error))?;
+        let set = |name: &str, value: &str| headers.set(name, value).map_err(|error| unreadable(file, &error));
         if start > 0 {
-            headers.set("Range", &format!("bytes={start}-")).map_err(|error| unreadable(file, &error))?;
+            set("Range", &format!("bytes={start}-"))?;
+            // Other sites would have to allow this header first; there the digest tells.
+            if let Some(tag) = tag.filter(|_| address.starts_with(&global().location().origin())) {
+                set("If-Range", &tag)?;
+            }
         }
         let init = RequestInit::new();
         init.set_headers(&headers);
         init.set_signal(signal);
-        // Revalidate, so that old and new files of a replaced pack are never mixed.
-        init.set_cache(RequestCache::NoCache);
+        init.set_cache(cache);
         let request = Request::new_with_str_and_init(address, &init).map_err(|error| unreadable(file, &error))?;
         let response: Response = JsFuture::from(global().fetch_with_request(&request))
             .await
-            .map_err(|_| read_error(file, "the site cannot be reached; check the network and load again"))?
+            .map_err(|_| read_error(file, UNREACHABLE))?
             .unchecked_into();
         match response.status() {
             404 | 410 => return Ok(None),
@@ -52,17 +90,14 @@ impl Body {
             return Err(read_error(file, "the site sent no content; load again"));
         };
         let partial = response.status() == 206;
-        let mut body = Self {
+        Ok(Some(Self {
             file: file.to_string(),
             reader: stream.get_reader().unchecked_into(),
             chunk: Uint8Array::new_with_length(0),
             position: if partial { start } else { 0 },
             size: size(&response.headers(), partial),
-        };
-        if !partial {
-            body.skip(start).await?;
-        }
-        Ok(Some(body))
+            tag: response.headers().get("ETag").ok().flatten(),
+        }))
     }
 
     /// The file's name.
@@ -78,6 +113,16 @@ impl Body {
     /// The length of the whole file, if the server reports it.
     pub fn size(&self) -> Option<u64> {
         self.size
+    }
+
+    /// What identifies this version of the file, if the server says so.
+    pub fn tag(&self) -> Option<&str> {
+        self.tag.as_deref()
+    }
+
+    /// Some of the next bytes, at most `most`; `None` at the end.
+    pub async fn next(&mut self, most: usize) -> Result<Option<Vec<u8>>> {
+        Ok(self.take(most).await?.map(|chunk| chunk.to_vec()))
     }
 
     /// The next `count` bytes.

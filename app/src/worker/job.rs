@@ -5,6 +5,7 @@ use std::rc::Rc;
 use js_sys::Array;
 use paddock_engine::Error;
 
+use super::file_handle::is_full;
 use super::scope::{Stop, post};
 use crate::protocol::{Event, JobId, Partial, Problem, Report};
 
@@ -45,5 +46,5 @@ impl Job {
 
 /// A failure that leaves the models as they are.
 pub fn problem(error: &Error) -> Problem {
-    Problem { message: error.to_string(), lost: None }
+    Problem { message: error.to_string(), lost: None, full: is_full(error) }
 }

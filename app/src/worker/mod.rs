@@ -1,12 +1,17 @@
 //! The worker: holds the models, downloads them, answers and scores with them.
 
 mod body;
+mod cache;
 mod candidates;
 mod device;
+mod fetch;
+mod file_handle;
 mod files;
 mod gpu;
 mod inspect;
 mod job;
+mod keeper;
+mod lock;
 mod model;
 mod models;
 mod recover;
@@ -49,9 +54,9 @@ pub fn start() {
     global().set_onmessage(Some(receive.as_ref().unchecked_ref()));
     receive.forget();
     spawn_local(async {
-        post(&Event::Stored(storage::list().await));
         post(&Event::Ready { gpu: gpu::probe().await, heap_bytes: heap_bytes() });
     });
+    spawn_local(storage::announce());
 }
 
 #[derive(Default)]

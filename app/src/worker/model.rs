@@ -2,7 +2,7 @@
 
 use paddock_engine::Result;
 use paddock_engine::backend::{Backend, Cpu, Wgpu};
-use paddock_engine::generate::{Chat, GenerateOptions, Step};
+use paddock_engine::generate::{Chat, GenerateOptions, Paused, Step};
 use paddock_engine::prompt::{Message, TemplateKind};
 use paddock_engine::weights::Checkpoint;
 
@@ -48,6 +48,7 @@ impl Model {
             }
             OpenedDevice::Gpu(gpu, label) => {
                 let chat = Chat::load_checkpoint(&gpu, &mut checkpoint, wanted, &mut report).await?;
+                settle(&gpu).await?;
                 let context = chat.context();
                 (Self::Gpu(chat), label, context)
             }
@@ -55,18 +56,25 @@ impl Model {
         Ok((model, reporter.loaded(name, device, (context, longest))))
     }
 
-    /// Answers a conversation, reporting as it goes.
-    pub async fn answer(
+    /// Begins to answer a conversation. Returns how many tokens of the answer are given.
+    pub async fn begin(
         &mut self,
         messages: &[Message],
         template: TemplateKind,
         options: &GenerateOptions,
-        begun: Begun,
-        job: &Job,
-    ) -> Result<Summary> {
+        begun: &Begun,
+    ) -> Result<usize> {
         match self {
-            Self::Cpu(chat) => answer(chat, messages, template, options, begun, job).await,
-            Self::Gpu(chat) => answer(chat, messages, template, options, begun, job).await,
+            Self::Cpu(chat) => begin(chat, messages, template, options, begun).await,
+            Self::Gpu(chat) => begin(chat, messages, template, options, begun).await,
+        }
+    }
+
+    /// Completes the answer that was begun, of which `begun` tokens were given, reporting as it goes.
+    pub async fn answer(&mut self, begun: usize, pace: &mut AnswerPace, job: &Job) -> Result<Summary> {
+        match self {
+            Self::Cpu(chat) => answer(chat, begun, pace, job).await,
+            Self::Gpu(chat) => answer(chat, begun, pace, job).await,
         }
     }
 
@@ -81,6 +89,22 @@ impl Model {
         match self {
             Self::Cpu(chat) => inspect(chat, messages, template, token_ids, job).await,
             Self::Gpu(chat) => inspect(chat, messages, template, token_ids, job).await,
+        }
+    }
+
+    /// Takes the unfinished answer out.
+    pub fn pause(&mut self) -> Option<Paused> {
+        match self {
+            Self::Cpu(chat) => chat.pause(),
+            Self::Gpu(chat) => chat.pause(),
+        }
+    }
+
+    /// Goes on with an answer of the same model on another device.
+    pub fn resume(&mut self, paused: Paused) -> Result<()> {
+        match self {
+            Self::Cpu(chat) => chat.resume(paused),
+            Self::Gpu(chat) => chat.resume(paused),
         }
     }
 
@@ -100,22 +124,30 @@ impl Model {
     }
 }
 
-async fn answer<B: Backend>(
+/// Waits for what the device has to say of the load: that it is out of memory, a device says only later.
+pub async fn settle<B: Backend>(backend: &B) -> Result<()> {
+    let nothing = backend.tensor([1, 1], &[0.0])?;
+    backend.read(&nothing).await.map(|_| ())
+}
+
+async fn begin<B: Backend>(
     chat: &mut Chat<B>,
     messages: &[Message],
     template: TemplateKind,
     options: &GenerateOptions,
-    begun: Begun,
-    job: &Job,
-) -> Result<Summary> {
-    let mut pace = AnswerPace::new(now());
+    begun: &Begun,
+) -> Result<usize> {
     let template = chat.template(template)?.at(date());
     let begun = match begun {
         Begun::Nothing => Vec::new(),
-        Begun::Text(text) => chat.tokenizer().encode(&text, false)?,
-        Begun::Tokens(ids) => ids,
+        Begun::Text(text) => chat.tokenizer().encode_as_text(text)?,
+        Begun::Tokens(ids) => ids.clone(),
     };
     chat.begin_after(messages, &template, options, &begun).await?;
+    Ok(begun.len())
+}
+
+async fn answer<B: Backend>(chat: &mut Chat<B>, begun: usize, pace: &mut AnswerPace, job: &Job) -> Result<Summary> {
     let finish_reason = loop {
         if job.stop().asked() {
             chat.cancel();
@@ -126,7 +158,7 @@ async fn answer<B: Backend>(
             Step::Text(text) => {
                 let tokens = chat.answer().map_or(0, |answer| answer.token_ids.len());
                 // What the answer began with was not made now.
-                pace.record(now(), tokens.saturating_sub(begun.len()));
+                pace.record(now(), tokens.saturating_sub(begun));
                 job.report(Report::Text(Text { text, tokens, tokens_per_second: pace.tokens_per_second() }));
             }
         }

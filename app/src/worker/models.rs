@@ -1,16 +1,21 @@
 //! The models that are loaded, and the jobs that need them.
 
-use paddock_engine::generate::{FinishReason, GenerateOptions};
+use js_sys::Array;
+use paddock_engine::generate::{FinishReason, GenerateOptions, Paused};
 use paddock_engine::prompt::{Message, TemplateKind};
 use paddock_engine::{Error, Result};
 
 use super::job::{Job, problem};
 use super::model::Model;
+use super::scope::now;
 use super::scorer::ScoreModel;
 use super::source::PackSource;
+use super::storage;
 use crate::models::Kind;
+use crate::pace::AnswerPace;
 use crate::protocol::{
-    Comparison, Loaded, PackLocation, Partial, PreferredDevice, Problem, Report, ScoreOptions, Scored, Task,
+    Begun, Comparison, Loaded, PackLocation, Partial, PreferredDevice, Problem, Report, ScoreOptions, Scored, Summary,
+    Task,
 };
 
 /// At most one of each kind.
@@ -20,24 +25,39 @@ pub struct Models {
     scorer: Option<ScoreModel>,
     /// The scorer is a head on the chat model's trunk.
     beside: bool,
+    /// Where the chat model comes from, for when its device fails.
+    origin: Option<Origin>,
+    /// Where the score model comes from.
+    scorer_origin: Option<Origin>,
 }
+
+/// Where a loaded model comes from.
+struct Origin {
+    kind: Kind,
+    name: String,
+    location: PackLocation,
+    device: PreferredDevice,
+    /// Most tokens of a conversation.
+    context: Option<usize>,
+    folders: Array,
+}
+
+/// So many failures of devices are survived in one answer.
+const MOST_FAILURES: u32 = 2;
 
 impl Models {
     /// Serves a job of the models lane and returns its last report.
     pub async fn serve(&mut self, task: Task, job: &Job) -> Report {
         match task {
-            Task::Load { kind, name, location, device, context } => {
-                match self.load(kind, name, location, (device, context), job).await {
-                    Ok(loaded) => Report::Loaded(loaded),
+            Task::Load { kind, id, name, location, device, context } => {
+                let folders = job.folders().clone();
+                match self.load(Origin { kind, name, location, device, context, folders }, job).await {
+                    Ok(loaded) => Report::Loaded(Loaded { id, ..loaded }),
                     Err(error) => job.failed(&error),
                 }
             }
             Task::Answer { messages, template, options, begun } => {
-                let answered = match &mut self.chat {
-                    Some(chat) => chat.answer(&messages, template, &options, begun, job).await,
-                    None => Err(missing("chat model")),
-                };
-                match answered {
+                match self.answer(&messages, template, &options, &begun, job).await {
                     Ok(summary) if summary.finish_reason == FinishReason::Cancelled => {
                         Report::Stopped(Partial::Answer(summary))
                     }
@@ -64,31 +84,56 @@ impl Models {
             Task::BestOf { messages, template, options, count, scoring } => {
                 self.best_of(&messages, template, &options, count, scoring, job).await
             }
-            Task::Recover { .. } | Task::Forget { .. } => {
+            Task::Recover { .. } | Task::Import { .. } | Task::Forget { .. } => {
                 job.failed(&Error::Request("the job belongs to another lane".to_string()))
             }
         }
     }
 
-    async fn load(
-        &mut self,
-        kind: Kind,
-        name: String,
-        location: PackLocation,
-        (device, context): (PreferredDevice, Option<usize>),
-        job: &Job,
-    ) -> Result<Loaded> {
+    async fn load(&mut self, origin: Origin, job: &Job) -> Result<Loaded> {
+        let kind = origin.kind;
         // The old model and the new one at once may be more than the device holds.
         if kind != Kind::Chat || self.beside {
-            self.scorer = None;
+            (self.scorer, self.scorer_origin) = (None, None);
             self.beside = false;
         }
         if kind == Kind::Diff {
             return Err(Error::Request("a weight diff is no model; recover one from it and its base".to_string()));
         }
-        let source = PackSource::open(location, job).await?;
         if kind == Kind::Chat {
-            self.chat = None;
+            (self.chat, self.origin) = (None, None);
+        }
+        let loaded = match self.load_from(&origin, job).await {
+            // What lies in the storage is damaged. It is fetched again.
+            Err((Error::Hash { file, .. }, Some(stored))) if matches!(origin.location, PackLocation::Site(_)) => {
+                storage::distrust(&stored, &file).await;
+                self.load_from(&origin, job).await.map_err(|(error, _)| error)?
+            }
+            loaded => loaded.map_err(|(error, _)| error)?,
+        };
+        let place = if kind == Kind::Chat { &mut self.origin } else { &mut self.scorer_origin };
+        *place = Some(origin);
+        Ok(loaded)
+    }
+
+    /// Loads a model. With an error comes the pack's name in the storage, if it lies there.
+    async fn load_from(&mut self, origin: &Origin, job: &Job) -> Result<Loaded, (Error, Option<String>)> {
+        let Origin { location, folders, .. } = origin;
+        let source = PackSource::open(location, folders, job.stop()).await.map_err(|error| (error, None))?;
+        let (keeping, stored) = (source.keeping(), source.stored_name());
+        let loaded = self.load_source(origin, source, job).await;
+        let mut loaded = loaded.map_err(|error| (error, stored))?;
+        if let Some(keeping) = keeping {
+            loaded.unkept = !keeping.finish(&mut |_| {}).await.map_err(|error| (error, None))?;
+            storage::announce().await;
+        }
+        Ok(loaded)
+    }
+
+    async fn load_source(&mut self, origin: &Origin, source: PackSource, job: &Job) -> Result<Loaded> {
+        let Origin { kind, device, context, .. } = *origin;
+        let name = origin.name.clone();
+        if kind == Kind::Chat {
             let (model, loaded) = Model::load(name, source, device, context, job).await?;
             self.chat = Some(model);
             return Ok(loaded);
@@ -101,6 +146,58 @@ impl Models {
         self.scorer = Some(model);
         self.beside = kind == Kind::ScoreHead;
         Ok(loaded)
+    }
+
+    /// Answers a conversation. When the device fails on the way, the model is loaded onto a new one, what was said so far
+    /// is read again, and the answer goes on.
+    async fn answer(
+        &mut self,
+        messages: &[Message],
+        template: TemplateKind,
+        options: &GenerateOptions,
+        begun: &Begun,
+        job: &Job,
+    ) -> Result<Summary> {
+        let mut pace = AnswerPace::new(now());
+        let mut given = 0;
+        let mut paused: Option<Paused> = None;
+        let mut failures = 0;
+        loop {
+            let chat = self.chat.as_mut().ok_or_else(|| missing("chat model"))?;
+            let ready = match paused.take() {
+                Some(paused) => chat.resume(paused),
+                None => chat.begin(messages, template, options, begun).await.map(|count| given = count),
+            };
+            let answered = match ready {
+                Ok(()) => chat.answer(given, &mut pace, job).await,
+                Err(error) => Err(error),
+            };
+            match answered {
+                Err(error @ Error::Device { .. }) if failures < MOST_FAILURES && !job.stop().asked() => {
+                    failures += 1;
+                    paused = chat.pause();
+                    // The first failure is what the person should read if there is no new device either.
+                    self.restore(job).await.map_err(|_| error)?;
+                }
+                answered => return answered,
+            }
+        }
+    }
+
+    /// Loads the chat model onto a new device. What lay on the old one is gone.
+    async fn restore(&mut self, job: &Job) -> Result<()> {
+        let origin = self.origin.take().ok_or_else(|| missing("chat model"))?;
+        self.chat = None;
+        self.load_from(&origin, job).await.map_err(|(error, _)| error)?;
+        self.origin = Some(origin);
+        if self.beside
+            && let Some(head) = self.scorer_origin.take()
+        {
+            self.scorer = None;
+            self.load_from(&head, job).await.map_err(|(error, _)| error)?;
+            self.scorer_origin = Some(head);
+        }
+        Ok(())
     }
 
     async fn score(
@@ -161,7 +258,7 @@ impl Models {
         }
         let lost = if self.beside { Kind::ScoreHead } else { kind };
         self.beside = false;
-        Problem { message: error.to_string(), lost: Some(lost) }
+        Problem { message: error.to_string(), lost: Some(lost), full: false }
     }
 }
 

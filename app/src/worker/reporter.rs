@@ -50,6 +50,7 @@ impl Reporter {
     pub fn loaded(&self, name: String, device: String, (context, longest): (usize, usize)) -> Loaded {
         Loaded {
             kind: self.kind,
+            id: String::new(),
             name,
             device,
             context,
@@ -57,6 +58,7 @@ impl Reporter {
             weight_bytes: self.total,
             heap_bytes: heap_bytes(),
             seconds: now() - self.start,
+            unkept: false,
         }
     }
 }

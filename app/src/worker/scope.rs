@@ -46,6 +46,15 @@ pub async fn next_turn() {
     channel.port1().close();
 }
 
+/// Waits for so many seconds.
+pub async fn sleep(seconds: f64) {
+    let wait = js_sys::Promise::new(&mut |resolve, _| {
+        let milliseconds = (seconds * 1000.0) as i32;
+        global().set_timeout_with_callback_and_timeout_and_arguments_0(&resolve, milliseconds).ok();
+    });
+    JsFuture::from(wait).await.ok();
+}
+
 /// A request to stop one job: a flag for computations, a signal for downloads.
 pub struct Stop {
     /// Present in every browser that can run the page; without it, nothing can be stopped.

@@ -9,7 +9,7 @@ use paddock_engine::{Error, Result};
 use super::device::OpenedDevice;
 use super::gpu;
 use super::job::Job;
-use super::model::Model;
+use super::model::{Model, settle};
 use super::reporter::Reporter;
 use super::scope::next_turn;
 use super::source::PackSource;
@@ -35,7 +35,11 @@ impl ScoreModel {
                 let device = scorer.device().name;
                 (Self::Cpu(scorer), device)
             }
-            OpenedDevice::Gpu(gpu, label) => (Self::Gpu(Scorer::load(&gpu, source, None, &mut report).await?), label),
+            OpenedDevice::Gpu(gpu, label) => {
+                let scorer = Scorer::load(&gpu, source, None, &mut report).await?;
+                settle(&gpu).await?;
+                (Self::Gpu(scorer), label)
+            }
         };
         let loaded = reporter.loaded(name, device, (model.context(), model.context()));
         Ok((model, loaded))

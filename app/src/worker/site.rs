@@ -4,6 +4,7 @@ use std::cell::RefCell;
 use std::ops::Range;
 use std::rc::Rc;
 
+use paddock_engine::weights::gguf::stem;
 use paddock_engine::weights::{MemorySource, Source, check_first_bytes};
 use paddock_engine::{Error, Result};
 
@@ -13,6 +14,9 @@ use super::scope::{Stop, next_turn};
 /// Gaps up to this many bytes are read and discarded; for larger ones a new request is cheaper.
 const READ_OVER: u64 = 1 << 20;
 
+/// Most parts of a split GGUF model.
+const MOST_PARTS: u32 = 4096;
+
 /// The longest file that is held in memory because the server does not report its length. A pack's shards are shorter.
 const WHOLE_LIMIT: u64 = 64 << 20;
 
@@ -21,6 +25,10 @@ const WHOLE_LIMIT: u64 = 64 << 20;
 /// the fly do not report a file's length; such a file is held in memory.
 pub struct SiteSource {
     address: String,
+    /// What follows the files' names in their addresses.
+    query: String,
+    /// The names of the files, as far as the address tells.
+    listed: Vec<String>,
     stop: Rc<Stop>,
     /// The response being read.
     body: RefCell<Option<Body>>,
@@ -31,11 +39,32 @@ pub struct SiteSource {
 impl SiteSource {
     /// The pack at `address`, which ends with a slash.
     pub fn new(address: String, stop: Rc<Stop>) -> Self {
-        Self { address, stop, body: RefCell::new(None), whole: RefCell::default() }
+        let (query, listed) = (String::new(), Vec::new());
+        Self { address, query, listed, stop, body: RefCell::new(None), whole: RefCell::default() }
+    }
+
+    /// The model at an address that a person gives: that of a folder, of a file in it that describes it, or of a GGUF
+    /// file, all parts of which are taken.
+    pub fn of_address(address: &str, stop: Rc<Stop>) -> Self {
+        let (path, query) = match address.find(['?', '#']) {
+            Some(at) if address[at..].starts_with('?') => address.split_at(at),
+            Some(at) => (&address[..at], ""),
+            None => (address, ""),
+        };
+        let (folder, file) = path.rsplit_once('/').unwrap_or((path, ""));
+        let listed = if file.to_ascii_lowercase().ends_with(".gguf") { parts_of(file) } else { Vec::new() };
+        let folder = if file.contains('.') || file.is_empty() { folder } else { path };
+        let source = Self::new(format!("{folder}/"), stop);
+        Self { query: query.split('#').next().unwrap_or_default().to_string(), listed, ..source }
+    }
+
+    /// The address of the folder, with a slash at its end.
+    pub fn address(&self) -> &str {
+        &self.address
     }
 
     async fn open(&self, file: &str, start: u64) -> Result<Option<Body>> {
-        let address = format!("{}{file}", self.address);
+        let address = format!("{}{file}{}", self.address, self.query);
         Body::open(&address, file, start, self.stop.signal().as_ref()).await
     }
 
@@ -57,7 +86,7 @@ impl SiteSource {
 
 impl Source for SiteSource {
     fn list(&self) -> Vec<String> {
-        Vec::new()
+        self.listed.clone()
     }
 
     async fn size(&self, file: &str) -> Result<Option<u64>> {
@@ -106,6 +135,17 @@ impl Source for SiteSource {
         let bytes = body.read_to_end(limit).await?;
         check_first_bytes(file, &bytes)?;
         Ok(Some(bytes))
+    }
+}
+
+/// All parts of the split GGUF model of which `file` is one, else `file` alone.
+fn parts_of(file: &str) -> Vec<String> {
+    let count = stem(file).and_then(|_| file.strip_suffix(".gguf")?.rsplit_once("-of-")?.1.parse::<u32>().ok());
+    match (stem(file), count) {
+        (Some(stem), Some(count)) if count <= MOST_PARTS => {
+            (1..=count).map(|number| format!("{stem}-{number:05}-of-{count:05}.gguf")).collect()
+        }
+        _ => vec![file.to_string()],
     }
 }
 

@@ -1,11 +1,15 @@
 //! Which models there are, and how they are loaded.
 
+mod list;
+
+use js_sys::Array;
 use leptos::prelude::*;
 
 use super::preferences::Preferences;
 use super::{Jobs, Machine, Notices, Purpose, Scoring};
 use crate::models::{Index, Kind, Pack};
-use crate::protocol::{JobId, Lane, Loaded, PackLocation, PreferredDevice, Progress, Task};
+use crate::protocol::{JobId, Lane, Loaded, PackLocation, PreferredDevice, Progress, Stored, Task};
+use list::address;
 
 /// A running load or recovery.
 #[derive(Debug, Clone, PartialEq)]
@@ -23,9 +27,9 @@ pub struct Download {
 pub struct Models {
     /// The models that can be loaded; `None` while the list is on its way.
     pub index: RwSignal<Option<Index>>,
-    /// The name of the chat model to load.
+    /// The id of the chat model to load.
     pub selected: RwSignal<String>,
-    /// The name of the score model to load beside it; empty for none.
+    /// The id of the score model to load beside it; empty for none.
     pub selected_scorer: RwSignal<String>,
     /// Where to load them.
     pub device: RwSignal<PreferredDevice>,
@@ -39,10 +43,13 @@ pub struct Models {
     pub scorer: RwSignal<Option<Loaded>>,
     /// Running loads and recoveries, the oldest first.
     pub downloads: RwSignal<Vec<Download>>,
-    /// The models in this browser's storage; `None` until the worker has looked.
-    stored: StoredValue<Option<Vec<Pack>>>,
-    /// The site's list, until the worker has looked into the storage.
-    offered: StoredValue<Option<Index>>,
+    /// What this browser's storage holds.
+    pub library: RwSignal<Stored>,
+    /// The worker has looked into the storage.
+    heard_of_storage: StoredValue<bool>,
+    /// The names in the page's address, until models of these names are there.
+    wanted: StoredValue<Option<String>>,
+    wanted_scorer: StoredValue<Option<String>>,
     /// Load the selected models as soon as possible.
     autoload: StoredValue<bool>,
     scoring: Scoring,
@@ -61,16 +68,18 @@ impl Models {
     ) -> Self {
         Self {
             index: RwSignal::new(None),
-            selected: RwSignal::new(model.unwrap_or_default()),
-            selected_scorer: RwSignal::new(score.unwrap_or_default()),
+            selected: RwSignal::default(),
+            selected_scorer: RwSignal::default(),
             device: RwSignal::new(device),
             context: RwSignal::new(Preferences::read().context),
             loaded_for: RwSignal::new(None),
             loaded: scoring.conversation.loaded,
             scorer: RwSignal::new(None),
             downloads: RwSignal::default(),
-            stored: StoredValue::new(None),
-            offered: StoredValue::new(None),
+            library: RwSignal::default(),
+            heard_of_storage: StoredValue::new(false),
+            wanted: StoredValue::new(model),
+            wanted_scorer: StoredValue::new(score),
             autoload: StoredValue::new(autoload),
             scoring,
             jobs,
@@ -104,59 +113,9 @@ impl Models {
         self.can_load() && self.scorer.with(Option::is_some)
     }
 
-    /// The site's list of models has arrived, or has not.
-    pub fn offer(&self, index: Result<Index, String>) {
-        let index = index.unwrap_or_else(|message| {
-            self.notices.show(message);
-            Index::default()
-        });
-        self.offered.set_value(Some(index));
-        self.settle();
-    }
-
-    /// The models in the storage are these.
-    pub(super) fn receive_stored(&self, packs: Vec<Pack>) {
-        self.stored.set_value(Some(packs.clone()));
-        self.settle();
-        self.index.update(|index| {
-            if let Some(index) = index {
-                index.models.retain(|pack| !pack.stored);
-                index.models.extend(packs);
-            }
-        });
-    }
-
-    /// Once both are known, the models of the site and of the storage make one list.
-    fn settle(&self) {
-        let Some(stored) = self.stored.get_value() else { return };
-        let Some(mut index) = self.offered.try_update_value(Option::take).flatten() else { return };
-        index.models.extend(stored);
-        let selected = self.selected.get_untracked();
-        if !index.chat_models().any(|pack| pack.name == selected) {
-            self.miss(&selected, &index);
-            let kept = Preferences::read().model;
-            let chosen = index.chat_models().find(|pack| pack.name == kept).or(index.chat_models().next());
-            self.selected.set(chosen.map(|pack| pack.name.clone()).unwrap_or_default());
-        }
-        let selected = self.selected_scorer.get_untracked();
-        if !index.score_models().any(|pack| pack.name == selected) {
-            self.miss(&selected, &index);
-            self.selected_scorer.set(String::new());
-        }
-        self.index.set(Some(index));
-        self.autoload_when_possible();
-    }
-
-    /// A link named a model that is not there.
-    fn miss(&self, name: &str, index: &Index) {
-        if !name.is_empty() && !index.models.is_empty() {
-            self.notices.show(format!("This site has no model \"{name}\"; choose one of those it has."));
-            self.autoload.set_value(false);
-        }
-    }
-
     pub(super) fn autoload_when_possible(&self) {
-        let possible = untrack(|| self.can_load()) && self.index.with_untracked(Option::is_some);
+        let named = self.wanted.with_value(Option::is_none) && self.wanted_scorer.with_value(Option::is_none);
+        let possible = named && untrack(|| self.can_load()) && self.index.with_untracked(Option::is_some);
         if possible && self.autoload.get_value() {
             self.autoload.set_value(false);
             self.load_selected();
@@ -173,14 +132,33 @@ impl Models {
         self.find(&self.selected_scorer.get())
     }
 
-    fn find(&self, name: &str) -> Option<Pack> {
-        self.index.with(|index| index.as_ref()?.models.iter().find(|pack| pack.name == name).cloned())
+    /// The model with this id.
+    pub fn find(&self, id: &str) -> Option<Pack> {
+        self.index.with(|index| index.as_ref()?.find(id).cloned())
     }
 
-    /// Bytes that loading `pack` and the selected score model downloads; what is stored is here already.
+    /// Bytes that loading `pack` fetches: its own, and those of the trunk that a score head brings, as far as they are
+    /// not kept.
+    pub fn fetched_bytes(&self, pack: &Pack) -> u64 {
+        let trunk = self.trunk(pack).filter(|_| self.loaded.with(Option::is_none));
+        [Some(pack.clone()), trunk]
+            .into_iter()
+            .flatten()
+            .filter(|pack| !self.is_kept(pack))
+            .map(|pack| pack.bytes)
+            .sum()
+    }
+
+    /// The chat model that the score head `pack` names.
+    fn trunk(&self, pack: &Pack) -> Option<Pack> {
+        let name = pack.trunk.as_ref()?;
+        self.index.with(|index| index.as_ref()?.chat_models().find(|pack| pack.name == *name).cloned())
+    }
+
+    /// Bytes that loading `pack` and the selected score model downloads; what is kept is here already.
     pub fn download_bytes(&self, pack: &Pack) -> u64 {
         let packs = [Some(pack.clone()), self.scorer_pack()].into_iter().flatten();
-        packs.filter(|pack| !pack.stored).map(|pack| pack.bytes).sum()
+        packs.filter(|pack| !self.is_kept(pack)).map(|pack| pack.bytes).sum()
     }
 
     /// Loads the selected models, the chat model first: a score head needs its trunk.
@@ -197,7 +175,7 @@ impl Models {
         let trunk = if pack.kind == Kind::ScoreHead { untrack(|| self.beside(&pack)) } else { None };
         match trunk.filter(|_| self.loaded.with_untracked(Option::is_none)) {
             Some(trunk) => {
-                self.selected_scorer.set(pack.name.clone());
+                self.selected_scorer.set(pack.id());
                 self.load_then(trunk, Some(pack));
             }
             None => self.load(pack),
@@ -206,14 +184,14 @@ impl Models {
 
     /// The chat model that will be there beside a score model: the one that is loaded, else a head's trunk.
     pub fn beside(&self, pack: &Pack) -> Option<Pack> {
-        let loaded = self.loaded.with(|loaded| loaded.as_ref().map(|loaded| loaded.name.clone()));
-        loaded.or(pack.trunk.clone()).and_then(|name| self.find(&name))
+        let loaded = self.loaded.with(|loaded| loaded.as_ref().map(|loaded| loaded.id.clone()));
+        loaded.map_or_else(|| self.trunk(pack), |id| self.find(&id))
     }
 
     /// Loads the chat model that is loaded, with what has been chosen since.
     pub fn load_again(&self) {
-        let name = self.loaded.with_untracked(|loaded| loaded.as_ref().map(|loaded| loaded.name.clone()));
-        if let Some(pack) = name.and_then(|name| untrack(|| self.find(&name))) {
+        let id = self.loaded.with_untracked(|loaded| loaded.as_ref().map(|loaded| loaded.id.clone()));
+        if let Some(pack) = id.and_then(|id| untrack(|| self.find(&id))) {
             self.load(pack);
         }
     }
@@ -226,13 +204,21 @@ impl Models {
     /// Loads a model, and then another.
     fn load_then(&self, pack: Pack, next: Option<Pack>) {
         let Some(location) = self.location(&pack) else { return };
+        if !pack.stored {
+            persist();
+        }
+        self.load_at(pack, location, None, next);
+    }
+
+    /// Loads a model from where it is, and then another; `files` are those of a location on this device.
+    pub(super) fn load_at(&self, pack: Pack, location: PackLocation, files: Option<Array>, next: Option<Pack>) {
         self.notices.dismiss();
         if pack.kind == Kind::Chat {
             self.loaded.set(None);
             self.machine.speed.set(None);
-            self.selected.set(pack.name.clone());
+            self.selected.set(pack.id());
         } else {
-            self.selected_scorer.set(pack.name.clone());
+            self.selected_scorer.set(pack.id());
             self.scoring.forget();
         }
         // A score head goes with the trunk it lies on.
@@ -240,29 +226,37 @@ impl Models {
         if pack.kind != Kind::Chat || on_trunk {
             self.scorer.set(None);
         }
-        let (name, device, context) = (pack.name.clone(), self.device.get_untracked(), self.context.get_untracked());
-        let job = self.jobs.start(Purpose::Load(next), Task::Load { kind: pack.kind, name, location, device, context });
+        let (id, name, device) = (pack.id(), pack.name.clone(), self.device.get_untracked());
+        let context = self.context.get_untracked();
+        let task = Task::Load { kind: pack.kind, id, name, location, device, context };
+        let job = self.jobs.start_with(Purpose::Load(next), task, files);
         self.expect(job, pack.name);
     }
 
     /// Where the files of `pack` are; `None`, with an error, when its folder has no address.
     pub(super) fn location(&self, pack: &Pack) -> Option<PackLocation> {
         if pack.stored {
-            return Some(PackLocation::Stored(pack.name.clone()));
+            return Some(PackLocation::Stored(pack.path.clone()));
         }
-        let base = document().base_uri().ok().flatten().unwrap_or_default();
-        match web_sys::Url::new_with_base(&format!("models/{}/", pack.path), &base) {
-            Ok(url) => Some(PackLocation::Site(url.href())),
-            Err(_) => {
-                self.notices.show(format!("The folder \"{}\" of the model has no address.", pack.path));
-                None
-            }
+        let address = address(pack);
+        if address.is_none() {
+            self.notices.show(format!("The folder \"{}\" of the model has no address.", pack.path));
         }
+        address.map(PackLocation::Site)
     }
 
     /// Shows the progress of a job that fetches the weights of `name`.
     pub(super) fn expect(&self, job: JobId, name: String) {
         self.downloads.update(|downloads| downloads.push(Download { job, name, progress: Progress::default() }));
+    }
+
+    /// Shows the progress of a job that loads the chat model again.
+    pub(super) fn expect_again(&self, job: JobId) {
+        let known = self.downloads.with_untracked(|downloads| downloads.iter().any(|download| download.job == job));
+        let name = self.loaded.with_untracked(|loaded| loaded.as_ref().map(|loaded| loaded.name.clone()));
+        if let Some(name) = name.filter(|_| !known) {
+            self.expect(job, name);
+        }
     }
 
     /// Updates the progress of a job.
@@ -293,6 +287,9 @@ impl Models {
             (kept.device, kept.context) = (self.device.get_untracked(), self.context.get_untracked());
         });
         self.machine.heap_bytes.set(loaded.heap_bytes);
+        if loaded.unkept {
+            self.notices.show(format!("This browser's storage is full, so {} is not kept and comes anew each time; remove a model under Models.", loaded.name));
+        }
         if loaded.kind == Kind::Chat {
             self.loaded_for.set(Some((self.device.get_untracked(), self.context.get_untracked())));
         }
@@ -303,10 +300,11 @@ impl Models {
         }
     }
 
-    /// A model is recovered and lies in the storage. It is loaded, unless the person has begun something else.
-    pub(super) fn receive_recovered(&self, name: &str) {
-        let stored = self.stored.get_value().unwrap_or_default();
-        if let Some(pack) = stored.into_iter().find(|pack| pack.name == name).filter(|_| untrack(|| self.can_load())) {
+    /// A model in the storage is complete. It is loaded, unless the person has begun something else.
+    pub(super) fn receive_kept(&self, kept: impl Fn(&Pack) -> bool) {
+        let packs = self.library.with_untracked(|library| library.packs.clone());
+        let pack = packs.into_iter().find(|pack| kept(pack)).filter(|_| untrack(|| self.can_load()));
+        if let Some(pack) = pack.filter(|pack| pack.kind != Kind::Diff) {
             self.load(pack);
         }
     }
@@ -320,4 +318,10 @@ impl Models {
             self.scorer.set(None);
         }
     }
+}
+
+/// Asks the browser not to clear the storage by itself. It may refuse, and then clears it only when the disk is full.
+fn persist() {
+    // The promise always succeeds; its value changes nothing here.
+    drop(window().navigator().storage().persist());
 }
