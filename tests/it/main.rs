@@ -1,6 +1,7 @@
 //! Golden, hostile, shader, command line and tidy tests: all that need neither the page nor a process of their own.
 
 mod adapters;
+mod arena;
 mod batch;
 mod candidates;
 mod cli;

@@ -13,7 +13,7 @@ use tempfile::TempDir;
 const PROMPTS: [&str; 6] =
     ["Name a fruit.", "Say hello.", "What is two and two?", "Name a colour.", "Write a word.", "Where is the moon?"];
 /// Iterations of the run.
-const ITERATIONS: usize = 6;
+const ITERATIONS: usize = 4;
 
 struct Run {
     folder: TempDir,
@@ -41,7 +41,7 @@ impl Run {
         command.arg("--reward-model").arg(models.join("reward-model"));
         command.arg("--cost-model").arg(models.join("cost-model"));
         command.arg("--ptx-data").arg(models.join("ptx.json"));
-        command.args(["--batch-size", "3", "--epochs", "3", "--save-steps", "1", "--max-new-tokens", "12"]);
+        command.args(["--batch-size", "3", "--epochs", "2", "--save-steps", "1", "--max-new-tokens", "12"]);
         command.args(["--learning-rate", "2e-3", "--critic-lr", "2e-3", "--kl-coeff", "0.05", "--ptx-coeff", "0.5"]);
         command.args(["--update-iters", "2", "--mini-batch-size", "2", "--kl-target", "1", "--kl-horizon", "20"]);
         command.args(&self.further);

@@ -5,7 +5,7 @@ use std::path::Path;
 
 use paddock::files::{Unmerged, read_unmerged};
 use paddock_engine::backend::{Cpu, Device, Segments};
-use paddock_engine::config::{HeadSpec, Normalization, ScoreFamily};
+use paddock_engine::config::HeadSpec;
 use paddock_engine::model::{CausalLm, Fresh, ScoreModel};
 use paddock_engine::weights::Checkpoint;
 use paddock_learn::tape::{ParameterId, Tape};
@@ -37,22 +37,6 @@ struct Loaded {
     parameters: Vec<ParameterId>,
 }
 
-fn linear_head() -> HeadSpec {
-    HeadSpec {
-        family: ScoreFamily::SequenceClassification,
-        score_dim: 1,
-        bias: false,
-        layers: Vec::new(),
-        pad_token_id: None,
-        do_normalize: false,
-        normalization: Normalization::Identity,
-        mean: vec![0.0],
-        var: vec![1.0],
-        statistics: false,
-        trunk: None,
-    }
-}
-
 /// All roles on one tape.
 async fn load(folder: &Path, expected: &Expected) -> (Tape<Cpu>, CausalLm<Tape<Cpu>>, Vec<Loaded>) {
     let options = TapeOptions { frozen: true, checkpointing: true, ..TapeOptions::default() };
@@ -71,7 +55,7 @@ async fn load(folder: &Path, expected: &Expected) -> (Tape<Cpu>, CausalLm<Tape<C
                 Model::Language(model)
             }
             Some((weight, bias)) => {
-                let mut model = role.score_model(base.trunk().clone(), linear_head(), &weight, bias).unwrap();
+                let mut model = role.score_model(base.trunk().clone(), HeadSpec::classifier(), &weight, bias).unwrap();
                 role.adapt_score_model(&mut model, &modules).unwrap();
                 Model::Score(model)
             }

@@ -8,7 +8,7 @@ use std::process::{Command, Stdio};
 use serde_json::Value;
 use xtask::{Result, default_model, process, workspace};
 
-mod pairs;
+pub mod pairs;
 
 use pairs::{KINDS, Pair};
 

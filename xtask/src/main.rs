@@ -3,6 +3,7 @@
 
 mod bench;
 mod cargo_test;
+mod demo_align;
 mod demo_head;
 mod gpu_check;
 mod screens;
@@ -47,6 +48,8 @@ enum Command {
     Screens,
     /// Train the demo's reward head from Self-Instruct's seed tasks, pack it, and report how well it does.
     DemoHead(demo_head::Options),
+    /// Train a reward and a cost model by rules, align a small model to both, and write what came of it to docs/alignment.md.
+    DemoAlign(demo_align::Options),
 }
 
 fn main() -> ExitCode {
@@ -62,6 +65,7 @@ fn main() -> ExitCode {
         Command::GpuCheck(options) => gpu_check::run(&options),
         Command::Screens => screens::run(),
         Command::DemoHead(options) => demo_head::run(&options),
+        Command::DemoAlign(options) => demo_align::run(&options),
     };
     match result {
         Ok(()) => ExitCode::SUCCESS,

@@ -151,8 +151,8 @@ impl HeadSpec {
         }))
     }
 
-    /// A head of one score as llama.cpp's GGUF files of pooling type "rank" hold it.
-    pub(crate) fn classifier() -> Self {
+    /// A linear head of one score, as llama.cpp's GGUF files of pooling type "rank" and PEFT's adapters hold it.
+    pub fn classifier() -> Self {
         Self {
             family: ScoreFamily::SequenceClassification,
             score_dim: 1,

@@ -1,12 +1,13 @@
 //! Two models on the same prompts, judged by a reward and a cost model (PKU-Alignment/safe-rlhf, `evaluate/arena.py`).
 
+mod judges;
 mod report;
 mod summary;
 
 use std::path::{Path, PathBuf};
 
 use paddock_engine::backend::{Cache, Operations, Sample};
-use paddock_engine::model::{CausalLm, ScoreModel};
+use paddock_engine::model::CausalLm;
 use paddock_engine::prompt::{Message, Template, TemplateKind};
 use paddock_engine::tokenizer::Tokenizer;
 use serde::Serialize;
@@ -14,6 +15,7 @@ use serde::Serialize;
 use crate::files::{open_model, read_prompts};
 use crate::ppo::{Prompt, Sampler, end_scores};
 use crate::{Error, Result};
+use judges::judge;
 pub use report::write_report;
 pub use summary::{Rate, Summary};
 
@@ -43,7 +45,7 @@ pub struct Contest {
     pub blue: Corner,
     /// Prompts, as of `paddock ppo`.
     pub prompts: PathBuf,
-    /// The model that rewards answers.
+    /// The model that rewards answers; an adapter with a head is put on the red model.
     pub reward_model: PathBuf,
     /// The model that tells safe answers, whose cost is at most 0, from others.
     pub cost_model: Option<PathBuf>,
@@ -187,19 +189,13 @@ async fn scores<B: Operations>(
     conversations: &[Vec<Message>],
     answers: &[(usize, String)],
 ) -> Result<Vec<f64>> {
-    let mut checkpoint = open_model(path, None)?;
-    let tokenizer = Tokenizer::from_files(&checkpoint.tokenizer_files().await?)?;
+    let (model, tokenizer) = judge(backend, path, &contest.red.model).await?;
     let template = Template::new(contest.template, &tokenizer)?;
     let eos = tokenizer.eos().and_then(|id| tokenizer.token(id)).unwrap_or_default();
     let mut documents = Vec::with_capacity(answers.len());
     for (conversation, text) in answers {
         let whole = template.render_answered(&conversations[*conversation], text, &eos)?;
         documents.push(tokenizer.encode(&whole.text, whole.add_special)?);
-    }
-    let model = ScoreModel::load(backend, &mut checkpoint, &mut |_| {}).await?;
-    if model.head().score_dim != 1 {
-        let found = model.head().score_dim;
-        return Err(Error::Request(format!("{} gives {found} scores, expected one", path.display())));
     }
     let mut all = Vec::with_capacity(documents.len());
     let mut rest = &documents[..];

@@ -28,7 +28,7 @@ pub(super) struct Arena {
     /// Prompts: JSON or JSON lines with "prompt", or any data that paddock ppo takes
     #[arg(long, value_name = "FILE", alias = "data")]
     prompts: PathBuf,
-    /// The model that rewards answers
+    /// The model that rewards answers, or an adapter with a head on the red model
     #[arg(long, value_name = "PATH")]
     reward_model: PathBuf,
     /// The model that gives answers a cost: those of at most 0 are safe

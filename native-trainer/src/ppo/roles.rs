@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use std::rc::Rc;
 
 use paddock_engine::ModelConfig;
-use paddock_engine::config::{HeadSpec, Normalization, ScoreFamily};
+use paddock_engine::config::HeadSpec;
 use paddock_engine::model::{CausalLm, LoadProgress, ScoreModel, Trunk};
 use paddock_engine::tokenizer::Tokenizer;
 use paddock_engine::weights::Checkpoint;
@@ -241,7 +241,7 @@ impl<B: Adjoint, S: Store<B>> RoleLoader<'_, B, S> {
             )));
         };
         let mut role = Role::new(tape, name, trained);
-        let mut model = role.score_model(trunk.clone(), linear_head(), &weight, bias)?;
+        let mut model = role.score_model(trunk.clone(), HeadSpec::classifier(), &weight, bias)?;
         role.adapt_score_model(&mut model, &modules)?;
         Ok((model, role.into_parameters()))
     }
@@ -294,23 +294,6 @@ pub(super) fn is_adapter(path: &Path) -> bool {
 /// Whether a checkpoint holds a head alone, on a trunk that is elsewhere.
 fn is_head(checkpoint: &Checkpoint<ModelSource>) -> bool {
     checkpoint.config().score_head().is_some_and(|head| head.trunk.is_some())
-}
-
-/// A head of one score, as PEFT's adapters have it.
-fn linear_head() -> HeadSpec {
-    HeadSpec {
-        family: ScoreFamily::SequenceClassification,
-        score_dim: 1,
-        bias: false,
-        layers: Vec::new(),
-        pad_token_id: None,
-        do_normalize: false,
-        normalization: Normalization::Identity,
-        mean: vec![0.0],
-        var: vec![1.0],
-        statistics: false,
-        trunk: None,
-    }
 }
 
 /// The values of the parameters of `config`'s model without its normaliser's, which are no parameters of a tape.

@@ -18,6 +18,18 @@ pub struct Task {
     answer: String,
 }
 
+impl Task {
+    /// What is asked.
+    pub fn prompt(&self) -> &str {
+        &self.prompt
+    }
+
+    /// The reference answer.
+    pub fn answer(&self) -> &str {
+        &self.answer
+    }
+}
+
 /// A reference answer and a worse one.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Pair {

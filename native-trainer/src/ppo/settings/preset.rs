@@ -73,3 +73,24 @@ impl Preset {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::ppo::PpoSettings;
+
+    #[test]
+    fn presets_name_settings_that_there_are() {
+        let known = Table::try_from(PpoSettings::default()).unwrap();
+        for preset in [Preset::SafeRlhf, Preset::Trl, Preset::Openrlhf] {
+            for has_constraint in [false, true] {
+                let table = preset.settings(has_constraint);
+                let unknown = table.keys().find(|name| !known.contains_key(*name));
+                assert_eq!(unknown, None, "{preset:?}");
+                let settings: PpoSettings = table.try_into().unwrap();
+                assert!(settings.run.optimizer.learning_rate > 0.0);
+            }
+        }
+        assert_eq!(Preset::SafeRlhf.settings(true)["kl-coeff"].as_float(), Some(0.01));
+    }
+}
