@@ -208,3 +208,60 @@ fn what_cannot_be_is_refused_in_a_sentence() {
     all.extend([&"--reward-command" as &dyn AsRef<std::ffi::OsStr>, &"exit 3"]);
     refuses(&all, &["reward command", "failed"]);
 }
+
+/// Actor, reference, score models and critics as PEFT's adapters on one trunk, of whole numbers and of 4 bits.
+#[test]
+fn six_roles_share_one_trunk() {
+    let roles = package_fixture("lora-shared-trunk");
+    let run = Run::new(&[]);
+    let (trunk, packed) = (roles.join("trunk"), run.output("trunk.gguf"));
+    let mut convert = paddock();
+    convert
+        .arg("convert")
+        .arg("--from")
+        .arg(&trunk)
+        .arg("--output")
+        .arg(&packed)
+        .args(["--to", "gguf", "--dtype", "q4_0"]);
+    assert!(convert.output().unwrap().status.success());
+    let start = |trunk: &Path, output: &Path, further: &[&str]| {
+        let mut command = paddock();
+        command.args(["ppo", "--template", "safe-rlhf", "--device", "cpu", "--threads", "1", "--lora-rank", "4"]);
+        command.arg("--actor").arg(trunk).arg("--output").arg(output);
+        command.arg("--prompts").arg(run.folder.path().join("prompts.jsonl"));
+        command.args(["--batch-size", "3", "--max-steps", "2", "--max-new-tokens", "8", "--learning-rate", "1e-3"]);
+        command.args(further);
+        command
+    };
+    let path = |name: &str| roles.join(name).display().to_string();
+    let output = run.output("shared");
+    let mut further: Vec<String> = ["--actor-adapter".to_string(), path("actor")].into();
+    for role in ["reward", "cost"] {
+        further.extend([format!("--{role}-model"), path(role)]);
+        further.extend([format!("--{role}-critic"), path(&format!("{role}-critic"))]);
+    }
+    let further: Vec<&str> = further.iter().map(String::as_str).collect();
+    let refused = start(&trunk, &output, &further).output().unwrap();
+    let said = String::from_utf8_lossy(&refused.stderr).into_owned();
+    assert!(!refused.status.success() && said.contains("cannot be its reference"), "{said}");
+    let reference = path("reference");
+    let further = [&further[..], &["--reference", &reference]].concat();
+    let done = start(&trunk, &output, &further).output().unwrap();
+    assert!(done.status.success(), "{}", String::from_utf8_lossy(&done.stderr));
+    // What is written is what PEFT called it.
+    for (own, theirs) in [("", "actor"), ("reward-critic", "reward-critic"), ("cost-critic", "cost-critic")] {
+        let names = |folder: PathBuf| {
+            let bytes = fs::read(folder.join("adapter_model.safetensors")).unwrap();
+            let tensors = safetensors::SafeTensors::deserialize(&bytes).unwrap();
+            let mut names: Vec<String> = tensors.names().into_iter().map(str::to_string).collect();
+            names.sort();
+            names
+        };
+        assert_eq!(names(output.join(own)), names(roles.join(theirs)), "{theirs}");
+    }
+    // The same on a trunk of 4 bits: the first ratio is still exactly 1, or the run would end.
+    let output = run.output("packed");
+    let done = start(&packed, &output, &further).output().unwrap();
+    assert!(done.status.success(), "{}", String::from_utf8_lossy(&done.stderr));
+    assert!(output.join("adapter_model.safetensors").exists());
+}
