@@ -56,7 +56,7 @@ fn enter_loads_the_model_and_the_focus_stays_where_one_writes() {
 fn page_with_models(models: &[(&str, u64)]) -> Option<Page> {
     let site = TestSite::start(&[("tiny", &tiny())], &[])?;
     let models: Vec<_> =
-        models.iter().map(|(name, bytes)| json!({ "name": name, "path": "tiny", "bytes": bytes })).collect();
+        models.iter().map(|(name, bytes)| json!({ "name": name, "path": name, "bytes": bytes })).collect();
     fs::write(site.models().join("index.json"), json!({ "models": models }).to_string()).expect("an index");
     Page::open(site, "")
 }
