@@ -194,14 +194,14 @@ fn ask_wave(
         }
         let started = Instant::now();
         let only: Vec<&Ask> = asks.iter().map(|(_, ask)| ask).collect();
-        teacher.ask(&only, &mut |index, completion| {
+        teacher.ask(&only, stop, &mut |index, completion| {
             let (place, ask) = &asks[index];
             *usage = usage.plus(completion.usage.unwrap_or_default());
             journal.add(*place, ask, completion, started.elapsed().as_secs_f64())?;
             Ok(may_go_on(*usage))
         })?;
-        if ended.is_some() {
-            return Ok(ended);
+        if ended.is_some() || stop() {
+            return Ok(ended.or(Some(Ended::Stopped)));
         }
     }
 }
@@ -297,7 +297,12 @@ mod tests {
             self.at_once
         }
 
-        fn ask(&mut self, asks: &[&Ask], each: &mut dyn FnMut(usize, Completion) -> Result<bool>) -> Result<()> {
+        fn ask(
+            &mut self,
+            asks: &[&Ask],
+            _: &dyn Fn() -> bool,
+            each: &mut dyn FnMut(usize, Completion) -> Result<bool>,
+        ) -> Result<()> {
             // Answers come in another order than questions.
             for (index, ask) in asks.iter().enumerate().rev() {
                 if self.left == 0 {
@@ -419,7 +424,12 @@ mod tests {
             fn asks_at_once(&self) -> usize {
                 4
             }
-            fn ask(&mut self, asks: &[&Ask], each: &mut dyn FnMut(usize, Completion) -> Result<bool>) -> Result<()> {
+            fn ask(
+                &mut self,
+                asks: &[&Ask],
+                _: &dyn Fn() -> bool,
+                each: &mut dyn FnMut(usize, Completion) -> Result<bool>,
+            ) -> Result<()> {
                 (0..asks.len())
                     .try_for_each(|i| each(i, Completion { text: String::new(), cut: false, usage: None }).map(|_| ()))
             }

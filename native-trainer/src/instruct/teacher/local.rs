@@ -68,7 +68,12 @@ impl<B: Backend> Teacher for Local<B> {
         self.slots
     }
 
-    fn ask(&mut self, asks: &[&Ask], each: &mut dyn FnMut(usize, Completion) -> Result<bool>) -> Result<()> {
+    fn ask(
+        &mut self,
+        asks: &[&Ask],
+        stop: &dyn Fn() -> bool,
+        each: &mut dyn FnMut(usize, Completion) -> Result<bool>,
+    ) -> Result<()> {
         let mut many = self.chat.many(self.slots.min(asks.len()))?;
         let mut places = Vec::with_capacity(asks.len());
         for (index, ask) in asks.iter().enumerate() {
@@ -87,6 +92,10 @@ impl<B: Backend> Teacher for Local<B> {
             many.add(ids, template, options)?;
         }
         while let Some(ended) = pollster::block_on(many.step())? {
+            // Answers that are not whole are made again, to the same tokens.
+            if stop() {
+                return Ok(());
+            }
             for (index, answer) in ended {
                 let usage = Usage {
                     prompt_tokens: answer.prompt_ids.len() as u64,

@@ -21,9 +21,14 @@ pub trait Teacher {
     fn asks_at_once(&self) -> usize;
 
     /// Has `asks` answered and hands each answer over as soon as it is there, with its place among `asks`. When `each` gives
-    /// false, nothing more is asked; what has been asked is still handed over.
+    /// false or `stop` gives true, nothing more is asked; what a server has been asked is still handed over.
     ///
     /// # Errors
     /// When it fails for good, or `each` does.
-    fn ask(&mut self, asks: &[&Ask], each: &mut dyn FnMut(usize, Completion) -> Result<bool>) -> Result<()>;
+    fn ask(
+        &mut self,
+        asks: &[&Ask],
+        stop: &dyn Fn() -> bool,
+        each: &mut dyn FnMut(usize, Completion) -> Result<bool>,
+    ) -> Result<()>;
 }

@@ -18,6 +18,8 @@ use crate::{Error, Result};
 const LARGEST: u64 = 16 << 20;
 /// Bytes of English text that make about a token, where a server does not count them.
 const BYTES_PER_TOKEN: u64 = 4;
+/// Between looks at whether to stop.
+const LOOK: Duration = Duration::from_millis(50);
 /// Part of the greatest length that is left when a prompt and its answer do not fit the server's context, as in Alpaca.
 const SHORTER: f64 = 0.8;
 /// The greatest length below which no shorter one is tried.
@@ -348,18 +350,23 @@ impl Teacher for Server {
         4 * self.options.concurrency
     }
 
-    fn ask(&mut self, asks: &[&Ask], each: &mut dyn FnMut(usize, Completion) -> Result<bool>) -> Result<()> {
+    fn ask(
+        &mut self,
+        asks: &[&Ask],
+        stop: &dyn Fn() -> bool,
+        each: &mut dyn FnMut(usize, Completion) -> Result<bool>,
+    ) -> Result<()> {
         let server = &*self;
-        let (next, stop) = (&AtomicUsize::new(0), &AtomicBool::new(false));
+        let (next, stopped) = (&AtomicUsize::new(0), &AtomicBool::new(false));
         thread::scope(|scope| {
             let (sender, answers) = mpsc::channel();
             for _ in 0..server.options.concurrency.clamp(1, asks.len().max(1)) {
                 let sender = sender.clone();
                 scope.spawn(move || {
-                    while !stop.load(Ordering::Relaxed) {
+                    while !stopped.load(Ordering::Relaxed) {
                         let index = next.fetch_add(1, Ordering::Relaxed);
                         let Some(ask) = asks.get(index) else { break };
-                        let answer = server.answer(ask, stop);
+                        let answer = server.answer(ask, stopped);
                         if sender.send((index, answer)).is_err() {
                             break;
                         }
@@ -369,20 +376,22 @@ impl Teacher for Server {
             drop(sender);
             let mut result = Ok(());
             // After an error or a stop, what is under way is still taken: it has been paid for.
-            for (index, answer) in answers {
+            loop {
+                let (index, answer) = match answers.recv_timeout(LOOK) {
+                    Ok(answered) => answered,
+                    Err(mpsc::RecvTimeoutError::Disconnected) => break,
+                    Err(mpsc::RecvTimeoutError::Timeout) => {
+                        stopped.fetch_or(stop(), Ordering::Relaxed);
+                        continue;
+                    }
+                };
                 let given = match answer {
                     Ok(Some(completion)) => each(index, completion),
                     Ok(None) => Ok(false),
                     Err(error) => Err(error),
                 };
-                match given {
-                    Ok(true) => {}
-                    Ok(false) => stop.store(true, Ordering::Relaxed),
-                    Err(error) => {
-                        stop.store(true, Ordering::Relaxed);
-                        result = result.and(Err(error));
-                    }
-                }
+                stopped.fetch_or(!matches!(given, Ok(true)), Ordering::Relaxed);
+                result = result.and(given.map(drop));
             }
             result
         })

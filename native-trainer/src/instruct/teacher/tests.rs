@@ -119,7 +119,7 @@ fn ask(text: &str) -> Ask {
 fn answers(url: &str, asks: &[Ask]) -> Result<Vec<Option<Completion>>> {
     let mut server = Server::connect(options(url))?;
     let mut found = vec![None; asks.len()];
-    server.ask(&asks.iter().collect::<Vec<_>>(), &mut |index, completion| {
+    server.ask(&asks.iter().collect::<Vec<_>>(), &|| false, &mut |index, completion| {
         assert!(found[index].replace(completion).is_none(), "handed over twice");
         Ok(true)
     })?;
@@ -234,7 +234,7 @@ fn a_turn_goes_as_ids_or_as_text() {
     one(&url, turn()).unwrap();
     assert_eq!(seen.lock().unwrap()[1].2["prompt"], json!("<user>"));
     let mut server = Server::connect(ServerOptions { turn: None, ..options(&url) }).unwrap();
-    let error = server.ask(&[&turn()], &mut |_, _| Ok(true)).unwrap_err().to_string();
+    let error = server.ask(&[&turn()], &|| false, &mut |_, _| Ok(true)).unwrap_err().to_string();
     assert!(error.contains("--tokenizer"), "{error}");
 }
 
@@ -294,7 +294,7 @@ fn after_a_stop_nothing_more_is_asked_and_what_is_under_way_is_kept() {
     let asks: Vec<Ask> = (0..40).map(|i| ask(&i.to_string())).collect();
     let mut kept = 0;
     server
-        .ask(&asks.iter().collect::<Vec<_>>(), &mut |_, _| {
+        .ask(&asks.iter().collect::<Vec<_>>(), &|| false, &mut |_, _| {
             kept += 1;
             Ok(kept < 3)
         })
