@@ -4,6 +4,7 @@
 //! words. Problems are parts of a sentence: the reader of the file adds the line.
 
 mod asked;
+mod comparison;
 mod fields;
 mod pair;
 mod python_text;
@@ -12,6 +13,7 @@ mod scorable;
 mod spoken;
 
 pub use asked::asked;
+pub use comparison::{Comparison, Judged, Judgement};
 pub use pair::Pair;
 pub use record::{Instruction, Record};
 pub use scorable::Scorable;

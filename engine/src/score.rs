@@ -190,7 +190,8 @@ impl<B: Backend> Scorer<B> {
         self.score_conversations(conversations, async |_| Ok(())).await
     }
 
-    /// The tokens of `messages` and `answer` as [`Scorer::score`] scores them.
+    /// The tokens of `messages` and `answer` as [`Scorer::score`] scores them. A model that says it was trained with EOS has
+    /// it without `append_eos`, too.
     ///
     /// # Errors
     /// When the template refuses the conversation, or it is longer than the context.
@@ -201,7 +202,7 @@ impl<B: Backend> Scorer<B> {
         template: &Template,
         append_eos: bool,
     ) -> Result<Conversation> {
-        let eos = match append_eos {
+        let eos = match append_eos || self.model.head().append_eos {
             true => self.tokenizer.eos().and_then(|id| self.tokenizer.token(id)).ok_or_else(|| {
                 Error::Request("the model's tokenizer names no EOS to append; leave it out".to_string())
             })?,

@@ -86,12 +86,24 @@ pub struct HeadSpec {
     pub var: Vec<f32>,
     /// Whether the checkpoint holds mean and variance, which then replace the configuration's.
     pub statistics: bool,
+    /// Whether the model was trained on answers with the tokenizer's EOS after them, outside of chat templates, which write
+    /// their own.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub append_eos: bool,
     /// Set when the checkpoint holds the head alone.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub trunk: Option<TrunkReference>,
 }
 
 impl HeadSpec {
+    /// A new head of one score, as a checkpoint of `family` holds it. `pad_token_id` is what transformers' classifiers pass
+    /// over at the end of a conversation.
+    pub fn new(family: ScoreFamily, normalization: Normalization, pad_token_id: Option<u32>) -> Self {
+        let own = family == ScoreFamily::SafeRlhf;
+        let pad_token_id = pad_token_id.filter(|_| !own);
+        Self { family, bias: own, normalization, pad_token_id, ..Self::classifier() }
+    }
+
     /// The head that a `config.json` describes; `None` when the model is not a score model. Fields that old
     /// configurations lack have Safe-RLHF's defaults.
     pub(super) fn from_json(config: &Value, file: &str) -> Result<Option<Self>> {
@@ -147,6 +159,7 @@ impl HeadSpec {
             mean: statistics(fields, "mean", score_dim, 0.0)?,
             var: statistics(fields, "var", score_dim, 1.0)?,
             statistics: false,
+            append_eos: fields.flag("append_eos")?.unwrap_or(false),
             trunk,
         }))
     }
@@ -164,6 +177,7 @@ impl HeadSpec {
             mean: vec![0.0],
             var: vec![1.0],
             statistics: false,
+            append_eos: false,
             trunk: None,
         }
     }

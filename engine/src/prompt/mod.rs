@@ -230,6 +230,11 @@ impl Template {
         Ok(prompt)
     }
 
+    /// Whether the tokenizer's EOS ends an answer that is learned; chat templates write their own ends.
+    pub fn ends_with_eos(&self) -> bool {
+        !matches!(self.format, Format::Chat(_))
+    }
+
     /// Whether an answer continues the text itself, rather than a conversation.
     pub fn continues(&self) -> bool {
         matches!(self.format, Format::Raw)

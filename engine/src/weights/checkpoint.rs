@@ -11,7 +11,7 @@ use super::pack_reader::{self, PackReader};
 use super::source::Source;
 use super::tokenizer_files::folder_tokenizer_files;
 use super::{Encoding, dequantize, folder, foreign, gguf, quantize};
-use crate::config::{Head, LM_HEAD};
+use crate::config::{Head, HeadSpec, LM_HEAD, Param};
 use crate::prompt::TemplateKind;
 use crate::tokenizer::{GgufVocabulary, TokenizerFiles};
 use crate::{Error, ModelConfig, Result};
@@ -113,6 +113,33 @@ impl<S: Source> Checkpoint<S> {
     /// Gives the model another tokenizer, with its chat template: an adapter's, which was trained with it.
     pub fn replace_tokenizer(&mut self, files: TokenizerFiles) {
         self.tokenizer = Some(files);
+    }
+
+    /// Puts `head` in the place of the model's own, which an adapter was trained with. Its tensors have no values until
+    /// [`Checkpoint::change`] replaces them.
+    ///
+    /// # Errors
+    /// When the head brings its own trunk or has several layers.
+    pub fn put_head(&mut self, head: HeadSpec) -> Result<()> {
+        let hidden = self.table.config.hidden_size;
+        let params = head.params(hidden);
+        // Rows of any vector stand where the values are to be.
+        let vector = self.table.tensors.iter().find(|tensor| tensor.info.shape == [1, hidden]).cloned();
+        let (Some(vector), None, true) = (vector, &head.trunk, params.iter().all(|param| param.shape[0] == 1)) else {
+            return Err(Error::Request(
+                "the adapter's head has several scores or layers; only one is read".to_string(),
+            ));
+        };
+        let names: Vec<String> = params.iter().map(|param| param.name.clone()).collect();
+        self.table.tensors.retain(|tensor| tensor.info.name != LM_HEAD && !names.contains(&tensor.info.name));
+        self.table.tensors.extend(params.into_iter().map(|Param { name, shape }| {
+            let mut tensor = vector.clone();
+            tensor.info = TensorInfo { name, shape, ..tensor.info };
+            tensor
+        }));
+        self.by_name = by_name(&self.table.tensors);
+        self.table.config.head = Head::Score(head);
+        Ok(())
     }
 
     /// The files that hold the weights.
