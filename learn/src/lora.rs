@@ -9,13 +9,13 @@ use serde_json::{Value, json};
 
 use crate::optim::Precision;
 use crate::store::Store;
-use crate::tape::{ParameterInfo, Tape};
+use crate::tape::{ParameterId, ParameterInfo, Tape};
 use crate::{Adjoint, Error, Result};
 
 /// The file that says what they are.
 pub const ADAPTER_CONFIG: &str = "adapter_config.json";
 /// What stands before the name of a module in an adapter's file.
-const PREFIX: &str = "base_model.model.";
+pub(crate) const PREFIX: &str = "base_model.model.";
 /// The target that stands for all matrices of the blocks, as in PEFT.
 pub const ALL_LINEAR: &str = "all-linear";
 /// What of an adapter a matrix is, as the end of its name.
@@ -104,21 +104,35 @@ impl Lora {
     /// # Errors
     /// When a target is no module of the model, or there is no room.
     pub fn attach<B: Adjoint, S: Store<B>>(&self, model: &mut CausalLm<Tape<B, S>>, seed: u64) -> Result<()> {
-        let tape = model.backend().clone();
-        for (module, LowRank { scale, rank, a, b }) in self.products(model.config(), seed)? {
+        let (tape, config) = (model.backend().clone(), model.config().clone());
+        self.attach_with(&tape, &config, seed, &mut |module, scale, a, b| model.adapt(module, scale, a, b))
+    }
+
+    /// [`Lora::attach`] for any model: `adapt` gives a module of it the factor of the product, `a` and `b`.
+    ///
+    /// # Errors
+    /// As [`Lora::attach`], and what `adapt` reports.
+    pub fn attach_with<B: Adjoint, S: Store<B>>(
+        &self,
+        tape: &Tape<B, S>,
+        config: &ModelConfig,
+        seed: u64,
+        adapt: &mut dyn FnMut(&str, f32, &ParameterId, &ParameterId) -> Result<()>,
+    ) -> Result<()> {
+        for (module, LowRank { scale, rank, a, b }) in self.products(config, seed)? {
             let [a_label, b_label] = Self::labels(&module);
             let first = tape.create_parameter(&a_label, [rank, a.len() / rank.max(1)], Precision::F32, true)?;
             let second = tape.create_parameter(&b_label, [b.len() / rank.max(1), rank], Precision::F32, true)?;
             tape.write_parameter(first, 0, &a)?;
             tape.drop_inputs(first, self.dropout)?;
-            model.adapt(&module, scale, &first, &second)?;
+            adapt(&module, scale, &first, &second)?;
         }
         Ok(())
     }
 
-    /// Describes the adapter of the model at `base`.
-    pub fn to_json(&self, base: &str) -> Value {
-        json!({
+    /// Describes the adapter of the model at `base`, beside which `saved` modules are trained as a whole, such as a head.
+    pub fn to_json(&self, base: &str, saved: &[String]) -> Value {
+        let mut json = json!({
             "peft_type": "LORA",
             "task_type": "CAUSAL_LM",
             "base_model_name_or_path": base,
@@ -134,12 +148,25 @@ impl Lora {
             "fan_in_fan_out": false,
             "inference_mode": true,
             "init_lora_weights": true,
-        })
+        });
+        if !saved.is_empty() {
+            json["task_type"] = "SEQ_CLS".into();
+            json["modules_to_save"] = saved.into();
+        }
+        json
     }
 }
 
-/// The matrices of the adapters among the parameters of a tape.
+/// The matrices of the adapters among the parameters of a tape, and what is saved with them.
 pub fn adapter_parameters<B: Adjoint, S: Store<B>>(tape: &Tape<B, S>) -> Vec<ParameterInfo> {
-    let is_adapter = |label: &str| SUFFIXES.iter().any(|suffix| label.ends_with(suffix));
-    tape.parameters().into_iter().filter(|info| is_adapter(&info.label)).collect()
+    tape.parameters().into_iter().filter(|info| info.label.starts_with(PREFIX)).collect()
+}
+
+/// The modules among `parameters` of adapters that are trained as a whole.
+pub fn saved_modules(parameters: &[ParameterInfo]) -> Vec<String> {
+    let whole = |label: &&str| !SUFFIXES.iter().any(|suffix| label.ends_with(suffix));
+    let labels = parameters.iter().filter_map(|info| info.label.strip_prefix(PREFIX)).filter(whole);
+    let mut modules: Vec<String> = labels.filter_map(|label| Some(label.rsplit_once('.')?.0.to_string())).collect();
+    modules.dedup();
+    modules
 }

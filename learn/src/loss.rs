@@ -1,6 +1,12 @@
 //! Losses of alignment as functions of numbers: scores in, loss and the seed of the backward pass out
 //! (PKU-Alignment/safe-rlhf, `safe_rlhf/trainers`, sequence-wise).
 
+mod preference;
+mod score;
+
+pub use preference::{AnswerLogProbs, PreferenceKind, PreferenceLoss, PreferenceSeeds};
+pub use score::{PairScores, PairSeeds, ScoreLoss, ScoreMeaning};
+
 /// A loss of pairs and its gradient.
 #[derive(Debug, Clone, PartialEq)]
 pub struct PairLoss {

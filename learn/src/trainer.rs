@@ -58,13 +58,8 @@ impl<B: Adjoint, O: Objective<B, S>, S: Store<B>> Trainer<B, O, S> {
         self.tape.set_noise(rounding_seed(settings.seed, settings.number, DRAWN));
         let passes = self.objective.accumulate(&self.tape, batch).await?;
         let squares = self.tape.step(self.objective.trained(), settings).await?;
-        let Measured { loss, mut values } = self.objective.loss(&self.tape, passes).await?;
-        let mut sums: Vec<f64> = [loss].into_iter().chain(values.iter().map(|(_, value)| *value)).collect();
-        if let Some(sharding) = self.tape.sharding() {
-            sharding.ranks.sum(&mut sums).await?;
-        }
-        let loss = sums[0];
-        values.iter_mut().zip(&sums[1..]).for_each(|((_, value), sum)| *value = *sum);
+        let measured = self.objective.loss(&self.tape, passes).await?;
+        let Measured { loss, values } = self.total(measured).await?;
         let grad_norm = self.tape.store().read_squared_norm(self.tape.inner(), &squares).await?.sqrt();
         Ok(StepReport { loss, grad_norm, values })
     }
@@ -78,6 +73,19 @@ impl<B: Adjoint, O: Objective<B, S>, S: Store<B>> Trainer<B, O, S> {
         let loss = self.objective.evaluate(&self.tape, batch).await;
         drop(pause);
         self.sum(loss?).await
+    }
+
+    /// What all ranks measured together, given this rank's part.
+    ///
+    /// # Errors
+    /// When a rank has ended.
+    pub async fn total(&self, Measured { loss, mut values }: Measured) -> Result<Measured> {
+        let mut sums: Vec<f64> = [loss].into_iter().chain(values.iter().map(|(_, value)| *value)).collect();
+        if let Some(sharding) = self.tape.sharding() {
+            sharding.ranks.sum(&mut sums).await?;
+        }
+        values.iter_mut().zip(&sums[1..]).for_each(|((_, value), sum)| *value = *sum);
+        Ok(Measured { loss: sums[0], values })
     }
 
     /// The sum over the ranks.

@@ -68,11 +68,6 @@ impl<B: Operations> ScoreModel<B> {
         Self::load_head(trunk, head, Loader::new(&backend, checkpoint, progress)).await
     }
 
-    /// A head of one layer on a trunk, as training puts it there: `weight` is `[1, hidden_size]`, `bias` `[1, 1]`.
-    pub fn on_trunk(trunk: Rc<Trunk<B>>, head: HeadSpec, weight: B::Weight, bias: Option<B::Weight>) -> Self {
-        Self { trunk, head, first: Layer { weight, bias }, further: Vec::new() }
-    }
-
     async fn load_head<S: Source>(
         trunk: Rc<Trunk<B>>,
         mut head: HeadSpec,

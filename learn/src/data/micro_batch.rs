@@ -42,24 +42,6 @@ impl MicroBatch {
     }
 }
 
-/// Cuts examples, each with its place in the step's batch, into runs of at most `tokens` tokens; a longer example is a run of
-/// its own.
-pub fn micro_batches(batch: &[(usize, &Example)], tokens: usize) -> Vec<MicroBatch> {
-    let mut runs = Vec::new();
-    let (mut start, mut sum) = (0, 0);
-    for (index, (_, example)) in batch.iter().enumerate() {
-        if index > start && sum + example.ids.len() > tokens {
-            runs.push(MicroBatch::of(&batch[start..index]));
-            (start, sum) = (index, 0);
-        }
-        sum += example.ids.len();
-    }
-    if start < batch.len() {
-        runs.push(MicroBatch::of(&batch[start..]));
-    }
-    runs
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -76,16 +58,5 @@ mod tests {
         let alone = MicroBatch::of(&[(1, &second)]);
         assert_eq!(batch.keys[3..], alone.keys);
         assert!((0..7).all(|i| !batch.keys[..i].contains(&batch.keys[i])));
-    }
-
-    #[test]
-    fn runs_fit_the_budget_and_lose_nothing() {
-        let examples: Vec<Example> =
-            [3, 4, 2, 9, 1].iter().map(|&len| Example { ids: vec![7; len], targets: vec![] }).collect();
-        let batch: Vec<(usize, &Example)> = examples.iter().enumerate().collect();
-        let lengths = |tokens| micro_batches(&batch, tokens).iter().map(|run| run.ids.len()).collect::<Vec<_>>();
-        assert_eq!(lengths(7), [7, 2, 9, 1]);
-        assert_eq!(lengths(1), [3, 4, 2, 9, 1]);
-        assert_eq!(lengths(100), [19]);
     }
 }

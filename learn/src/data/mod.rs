@@ -3,11 +3,13 @@
 mod encode;
 mod micro_batch;
 mod order;
+mod pair;
 mod share;
 mod special_tokens;
 
 pub use encode::{Encoder, Example};
-pub use micro_batch::{MicroBatch, micro_batches};
+pub use micro_batch::MicroBatch;
 pub use order::Order;
+pub use pair::{Extent, PairBatch, PairExample, PairRows, PairShare};
 pub use share::Share;
 pub use special_tokens::add_missing_tokens;

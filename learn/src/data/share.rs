@@ -1,6 +1,6 @@
 //! What of a step's batch a rank runs.
 
-use super::{Example, MicroBatch, micro_batches};
+use super::{Example, MicroBatch};
 
 /// A rank's share of a batch.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -20,43 +20,71 @@ impl Share {
     /// The share of rank `rank` of `world_size` in `batch`, whose examples all have something to learn, in micro-batches
     /// of at most `micro_batch_tokens` tokens. The examples go, the longest first, to the rank that has fewest tokens.
     pub fn new(batch: &[&Example], rank: usize, world_size: usize, micro_batch_tokens: usize) -> Self {
-        let mut ranks: Vec<(usize, Vec<usize>)> = vec![(0, Vec::new()); world_size.max(1)];
-        let mut longest_first: Vec<usize> = (0..batch.len()).collect();
-        longest_first.sort_by_key(|&index| std::cmp::Reverse(batch[index].ids.len()));
-        for index in longest_first {
-            if let Some((tokens, indices)) = ranks.iter_mut().min_by_key(|(tokens, _)| *tokens) {
-                *tokens += batch[index].ids.len();
-                indices.push(index);
-            }
-        }
-        let mut all: Vec<Vec<MicroBatch>> = Vec::new();
-        for (_, mut indices) in ranks {
-            // In the batch's order, as one rank alone runs them.
-            indices.sort_unstable();
-            let examples: Vec<(usize, &Example)> = indices.iter().map(|&index| (index, batch[index])).collect();
-            all.push(micro_batches(&examples, micro_batch_tokens));
-        }
-        let most = all.iter().map(Vec::len).max().unwrap_or_default();
-        let filler = all.iter().flatten().min_by_key(|micro| micro.ids.len()).cloned();
-        let micro_batch_count = all.iter().map(Vec::len).sum();
-        let mut passes: Vec<(MicroBatch, bool)> =
-            all.into_iter().nth(rank).unwrap_or_default().into_iter().map(|micro| (micro, true)).collect();
-        if let Some(filler) = filler {
-            passes.resize_with(most, || (filler.clone(), false));
-        }
+        let lengths: Vec<usize> = batch.iter().map(|example| example.ids.len()).collect();
+        let micro = |members: &[usize]| MicroBatch::of(&members.iter().map(|&index| (index, batch[index])).collect::<Vec<_>>());
+        let Divided { passes, count } = divide(&lengths, rank, world_size, micro_batch_tokens);
+        let passes = passes.iter().map(|(members, counts)| (micro(members), *counts)).collect();
         let targets = batch.iter().map(|example| example.targets.len()).sum();
-        Self {
-            passes,
-            targets,
-            micro_batches: micro_batch_count,
-            tokens: batch.iter().map(|example| example.ids.len()).sum(),
-        }
+        Self { passes, targets, micro_batches: count, tokens: batch.iter().map(|example| example.ids.len()).sum() }
     }
 
     /// The whole of a batch, for one that trains alone.
     pub fn whole(batch: &[&Example], micro_batch_tokens: usize) -> Self {
         Self::new(batch, 0, 1, micro_batch_tokens)
     }
+}
+
+/// How what is to be run is divided: the passes of one rank, as the items that run together, and whether a pass counts.
+#[derive(Debug)]
+pub(super) struct Divided {
+    /// The rank's passes; all ranks have as many.
+    pub passes: Vec<(Vec<usize>, bool)>,
+    /// Passes of all ranks that count.
+    pub count: usize,
+}
+
+/// Divides items of these `lengths` among `world_size` ranks, the longest first to the rank that has fewest tokens, and
+/// each rank's, in their order, into passes of at most `tokens` tokens; a longer item is a pass of its own.
+pub(super) fn divide(lengths: &[usize], rank: usize, world_size: usize, tokens: usize) -> Divided {
+    let mut ranks: Vec<(usize, Vec<usize>)> = vec![(0, Vec::new()); world_size.max(1)];
+    let mut longest_first: Vec<usize> = (0..lengths.len()).collect();
+    longest_first.sort_by_key(|&index| std::cmp::Reverse(lengths[index]));
+    for index in longest_first {
+        if let Some((tokens, indices)) = ranks.iter_mut().min_by_key(|(tokens, _)| *tokens) {
+            *tokens += lengths[index];
+            indices.push(index);
+        }
+    }
+    let mut all: Vec<Vec<Vec<usize>>> = Vec::new();
+    for (_, mut indices) in ranks {
+        // In the batch's order, as one rank alone runs them.
+        indices.sort_unstable();
+        let mut passes: Vec<Vec<usize>> = Vec::new();
+        let mut sum = 0;
+        for index in indices {
+            match passes.last_mut() {
+                Some(pass) if sum + lengths[index] <= tokens => {
+                    pass.push(index);
+                    sum += lengths[index];
+                }
+                _ => {
+                    passes.push(vec![index]);
+                    sum = lengths[index];
+                }
+            }
+        }
+        all.push(passes);
+    }
+    let most = all.iter().map(Vec::len).max().unwrap_or_default();
+    let length = |pass: &&Vec<usize>| pass.iter().map(|&index| lengths[index]).sum::<usize>();
+    let filler = all.iter().flatten().min_by_key(length).cloned();
+    let count = all.iter().map(Vec::len).sum();
+    let mut passes: Vec<(Vec<usize>, bool)> =
+        all.into_iter().nth(rank).unwrap_or_default().into_iter().map(|pass| (pass, true)).collect();
+    if let Some(filler) = filler {
+        passes.resize_with(most, || (filler.clone(), false));
+    }
+    Divided { passes, count }
 }
 
 #[cfg(test)]
@@ -84,6 +112,18 @@ mod tests {
             assert!(shares.iter().all(|share| (share.targets, share.tokens) == (7, 35)));
             assert!(shares.iter().all(|share| share.passes.iter().all(|(micro, _)| micro.ids.len() <= 10)));
         }
+    }
+
+    #[test]
+    fn passes_fit_the_budget_and_lose_nothing() {
+        let lengths = [3, 4, 2, 9, 1];
+        let sums = |tokens| {
+            let passes = divide(&lengths, 0, 1, tokens).passes;
+            passes.iter().map(|(pass, _)| pass.iter().map(|at| lengths[*at]).sum::<usize>()).collect::<Vec<_>>()
+        };
+        assert_eq!(sums(7), [7, 2, 9, 1]);
+        assert_eq!(sums(1), [3, 4, 2, 9, 1]);
+        assert_eq!(sums(100), [19]);
     }
 
     #[test]

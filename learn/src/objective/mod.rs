@@ -1,7 +1,9 @@
 //! What is learned: which passes a step makes, and which seeds start their backward passes.
 
 mod ppo;
+mod preference;
 mod reward_head;
+mod score_training;
 mod sft;
 
 use paddock_engine::{ModelConfig, Result};
@@ -14,7 +16,9 @@ use crate::tape::{ParameterId, Tape};
 pub use ppo::{
     Critic, CriticAnswer, CriticBatch, CriticStep, Policy, PolicyAnswer, PolicyBatch, PolicyStep, Ptx, passes,
 };
+pub use preference::{PairSet, Preference, PreferenceBatch, PreferenceOptions, Reference};
 pub use reward_head::{HeadEvaluation, PairFeatures, RewardHead};
+pub use score_training::{HeadInit, SCORE_SQUARES, SCORE_SUM, ScoreOptions, ScoreTraining};
 pub use sft::{LossNormalization, Sft, SftOptions};
 
 /// What a step is found to do. Those of all ranks are sums, so every rank gives the same values in the same order.

@@ -137,6 +137,11 @@ impl<B: Adjoint, S: Store<B>> Tape<B, S> {
         self.0.sharding.as_ref()
     }
 
+    /// How dense weights of the model are held.
+    pub fn precision(&self) -> Precision {
+        self.options().precision
+    }
+
     pub(super) fn options(&self) -> TapeOptions {
         self.0.options
     }
