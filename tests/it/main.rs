@@ -1,6 +1,8 @@
 //! Golden, hostile, shader, command line and tidy tests: all that need neither the page nor a process of their own.
 
 mod adapters;
+mod alignment;
+mod alignment_runs;
 mod arena;
 mod batch;
 mod candidates;

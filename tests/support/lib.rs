@@ -1,5 +1,6 @@
 //! What the tests share.
 
+pub mod alignment;
 pub mod cuda;
 pub mod emulator;
 pub mod page;

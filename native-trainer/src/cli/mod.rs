@@ -9,6 +9,7 @@ mod diff;
 mod doctor;
 mod documentation;
 mod eval;
+mod evaluate;
 mod generate;
 mod given;
 mod index;
@@ -40,8 +41,9 @@ use std::process::ExitCode;
 use clap::error::ErrorKind;
 use clap::{CommandFactory, Parser, Subcommand};
 
+use crate::align::{PreferenceRun, ScoreRun};
 use crate::ppo::{Ppo, PpoSettings};
-use crate::run::SftSettings;
+use crate::run::{MeantSettings, PreferenceSettings, SftSettings};
 use crate::sft::FineTuning;
 use crate::{Error, Result};
 
@@ -82,7 +84,25 @@ enum Command {
     Ppo(Box<training::Training<PpoSettings>>),
     Arena(arena::Arena),
     Instruct(instruct::Instruct),
+    /// Train a reward model on pairs of answers, of which one is better
+    ///
+    /// Stops and goes on as sft does.
+    Reward(Box<training::Training<MeantSettings<false>>>),
+    /// Train a cost model on pairs of answers, of which one is safer
+    ///
+    /// Stops and goes on as sft does.
+    Cost(Box<training::Training<MeantSettings<true>>>),
+    /// Train a model on preferences without a reward model, by DPO or another loss
+    ///
+    /// Stops and goes on as sft does.
+    #[command(
+        mut_arg("batch_size", |arg| arg.default_value("32")),
+        mut_arg("epochs", |arg| arg.default_value("1")),
+        mut_arg("learning_rate", |arg| arg.default_value("0.000001"))
+    )]
+    Dpo(Box<training::Training<PreferenceSettings>>),
     Eval(eval::Eval),
+    Evaluate(Box<evaluate::Evaluate>),
     Memory(memory::Memory),
     Merge(merge::Merge),
     Launch(launch::Launch),
@@ -124,6 +144,9 @@ fn check(command: &Command) -> Result<(), String> {
     match command {
         Command::Sft(sft) => sft.check(),
         Command::Ppo(ppo) => ppo.check(),
+        Command::Reward(reward) => reward.check(),
+        Command::Cost(cost) => cost.check(),
+        Command::Dpo(dpo) => dpo.check(),
         Command::Memory(memory) => memory.check(),
         // Here, so that it is said once and not by every rank.
         Command::Launch(launch) => {
@@ -142,6 +165,9 @@ fn run(command: Command) -> Result<ExitCode> {
     match command {
         Command::Sft(sft) => return sft.run::<FineTuning>(),
         Command::Ppo(ppo) => return ppo.run::<Ppo>(),
+        Command::Reward(reward) => return reward.run::<ScoreRun<false>>(),
+        Command::Cost(cost) => return cost.run::<ScoreRun<true>>(),
+        Command::Dpo(dpo) => return dpo.run::<PreferenceRun>(),
         Command::Launch(launch) => return launch.run(),
         Command::Instruct(instruct) => return instruct.run(),
         Command::Generate(generate) => generate.run(),
@@ -159,6 +185,7 @@ fn run(command: Command) -> Result<ExitCode> {
         Command::Tokenize(tokenize) => tokenize.run(),
         Command::Arena(arena) => arena.run(),
         Command::Eval(eval) => eval.run(),
+        Command::Evaluate(evaluate) => evaluate.run(),
         Command::Memory(memory) => memory.run(),
         Command::Merge(merge) => merge.run(),
         Command::Random(random) => random.run(),

@@ -2,7 +2,7 @@
 //! one made from a configuration that came without.
 
 use paddock_engine::ModelConfig;
-use paddock_engine::config::{Architecture, Head, RopeScaling};
+use paddock_engine::config::{Architecture, Head, HeadSpec, Normalization, RopeScaling, ScoreFamily};
 use serde_json::{Value, json};
 
 use super::rope_factors::llama3_scaling;
@@ -18,7 +18,7 @@ pub(super) fn config_json(own: Option<Value>, config: &ModelConfig) -> Result<Va
     match config.head {
         Head::Tied => own["tie_word_embeddings"] = true.into(),
         Head::Untied => own["tie_word_embeddings"] = false.into(),
-        Head::Score(_) => {}
+        Head::Score(ref head) => put_score_class(&mut own, head),
     }
     let biases = |config: &ModelConfig| (config.attention_bias, config.attention_output_bias, config.mlp_bias);
     let read = ModelConfig::from_json(&own, None).ok();
@@ -30,6 +30,33 @@ pub(super) fn config_json(own: Option<Value>, config: &ModelConfig) -> Result<Va
         own.remove("quantization_config");
     }
     Ok(own)
+}
+
+/// Describes a head that an adapter put in the place of a chat model's.
+fn put_score_class(json: &mut Value, head: &HeadSpec) {
+    let class = json["architectures"][0].as_str().unwrap_or("LlamaForCausalLM");
+    let Some(model) = class.strip_suffix("ForCausalLM") else { return };
+    let score = head.family == ScoreFamily::SafeRlhf;
+    json["architectures"] = json!([format!("{model}{}", if score { "ForScore" } else { "ForSequenceClassification" })]);
+    if head.append_eos {
+        json["append_eos"] = true.into();
+    }
+    if !score {
+        json["id2label"] = json!({ "0": "LABEL_0" });
+        json["label2id"] = json!({ "LABEL_0": 0 });
+        return;
+    }
+    json["score_dim"] = head.score_dim.into();
+    json["score_bias"] = head.bias.into();
+    json["score_type"] = match head.normalization {
+        Normalization::Affine => "reward",
+        Normalization::Scale => "cost",
+        Normalization::Identity => "critic",
+    }
+    .into();
+    json["do_normalize"] = head.do_normalize.into();
+    json["mean"] = json!(head.mean);
+    json["var"] = json!(head.var);
 }
 
 /// Describes the biases of `config`. Transformers has one flag for those of q, k, v and o in LLaMA; Qwen 2 has the first

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use paddock_engine::ModelConfig;
 use paddock_engine::config::Param;
 use paddock_engine::tokenizer::Tokenizer;
-use serde_json::{Value, json};
+use serde_json::{Map, Value, json};
 
 use super::atomic::write_bytes;
 use super::config_json::config_json;
@@ -45,6 +45,30 @@ impl Description {
             files.push((TOKENIZER_CONFIG.to_string(), format!("{:#}\n", tokenizer.to_config()).into_bytes()));
         }
         Ok(Self { source: source.to_path_buf(), dtype, config: description, files })
+    }
+
+    /// What `config.json` will say.
+    pub fn config(&self) -> &Value {
+        &self.config
+    }
+
+    /// This, for a model whose class ends in `class`, as in `ForScore`, with further `fields` of `config.json`; a `null`
+    /// removes one.
+    #[must_use]
+    pub fn with_class(&self, class: &str, fields: &Map<String, Value>) -> Self {
+        let mut described = self.clone();
+        let own = self.config["architectures"][0].as_str().unwrap_or("Llama");
+        let model = own.split_once("For").map_or(own, |(model, _)| model);
+        described.config["architectures"] = json!([format!("{model}{class}")]);
+        if let Some(config) = described.config.as_object_mut() {
+            for (name, value) in fields {
+                match value {
+                    Value::Null => config.remove(name),
+                    value => config.insert(name.clone(), value.clone()),
+                };
+            }
+        }
+        described
     }
 
     /// The model that was described.

@@ -25,7 +25,7 @@ mod safetensors;
 mod token_cache;
 mod torch;
 
-pub use adapter::{ADAPTER_WEIGHTS, read_adapters, write_adapters};
+pub use adapter::{ADAPTER_WEIGHTS, SCORE_MODEL, read_adapters, write_adapters};
 pub(crate) use atomic::write_file;
 pub use atomic::{AtomicFile, AtomicFolder, remove_partial};
 pub use config_alone::config_alone;
@@ -43,7 +43,7 @@ pub use model_source::ModelSource;
 pub use pack::{Packed, pack};
 pub use peft::{Unmerged, open_model, read_unmerged};
 pub use random::random;
-pub use records::{Place, Records, read_pairs, read_prompts, read_records, read_values};
+pub use records::{Place, Records, read_pairs, read_prompts, read_records, read_rows, read_values};
 pub use safetensors::{Dtype, TensorSpec, write_safetensors};
 pub use token_cache::TokenCache;
 pub(crate) use token_cache::user_cache;

@@ -89,12 +89,43 @@ impl<T> Records<T> {
     }
 }
 
+impl<T> Records<T> {
+    /// The usable records, and how many there are, how many are left out, and for how many reasons.
+    ///
+    /// # Errors
+    /// As [`Records::checked`].
+    pub fn counted(self, strict: bool) -> Result<(Vec<T>, String)> {
+        const REASONS: usize = 4;
+        let shown = self.path.display().to_string();
+        let (used, left_out) = (self.usable.len(), self.refused.len());
+        // By reason, in the order of their first records.
+        let mut reasons: Vec<(&str, Place, usize)> = Vec::new();
+        for (place, problem) in &self.refused {
+            match reasons.iter_mut().find(|(known, ..)| known == problem) {
+                Some((.., count)) => *count += 1,
+                None => reasons.push((problem, *place, 1)),
+            }
+        }
+        let mut note = format!("{shown}: {used} of {} records are used", used + left_out);
+        if left_out > 0 {
+            let said = reasons.iter().take(REASONS).map(|(problem, place, count)| match count {
+                1 => format!("at {place}: {problem}"),
+                _ => format!("{count}, the first at {place}: {problem}"),
+            });
+            note += &format!("; left out are {left_out} ({}", said.collect::<Vec<_>>().join("; "));
+            let others = reasons.len().saturating_sub(REASONS);
+            note += &if others > 0 { format!("; and for {others} other reasons)") } else { ")".to_string() };
+        }
+        self.checked(strict).map(|(records, _)| (records, note))
+    }
+}
+
 /// Reads a data file of [`Record`]s.
 ///
 /// # Errors
 /// When the file cannot be read, or is not text that holds JSON.
 pub fn read_records(path: &Path) -> Result<Records<Record>> {
-    read(path, Record::parse)
+    read_rows(path, Record::parse)
 }
 
 /// Reads a file of [`Pair`]s.
@@ -102,7 +133,7 @@ pub fn read_records(path: &Path) -> Result<Records<Record>> {
 /// # Errors
 /// When the file cannot be read, or is not text that holds JSON.
 pub fn read_pairs(path: &Path) -> Result<Records<Pair>> {
-    read(path, |row| Pair::parse(row).map(|pair| vec![pair]))
+    read_rows(path, |row| Pair::parse(row).map(|pair| vec![pair]))
 }
 
 /// Reads a file of prompts: conversations that end with a question.
@@ -110,7 +141,7 @@ pub fn read_pairs(path: &Path) -> Result<Records<Pair>> {
 /// # Errors
 /// When the file cannot be read, or is not text that holds JSON.
 pub fn read_prompts(path: &Path) -> Result<Records<Vec<Message>>> {
-    read(path, |row| asked(row).map(|messages| vec![messages]))
+    read_rows(path, |row| asked(row).map(|messages| vec![messages]))
 }
 
 /// Reads the values of a file of records as they are.
@@ -118,10 +149,14 @@ pub fn read_prompts(path: &Path) -> Result<Records<Vec<Message>>> {
 /// # Errors
 /// When the file cannot be read, or is not text that holds JSON.
 pub fn read_values(path: &Path) -> Result<Records<Value>> {
-    read(path, |row| Ok(vec![row.clone()]))
+    read_rows(path, |row| Ok(vec![row.clone()]))
 }
 
-fn read<T>(path: &Path, parse: impl Fn(&Value) -> Result<Vec<T>, String>) -> Result<Records<T>> {
+/// Reads a file of rows, each of which `parse` makes records of, or says why it cannot, as a part of a sentence.
+///
+/// # Errors
+/// When the file cannot be read, or is not text that holds JSON.
+pub fn read_rows<T>(path: &Path, parse: impl Fn(&Value) -> Result<Vec<T>, String>) -> Result<Records<T>> {
     let bytes = fs::read(path).map_err(Error::path("read", path))?;
     let rows = rows(path, &bytes).map_err(|problem| Error::Request(format!("{}: {problem}", path.display())))?;
     let mut records = Records { path: path.to_path_buf(), usable: Vec::new(), refused: Vec::new() };

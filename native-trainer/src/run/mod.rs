@@ -8,5 +8,6 @@ mod settings;
 
 pub use metrics::{Metrics, MetricsFile, resident_memory};
 pub use settings::{
-    AdapterSettings, MemorySettings, OptimizerSettings, RunSettings, Settings, SettingsFile, SftSettings, changes,
+    AdapterSettings, HeadClass, LossType, MeantSettings, MemorySettings, OptimizerSettings, PreferenceSettings, Preset,
+    ReferenceKind, RunSettings, ScoreSettings, Settings, SettingsFile, SftSettings, changes,
 };

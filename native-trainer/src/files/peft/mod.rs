@@ -10,14 +10,17 @@ mod tensors;
 mod unmerged;
 
 use std::collections::{BTreeMap, HashMap};
+use std::fs;
 use std::path::Path;
 
 use config::{AdapterConfig, Initial};
 use paddock_engine::ModelConfig;
-use paddock_engine::config::LM_HEAD;
+use paddock_engine::config::{HeadSpec, LM_HEAD, ScoreFamily};
 use paddock_engine::weights::{Checkpoint, LowRank, TensorChange, dequantize, folder_tokenizer_files};
+use serde_json::Value;
 use tensors::{AdapterTensors, Part};
 
+use super::adapter::SCORE_MODEL;
 use super::model_source::has_tokenizer;
 use super::{FolderSource, ModelSource};
 use crate::{Error, Result};
@@ -35,6 +38,9 @@ pub fn open_model(model: &Path, adapter: Option<&Path>) -> Result<Checkpoint<Mod
     pollster::block_on(async {
         let mut checkpoint = Checkpoint::open(ModelSource::open(model)?).await?;
         if let Some(folder) = adapter {
+            if let Some(head) = score_head(folder)? {
+                checkpoint.put_head(head)?;
+            }
             let changes = changes(folder, &mut checkpoint).await?;
             checkpoint.change(changes)?;
             let beside = FolderSource::open(folder)?;
@@ -44,6 +50,18 @@ pub fn open_model(model: &Path, adapter: Option<&Path>) -> Result<Checkpoint<Mod
         }
         Ok(checkpoint)
     })
+}
+
+/// The head that the adapter in `folder` was trained with, if it is a score model's.
+fn score_head(folder: &Path) -> Result<Option<HeadSpec>> {
+    let path = folder.join(SCORE_MODEL);
+    let Ok(bytes) = fs::read(&path) else { return Ok(None) };
+    let json: Value =
+        serde_json::from_slice(&bytes).map_err(|error| Error::Request(format!("{}: {error}", path.display())))?;
+    let mut head = ModelConfig::from_json(&json, None)?.score_head().cloned();
+    let saved = json["score_bias"].as_bool().unwrap_or_default();
+    head.iter_mut().for_each(|head| head.bias = saved && head.family == ScoreFamily::SafeRlhf);
+    Ok(head)
 }
 
 /// What the adapter in `folder` changes in the model of `checkpoint`.

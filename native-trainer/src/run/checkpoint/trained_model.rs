@@ -9,7 +9,7 @@ use paddock_learn::{Adjoint, Store, Trainer};
 use pollster::block_on;
 
 use super::{Kept, optimizer};
-use crate::files::{Description, read_adapters, write_adapters, write_weights};
+use crate::files::{Description, SCORE_MODEL, read_adapters, write_adapters, write_file, write_weights};
 use crate::{Error, Result};
 
 /// A trainer of one model, with what its folder says besides the weights.
@@ -20,12 +20,12 @@ pub struct TrainedModel<B: Adjoint, O, S: Store<B>> {
     pub description: Description,
 }
 
-impl<B: Adjoint, O: Objective<B, S> + Tuned, S: Store<B>> Kept for TrainedModel<B, O, S> {
-    fn leads(&self) -> bool {
-        self.trainer.leads()
-    }
-
-    async fn write_model(&self, folder: Option<&Path>) -> Result<()> {
+impl<B: Adjoint, O: Objective<B, S> + Tuned, S: Store<B>> TrainedModel<B, O, S> {
+    /// [`Kept::write_model`] with another description.
+    ///
+    /// # Errors
+    /// As [`Kept::write_model`].
+    pub async fn write_described(&self, folder: Option<&Path>, description: &Description) -> Result<()> {
         let (tape, objective) = (self.trainer.tape(), self.trainer.objective());
         let Some(folder) = folder else {
             let of_adapters = objective.lora().is_some();
@@ -36,13 +36,16 @@ impl<B: Adjoint, O: Objective<B, S> + Tuned, S: Store<B>> Kept for TrainedModel<
             return Ok(());
         };
         if let Some(lora) = objective.lora() {
-            write_adapters(lora, tape, self.description.source(), folder).await?;
-            return self.description.write_tokenizer(folder);
+            write_adapters(lora, tape, description.source(), folder).await?;
+            if objective.config().score_head().is_some() {
+                write_file(&folder.join(SCORE_MODEL), &format!("{:#}\n", description.config()))?;
+            }
+            return description.write_tokenizer(folder);
         }
         let named = named(objective.config().params(), tape)?;
         let params: Vec<_> = named.iter().map(|named| named.param.clone()).collect();
         let mut held: Option<(ParameterId, Vec<f32>)> = None;
-        write_weights(folder, &params, self.description.dtype(), |index| {
+        write_weights(folder, &params, description.dtype(), |index| {
             let named: &Named = &named[index];
             if held.as_ref().is_none_or(|(parameter, _)| *parameter != named.parameter) {
                 held = Some((named.parameter, block_on(tape.read_parameter(named.parameter))?));
@@ -51,7 +54,17 @@ impl<B: Adjoint, O: Objective<B, S> + Tuned, S: Store<B>> Kept for TrainedModel<
             finite(&named.param.name, &values)?;
             Ok(values)
         })?;
-        self.description.write(folder)
+        description.write(folder)
+    }
+}
+
+impl<B: Adjoint, O: Objective<B, S> + Tuned, S: Store<B>> Kept for TrainedModel<B, O, S> {
+    fn leads(&self) -> bool {
+        self.trainer.leads()
+    }
+
+    async fn write_model(&self, folder: Option<&Path>) -> Result<()> {
+        self.write_described(folder, &self.description).await
     }
 
     async fn write_state(&self, folder: Option<&Path>) -> Result<()> {

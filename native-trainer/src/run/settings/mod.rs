@@ -6,6 +6,8 @@ mod changes;
 mod file;
 mod memory;
 mod optimizer;
+mod preference;
+mod score;
 mod sft;
 
 use std::collections::BTreeSet;
@@ -25,6 +27,8 @@ pub use changes::changes;
 pub use file::SettingsFile;
 pub use memory::MemorySettings;
 pub use optimizer::OptimizerSettings;
+pub use preference::{PreferenceSettings, ReferenceKind};
+pub use score::{HeadClass, LossType, MeantSettings, Preset, ScoreSettings};
 pub use sft::SftSettings;
 
 /// The settings of one kind of run: those of every run, and its own beside them.
@@ -197,6 +201,14 @@ impl RunSettings {
         }
         self.optimizer.check()?;
         self.memory.check()
+    }
+
+    /// Refuses evaluations of a run that has nothing but `eval-data` to evaluate on, where that is missing.
+    pub(super) fn check_evaluation(&self) -> Result<(), String> {
+        match (self.eval_steps, &self.eval_data) {
+            (Some(steps), None) => Err(format!("eval-steps is {steps}, but eval-data is missing")),
+            _ => Ok(()),
+        }
     }
 }
 
