@@ -310,10 +310,8 @@ struct Sums {
 impl Sums {
     fn add(&mut self, loss: &PreferenceLoss, answers: &[AnswerLogProbs; 2]) {
         let rewards = answers.map(|answer| loss.beta * answer.ratio());
-        for side in 0..2 {
-            self.rewards[side] += rewards[side];
-            self.log_probs[side] += answers[side].policy;
-        }
+        self.rewards.iter_mut().zip(rewards).for_each(|(sum, reward)| *sum += reward);
+        self.log_probs.iter_mut().zip(answers).for_each(|(sum, answer)| *sum += answer.policy);
         self.right += f64::from(u8::from(rewards[0] > rewards[1]));
     }
 

@@ -16,6 +16,7 @@ use super::score_model::PairData;
 use super::show::show_pairs;
 use crate::files::open_model;
 use crate::run::checkpoint::{Kept, TrainedModel};
+use crate::run::memory::{MemoryEstimate, Recipe};
 use crate::run::{PreferenceSettings, ReferenceKind};
 use crate::sft::tape_options;
 use crate::training::{Evaluated, Kind, Observer, Place, Runs, StartModel, Step, Stepped, Task, count_parameters};
@@ -99,6 +100,15 @@ impl<B: Runs, S: Store<B>> Task<B, S> for PreferenceTask<B, S> {
         observer: &mut dyn Observer,
     ) -> Result<PairData> {
         PairData::read(&settings.run, kind(settings), model, place, observer).await
+    }
+
+    /// With the reference, where it is a model of its own.
+    fn memory(settings: &PreferenceSettings, model: &StartModel, recipe: &Recipe) -> Result<MemoryEstimate> {
+        let mut estimate = MemoryEstimate::new(model.checkpoint.config(), recipe)?;
+        if settings.reference_of_run() == Some(ReferenceKind::Model) {
+            estimate.weights *= 2;
+        }
+        Ok(estimate)
     }
 
     async fn load(

@@ -195,10 +195,13 @@ impl<B: Runs, S: Store<B>, const COST: bool> Task<B, S> for ScoreTask<B, S, COST
     }
 
     fn parameters(&self) -> [u64; 2] {
-        let adapters = adapter_parameters(self.tape()).iter().map(|info| info.len() as u64).sum();
+        let beside = adapter_parameters(self.tape());
+        let adapters: u64 = beside.iter().map(|info| info.len() as u64).sum();
+        // The head is among both.
+        let head: u64 = beside.iter().filter(|info| !info.label.contains(".lora_")).map(|info| info.len() as u64).sum();
         let objective = self.trained.trainer.objective();
         let model = count_parameters(objective.config());
-        [model + adapters, if objective.lora().is_some() { adapters } else { model }]
+        [model + adapters - head, if objective.lora().is_some() { adapters } else { model }]
     }
 
     async fn step(&mut self, step: &Step) -> Result<Stepped> {
