@@ -5,6 +5,7 @@ use std::ops::Range;
 use paddock_engine::backend::Segments;
 
 use super::share::{Divided, divide};
+use crate::dropout::row_key;
 
 /// Two documents that are compared: two answers to one prompt; or an answer, and one to another prompt that KTO measures
 /// the model's drift by.
@@ -99,6 +100,9 @@ pub struct PairBatch {
     pub targets: Vec<u32>,
     /// The pairs.
     pub pairs: Vec<PairRows>,
+    /// For each row of all documents, what dropout knows it by: the place of its document in the step's batch, and its
+    /// position.
+    pub keys: Vec<u32>,
 }
 
 /// A pair within a batch.
@@ -115,15 +119,17 @@ pub struct PairRows {
 }
 
 impl PairBatch {
-    fn new(pairs: &[(usize, &PairExample)], extent: Extent, longest: usize) -> Self {
+    /// Packs pairs, each with its place in the step's batch and its number among all.
+    fn new(pairs: &[(usize, usize, &PairExample)], extent: Extent, longest: usize) -> Self {
         let mut batch = Self {
             ids: Vec::new(),
             segments: Segments::default(),
             rows: Vec::new(),
             targets: Vec::new(),
             pairs: Vec::new(),
+            keys: Vec::new(),
         };
-        for (number, pair) in pairs {
+        for (place, number, pair) in pairs {
             let rows = [0, 1].map(|side| {
                 let (start, first) = (batch.ids.len(), batch.rows.len());
                 for (row, target) in extent.rows(pair, side, longest) {
@@ -131,6 +137,8 @@ impl PairBatch {
                     batch.targets.push(target);
                 }
                 batch.ids.extend(&pair.ids[side]);
+                let key = |position: usize| row_key((2 * place + side) as u32, position as u32);
+                batch.keys.extend((0..pair.ids[side].len()).map(key));
                 let sequence = batch.segments.len();
                 batch.segments.push(pair.ids[side].len(), 0, sequence);
                 first..batch.rows.len()
@@ -163,7 +171,8 @@ impl PairShare {
         let lengths: Vec<usize> = batch.iter().map(|(_, pair)| pair.tokens()).collect();
         let longest = batch.iter().flat_map(|(_, pair)| pair.ids.iter().map(Vec::len)).max().unwrap_or_default();
         let pass = |members: &[usize]| {
-            let pairs: Vec<(usize, &PairExample)> = members.iter().map(|&member| batch[member]).collect();
+            let pair = |&place: &usize| (place, batch[place].0, batch[place].1);
+            let pairs: Vec<(usize, usize, &PairExample)> = members.iter().map(pair).collect();
             PairBatch::new(&pairs, extent, longest)
         };
         let Divided { passes, .. } = divide(&lengths, rank, world_size, tokens);

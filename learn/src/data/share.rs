@@ -21,7 +21,8 @@ impl Share {
     /// of at most `micro_batch_tokens` tokens. The examples go, the longest first, to the rank that has fewest tokens.
     pub fn new(batch: &[&Example], rank: usize, world_size: usize, micro_batch_tokens: usize) -> Self {
         let lengths: Vec<usize> = batch.iter().map(|example| example.ids.len()).collect();
-        let micro = |members: &[usize]| MicroBatch::of(&members.iter().map(|&index| (index, batch[index])).collect::<Vec<_>>());
+        let micro =
+            |members: &[usize]| MicroBatch::of(&members.iter().map(|&index| (index, batch[index])).collect::<Vec<_>>());
         let Divided { passes, count } = divide(&lengths, rank, world_size, micro_batch_tokens);
         let passes = passes.iter().map(|(members, counts)| (micro(members), *counts)).collect();
         let targets = batch.iter().map(|example| example.targets.len()).sum();

@@ -211,6 +211,7 @@ impl<B: Adjoint, S: Store<B>> Preference<B, S> {
         let drift = if is_kto { self.drift(tape, batch).await? } else { 0.0 };
         let mut sums = Sums::default();
         for (pass, counts) in &share.passes {
+            tape.set_row_keys(Some(&pass.keys))?;
             let log_probs = self.log_probs(tape, pass)?;
             let values = tape.read(&log_probs).await?;
             let answers = self.answers(tape, batch.set, pass, &values).await?;
@@ -237,6 +238,7 @@ impl<B: Adjoint, S: Store<B>> Preference<B, S> {
                 tape.backward(&[(&log_probs, seed)]).await?;
             }
         }
+        tape.set_row_keys(None)?;
         let mut measured = sums.measured(share.pairs, is_kto.then_some(share.wanted));
         if is_kto {
             // Every rank knows it; the sum of all is to be it.

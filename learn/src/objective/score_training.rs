@@ -191,6 +191,7 @@ impl<B: Adjoint, S: Store<B>> Objective<B, S> for ScoreTraining<B, S> {
         let mut sums = Sums::default();
         let scale = 1.0 / share.pairs.max(1) as f64;
         for (batch, counts) in &share.passes {
+            tape.set_row_keys(Some(&batch.keys))?;
             let scores = self.scores(tape, batch)?;
             let values = tape.read(&scores).await?;
             let mut seed = vec![0.0; values.len()];
@@ -205,6 +206,7 @@ impl<B: Adjoint, S: Store<B>> Objective<B, S> for ScoreTraining<B, S> {
             }
             tape.backward(&[(&scores, seed)]).await?;
         }
+        tape.set_row_keys(None)?;
         Ok(sums.measured(self.loss.meaning, share.pairs))
     }
 

@@ -179,7 +179,9 @@ impl<B: Adjoint, S: Store<B>> Tape<B, S> {
             return Ok(x.clone());
         }
         let keys = self.0.row_keys.borrow().clone().ok_or_else(|| {
-            Error::Unsupported("adapters are trained with dropout by sft alone; set lora-dropout to 0".to_string())
+            Error::Unsupported(
+                "adapters are not trained with dropout by this command; set lora-dropout to 0".to_string(),
+            )
         })?;
         let dropout = Dropout { rate, seed: pcg_hash(weight.0 as u32 ^ self.0.noise.get()) };
         self.record([x], |[x]| Op::Dropout { x, keys, dropout })
