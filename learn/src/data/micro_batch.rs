@@ -27,7 +27,7 @@ impl MicroBatch {
     }
 
     /// Packs examples with their places in the step's batch.
-    fn of(examples: &[(usize, &Example)]) -> Self {
+    pub(super) fn of(examples: &[(usize, &Example)]) -> Self {
         let (mut ids, mut rows, mut targets, mut keys) = (Vec::new(), Vec::new(), Vec::new(), Vec::new());
         let mut segments = Segments::default();
         for (sequence, (place, example)) in examples.iter().enumerate() {
