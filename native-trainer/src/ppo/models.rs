@@ -39,7 +39,7 @@ pub(super) fn write_actor<B: Adjoint, S: Store<B>>(
     if let Some(lora) = &settings.run.memory.adapters.lora {
         let config = match &settings.actor_adapter {
             Some(adapter) => adapter_config(adapter)?,
-            None => lora.to_json(&whole_path(&settings.run.model)),
+            None => lora.to_json(&whole_path(&settings.run.model), &[]),
         };
         write_adapter(folder, tape, objective.trained(), &config)?;
         return description.write_tokenizer(folder);
@@ -73,9 +73,7 @@ pub(super) fn write_critics<B: Adjoint, S: Store<B>>(settings: &PpoSettings, rol
             }
             CriticKind::NewAdapter(base) => {
                 let lora = settings.run.memory.adapters.lora.clone().unwrap_or_default();
-                let mut config = lora.to_json(&whole_path(base));
-                config["task_type"] = "SEQ_CLS".into();
-                config["modules_to_save"] = serde_json::json!(["classifier", "score"]);
+                let config = lora.to_json(&whole_path(base), &["classifier", "score"].map(str::to_string));
                 write_adapter(folder.path(), tape, objective.trained(), &config)?;
             }
         }
