@@ -275,7 +275,7 @@ mod tests {
             let mut names: Vec<String> = Table::try_from(full).unwrap().keys().cloned().collect();
             let command = Line::<T>::command();
             let ids = command.get_arguments().map(|argument| argument.get_id().as_str().replace('_', "-"));
-            let own = ["config", "resume", "help", "lora-rank", "lora-alpha", "lora-targets"];
+            let own = ["config", "resume", "help", "lora-rank", "lora-alpha", "lora-targets", "lora-dropout"];
             let mut flags: Vec<String> = ids.filter(|flag| !own.contains(&flag.as_str())).collect();
             flags.push("lora".to_string());
             flags.sort();
