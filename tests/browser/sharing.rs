@@ -81,6 +81,7 @@ fn after_the_first_visit_the_page_needs_no_network() {
     page.site().close();
     page.visit("model=tiny&device=cpu&autoload=1");
     page.wait_for("ready");
+    page.click("new-chat");
     page.set_greedy("none", 8);
     assert_eq!(page.ask("The cat"), answer);
 }

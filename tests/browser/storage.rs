@@ -33,6 +33,8 @@ fn tiny_page() -> Option<Page> {
 
 fn ask(page: &Page) -> Answer {
     page.go_to("chat");
+    // Chats are kept from one visit to the next.
+    page.click("new-chat");
     page.set_greedy("none", TOKENS);
     page.ask(PROMPT)
 }
@@ -289,7 +291,7 @@ fn an_answer_survives_its_device() {
     page.wait_for("ready");
     page.set_greedy("none", 120);
     let expected = page.ask(PROMPT);
-    page.click("clear");
+    page.click("new-chat");
     page.send(PROMPT);
     page.wait_for_text("message-assistant", |text| !text.is_empty());
     page.browser.evaluate_async(
