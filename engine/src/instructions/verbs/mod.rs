@@ -211,7 +211,6 @@ mod tests {
                 others.push(format!("{instruction} {verb:?} {object:?}, here {found_verb:?} {found_object:?}"));
             }
         }
-        println!("{agreed} of {pairs} pairs agree; others:\n{}", others.join("\n"));
         assert!(agreed * 100 >= pairs * 85, "{agreed} of {pairs}: {others:#?}");
     }
 
