@@ -292,6 +292,7 @@ fn an_answer_survives_its_device() {
     page.set_greedy("none", 120);
     let expected = page.ask(PROMPT);
     page.click("new-chat");
+    page.set_greedy("none", 120);
     page.send(PROMPT);
     page.wait_for_text("message-assistant", |text| !text.is_empty());
     page.browser.evaluate_async(
