@@ -201,11 +201,13 @@ fn whole_weights_and_magnitudes_are_taken_over() {
     assert_changed(MODEL, &merged(MODEL, dora.path()).1, &[(&q_weight, &expected)]);
 }
 
-/// PEFT initialised this adapter of `llama-mha` with PiSSA and saved it untrained, which changes nothing.
+/// PEFT initialised these adapters of `llama-mha` with PiSSA and OLoRA, `lora_alpha` 8 over `r` 4, and saved them untrained,
+/// which changes nothing.
 #[test]
-fn an_untrained_pissa_adapter_changes_nothing() {
-    let adapter = package_fixture("peft/pissa-untrained");
-    assert_changed(MODEL, &merged(MODEL, &adapter).1, &[]);
+fn untrained_adapters_with_a_residual_change_nothing() {
+    for name in ["peft/pissa-untrained", "peft/olora-untrained"] {
+        assert_changed(MODEL, &merged(MODEL, &package_fixture(name)).1, &[]);
+    }
 }
 
 /// An adapter of `torch.save`, as old versions of PEFT wrote them.

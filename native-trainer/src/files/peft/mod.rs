@@ -142,7 +142,7 @@ async fn low_rank(
         let encoding = encoding.ok_or_else(|| Error::Request(format!("{name} is missing")))?;
         let mut weight = vec![0.0; rows * columns];
         dequantize(encoding, &checkpoint.read_rows(name, 0..rows).await?, &mut weight)?;
-        added.push(residual::removed(config.initial, &weight, rows, columns, rank)?);
+        added.push(residual::removed(config.initial, &weight, [rows, columns], rank, scale)?);
     }
     Ok(added)
 }

@@ -7,11 +7,18 @@ use paddock_engine::weights::LowRank;
 use super::config::Initial;
 use crate::{Error, Result};
 
-/// The product that is taken out of `weight`, `[rows, columns]`, by an adapter of rank `rank`.
+/// The product that is taken out of `weight`, `[rows, columns]`, by an adapter of rank `rank` that is added `scale` times. PiSSA
+/// spreads the projection over the scaled product; OLoRA makes the matrices first, and takes out as much as is added.
 ///
 /// # Errors
 /// When the decomposition does not converge, as for a weight that is not finite.
-pub(super) fn removed(initial: Initial, weight: &[f32], rows: usize, columns: usize, rank: usize) -> Result<LowRank> {
+pub(super) fn removed(
+    initial: Initial,
+    weight: &[f32],
+    [rows, columns]: [usize; 2],
+    rank: usize,
+    scale: f32,
+) -> Result<LowRank> {
     let weight: Vec<f64> = weight.iter().copied().map(f64::from).collect();
     let weight = MatRef::from_row_major_slice(&weight, rows, columns);
     let failed = || Error::Request("a weight of the base cannot be decomposed; is it damaged?".to_string());
@@ -33,7 +40,8 @@ pub(super) fn removed(initial: Initial, weight: &[f32], rows: usize, columns: us
             .flat_map(|row| (0..matrix.ncols()).map(move |column| matrix[(row, column)] as f32))
             .collect()
     };
-    Ok(LowRank { scale: -1.0, rank: basis.ncols(), a: row_major(projected.as_ref()), b: row_major(basis.as_ref()) })
+    let scale = if initial == Initial::Olora { -scale } else { -1.0 };
+    Ok(LowRank { scale, rank: basis.ncols(), a: row_major(projected.as_ref()), b: row_major(basis.as_ref()) })
 }
 
 #[cfg(test)]
@@ -41,8 +49,8 @@ mod tests {
     use super::*;
 
     /// Of the weight after the removal: numbers whose sum of squares is known.
-    fn left(initial: Initial, weight: &[f32], rows: usize, columns: usize, rank: usize) -> Vec<f32> {
-        let LowRank { scale, rank, a, b } = removed(initial, weight, rows, columns, rank).unwrap();
+    fn left(initial: Initial, weight: &[f32], [rows, columns]: [usize; 2], rank: usize, scale: f32) -> Vec<f32> {
+        let LowRank { scale, rank, a, b } = removed(initial, weight, [rows, columns], rank, scale).unwrap();
         let entry = |row: usize, column: usize| {
             let product: f32 = (0..rank).map(|k| b[row * rank + k] * a[k * columns + column]).sum();
             weight[row * columns + column] + scale * product
@@ -54,14 +62,18 @@ mod tests {
     fn pissa_removes_the_largest_direction() {
         // diag(3, 2) with a row of zeros.
         let weight = [3.0, 0.0, 0.0, 2.0, 0.0, 0.0];
-        let left = left(Initial::Pissa, &weight, 3, 2, 1);
-        assert!(left.iter().zip([0.0, 0.0, 0.0, 2.0, 0.0, 0.0]).all(|(a, b)| (a - b).abs() < 1e-6), "{left:?}");
+        for scale in [1.0, 2.0] {
+            let left = left(Initial::Pissa, &weight, [3, 2], 1, scale);
+            assert!(left.iter().zip([0.0, 0.0, 0.0, 2.0, 0.0, 0.0]).all(|(a, b)| (a - b).abs() < 1e-6), "{left:?}");
+        }
     }
 
     #[test]
     fn olora_removes_the_span_of_the_first_columns() {
         // The first column is (1, 1); of the second, (4, 2), its part along it is (3, 3).
-        let left = left(Initial::Olora, &[1.0, 4.0, 1.0, 2.0], 2, 2, 1);
-        assert!(left.iter().zip([0.0, 1.0, 0.0, -1.0]).all(|(a, b)| (a - b).abs() < 1e-6), "{left:?}");
+        for (scale, expected) in [(1.0, [0.0, 1.0, 0.0, -1.0]), (2.0, [-1.0, -2.0, -1.0, -4.0])] {
+            let left = left(Initial::Olora, &[1.0, 4.0, 1.0, 2.0], [2, 2], 1, scale);
+            assert!(left.iter().zip(expected).all(|(a, b)| (a - b).abs() < 1e-6), "{scale}: {left:?}");
+        }
     }
 }
