@@ -168,6 +168,11 @@ impl ModelConfig {
         Ok(model)
     }
 
+    /// Where the fields of a `config.json` contradict each other, and which of them is believed: a sentence each.
+    pub(crate) fn contradictions(config: &Value) -> Vec<String> {
+        llama::rope_note(config).into_iter().collect()
+    }
+
     /// Checks that the sizes make a model; `file` names their origin in errors.
     ///
     /// # Errors

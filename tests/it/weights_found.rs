@@ -4,7 +4,7 @@
 use std::collections::BTreeMap;
 
 use paddock_engine::backend::{Cpu, Device, Segments};
-use paddock_engine::config::Head;
+use paddock_engine::config::{Head, RopeScaling};
 use paddock_engine::model::CausalLm;
 use paddock_engine::weights::{Checkpoint, MemorySource};
 use paddock_tests::{block_on, fixture_source};
@@ -202,11 +202,65 @@ fn what_is_not_read_is_named() {
         (json!({ "num_attention_heads": "four" }), "num_attention_heads"),
         (json!({ "rope_parameters": { "rope_theta": "much" } }), "rope_theta"),
         (json!({ "tie_word_embeddings": "maybe" }), "tie_word_embeddings"),
+        (json!({ "rope_scaling": { "type": "yarn", "factor": 2.0 } }), "\"yarn\""),
+        (
+            json!({ "layer_types": ["sliding_attention", "full_attention"], "sliding_window": 4 }),
+            "\"sliding_attention\"",
+        ),
+        (json!({ "layer_types": ["full_attention", "sliding_attention"] }), "layer_types"),
+        (json!({ "layer_types": ["linear_attention"], "sliding_window": 512 }), "\"linear_attention\""),
     ] {
         let error = refused(changed("llama-mha", |_, own| {
             own.as_object_mut().unwrap().extend(config.as_object().unwrap().clone());
         }));
         assert!(error.starts_with("config.json: ") && error.contains(words), "{error}");
+    }
+}
+
+/// Layers that attend to all tokens, or through a window that holds the whole context, are LLaMA's.
+#[test]
+fn layers_that_see_the_whole_context_are_read() {
+    for config in [
+        json!({ "layer_types": ["full_attention", "full_attention"], "sliding_window": 4 }),
+        json!({ "layer_types": ["sliding_attention", "full_attention"], "sliding_window": 512 }),
+        json!({ "layer_types": ["sliding_attention", "full_attention"], "sliding_window": 16, "model_type": "mistral" }),
+    ] {
+        let source =
+            changed("llama-mha", |_, own| own.as_object_mut().unwrap().extend(config.as_object().unwrap().clone()));
+        let context = if config.get("model_type").is_some() { 16 } else { 512 };
+        assert_eq!(open(source).config().max_position_embeddings, context, "{config}");
+    }
+}
+
+/// transformers 5.24 (`convert_rope_params_to_dict`) takes `rope_scaling` as a whole where both are there, and the base of the
+/// frequencies from it or from beside it. Its `dynamic` frequencies are plain up to `max_position_embeddings`.
+#[test]
+fn rope_scaling_goes_before_rope_parameters() {
+    let llama3 = json!({ "rope_type": "llama3", "factor": 8.0, "low_freq_factor": 1.0, "high_freq_factor": 4.0,
+        "original_max_position_embeddings": 64 });
+    let scaled = RopeScaling::Llama3 {
+        factor: 8.0,
+        low_freq_factor: 1.0,
+        high_freq_factor: 4.0,
+        original_max_position_embeddings: 64.0,
+    };
+    for (older, expected, theta) in [
+        (json!({ "type": "linear", "factor": 2.0 }), RopeScaling::Linear { factor: 2.0 }, 10_000.0),
+        (json!({ "type": "linear", "factor": 2.0, "rope_theta": 100.0 }), RopeScaling::Linear { factor: 2.0 }, 100.0),
+        (llama3, scaled, 10_000.0),
+        (json!({ "rope_type": "dynamic", "factor": 2.0 }), RopeScaling::Default, 10_000.0),
+        (json!({}), RopeScaling::Default, 500.0),
+        (Value::Null, RopeScaling::Default, 500.0),
+    ] {
+        let checkpoint = open(changed("llama-mha", |_, own| {
+            own["rope_parameters"] = json!({ "rope_type": "default", "rope_theta": 500.0 });
+            own["rope_scaling"] = older.clone();
+            own.as_object_mut().unwrap().remove("rope_theta");
+        }));
+        let config = checkpoint.config();
+        assert_eq!((config.rope_scaling, config.rope_theta), (expected, theta), "{older}");
+        let told = checkpoint.notes().iter().any(|note| note.contains("rope_parameters"));
+        assert_eq!(told, theta != 500.0, "{older}: {:?}", checkpoint.notes());
     }
 }
 

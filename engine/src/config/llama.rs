@@ -1,7 +1,7 @@
 //! LLaMA's configuration and parameters (transformers `configuration_llama.py`), and those of models that are LLaMA
 //! under another name: Mistral, Qwen 2 and others.
 
-use serde_json::Value;
+use serde_json::{Map, Value};
 
 use super::read::Fields;
 use super::{Architecture, Head, HeadSpec, ModelConfig, Param, RopeScaling};
@@ -90,7 +90,8 @@ pub(super) fn from_json(config: &Value, file: &str, model_type: &str) -> Result<
         }
     };
     let named = fields.size("max_position_embeddings")?.unwrap_or(kin.max_position_embeddings);
-    let window = window(fields, kin)?.unwrap_or(usize::MAX);
+    let window = window(fields, kin)?;
+    check_layers(fields, named, window)?;
     Ok(ModelConfig {
         architecture: Architecture::Llama,
         hidden_size,
@@ -107,7 +108,7 @@ pub(super) fn from_json(config: &Value, file: &str, model_type: &str) -> Result<
             None => hidden_size.checked_div(num_attention_heads).unwrap_or(0),
         },
         vocab_size: fields.required_size("vocab_size")?,
-        max_position_embeddings: named.min(window),
+        max_position_embeddings: named.min(window.unwrap_or(usize::MAX)),
         rms_norm_eps: fields.number("rms_norm_eps")?.unwrap_or(1e-6),
         rope_theta,
         rope_scaling,
@@ -136,12 +137,32 @@ fn window(fields: Fields, kin: &Kin) -> Result<Option<usize>> {
     Ok(fields.size("sliding_window")?.filter(|window| used && *window > 0))
 }
 
+/// Refuses layers that attend in other ways than to all tokens before (`layer_types`). A sliding window that holds `context`
+/// tokens changes nothing, nor does one that bounds the context (`used`).
+fn check_layers(fields: Fields, context: usize, used: Option<usize>) -> Result<()> {
+    let sliding = used.is_some() || fields.size("sliding_window")?.is_some_and(|window| window >= context);
+    let kinds = fields.get("layer_types").and_then(Value::as_array).into_iter().flatten();
+    let other = kinds.into_iter().find(|kind| match kind.as_str() {
+        Some("full_attention") => false,
+        Some("sliding_attention") => !sliding,
+        _ => true,
+    });
+    match other {
+        None => Ok(()),
+        Some(kind) => Err(Error::Unsupported(format!(
+            "{}: \"layer_types\" has {kind}, which LLaMA does not have; Paddock would compute something else",
+            fields.file()
+        ))),
+    }
+}
+
 /// The base of the rotary frequencies, and how they are stretched.
 fn rope(fields: Fields) -> Result<(f32, RopeScaling)> {
     let file = fields.file();
-    let rope = match fields.object("rope_parameters")? {
+    // As in transformers, the older field goes before the newer one as a whole: a base in the latter is not read then.
+    let rope = match fields.object("rope_scaling")?.filter(|rope| !rope.is_empty()) {
         Some(rope) => Some(rope),
-        None => fields.object("rope_scaling")?,
+        None => fields.object("rope_parameters")?,
     };
     let theta = match rope.map(|rope| rope.number("rope_theta")).transpose()?.flatten() {
         Some(theta) => Some(theta),
@@ -162,6 +183,8 @@ fn rope(fields: Fields) -> Result<(f32, RopeScaling)> {
     };
     let scaling = match kind {
         "default" => RopeScaling::Default,
+        // Frequencies that only change beyond `max_position_embeddings`, which bounds the context.
+        "dynamic" => need("factor").map(|_| RopeScaling::Default)?,
         "linear" => RopeScaling::Linear { factor: need("factor")? },
         "llama3" => RopeScaling::Llama3 {
             factor: need("factor")?,
@@ -171,11 +194,30 @@ fn rope(fields: Fields) -> Result<(f32, RopeScaling)> {
         },
         other => {
             return Err(Error::Unsupported(format!(
-                "{file}: rope scaling \"{other}\" is not supported; known are default, linear and llama3"
+                "{file}: rope scaling \"{other}\" is not supported; known are default, linear, dynamic and llama3"
             )));
         }
     };
     Ok((theta, scaling))
+}
+
+/// A sentence for the user where a `config.json` has both fields for the rotary frequencies, and they say different things.
+pub(super) fn rope_note(config: &Value) -> Option<String> {
+    let field = |name: &str| config.get(name).and_then(Value::as_object).filter(|rope| !rope.is_empty()).cloned();
+    let spelled = |mut rope: Map<String, Value>| {
+        let kind = rope.remove("type");
+        if let Some(kind) = kind {
+            rope.entry("rope_type").or_insert(kind);
+        }
+        let theta = config.get("rope_theta").cloned().unwrap_or_else(|| 10_000.0.into());
+        rope.entry("rope_theta").or_insert(theta);
+        rope
+    };
+    let (older, newer) = (spelled(field("rope_scaling")?), spelled(field("rope_parameters")?));
+    (older != newer).then(|| {
+        "config.json has \"rope_scaling\" beside \"rope_parameters\", which says otherwise; as in transformers, the former holds"
+            .to_owned()
+    })
 }
 
 /// Every parameter of the trunk, in loading order.

@@ -33,6 +33,11 @@ impl<'a> Fields<'a> {
         self.object.get(name).is_some_and(Value::is_null)
     }
 
+    /// Whether there are no fields.
+    pub fn is_empty(self) -> bool {
+        self.object.as_object().is_none_or(serde_json::Map::is_empty)
+    }
+
     /// Text.
     pub fn text(self, name: &str) -> Option<&'a str> {
         self.get(name).and_then(Value::as_str)

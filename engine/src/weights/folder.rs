@@ -85,7 +85,8 @@ pub(super) async fn open<S: Source>(source: &S, weights: WeightFiles) -> Result<
     }
     let stored = StoredTensors::new(found, config.architecture);
     check_quantization(&json, &stored)?;
-    let notes = stored.overrule(&mut config, &json, source, &files).await?;
+    let mut notes = ModelConfig::contradictions(&json);
+    notes.extend(stored.overrule(&mut config, &json, source, &files).await?);
     let params = config.params();
     check_blocks(&config, &params, &stored)?;
     let tensors = params.iter().map(|param| stored.locate(&config, param)).collect::<Result<_>>()?;
