@@ -117,6 +117,45 @@ fn flags_of_the_later_file_win() {
     }
 }
 
+/// Tokens that only a list of special tokens names, and what is before and after them.
+#[test]
+fn flags_of_a_special_token_hold_wherever_it_is_named() {
+    let end = |flag: &str| {
+        let mut token = json!({ "content": "<|x|>", "special": true, "lstrip": false, "rstrip": false, "normalized": false,
+            "single_word": false });
+        token[flag] = true.into();
+        token
+    };
+    let named = |token: Value| json!({ "eos_token": token });
+    let plain = || named("<|x|>".into());
+    const RIGHT: [u32; 15] = [97, 32, 32, 258, 98, 32, 32, 257, 32, 32, 99, 32, 32, 258, 100];
+    const LEFT: [u32; 13] = [97, 258, 32, 32, 98, 32, 32, 257, 32, 32, 99, 258, 100];
+    const NEITHER: [u32; 17] = [97, 32, 32, 258, 32, 32, 98, 32, 32, 257, 32, 32, 99, 32, 32, 258, 100];
+    for (config, map, ids) in [
+        (json!({}), named(end("rstrip")), &RIGHT[..]),
+        (json!({}), named(end("lstrip")), &LEFT),
+        (json!({}), json!({ "additional_special_tokens": [end("rstrip")] }), &RIGHT),
+        (json!({}), json!({ "additional_special_tokens": ["<|x|>"] }), &NEITHER),
+        (named(end("rstrip")), json!({}), &RIGHT),
+        (json!({ "additional_special_tokens": [end("rstrip")] }), json!({}), &RIGHT),
+        (json!({ "extra_special_tokens": { "x_token": end("rstrip") } }), json!({}), &RIGHT),
+        // The map comes later.
+        (plain(), named(end("rstrip")), &RIGHT),
+        (named(end("rstrip")), plain(), &NEITHER),
+        (named(end("rstrip")), named(end("lstrip")), &LEFT),
+        // With added_tokens_decoder it is not read, and the decoder's own flags hold.
+        (json!({ "added_tokens_decoder": { "258": end("special") } }), named(end("rstrip")), &NEITHER),
+    ] {
+        let mut all = json!({ "tokenizer_class": "PreTrainedTokenizerFast" });
+        all.as_object_mut().unwrap().extend(config.as_object().unwrap().clone());
+        let beside = Beside { special_tokens: Some(map.clone()), ..Beside::from(all) };
+        let tokenizer = read(byte_level(&[], Value::Null), beside);
+        const TEXT: &str = "a  <|x|>  b  </s>  c  <|x|>d";
+        assert_eq!(tokenizer.encode(TEXT, true).unwrap(), ids, "{config}, {map}");
+        assert_repacked(&tokenizer, &[TEXT]);
+    }
+}
+
 #[test]
 fn special_tokens_of_any_file_reach_the_template() {
     let print = |names: &str| {
@@ -174,6 +213,39 @@ fn gpt2s_class_takes_the_prefix_from_its_flag() {
 }
 
 #[test]
+fn llamas_class_takes_the_prefix_from_its_flag() {
+    let config = |more: Value| {
+        let mut config = json!({ "tokenizer_class": "LlamaTokenizer", "bos_token": "<s>", "eos_token": "</s>" });
+        config.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
+        Beside::from(config)
+    };
+    // As converters write it for old and for new vocabularies.
+    for legacy in [true, false] {
+        let file = |flags: Value| sentencepiece(config(flags)).to_json().unwrap().into_bytes();
+        let spaced = file(json!({ "legacy": legacy }));
+        let bare = file(json!({ "legacy": legacy, "add_prefix_space": false }));
+        for json in [&spaced, &bare] {
+            let without = read(json.clone(), config(json!({ "add_prefix_space": false })));
+            assert_eq!(without.encode("hello world", true).unwrap(), [1, 260, 299, 642, 513, 352]);
+            assert_eq!(without.encode("a</s>b", true).unwrap(), [1, 641, 2, 659]);
+            assert_eq!(without.decode(&[260, 299, 642, 513, 352], true).unwrap(), "hello world");
+            assert_repacked(&without, &["hello world", " a</s> b"]);
+            let with = read(json.clone(), config(json!({ "add_prefix_space": true })));
+            let plain = read(spaced.clone(), config(json!({})));
+            for text in ["hello world", " a</s> b", ""] {
+                let ids = plain.encode(text, true).unwrap();
+                assert_eq!(with.encode(text, true).unwrap(), ids, "{text}, legacy {legacy}");
+                assert_eq!(with.decode(&ids, false).unwrap(), plain.decode(&ids, false).unwrap());
+            }
+        }
+    }
+    // Other spellings of spaces are not SentencePiece's.
+    let bytes = read(byte_level(&[], Value::Null), config(json!({ "add_prefix_space": true, "add_bos_token": false })));
+    assert_eq!(bytes.encode("ab", true).unwrap(), [97, 98]);
+    assert_eq!(bytes.decode(&[32, 97], true).unwrap(), " a");
+}
+
+#[test]
 fn special_tokens_may_be_plain_text() {
     let tokenizer = read(byte_level(&[], Value::Null), Beside::from(fast(json!({ "split_special_tokens": true }))));
     assert_eq!(tokenizer.encode("a</s>b", true).unwrap(), [97, 60, 47, 115, 62, 98]);
@@ -202,6 +274,11 @@ fn a_template_may_be_a_file_a_list_or_an_object() {
         assert_eq!(read(byte_level(&[], Value::Null), beside.clone()).chat_template(), Some(expected));
         assert_eq!(sentencepiece(beside).chat_template(), Some(expected));
     }
+    for empty in [json!(""), json!("  \n"), json!({ "default": "" })] {
+        assert_eq!(sentencepiece(Beside::from(json!({ "chat_template": empty }))).chat_template(), None);
+    }
+    let file = Beside { chat_template: Some(String::new()), ..Beside::from(json!({ "chat_template": "config" })) };
+    assert_eq!(sentencepiece(file).chat_template(), Some("config"));
 }
 
 /// Ids are those of transformers 4's slow class; 5 gives them without the "▁" after a special token.

@@ -15,13 +15,16 @@ pub(super) struct Class {
     pub flags_rule: bool,
     /// `add_prefix_space` takes the place of what `tokenizer.json` says, and is false where it is absent.
     pub prefixes_by_flag: bool,
+    /// `add_prefix_space`, where it is there, takes the place of what `tokenizer.json` says.
+    pub builds_anew: bool,
 }
 
 const CLASSES: [Class; 7] = [
     llama("LlamaTokenizer"),
     llama("CodeLlamaTokenizer"),
-    Class { bos: Some("<bos>"), eos: "<eos>", padding: Some("<pad>"), ..llama("GemmaTokenizer") },
+    Class { bos: Some("<bos>"), eos: "<eos>", padding: Some("<pad>"), builds_anew: false, ..llama("GemmaTokenizer") },
     Class {
+        builds_anew: false,
         bos: Some("<BOS_TOKEN>"),
         eos: "<|END_OF_TURN_TOKEN|>",
         unknown: "<UNK>",
@@ -43,6 +46,7 @@ const fn llama(name: &'static str) -> Class {
         adds_bos: true,
         flags_rule: true,
         prefixes_by_flag: false,
+        builds_anew: true,
     }
 }
 
@@ -57,6 +61,7 @@ const fn gpt2(name: &'static str) -> Class {
         adds_bos: false,
         flags_rule: false,
         prefixes_by_flag: true,
+        builds_anew: false,
     }
 }
 

@@ -5,7 +5,7 @@ use serde_json::Value;
 use tokenizers::PreTokenizerWrapper;
 
 use super::settings::Settings;
-use super::{Affixes, Beside, Tokenizer, charsmap, normalizer};
+use super::{Affixes, Beside, Tokenizer, charsmap, normalizer, prefix};
 use crate::{Error, Result};
 
 const FILE: &str = "tokenizer.json";
@@ -46,6 +46,10 @@ pub(super) fn read(json: &[u8], beside: &Beside) -> Result<Tokenizer> {
             let bytes = bytes.add_prefix_space(prefix);
             inner.with_pre_tokenizer(Some(bytes));
         }
+    }
+    let builds_anew = settings.class.is_some_and(|class| class.builds_anew);
+    if let Some(prefix) = settings.flag("add_prefix_space").filter(|_| builds_anew) {
+        prefix::set(&mut inner, prefix).map_err(|e| damaged(e.to_string()))?;
     }
     settings.add_tokens(&mut inner, FILE, false)?;
     let (bos, eos) = (settings.id(&inner, "bos_token", None), settings.id(&inner, "eos_token", None));

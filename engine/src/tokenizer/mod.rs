@@ -14,6 +14,7 @@ mod gpt2;
 mod json;
 mod normalizer;
 mod pieces;
+mod prefix;
 pub mod sentencepiece;
 mod settings;
 mod special;
@@ -255,6 +256,8 @@ impl Tokenizer {
         inner.with_padding(None);
         inner.with_truncation(None).map_err(|e| Error::format(file, e.to_string()))?;
         let Parts { bos, eos, special, split_special, chat_template, notes } = parts;
+        // An empty one stands for none, in converted files and in edited ones.
+        let chat_template = chat_template.filter(|template| !template.trim().is_empty());
         inner.set_encode_special_tokens(split_special);
         Ok(Self { inner, spelling, bos, eos, special, chat_template, notes })
     }

@@ -7,6 +7,7 @@ use tokenizers::AddedToken;
 
 use super::class::Class;
 use super::files::Beside;
+use super::special::added_token;
 use super::{Affixes, Parts, SpecialTokens};
 use crate::{Error, Result};
 
@@ -57,7 +58,8 @@ impl<'a> Settings<'a> {
                 ));
             }
         }
-        let chat_template = beside.chat_template.clone().or_else(|| get("chat_template").and_then(default_template));
+        let file = beside.chat_template.clone().filter(|template| !template.trim().is_empty());
+        let chat_template = file.or_else(|| get("chat_template").and_then(default_template));
         Ok(Self { config, class, special, added, chat_template, notes })
     }
 
@@ -71,6 +73,7 @@ impl<'a> Settings<'a> {
         for token in self.added.values_mut() {
             token.normalized = false;
         }
+        self.special.find_in_plain_text();
     }
 
     /// Adds the tokens of the files to the vocabulary. `file` holds the vocabulary; where its ids are `fixed`, a token
@@ -93,7 +96,7 @@ impl<'a> Settings<'a> {
         for text in self.special.texts().chain(in_vocabulary) {
             let is_known = |token: &AddedToken| token.content == text;
             if !known.values().any(is_known) && !tokens.iter().any(is_known) {
-                tokens.push(AddedToken::from(text, true));
+                tokens.push(self.special.token(text));
             }
         }
         if !tokens.is_empty() {
@@ -152,19 +155,6 @@ impl<'a> Settings<'a> {
 fn number(id: Option<u64>, file: &str) -> Result<u32> {
     id.and_then(|id| u32::try_from(id).ok())
         .ok_or_else(|| Error::format(file, "expected every added token with its id, a whole number"))
-}
-
-/// An entry of `added_tokens_decoder`.
-fn added_token(token: &Value) -> Option<AddedToken> {
-    let flag = |key: &str, default: bool| token.get(key).and_then(Value::as_bool).unwrap_or(default);
-    let text = token.get("content").and_then(Value::as_str).filter(|text| !text.is_empty())?;
-    let special = flag("special", false);
-    let token = AddedToken::from(text.to_owned(), special)
-        .normalized(flag("normalized", !special))
-        .lstrip(flag("lstrip", false))
-        .rstrip(flag("rstrip", false))
-        .single_word(flag("single_word", false));
-    Some(token)
 }
 
 /// A chat template: a string, or named ones as a list or an object, of which "default" is used.

@@ -3,16 +3,19 @@
 use std::collections::BTreeMap;
 
 use serde_json::Value;
+use tokenizers::AddedToken;
 
 /// Their names in `tokenizer_config.json` and in chat templates.
 const NAMES: [&str; 7] = ["bos_token", "eos_token", "unk_token", "sep_token", "pad_token", "cls_token", "mask_token"];
 const MORE: [&str; 2] = ["additional_special_tokens", "extra_special_tokens"];
 
 /// The text of special tokens, named ones and others.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, Default)]
 pub(super) struct SpecialTokens {
     named: BTreeMap<String, String>,
     additional: Vec<String>,
+    /// How those are found in a text whose last file gives more than their text; by their text.
+    rules: BTreeMap<String, AddedToken>,
 }
 
 impl SpecialTokens {
@@ -23,6 +26,30 @@ impl SpecialTokens {
         }
         for text in additional(file) {
             self.add(text);
+        }
+        self.read_rules(file);
+    }
+
+    fn read_rules(&mut self, file: Option<&Value>) {
+        let (single, lists) = (NAMES.iter().filter_map(|name| file?.get(name)), lists(file));
+        for token in single.chain(lists) {
+            let Some(text) = text(token) else { continue };
+            match added_token(token) {
+                Some(rules) => self.rules.insert(text.to_owned(), rules.special(true)),
+                None => self.rules.remove(text),
+            };
+        }
+    }
+
+    /// The special token `text`, with the rules by which it is found.
+    pub fn token(&self, text: &str) -> AddedToken {
+        self.rules.get(text).cloned().unwrap_or_else(|| AddedToken::from(text, true))
+    }
+
+    /// Has them looked for in a text as it stands.
+    pub fn find_in_plain_text(&mut self) {
+        for token in self.rules.values_mut() {
+            token.normalized = false;
         }
     }
 
@@ -51,6 +78,7 @@ impl SpecialTokens {
             for text in additional(file) {
                 self.add(text);
             }
+            self.read_rules(file);
         }
         notes
     }
@@ -101,13 +129,31 @@ fn named(file: Option<&Value>) -> impl Iterator<Item = (&'static str, &str)> {
 }
 
 fn additional(file: Option<&Value>) -> Vec<&str> {
+    lists(file).into_iter().filter_map(text).collect()
+}
+
+/// The special tokens without a name of their own.
+fn lists(file: Option<&Value>) -> Vec<&Value> {
     let lists = MORE.iter().filter_map(|key| file?.get(key));
     lists
         .flat_map(|list| match list {
-            Value::Array(tokens) => tokens.iter().filter_map(text).collect(),
+            Value::Array(tokens) => tokens.iter().collect(),
             // Newer folders give them names.
-            Value::Object(tokens) => tokens.values().filter_map(text).collect(),
+            Value::Object(tokens) => tokens.values().collect(),
             _ => Vec::new(),
         })
         .collect()
+}
+
+/// A token that a file describes by an object, as in `added_tokens_decoder`.
+pub(super) fn added_token(token: &Value) -> Option<AddedToken> {
+    let flag = |key: &str, default: bool| token.get(key).and_then(Value::as_bool).unwrap_or(default);
+    let text = token.get("content").and_then(Value::as_str).filter(|text| !text.is_empty())?;
+    let special = flag("special", false);
+    let token = AddedToken::from(text.to_owned(), special)
+        .normalized(flag("normalized", !special))
+        .lstrip(flag("lstrip", false))
+        .rstrip(flag("rstrip", false))
+        .single_word(flag("single_word", false));
+    Some(token)
 }
