@@ -321,3 +321,30 @@ fn a_sentencepiece_vocabulary_without_ids_has_llamas_own() {
     };
     assert_eq!((gguf(&other).bos(), gguf(&other).eos()), (None, None), "ordinary tokens are not taken for BOS and EOS");
 }
+
+/// llama.cpp warns of such an id and takes its default.
+#[test]
+fn ids_that_are_no_tokens_are_told_as_such() {
+    let model = sentencepiece::parse(&file("sentencepiece", "tokenizer.model")).unwrap();
+    let pieces = GgufVocabulary {
+        model: "llama".into(),
+        tokens: model.pieces.iter().map(|piece| piece.text.clone()).collect(),
+        scores: model.pieces.iter().map(|piece| piece.score).collect(),
+        ..GgufVocabulary::default()
+    };
+    for (id, words) in [
+        (None, "gives no bos_token_id; as in llama.cpp it is 1"),
+        (Some(5000), "gives 5000 as bos_token_id, which is none of its 700 tokens; as in llama.cpp it is 1"),
+        (Some(u32::MAX), "gives -1 as bos_token_id, which is no token; as in llama.cpp it is 1"),
+    ] {
+        let tokenizer = gguf(&GgufVocabulary { bos: id, eos: Some(2), unknown: Some(0), ..pieces.clone() });
+        assert_eq!(tokenizer.bos(), Some(1));
+        let [note] = tokenizer.notes() else { panic!("{:?}", tokenizer.notes()) };
+        assert!(note.contains(words), "{note}");
+    }
+    let tokenizer = gguf(&GgufVocabulary { pre: Some("gpt-2".into()), eos: Some(9999), ..byte_vocabulary(&[]) });
+    assert_eq!(tokenizer.eos(), None);
+    assert!(tokenizer.notes()[0].contains("gives 9999 as eos_token_id"), "{:?}", tokenizer.notes());
+    let empty = GgufVocabulary { chat_template: Some(String::new()), ..byte_vocabulary(&[]) };
+    assert_eq!(gguf(&empty).chat_template(), None);
+}

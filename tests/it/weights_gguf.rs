@@ -6,7 +6,7 @@ use paddock_engine::config::RopeScaling;
 use paddock_engine::model::CausalLm;
 use paddock_engine::tokenizer::TokenizerFiles;
 use paddock_engine::weights::{Checkpoint, Encoding, Format, MemorySource, TensorInfo, dequantize, quantize};
-use paddock_tests::gguf::{GgufFile, Meta};
+use paddock_tests::gguf::{GgufFile, GgufTensor, Meta};
 use paddock_tests::{block_on, fixture_source, folder_source, smollm2};
 
 const MODEL: &str = "llama-gqa-tied-sharded";
@@ -166,7 +166,11 @@ fn truncated() {
     for length in [0, 3, 4, 8, 23, 24, 40, 500, 10_000, 30_000, bytes.len() / 2, bytes.len() - 1] {
         let error = refused(bytes[..length].to_vec());
         assert!(error.starts_with("model.gguf: "), "{length}: {error}");
+        if length < 24 {
+            assert!(error.contains(&format!("only {length} bytes and is cut off")), "{length}: {error}");
+        }
     }
+    assert!(refused(b"GGML".to_vec()).contains("does not begin with \"GGUF\""));
 }
 
 #[test]
@@ -229,6 +233,51 @@ fn not_gguf_and_other_versions() {
 fn missing_tensor() {
     let error = refused_after(|file| file.tensors.retain(|tensor| tensor.name != "blk.1.ffn_up.weight"));
     assert!(error.contains("model.layers.1.mlp.up_proj.weight: expected shape [256, 96], found nothing"), "{error}");
+}
+
+/// Without them the model would say something else; llama.cpp refuses such a file, too.
+#[test]
+fn tensors_that_llama_does_not_have_are_refused_by_name() {
+    let with = |name: &str| {
+        let mut file = GgufFile::from_fixture(MODEL, in_f32);
+        let tensor = GgufTensor { name: name.to_string(), ..file.tensor_mut("output_norm.weight").clone() };
+        file.tensors.push(tensor);
+        file
+    };
+    for (name, words) in [
+        ("blk.0.attn_q_norm.weight", "a norm of queries and keys"),
+        ("blk.1.attn_k_norm.weight", "a norm of queries and keys"),
+        ("blk.1.post_ffw_norm.weight", "a norm around the feed-forward layers"),
+        ("blk.0.ffn_gate_inp.weight", "a mixture of experts"),
+        ("blk.0.ffn_up_exps.weight", "a mixture of experts"),
+        ("blk.0.attn_qkv.weight", "several projections"),
+        ("blk.0.ffn_up.bias", "do not have it"),
+        ("blk.0.attn_k.bias", "do not have it"),
+        ("blk.0.attn_q.scale", "do not have it"),
+        ("output.bias", "do not have it"),
+        ("output_norm.bias", "do not have it"),
+        ("cls.output.bias", "do not have it"),
+        ("mm.0.weight", "do not have it"),
+    ] {
+        let error = refused(with(name).bytes());
+        assert!(error.contains(name) && error.contains(words), "{name}: {error}");
+    }
+    for name in ["blk.0.attn_rot_embd.weight", "rope_factors_long.weight", "blk.0.rope_freqs.weight"] {
+        assert!(open(with(name).source()).unwrap().notes().is_empty(), "{name}");
+    }
+    let deeper = open(with("blk.77.attn_norm.weight").source()).unwrap();
+    assert!(deeper.notes()[0].contains("more blocks than"), "{:?}", deeper.notes());
+}
+
+#[test]
+fn a_value_that_has_to_be_guessed_is_told() {
+    for (key, words) in [("context_length", "2048 is taken"), ("attention.layer_norm_rms_epsilon", "1e-5 is taken")] {
+        let mut file = GgufFile::from_fixture(MODEL, in_f32);
+        assert!(open(file.source()).unwrap().notes().is_empty());
+        file.metadata.retain(|(known, _)| *known != format!("llama.{key}"));
+        let notes = open(file.source()).unwrap().notes().join("\n");
+        assert!(notes.contains(key) && notes.contains(words), "{notes}");
+    }
 }
 
 #[test]

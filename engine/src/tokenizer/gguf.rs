@@ -76,16 +76,26 @@ fn inside(id: Option<u32>, size: usize) -> Option<u32> {
     id.filter(|id| (*id as usize) < size)
 }
 
+/// What the header says where it names no token of the vocabulary as `name`.
+fn left_open(name: &str, given: Option<u32>, size: usize) -> String {
+    match given {
+        None => format!("{FILE} gives no {name}_token_id"),
+        Some(u32::MAX) => format!("{FILE} gives -1 as {name}_token_id, which is no token"),
+        Some(id) => format!("{FILE} gives {id} as {name}_token_id, which is none of its {size} tokens"),
+    }
+}
+
 /// A SentencePiece vocabulary without ids has LLaMA's own: 0, 1 and 2.
 fn sentencepiece_ids(vocabulary: &GgufVocabulary, notes: &mut Vec<String>) -> Ids {
+    let size = vocabulary.tokens.len();
     let mut id = |name: &str, given: Option<u32>, default: u32, spelling: &str| {
-        let given = inside(given, vocabulary.tokens.len());
-        if given.is_some() {
-            return given;
+        let inside = inside(given, size);
+        if inside.is_some() {
+            return inside;
         }
         let is_special = matches!(kind(vocabulary, default as usize), Ok(PieceKind::Control | PieceKind::Unknown));
         let token = vocabulary.tokens.get(default as usize).filter(|token| is_special || *token == spelling)?;
-        notes.push(format!("{FILE} gives no {name}_token_id; as in llama.cpp it is {default} \"{token}\""));
+        notes.push(format!("{}; as in llama.cpp it is {default} \"{token}\"", left_open(name, given, size)));
         Some(default)
     };
     Ids {
@@ -97,21 +107,27 @@ fn sentencepiece_ids(vocabulary: &GgufVocabulary, notes: &mut Vec<String>) -> Id
 
 /// A byte-level vocabulary without ids is searched for tokens that can only be BOS and EOS.
 fn byte_level_ids(vocabulary: &GgufVocabulary, splitting: &Splitting, notes: &mut Vec<String>) -> Ids {
+    let size = vocabulary.tokens.len();
     let mut id = |name: &str, given: Option<u32>, spellings: &[&str]| {
-        let given = inside(given, vocabulary.tokens.len());
-        if given.is_some() {
-            return given;
+        let inside = inside(given, size);
+        if inside.is_some() {
+            return inside;
         }
         let position = |spelling: &&str| vocabulary.tokens.iter().position(|token| token == spelling);
-        let (token, found) = spellings.iter().find_map(|spelling| Some((spelling, position(spelling)?)))?;
-        notes.push(format!("{FILE} gives no {name}_token_id; the token {found} \"{token}\" is taken for it"));
-        u32::try_from(found).ok()
+        let found = spellings.iter().find_map(|spelling| Some((spelling, position(spelling)?)));
+        let open = left_open(name, given, size);
+        match found {
+            Some((token, found)) => notes.push(format!("{open}; the token {found} \"{token}\" is taken for it")),
+            None if given.is_some() => notes.push(format!("{open}; the model has none")),
+            None => {}
+        }
+        found.and_then(|(_, found)| u32::try_from(found).ok())
     };
     let bos: &[&str] = if splitting.adds_bos { &[BEGIN_OF_TEXT, "<s>"] } else { &[] };
     Ids {
         bos: id("bos", vocabulary.bos, bos),
         eos: id("eos", vocabulary.eos, &END_OF_TEXT),
-        unknown: inside(vocabulary.unknown, vocabulary.tokens.len()),
+        unknown: id("unknown", vocabulary.unknown, &[]),
     }
 }
 

@@ -64,22 +64,27 @@ pub(super) fn check_blocks(config: &ModelConfig, params: &[Param], stored: &Stor
              model and adapter on their own"
         )));
     }
+    Err(foreign_tensor("the checkpoint holds", name))
+}
+
+/// The error for a tensor that no model of these architectures has. `holder` says who holds it.
+pub(super) fn foreign_tensor(holder: &str, name: &str) -> Error {
     let owner = match name {
         _ if name.contains("q_norm") || name.contains("k_norm") => {
             ", a norm of queries and keys as in Qwen 3 and OLMo 2"
         }
-        _ if name.contains("feedforward_layernorm") => {
+        _ if name.contains("feedforward_layernorm") || name.contains("post_ffw_norm") => {
             ", a norm around the feed-forward layers as in Gemma 2 and OLMo 2"
         }
-        _ if name.contains("expert") || name.contains("moe") => ", a part of a mixture of experts",
+        _ if ["expert", "moe", "exps", "ffn_gate_inp"].iter().any(|part| name.contains(part)) => {
+            ", a part of a mixture of experts"
+        }
         _ if name.contains("qkv") || name.contains("W_pack") || name.contains("gate_up") => {
             ", several projections in one tensor"
         }
         _ => "",
     };
-    Err(Error::Unsupported(format!(
-        "the checkpoint holds {name}{owner}; blocks of LLaMA and OPT, which Paddock runs, do not have it"
-    )))
+    Error::Unsupported(format!("{holder} {name}{owner}; LLaMA and OPT, which Paddock runs, do not have it"))
 }
 
 /// The error for a folder without weights: an adapter's is named as such.

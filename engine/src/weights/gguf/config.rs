@@ -4,8 +4,9 @@ use super::header::{Array, Header, Number, Value};
 use crate::config::{Architecture, Head, HeadSpec, RopeScaling};
 use crate::{Error, ModelConfig, Result};
 
-/// Reads the configuration; `rope_factors` are left for the caller, who can read tensors.
-pub(super) fn config(file: &str, header: &Header) -> Result<ModelConfig> {
+/// Reads the configuration, with a sentence about each value that it leaves out and that cannot be inferred; `rope_factors` are
+/// left for the caller, who can read tensors.
+pub(super) fn config(file: &str, header: &Header) -> Result<(ModelConfig, Vec<String>)> {
     let keys = Keys { file, header };
     let architecture = keys.text("general.architecture")?.unwrap_or_default();
     if architecture != "llama" {
@@ -34,6 +35,21 @@ pub(super) fn config(file: &str, header: &Header) -> Result<ModelConfig> {
         None => keys.tokens().len(),
     };
     let has = |name: &str| header.tensors.contains_key(name);
+    let mut notes = Vec::new();
+    // Files of llama.cpp always have them.
+    let mut guessed = |key: &str, value: String, otherwise: &str| {
+        notes.push(format!("{file} has no \"{key}\"; {value} is taken, and {otherwise}"));
+    };
+    let max_position_embeddings = keys.size("llama.context_length")?.unwrap_or_else(|| {
+        guessed("llama.context_length", LONGEST.to_string(), "a model that was made for more reads no more");
+        LONGEST
+    });
+    let rms_norm_eps = keys.number("llama.attention.layer_norm_rms_epsilon")?.unwrap_or_else(|| {
+        let otherwise =
+            "answers suffer if the model was trained with another; convert it again with a current llama.cpp";
+        guessed("llama.attention.layer_norm_rms_epsilon", format!("{EPSILON:e}"), otherwise);
+        EPSILON
+    });
     let model = ModelConfig {
         architecture: Architecture::Llama,
         hidden_size,
@@ -43,8 +59,8 @@ pub(super) fn config(file: &str, header: &Header) -> Result<ModelConfig> {
         num_key_value_heads: keys.size("llama.attention.head_count_kv")?.unwrap_or(num_attention_heads),
         head_dim,
         vocab_size,
-        max_position_embeddings: keys.size("llama.context_length")?.unwrap_or(2048),
-        rms_norm_eps: keys.number("llama.attention.layer_norm_rms_epsilon")?.unwrap_or(1e-5),
+        max_position_embeddings,
+        rms_norm_eps,
         rope_theta: keys.number("llama.rope.freq_base")?.unwrap_or(10_000.0),
         rope_scaling: rope_scaling(&keys)?,
         rope_factors: None,
@@ -62,8 +78,13 @@ pub(super) fn config(file: &str, header: &Header) -> Result<ModelConfig> {
         eos_token_ids: end_of_generation(&keys)?,
     };
     model.validate(file)?;
-    Ok(model)
+    Ok((model, notes))
 }
+
+/// LLaMA 1's context, the shortest of any.
+const LONGEST: usize = 2048;
+/// LLaMA 2's and 3's.
+const EPSILON: f32 = 1e-5;
 
 fn rope_scaling(keys: &Keys) -> Result<RopeScaling> {
     let file = keys.file;
@@ -151,7 +172,11 @@ impl<'a> Keys<'a> {
             None => Ok(None),
             // Converters write 2^32 - 1 (or -1) for "none".
             Some(Value::Number(Number::Signed(_))) => Ok(None),
-            Some(Value::Number(Number::Unsigned(id))) => Ok(u32::try_from(*id).ok().filter(|id| *id != u32::MAX)),
+            Some(Value::Number(Number::Unsigned(id))) => {
+                let tokens = self.tokens().len();
+                let inside = |id: &u32| *id != u32::MAX && (tokens == 0 || (*id as usize) < tokens);
+                Ok(u32::try_from(*id).ok().filter(inside))
+            }
             Some(other) => self.wrong(key, "a token id", other),
         }
     }

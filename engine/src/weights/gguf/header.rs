@@ -217,6 +217,11 @@ impl Reader<'_> {
 }
 
 fn header(reader: &mut Reader) -> Result<Header, Stop> {
+    let first = reader.bytes.get(..4).unwrap_or(reader.bytes);
+    if reader.size < 24 && b"GGUF".starts_with(first) {
+        let size = reader.size;
+        return Err(reader.wrong(format!("it has only {size} bytes and is cut off; copy or download it again")));
+    }
     if reader.size < 24 || reader.array()? != *b"GGUF" {
         let other = other_format(reader.bytes).map_or_else(String::new, |format| format!("; it is {format}"));
         return Err(reader.wrong(format!("it does not begin with \"GGUF\"; expected a GGUF model{other}")));

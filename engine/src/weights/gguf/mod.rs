@@ -12,6 +12,8 @@ mod header;
 mod names;
 mod vocabulary;
 
+use std::collections::BTreeSet;
+
 pub(super) use files::files;
 pub use files::stem;
 pub use header::{Array, Header, Number, Parsed, TensorEntry, Value, parse};
@@ -19,6 +21,7 @@ pub use names::{ggml_type, gguf_name};
 
 use super::encoding::Encoding;
 use super::first_bytes::{FIRST_BYTES, check_first_bytes};
+use super::foreign::foreign_tensor;
 use super::layout::{LocatedTensor, TensorPiece, TensorTable, check_shape, mismatch};
 use super::quant::dequantize;
 use super::source::Source;
@@ -36,11 +39,13 @@ pub(super) async fn open<S: Source>(source: &S, files: Vec<String>) -> Result<(T
     let first = files.first().map_or("", String::as_str);
     let mut header = read_header(source, first).await?;
     join_parts(source, &mut header, &files).await?;
-    let mut config = config::config(first, &header)?;
+    let (mut config, mut notes) = config::config(first, &header)?;
     config.rope_factors = rope_factors(source, &files, &header, &config).await?;
-    let tensors = config.params().iter().map(|param| locate(&header, &config, param)).collect::<Result<_>>()?;
+    let params = config.params();
+    notes.extend(check_tensors(first, &header, &config, &params)?);
+    let tensors = params.iter().map(|param| locate(&header, &config, param)).collect::<Result<_>>()?;
     let vocabulary = vocabulary::vocabulary(first, header.metadata)?;
-    Ok((TensorTable { config, files, tensors, weight_diff: None, notes: Vec::new() }, vocabulary))
+    Ok((TensorTable { config, files, tensors, weight_diff: None, notes }, vocabulary))
 }
 
 /// Adds the tensors of the further parts of a split model to the first part's `header`, which has all metadata.
@@ -109,6 +114,32 @@ async fn read_header<S: Source>(source: &S, file: &str) -> Result<Header> {
             }
         }
     }
+}
+
+/// Refuses tensors that LLaMA does not have: without them the model would say something else. Returns a sentence where blocks are
+/// left out.
+fn check_tensors(file: &str, header: &Header, config: &ModelConfig, params: &[Param]) -> Result<Option<String>> {
+    let own: BTreeSet<String> = params.iter().filter_map(|param| gguf_name(&param.name)).collect();
+    let block = |name: &str| name.strip_prefix("blk.")?.split_once('.')?.0.parse::<usize>().ok();
+    let beyond = |name: &str| block(name).is_some_and(|block| block >= config.num_hidden_layers);
+    let names = || header.tensors.keys().map(String::as_str);
+    let scores = config.score_head().is_some();
+    let foreign = names().filter(|name| {
+        !own.contains(*name) && !beyond(name) && !is_unused(name) && !(scores && *name == "output.weight")
+    });
+    if let Some(name) = foreign.min() {
+        return Err(foreign_tensor(&format!("{file} holds"), name));
+    }
+    let count = config.num_hidden_layers;
+    Ok(names().any(beyond).then(|| {
+        format!("{file} holds more blocks than the {count} of \"llama.block_count\"; the others are left out")
+    }))
+}
+
+/// What llama.cpp does not compute with either, or what [`rope_factors`] reads.
+fn is_unused(name: &str) -> bool {
+    ["rope_freqs.weight", "rope_factors_long.weight", "rope_factors_short.weight"].contains(&name)
+        || [".attn_rot_embd", ".rope_freqs.weight"].iter().any(|part| name.contains(part))
 }
 
 /// Finds `param` in the file and checks its shape and encoding.

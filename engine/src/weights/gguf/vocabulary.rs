@@ -64,10 +64,10 @@ fn numbers<T>(file: &str, key: &str, value: Value, convert: impl Fn(Number) -> O
     numbers.into_iter().map(|number| convert(number).ok_or_else(wrong)).collect()
 }
 
-/// A token id; converters write 2^32 − 1 (or −1) for "none".
+/// A token id as the file has it. Whatever is no id is 2^32 − 1, which is −1 where llama.cpp reads it.
 fn id(value: &Value) -> Option<u32> {
     match value {
-        Value::Number(Number::Unsigned(id)) => u32::try_from(*id).ok().filter(|id| *id != u32::MAX),
-        _ => None,
+        Value::Number(Number::Unsigned(id)) => Some(u32::try_from(*id).unwrap_or(u32::MAX)),
+        _ => Some(u32::MAX),
     }
 }
