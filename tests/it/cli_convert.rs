@@ -8,7 +8,7 @@ use paddock::files::open_model;
 use paddock_engine::tokenizer::{Beside, Tokenizer, TokenizerFiles};
 use paddock_engine::weights::{Encoding, dequantize, recode};
 use paddock_tests::gguf::GgufFile;
-use paddock_tests::program::{pack, python, refuses, run};
+use paddock_tests::program::{pack, paddock, python, refuses, run};
 use paddock_tests::{block_on, fixtures_with, package_fixture};
 use safetensors::{Dtype, SafeTensors};
 use serde_json::Value;
@@ -315,6 +315,26 @@ fn a_gguf_file_that_cannot_be_written_is_refused() {
     fs::write(&output, "mine").unwrap();
     convert(&package_fixture("llama-mha"), &["is there already"]);
     assert_eq!(fs::read(&output).unwrap(), b"mine");
+}
+
+/// Nobody who names a file ".gguf" wants a folder.
+#[test]
+fn an_output_s_name_says_what_is_written() {
+    let folder = TempDir::new().unwrap();
+    let (named, asked) = (folder.path().join("named.GGUF"), folder.path().join("asked"));
+    let from = package_fixture("llama-mha");
+    run(&[&"convert", &"--from", &from, &"--output", &named]);
+    run(&[&"convert", &"--from", &from, &"--output", &asked, &"--to", &"gguf"]);
+    assert!(fs::read(&named).unwrap() == fs::read(&asked).unwrap());
+    let output = folder.path().join("other.gguf");
+    for (flags, words) in [(["--to", "hf"], "a folder would be written"), (["--dtype", "q9"], "--dtype q9")] {
+        let mut convert = paddock();
+        convert.args(["convert", "--from"]).arg(&from).arg("--output").arg(&output).args(flags);
+        let refused = convert.output().unwrap();
+        assert_eq!(refused.status.code(), Some(2), "as wrong usage");
+        let error = String::from_utf8_lossy(&refused.stderr).into_owned();
+        assert!(error.contains(words) && !output.exists(), "{error}");
+    }
 }
 
 /// The factors in the file of a Llama 3.1 become the rule that they were computed by.

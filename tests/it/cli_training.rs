@@ -177,6 +177,12 @@ fn programs_can_read_what_a_model_is() {
         report["config"]["num_hidden_layers"].as_u64().unwrap() as usize * 9 + 3
     );
     assert!(report["memory"]["weights"].as_u64().unwrap() > 0);
+    let plan = json(&run(&[&"inspect", &"--model", &package_fixture("llama-mha"), &"--plan", &"--json"]));
+    let bytes = |value: &Value| value.as_u64().unwrap();
+    let buffers = plan["buffers"].as_array().unwrap();
+    assert_eq!(buffers.iter().map(|buffer| bytes(&buffer["bytes"])).sum::<u64>(), bytes(&plan["total"]));
+    assert_eq!(bytes(&plan["parameters"]), bytes(&report["parameters"]));
+    assert!(bytes(&plan["weights"]) > 0 && bytes(&plan["largest_binding"]) < bytes(&plan["total"]), "{plan}");
 }
 
 #[test]

@@ -49,6 +49,8 @@ fn a_model_without_faults_has_none() {
     }
     let page = run(&[&"doctor", &"--model", &folder.path()]);
     assert_eq!(page, report.to_string());
+    let version = run(&[&"--version"]);
+    assert!(page.starts_with(version.trim()), "{version}: {page}");
 }
 
 #[test]

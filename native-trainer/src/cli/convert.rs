@@ -6,7 +6,7 @@ use clap::{Args, ValueEnum};
 use indicatif::BinaryBytes;
 
 use super::console;
-use super::options::model_name;
+use super::options::{check_folder, model_name, named_gguf};
 use super::progress::ProgressLine;
 use crate::files::{self, DtypeChoice, GgufType};
 use crate::{Error, Result};
@@ -17,9 +17,9 @@ pub(super) struct Convert {
     /// Meta's folder (consolidated.*.pth), a folder of PyTorch or safetensors files, a web pack, or a .gguf file
     #[arg(long, value_name = "PATH")]
     from: PathBuf,
-    /// What to write: hf (a Hugging Face folder) or gguf (one file)
-    #[arg(long, value_enum, default_value = "hf", value_name = "FORMAT")]
-    to: Target,
+    /// What to write: hf (a Hugging Face folder) or gguf (one file) [default: gguf for an output named .gguf, otherwise hf]
+    #[arg(long, value_enum, value_name = "FORMAT")]
+    to: Option<Target>,
     /// The folder or the file to write; an interrupted run of a folder is continued
     #[arg(long, value_name = "PATH")]
     output: PathBuf,
@@ -54,11 +54,19 @@ impl Threads {
 impl Convert {
     /// Refuses flags that make no sense.
     pub fn check(&self) -> Result<(), String> {
-        let checked = match self.to {
+        if self.target() == Target::Hf {
+            check_folder(&self.output)?;
+        }
+        let checked = match self.target() {
             Target::Hf => self.dtype.parse::<DtypeChoice>().map(drop),
             Target::Gguf => self.dtype.parse::<GgufType>().map(drop),
         };
         checked.map_err(|problem| format!("--dtype {}: {problem}", self.dtype))
+    }
+
+    /// What is asked for, or else what the output's name says.
+    fn target(&self) -> Target {
+        self.to.unwrap_or(if named_gguf(&self.output) { Target::Gguf } else { Target::Hf })
     }
 
     pub fn run(&self) -> Result<()> {
@@ -66,7 +74,7 @@ impl Convert {
             let mut progress = ProgressLine::new("converting");
             let mut update = |at| progress.update(at);
             let (from, output) = (&self.from, &self.output);
-            match self.to {
+            match self.target() {
                 Target::Hf => {
                     let dtype = self.dtype.parse().map_err(Error::Request)?;
                     files::convert(from, output, dtype, self.threads.count(), &mut update)?

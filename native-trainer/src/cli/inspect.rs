@@ -33,14 +33,14 @@ pub(super) struct Inspect {
     #[arg(long, value_name = "KIND", requires = "plan")]
     quantize: Option<Quantize>,
     /// Print one JSON object
-    #[arg(long, conflicts_with = "plan")]
+    #[arg(long)]
     json: bool,
 }
 
 impl Inspect {
     pub fn run(&self) -> Result<()> {
         if self.plan {
-            plan::print(&self.model, self.quantize, self.context)
+            plan::print(&self.model, self.quantize, self.context, self.json)
         } else {
             pollster::block_on(self.describe())
         }

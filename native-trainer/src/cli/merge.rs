@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use clap::Args;
 
 use super::console;
+use super::options::check_folder;
 use super::progress::Counter;
 use crate::Result;
 use crate::files::{Dtype, merge};
@@ -27,6 +28,11 @@ pub(super) struct Merge {
 }
 
 impl Merge {
+    /// Refuses an output that nobody can want.
+    pub fn check(&self) -> Result<(), String> {
+        check_folder(&self.output)
+    }
+
     pub fn run(&self) -> Result<()> {
         let mut counter = None;
         let mut progress = |done, total| {

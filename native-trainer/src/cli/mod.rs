@@ -157,6 +157,7 @@ fn check(command: &Command) -> Result<(), String> {
             }
         }
         Command::Convert(convert) => convert.check(),
+        Command::Merge(merge) => merge.check(),
         _ => Ok(()),
     }
 }

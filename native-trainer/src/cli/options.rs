@@ -48,6 +48,22 @@ impl ModelOptions {
     }
 }
 
+/// Whether a path is named as a GGUF file.
+pub(super) fn named_gguf(path: &Path) -> bool {
+    path.extension().is_some_and(|extension| extension.eq_ignore_ascii_case("gguf"))
+}
+
+/// Refuses a folder that would be named as a GGUF file.
+pub(super) fn check_folder(output: &Path) -> Result<(), String> {
+    if named_gguf(output) {
+        let output = output.display();
+        return Err(format!(
+            "--output {output} is named as a GGUF file, but a folder would be written; for a file use paddock convert --to gguf"
+        ));
+    }
+    Ok(())
+}
+
 /// The display name of the model at `path`: the given one, or the name of its folder or file.
 pub(super) fn model_name(path: &Path, given: Option<&str>) -> Result<String> {
     if let Some(name) = given {

@@ -5,11 +5,11 @@ use std::io::{self, Write};
 use std::path::Path;
 
 use indicatif::{BinaryBytes, HumanCount};
-use paddock_engine::backend::wgpu::{DEFAULT_BINDING, KvEncoding, Plan, Purpose, plan};
+use paddock_engine::backend::wgpu::{DEFAULT_BINDING, KvEncoding, Plan, PlannedBuffer, Purpose, plan};
 use paddock_engine::weights::pack::Quantize;
 use paddock_engine::weights::{Checkpoint, Encoding, Source, TensorInfo};
 use paddock_engine::{Error, ModelConfig};
-use serde_json::Value;
+use serde_json::{Value, json};
 
 use crate::Result;
 use crate::files::ModelSource;
@@ -17,8 +17,8 @@ use crate::files::ModelSource;
 /// Longest `config.json` that is read.
 const CONFIG_LIMIT: u64 = 1 << 20;
 
-/// Prints the plan of the model at `model`; `context` is in tokens.
-pub(super) fn print(model: &Path, quantize: Option<Quantize>, context: Option<usize>) -> Result<()> {
+/// Prints the plan of the model at `model`, as one JSON object if `json` says so; `context` is in tokens.
+pub(super) fn print(model: &Path, quantize: Option<Quantize>, context: Option<usize>, json: bool) -> Result<()> {
     let (config, tensors, quantize) = pollster::block_on(tensors(model, quantize))?;
     let context = config.context(context)?;
     let encodings: HashMap<&str, Encoding> =
@@ -26,6 +26,9 @@ pub(super) fn print(model: &Path, quantize: Option<Quantize>, context: Option<us
     let encoding = |name: &str| encodings.get(name).copied().unwrap_or(Encoding::F32);
     let plan = plan(&config, |param| encoding(&param.name), context, DEFAULT_BINDING)?;
     let mut output = io::stdout().lock();
+    if json {
+        return Ok(writeln!(output, "{}", described(&plan, &config, quantize, context))?);
+    }
     writeln!(
         output,
         "LLaMA, {} parameters, matrices {quantize}, {context} tokens of context",
@@ -33,6 +36,28 @@ pub(super) fn print(model: &Path, quantize: Option<Quantize>, context: Option<us
     )?;
     write_buffers(&mut output, &plan)?;
     write_totals(&mut output, &plan)
+}
+
+/// The plan for programs; sizes are in bytes.
+fn described(plan: &Plan, config: &ModelConfig, quantize: Quantize, context: usize) -> Value {
+    let buffer = |buffer: &PlannedBuffer| json!({ "label": buffer.label, "purpose": purpose(buffer.purpose), "bytes": buffer.bytes });
+    let cache = match plan.kv {
+        KvEncoding::F32 => "f32",
+        KvEncoding::F16 => "f16",
+    };
+    json!({
+        "parameters": config.parameter_count(),
+        "quantize": quantize.to_string(),
+        "context": context,
+        "buffers": plan.buffers.iter().map(buffer).collect::<Vec<_>>(),
+        "weights": plan.total(Purpose::Weights),
+        "cache": plan.total(Purpose::KvCache),
+        "cache_encoding": cache,
+        "activations": plan.total(Purpose::Activations),
+        "read_back": plan.total(Purpose::Staging),
+        "total": plan.bytes(),
+        "largest_binding": plan.largest_binding(),
+    })
 }
 
 /// The configuration and the tensors of the model, and how they will be stored. With a `config.json` alone there are no

@@ -14,6 +14,7 @@ use paddock_engine::weights::{Checkpoint, Format, folder_tokenizer_files};
 
 use crate::Result;
 use crate::files::ModelSource;
+use crate::training::VERSION;
 
 /// How good a finding is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -80,7 +81,7 @@ impl Report {
 
 impl fmt::Display for Report {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        writeln!(f, "paddock {} on {}-{}", env!("CARGO_PKG_VERSION"), std::env::consts::OS, std::env::consts::ARCH)?;
+        writeln!(f, "paddock {VERSION} on {}-{}", std::env::consts::OS, std::env::consts::ARCH)?;
         writeln!(f, "model   {}", self.model)?;
         for section in &self.sections {
             writeln!(f, "\n{}", section.title)?;
