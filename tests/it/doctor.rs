@@ -48,7 +48,8 @@ fn a_model_without_faults_has_none() {
         assert!(good.contains(part), "{part}: {report}");
     }
     let page = run(&[&"doctor", &"--model", &folder.path()]);
-    assert_eq!(page, report.to_string());
+    let findings = |page: &str| page.split_once('\n').map(|(_, findings)| findings.to_string());
+    assert_eq!(findings(&page), findings(&report.to_string()));
     let version = run(&[&"--version"]);
     assert!(page.starts_with(version.trim()), "{version}: {page}");
 }

@@ -46,7 +46,7 @@ impl ChatTemplate {
     pub fn new(source: &str, special_tokens: SpecialTokens) -> Result<Self> {
         // Jinja reads all line ends as "\n".
         let source = source.replace("\r\n", "\n").replace('\r', "\n");
-        let source = python::with_filters(&without_generation_tags(&source), syntax());
+        let source = python::translated(&without_generation_tags(&source), &syntax());
         environment().template_from_str(&source).map_err(|e| broken(&e))?;
         Ok(Self { source, special_tokens, now: DEFAULT_NOW })
     }

@@ -13,6 +13,12 @@ pub(super) fn add(environment: &mut Environment) {
     environment.add_test("sequence", |value: &Value| {
         matches!(value.kind(), ValueKind::Seq | ValueKind::String | ValueKind::Map)
     });
+    environment.add_test("callable", |value: &Value| {
+        let is_macro = || value.kind() == ValueKind::Map && value.to_string().starts_with("<macro ");
+        // An undefined value is something that fails when it is called.
+        let is_plain = matches!(value.kind(), ValueKind::Plain | ValueKind::Undefined);
+        is_plain || value.downcast_object_ref::<Joiner>().is_some() || is_macro()
+    });
     for name in ["e", "escape", "forceescape"] {
         environment.add_filter(name, escape);
     }

@@ -3,15 +3,24 @@
 mod arguments;
 mod builtins;
 mod containers;
+mod digits;
+mod escapes;
+mod filters;
 mod format;
 mod json;
 mod percent;
+mod spelling;
 mod strings;
 
+use minijinja::syntax::SyntaxConfig;
 use minijinja::value::ValueKind;
 use minijinja::{Environment, Error, ErrorKind, Output, State, Value, escape_formatter};
+use spelling::differing;
 
-pub(super) use percent::with_filters;
+/// `source` in Jinja2's dialect as minijinja has to be told it.
+pub(super) fn translated(source: &str, syntax: &SyntaxConfig) -> String {
+    percent::with_filters(&escapes::with_escapes(source, syntax.clone()), syntax.clone())
+}
 
 /// Teaches `environment` Python.
 pub(super) fn extend(environment: &mut Environment) {
@@ -19,24 +28,21 @@ pub(super) fn extend(environment: &mut Environment) {
     environment.set_formatter(print);
     environment.add_filter("tojson", json::to_json);
     environment.add_filter(percent::FILTER, percent::percent);
+    environment.add_filter("string", |state: &State, value: Value| -> Result<Value, Error> {
+        if value.as_str().is_some() {
+            return Ok(value);
+        }
+        Ok(Value::from(differing(state, &value)?.unwrap_or_else(|| value.to_string())))
+    });
     builtins::add(environment);
+    filters::add(environment);
 }
 
-/// Prints a value; Python spells its constants with capitals.
+/// Prints a value as Python does.
 fn print(out: &mut Output, state: &mut State, value: &Value) -> Result<(), Error> {
-    match constant(value) {
-        Some(constant) => out.write_str(constant).map_err(Error::from),
+    match differing(state, value)? {
+        Some(text) => out.write_str(&text).map_err(Error::from),
         None => escape_formatter(out, state, value),
-    }
-}
-
-/// Python's name of a constant.
-fn constant(value: &Value) -> Option<&'static str> {
-    match value.kind() {
-        ValueKind::None => Some("None"),
-        ValueKind::Bool if value.is_true() => Some("True"),
-        ValueKind::Bool => Some("False"),
-        _ => None,
     }
 }
 

@@ -30,7 +30,7 @@ pub(super) fn percent(state: &State, left: &Value, right: &Value) -> Result<Valu
 
 /// `source` with `left | python_percent(right)` for every `left % right`. A source that is not valid is left for the
 /// parser to refuse.
-pub(crate) fn with_filters(source: &str, syntax: SyntaxConfig) -> String {
+pub(super) fn with_filters(source: &str, syntax: SyntaxConfig) -> String {
     let tokens: Result<Vec<_>, _> = tokenize(source, false, syntax).collect();
     let Ok(tokens) = tokens else { return source.to_owned() };
     let kinds: Vec<Kind> = tokens.iter().map(|(token, _)| Kind::of(token)).collect();

@@ -4,7 +4,7 @@ use minijinja::value::{Tuple, from_args};
 use minijinja::{Error, ErrorKind, State, Value};
 
 use super::arguments::Arguments;
-use super::{charge, format};
+use super::{charge, digits, format};
 
 pub(super) fn call(state: &State, text: &str, method: &str, arguments: &[Value]) -> Result<Value, Error> {
     charge(state, text.len())?;
@@ -84,8 +84,9 @@ fn without_arguments(text: &str, method: &str) -> Option<Value> {
             )
             .collect::<String>()
             .into(),
-        "isdigit" | "isdecimal" => all(|c| c.is_ascii_digit()).into(),
-        "isnumeric" => all(char::is_numeric).into(),
+        "isdecimal" => all(digits::is_decimal).into(),
+        "isdigit" => all(digits::is_digit).into(),
+        "isnumeric" => all(digits::is_numeric).into(),
         "isalpha" => all(char::is_alphabetic).into(),
         "isalnum" => all(char::is_alphanumeric).into(),
         "isspace" => all(char::is_whitespace).into(),
