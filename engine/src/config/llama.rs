@@ -141,8 +141,8 @@ fn window(fields: Fields, kin: &Kin) -> Result<Option<usize>> {
 /// tokens changes nothing, nor does one that bounds the context (`used`).
 fn check_layers(fields: Fields, context: usize, used: Option<usize>) -> Result<()> {
     let sliding = used.is_some() || fields.size("sliding_window")?.is_some_and(|window| window >= context);
-    let kinds = fields.get("layer_types").and_then(Value::as_array).into_iter().flatten();
-    let other = kinds.into_iter().find(|kind| match kind.as_str() {
+    let mut kinds = fields.get("layer_types").and_then(Value::as_array).into_iter().flatten();
+    let other = kinds.find(|kind| match kind.as_str() {
         Some("full_attention") => false,
         Some("sliding_attention") => !sliding,
         _ => true,

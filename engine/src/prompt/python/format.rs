@@ -45,7 +45,7 @@ fn charge_fields(state: &State, text: &str, field: char, arguments: &[Value]) ->
 
 /// `text` with `%s` for every `%r`, whose value in `items` becomes the text that `repr` gives. Lists and mappings under a `%s`
 /// become Python's text, too.
-fn with_texts(state: &State, text: &str, items: &mut Vec<Value>) -> Result<String, Error> {
+fn with_texts(state: &State, text: &str, items: &mut [Value]) -> Result<String, Error> {
     let mut out = String::with_capacity(text.len());
     let mut named: Vec<(String, Value)> = Vec::new();
     let mut place = 0;
