@@ -56,7 +56,9 @@ fn set_scheme(rules: &mut Value, prefix: bool) -> bool {
     let lists = ["pretokenizers", "decoders"];
     let inner = lists.iter().find_map(|name| rules.get(name)?.as_array().map(|_| *name));
     let inner = inner.and_then(|name| rules[name].as_array_mut()).into_iter().flatten();
-    inner.fold(false, |found, rules| set_scheme(rules, prefix) || found)
+    let mut found = false;
+    inner.for_each(|rules| found |= set_scheme(rules, prefix));
+    found
 }
 
 /// The steps of a sequence, which is called `list`; or the one that there is.

@@ -138,8 +138,11 @@ fn is_reward_bench(path: &Path) -> Result<bool> {
     Ok(read_rows(path, of_bench)?.usable.first().is_some_and(|(_, of_bench)| *of_bench))
 }
 
+/// A row, and the tokens of each of its answers.
+type EncodedRow = (BenchRow, Vec<Vec<u32>>);
+
 /// The rows of RewardBench 2's file with the tokens of each answer, and how many are used.
-fn bench_rows(run: &RunSettings, encoding: Encoding) -> Result<(Vec<(BenchRow, Vec<Vec<u32>>)>, String)> {
+fn bench_rows(run: &RunSettings, encoding: Encoding) -> Result<(Vec<EncodedRow>, String)> {
     let Encoding { tokenizer, context, .. } = encoding;
     let length = run.max_length.min(context);
     let encoder = Encoder::new(tokenizer, Template::new(run.template, tokenizer)?, length)?;

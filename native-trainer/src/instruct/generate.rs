@@ -124,7 +124,7 @@ pub fn generate(
         let first = outcome.requests;
         let ended = ask_wave(plan, first..first + wave, journal, teacher, limits, stop, &mut outcome.usage)?;
         for request in first..first + wave {
-            if (request - first) % at_once == 0 && outcome.kept.len() >= limits.count {
+            if (request - first).is_multiple_of(at_once) && outcome.kept.len() >= limits.count {
                 break;
             }
             let Some(rows) = rows(plan, request, journal, &mut outcome.dropped)? else { break };

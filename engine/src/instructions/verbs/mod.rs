@@ -153,7 +153,7 @@ fn object(after: &[Token]) -> Option<String> {
     rest.next_if(|(_, token)| lexicon::is_particle(&token.lower));
     rest.next_if(|(_, token)| lexicon::is_pronoun(&token.lower));
     let mut head: Option<&Token> = None;
-    while let Some((at, token)) = rest.next() {
+    for (at, token) in rest {
         let quote = "\"“”'‘’".contains(token.text);
         if quote && head.is_none() {
             continue;

@@ -125,7 +125,8 @@ fn check_tensors(file: &str, header: &Header, config: &ModelConfig, params: &[Pa
     let names = || header.tensors.keys().map(String::as_str);
     let scores = config.score_head().is_some();
     let foreign = names().filter(|name| {
-        !own.contains(*name) && !beyond(name) && !is_unused(name) && !(scores && *name == "output.weight")
+        let known = own.contains(*name) || (scores && *name == "output.weight");
+        !known && !beyond(name) && !is_unused(name)
     });
     if let Some(name) = foreign.min() {
         return Err(foreign_tensor(&format!("{file} holds"), name));
