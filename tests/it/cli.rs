@@ -283,7 +283,10 @@ fn a_token_the_model_has_no_row_for_is_refused() {
         odd["content"] = "<odd>".into();
         tokenizer["added_tokens"].as_array_mut().unwrap().push(odd);
     });
-    generate_is_refused(model.folder.path(), "Hello <odd>", &["token"]);
+    let (folder, prompt) = (model.folder.path(), "Hello <odd>");
+    let generate: [&dyn AsRef<OsStr>; 8] =
+        [&"generate", &"--model", &folder, &"--prompt", &prompt, &"--device", &"cpu", &"--allow-special"];
+    refuses(&generate, &["token"]);
 }
 
 #[test]

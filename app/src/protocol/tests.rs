@@ -41,7 +41,7 @@ fn requests_survive_the_trip() {
     }));
     assert_eq!(round_trip(&Request::Stop(JobId(3))), r#"{"stop":3}"#);
     let forget = Request::Start { job: JobId(4), task: Task::Forget { path: "m".to_string() } };
-    assert_eq!(round_trip(&forget), r#"{"start":{"job":4,"task":{"forget":{"name":"m"}}}}"#);
+    assert_eq!(round_trip(&forget), r#"{"start":{"job":4,"task":{"forget":{"path":"m"}}}}"#);
 }
 
 #[test]

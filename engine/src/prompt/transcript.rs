@@ -194,15 +194,18 @@ fn find(
     }
     let content = messages[turn].content.trim();
     let shown = [Some(content), thoughts(content).map(|(_, answer)| answer)];
-    for start in starts(text, floor, messages, turn, before) {
+    // The prompt may end otherwise here than when nothing follows; it still asks in the same words.
+    let asked = |start: usize| {
+        let at = text[start..].find(asking.as_str()).filter(|at| *at <= LEAD);
+        at.filter(|_| !text[..start].ends_with(asking.as_str())).map(|at| start + at + asking.len())
+    };
+    let starts = starts(text, floor, messages, turn, before);
+    for start in starts.into_iter().flat_map(|start| asked(start).into_iter().chain([start])) {
         for shown in shown.into_iter().flatten() {
             let end = after.rfind(shown).map_or("", |at| &after[at + shown.len()..]);
             let near = text[start..].match_indices(shown).take_while(|(at, _)| *at <= LEAD);
             let mut said = near.map(|(at, _)| start + at);
             if let Some(said) = said.find(|said| text[said + shown.len()..].starts_with(end)) {
-                // The prompt may end otherwise here than when nothing follows; it still asks in the same words.
-                let lead = text[start..said].rfind(asking.as_str()).filter(|_| !asking.is_empty());
-                let start = lead.map_or(start, |at| start + at + asking.len());
                 return Ok(start..said + shown.len() + end.len());
             }
         }

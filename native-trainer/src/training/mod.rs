@@ -18,7 +18,7 @@ use paddock_learn::data::Order;
 use paddock_learn::{Adjoint, Offload, Store};
 
 use crate::cuda::Dtype;
-use crate::run::checkpoint::{Origin, State};
+use crate::run::checkpoint::{Origin, State, clear_removed};
 use crate::run::memory::{Recipe, RunDevice};
 use crate::run::{RunSettings, Settings};
 use crate::signals::Signal;
@@ -92,6 +92,9 @@ async fn train<B: Adjoint, S: Store<B>, T: Task<B, S>>(
     let seed = run.shuffle.then_some(run.seed);
     let order = Order { examples: data.len(), batch_size: run.batch_size, seed };
     let total = run.max_steps.unwrap_or(order.steps_per_epoch() * run.epochs);
+    if place.leads() && start.resumed.is_some() {
+        clear_removed(&run.output)?;
+    }
     if start.is_finished(&run.output, total)? {
         observer.note(&format!("all {total} steps are done already"));
         return Ok(Outcome::Finished);

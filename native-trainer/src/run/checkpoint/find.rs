@@ -9,6 +9,8 @@ use crate::{Error, Result};
 
 /// Beginning of the name of a checkpoint's folder.
 const PREFIX: &str = "checkpoint-";
+/// What stands before that name while the folder is removed.
+const REMOVED: &str = ".removed-";
 
 /// What a run can go on from.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -53,12 +55,29 @@ pub fn of_step(output: &Path, step: u64) -> Result<Option<(PathBuf, State)>> {
 /// # Errors
 /// When the disk refuses.
 pub(super) fn remove_old(output: &Path, step: u64, keep: usize) -> Result<()> {
+    clear_removed(output)?;
     let own = list(output)?.into_iter().filter(|(path, state)| {
         let number = state.as_ref().map(|state| state.step).ok();
         number.is_some_and(|number| number <= step && path.ends_with(format!("{PREFIX}{number}")))
     });
     for (path, _) in own.skip(keep.max(1)) {
-        fs::remove_dir_all(&path).map_err(Error::path("remove", &path))?;
+        // Out of sight at once: a kill in the middle would leave what looks like a damaged checkpoint.
+        let name = path.file_name().unwrap_or_default().to_string_lossy();
+        fs::rename(&path, output.join(format!("{REMOVED}{name}"))).map_err(Error::path("remove", &path))?;
+    }
+    clear_removed(output)
+}
+
+/// Removes what is left of checkpoints whose removal was interrupted.
+///
+/// # Errors
+/// When the disk refuses.
+pub fn clear_removed(output: &Path) -> Result<()> {
+    for entry in fs::read_dir(output).map_err(Error::path("read", output))? {
+        let path = entry.map_err(Error::path("read", output))?.path();
+        if path.file_name().is_some_and(|name| name.to_string_lossy().starts_with(REMOVED)) {
+            fs::remove_dir_all(&path).map_err(Error::path("remove", &path))?;
+        }
     }
     Ok(())
 }
@@ -139,6 +158,20 @@ mod tests {
         assert_eq!(newest.checkpoint.unwrap().1.step, 9);
         assert_eq!(of_step(output, 6).unwrap().unwrap().0, output.join("checkpoint-100"));
         assert_eq!((of_step(output, 7).unwrap(), of_step(output, 0).unwrap()), (None, None));
+    }
+
+    #[test]
+    fn what_an_interrupted_removal_left_goes_with_the_next() {
+        let folder = tempfile::tempdir().unwrap();
+        let output = folder.path();
+        for step in [2, 4] {
+            checkpoint(output, &format!("checkpoint-{step}"), step);
+        }
+        let left = output.join(".removed-checkpoint-2");
+        fs::create_dir(&left).unwrap();
+        fs::write(left.join("weights"), "").unwrap();
+        remove_old(output, 4, 1).unwrap();
+        assert_eq!(names(output), ["checkpoint-4"]);
     }
 
     #[test]

@@ -13,7 +13,7 @@ use serde::{Deserialize, Serialize};
 use crate::files::{AtomicFolder, file_sha256, write_file};
 use crate::run::Settings;
 use crate::{Error, Result};
-pub use find::{Newest, newest, of_step};
+pub use find::{Newest, clear_removed, newest, of_step};
 pub use trained_model::TrainedModel;
 
 /// How far the run was.
