@@ -5,9 +5,8 @@ use std::path::{Path, PathBuf};
 use paddock_engine::model::CausalLm;
 use paddock_engine::records::Judgement;
 use paddock_learn::data::{Extent, PairShare};
-use paddock_learn::lora::adapter_parameters;
 use paddock_learn::loss::{PreferenceKind, PreferenceLoss};
-use paddock_learn::objective::{Measured, PairSet, Preference, PreferenceBatch, PreferenceOptions, Reference, Tuned};
+use paddock_learn::objective::{Measured, PairSet, Preference, PreferenceBatch, PreferenceOptions, Reference};
 use paddock_learn::{Adjoint, Store, Tape};
 
 use super::pairs::{PairKind, Pairs};
@@ -19,7 +18,7 @@ use crate::run::checkpoint::{Kept, TrainedModel};
 use crate::run::memory::{MemoryEstimate, Recipe};
 use crate::run::{PreferenceSettings, ReferenceKind};
 use crate::sft::tape_options;
-use crate::training::{Evaluated, Kind, Observer, Place, Runs, StartModel, Step, Stepped, Task, count_parameters};
+use crate::training::{Evaluated, Kind, Observer, Place, Runs, StartModel, Step, Stepped, Task};
 use crate::{Error, Result};
 
 /// `paddock dpo`.
@@ -166,16 +165,13 @@ impl<B: Runs, S: Store<B>> Task<B, S> for PreferenceTask<B, S> {
     }
 
     fn parameters(&self) -> [u64; 2] {
-        let adapters = adapter_parameters(self.tape()).iter().map(|info| info.len() as u64).sum();
-        let objective = self.trained.trainer.objective();
-        let model = count_parameters(objective.config());
-        [model + adapters, if objective.lora().is_some() { adapters } else { model }]
+        self.trained.parameters()
     }
 
     async fn step(&mut self, step: &Step) -> Result<Stepped> {
         self.know_reference().await?;
         self.is_reference = false;
-        let share = self.data.pairs.share(&step.examples, self.extent, self.place(), self.micro_batch_tokens);
+        let share = self.data.pairs.share(&step.examples, self.extent, self.trained.place(), self.micro_batch_tokens);
         let (pairs, tokens) = (share.pairs, share.tokens);
         let batch = PreferenceBatch { set: PairSet::Train, share };
         let report = self.trained.trainer.step(&batch, &step.optimizer).await?;
@@ -190,7 +186,7 @@ impl<B: Runs, S: Store<B>> Task<B, S> for PreferenceTask<B, S> {
     async fn evaluate(&mut self, _step: u64, _observer: &mut dyn Observer) -> Result<Option<Evaluated>> {
         self.know_reference().await?;
         let Some(eval) = &self.data.eval else { return Ok(None) };
-        let share = eval.share_of_all(self.extent, self.place(), self.micro_batch_tokens);
+        let share = eval.share_of_all(self.extent, self.trained.place(), self.micro_batch_tokens);
         let batch = PreferenceBatch { set: PairSet::Eval, share };
         let trainer = &self.trained.trainer;
         let measured = trainer.objective().measure(trainer.tape(), &batch).await?;
@@ -205,12 +201,6 @@ impl<B: Adjoint, S: Store<B>> PreferenceTask<B, S> {
         let eval = self.data.eval.as_ref().map(|pairs| (PairSet::Eval, pairs));
         [(PairSet::Train, &self.data.pairs)].into_iter().chain(eval)
     }
-
-    /// This rank's number, and how many there are.
-    fn place(&self) -> [usize; 2] {
-        let sharding = self.trained.trainer.tape().sharding();
-        sharding.map_or([0, 1], |sharding| [sharding.ranks.rank(), sharding.ranks.world_size()])
-    }
 }
 
 impl<B: Runs, S: Store<B>> PreferenceTask<B, S> {
@@ -222,7 +212,7 @@ impl<B: Runs, S: Store<B>> PreferenceTask<B, S> {
             if known.borrow()[set as usize].len() == 2 * pairs.len() {
                 continue;
             }
-            let share = pairs.share_of_all(self.extent, self.place(), self.micro_batch_tokens);
+            let share = pairs.share_of_all(self.extent, self.trained.place(), self.micro_batch_tokens);
             let sums = if self.is_reference {
                 trainer.objective().sums(trainer.tape(), &share, pairs.len()).await?
             } else {

@@ -18,12 +18,10 @@ use super::pairs::{Encoding, PairKind, Pairs};
 use super::report::{ScoreReport, ScoredPair};
 use super::show::show_pairs;
 use crate::files::write_file;
-use crate::run::checkpoint::{Kept, TrainedModel};
+use crate::run::checkpoint::{Kept, TrainedModel, count_parameters};
 use crate::run::{LossType, MeantSettings, RunSettings, ScoreSettings};
 use crate::sft::tape_options;
-use crate::training::{
-    Data, Evaluated, Kind, Observer, Place, Runs, StartModel, Step, Stepped, Task, count_parameters,
-};
+use crate::training::{Data, Evaluated, Kind, Observer, Place, Runs, StartModel, Step, Stepped, Task};
 use crate::{Error, Result};
 
 /// `paddock reward` or, with `COST`, `paddock cost`.
@@ -210,7 +208,7 @@ impl<B: Runs, S: Store<B>, const COST: bool> Task<B, S> for ScoreTask<B, S, COST
             LossType::TokenWise => Extent::Shared,
         };
         let tokens = self.settings.run.memory.micro_batch_tokens;
-        let share = self.data.pairs.share(&step.examples, extent, self.place(), tokens);
+        let share = self.data.pairs.share(&step.examples, extent, self.trained.place(), tokens);
         let report = self.trained.trainer.step(&share, &step.optimizer).await?;
         let value =
             |name: &str| report.values.iter().find(|(known, _)| *known == name).map_or(0.0, |(_, value)| *value);
@@ -229,7 +227,7 @@ impl<B: Runs, S: Store<B>, const COST: bool> Task<B, S> for ScoreTask<B, S, COST
     async fn evaluate(&mut self, step: u64, _observer: &mut dyn Observer) -> Result<Option<Evaluated>> {
         let Some(eval) = &self.data.eval else { return Ok(None) };
         let tokens = self.settings.run.memory.micro_batch_tokens;
-        let share = eval.share_of_all(Extent::Ends { pad: self.pad }, self.place(), tokens);
+        let share = eval.share_of_all(Extent::Ends { pad: self.pad }, self.trained.place(), tokens);
         let (trainer, kind) = (&self.trained.trainer, if COST { "cost" } else { "reward" });
         let ends = trainer.objective().end_scores(trainer.tape(), &share, eval.len()).await?;
         let loss = trainer.evaluate(&share).await?;
@@ -242,12 +240,6 @@ impl<B: Runs, S: Store<B>, const COST: bool> Task<B, S> for ScoreTask<B, S, COST
 }
 
 impl<B: Adjoint, S: Store<B>, const COST: bool> ScoreTask<B, S, COST> {
-    /// This rank's number, and how many there are.
-    fn place(&self) -> [usize; 2] {
-        let sharding = self.trained.trainer.tape().sharding();
-        sharding.map_or([0, 1], |sharding| [sharding.ranks.rank(), sharding.ranks.world_size()])
-    }
-
     /// The end of the class's name, and what `config.json` says about the head.
     fn head_config(&self) -> (&'static str, Map<String, Value>) {
         let ScoreSettings { normalizer, momentum, normalize, .. } = self.settings;

@@ -25,9 +25,9 @@ use paddock_engine::tokenizer::Tokenizer;
 use paddock_learn::{Adjoint, Store, Tape};
 
 use crate::files::Description;
-use crate::run::checkpoint::Kept;
+use crate::run::checkpoint::{Kept, count_parameters};
 use crate::run::memory::{MemoryEstimate, Recipe, RolePlan};
-use crate::training::{Evaluated, Kind, Observer, Place, Runs, StartModel, Step, Stepped, Task, count_parameters};
+use crate::training::{Evaluated, Kind, Observer, Place, Runs, StartModel, Step, Stepped, Task};
 use crate::{Error, Result};
 use alarms::{Signs, alarms};
 use experience::Answer;

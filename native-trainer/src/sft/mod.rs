@@ -9,16 +9,13 @@ mod show;
 use std::path::Path;
 
 use paddock_learn::data::add_missing_tokens;
-use paddock_learn::lora::adapter_parameters;
-use paddock_learn::objective::{Sft, SftOptions, Tuned};
+use paddock_learn::objective::{Sft, SftOptions};
 use paddock_learn::{Adjoint, Store, Tape, TapeOptions};
 
 use crate::Result;
 use crate::run::checkpoint::{Kept, TrainedModel};
 use crate::run::{RunSettings, SftSettings};
-use crate::training::{
-    Data, Evaluated, Kind, Observer, Place, Runs, StartModel, Step, Stepped, Task, count_parameters,
-};
+use crate::training::{Data, Evaluated, Kind, Observer, Place, Runs, StartModel, Step, Stepped, Task};
 pub use evaluate::{Evaluation, evaluate};
 use examples::Examples;
 use prompt_format::prompt_format;
@@ -156,14 +153,11 @@ impl<B: Runs, S: Store<B>> Task<B, S> for FineTuningTask<B, S> {
     }
 
     fn parameters(&self) -> [u64; 2] {
-        let adapters = adapter_parameters(self.tape()).iter().map(|info| info.len() as u64).sum();
-        let objective = self.trained.trainer.objective();
-        let model = count_parameters(objective.config());
-        [model + adapters, if objective.lora().is_some() { adapters } else { model }]
+        self.trained.parameters()
     }
 
     async fn step(&mut self, step: &Step) -> Result<Stepped> {
-        let batch = self.examples.share(&step.examples, self.place(), self.micro_batch_tokens);
+        let batch = self.examples.share(&step.examples, self.trained.place(), self.micro_batch_tokens);
         let report = self.trained.trainer.step(&batch, &step.optimizer).await?;
         Ok(Stepped {
             loss: (batch.targets > 0).then_some(report.loss),
@@ -182,17 +176,9 @@ impl<B: Runs, S: Store<B>> Task<B, S> for FineTuningTask<B, S> {
         }
         let Some(eval) = &self.eval else { return Ok(None) };
         let all: Vec<usize> = (0..eval.len()).collect();
-        let share = eval.share(&all, self.place(), self.micro_batch_tokens);
+        let share = eval.share(&all, self.trained.place(), self.micro_batch_tokens);
         let loss = self.trained.trainer.evaluate(&share).await?;
         Ok(Some(Evaluated { loss, values: Vec::new() }))
-    }
-}
-
-impl<B: Adjoint, S: Store<B>> FineTuningTask<B, S> {
-    /// This rank's number, and how many there are.
-    fn place(&self) -> [usize; 2] {
-        let sharding = self.trained.trainer.tape().sharding();
-        sharding.map_or([0, 1], |sharding| [sharding.ranks.rank(), sharding.ranks.world_size()])
     }
 }
 

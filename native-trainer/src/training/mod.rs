@@ -31,7 +31,7 @@ pub use overview::{Overview, VERSION};
 use ranks::{agree_on_start, first_rank_first};
 pub use start::{Resume, SETTINGS};
 use steps::Run;
-pub use task::{Data, Evaluated, Kind, Observer, Place, Runs, StartModel, Step, Stepped, Task, count_parameters};
+pub use task::{Data, Evaluated, Kind, Observer, Place, Runs, StartModel, Step, Stepped, Task};
 
 /// How a run ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

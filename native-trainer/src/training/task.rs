@@ -2,7 +2,6 @@
 
 use std::path::{Path, PathBuf};
 
-use paddock_engine::ModelConfig;
 use paddock_engine::backend::{Cache, Sample};
 use paddock_engine::model::LoadProgress;
 use paddock_engine::tokenizer::Tokenizer;
@@ -233,8 +232,3 @@ pub trait Kind {
 pub trait Runs: Adjoint + Cache + Sample {}
 
 impl<B: Adjoint + Cache + Sample> Runs for B {}
-
-/// The number of values of the parameters of a model.
-pub fn count_parameters(config: &ModelConfig) -> u64 {
-    config.params().iter().map(|param| (param.shape[0] * param.shape[1]) as u64).sum()
-}

@@ -14,7 +14,7 @@ use crate::files::{AtomicFolder, file_sha256, write_file};
 use crate::run::Settings;
 use crate::{Error, Result};
 pub use find::{Newest, clear_removed, newest, of_step};
-pub use trained_model::TrainedModel;
+pub use trained_model::{TrainedModel, count_parameters};
 
 /// How far the run was.
 const STATE: &str = "trainer_state.json";

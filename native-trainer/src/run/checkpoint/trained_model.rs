@@ -2,6 +2,7 @@
 
 use std::path::Path;
 
+use paddock_engine::ModelConfig;
 use paddock_learn::lora::adapter_parameters;
 use paddock_learn::objective::{Objective, Tuned};
 use paddock_learn::tape::{Named, ParameterId, named};
@@ -20,7 +21,26 @@ pub struct TrainedModel<B: Adjoint, O, S: Store<B>> {
     pub description: Description,
 }
 
+/// The number of values of the parameters of a model.
+pub fn count_parameters(config: &ModelConfig) -> u64 {
+    config.params().iter().map(|param| (param.shape[0] * param.shape[1]) as u64).sum()
+}
+
 impl<B: Adjoint, O: Objective<B, S> + Tuned, S: Store<B>> TrainedModel<B, O, S> {
+    /// This rank's number, and how many there are.
+    pub fn place(&self) -> [usize; 2] {
+        let sharding = self.trainer.tape().sharding();
+        sharding.map_or([0, 1], |sharding| [sharding.ranks.rank(), sharding.ranks.world_size()])
+    }
+
+    /// Parameters of the model with its adapters, and those of them that are trained.
+    pub fn parameters(&self) -> [u64; 2] {
+        let adapters = adapter_parameters(self.trainer.tape()).iter().map(|info| info.len() as u64).sum();
+        let objective = self.trainer.objective();
+        let model = count_parameters(objective.config());
+        [model + adapters, if objective.lora().is_some() { adapters } else { model }]
+    }
+
     /// [`Kept::write_model`] with another description.
     ///
     /// # Errors
