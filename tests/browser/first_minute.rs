@@ -151,7 +151,7 @@ fn an_answer_is_followed_again_from_its_end_and_its_place_is_kept() {
 #[test]
 fn a_prompt_that_is_refused_comes_back() {
     let Some(page) = ready() else { return };
-    let text = "The horses graze. ".repeat(20_000);
+    let text = "The horses graze. ".repeat(60_000);
     page.paste("composer", &text);
     page.wait_for_text("context", |text| text.contains("reads at most"));
     page.click("send");
