@@ -70,6 +70,7 @@ fn run_paddock(page: &Server, prompt: &str) -> Result<Speed> {
             "max_tokens": TOKENS,
             "stop": [],
         },
+        "begun": "nothing",
     }}}}));
     let answered = browser.wait("the answer is complete", limit, |browser| browser.worker_event("answered"));
     let reading = browser.worker_event("reading").unwrap_or_default();
