@@ -135,6 +135,10 @@ fn a_long_prompt_can_be_given_up() {
     let stopped = page.wait_for_answer();
     assert!(stopped.token_ids.is_empty(), "{stopped:?}");
     page.wait_for_text("message-facts", |facts| facts.contains("stopped"));
+    // In the same chat the long prompt would be read again.
+    page.click("new-chat");
+    page.wait_for_texts("message-assistant", &[]);
+    page.set_greedy("auto", 4);
     assert_eq!(page.ask("Hello!").token_ids.len(), 4);
 }
 

@@ -9,14 +9,20 @@ use xtask::browser::Browser;
 use xtask::server::Fault;
 use xtask::workspace;
 
-fn page_without(file: &str) -> Option<Page> {
+/// The page, of which nothing is missing yet.
+fn page() -> Option<Page> {
     let tiny = Path::new(env!("CARGO_MANIFEST_DIR")).join("fixtures/llama-mha");
-    Page::open(TestSite::start(&[("tiny", &tiny)], &[(file, Fault::Missing)])?, "")
+    Page::open(TestSite::start(&[("tiny", &tiny)], &[])?, "")
+}
+
+/// Opens the page at an address where this file is missing, and was never there.
+fn open_without(page: &mut Page, file: &str) {
+    page.open_anew(&[(file, Fault::Missing)], "");
 }
 
 /// The worker does not start: a sentence names the file and what to do, and nothing waits for ever.
-fn worker_fails(file: &str) {
-    let Some(page) = page_without(file) else { return };
+fn worker_fails(page: &mut Page, file: &str) {
+    open_without(page, file);
     let sentence = page.wait_for_error();
     assert!(sentence.contains(file) && sentence.contains("Reload the page"), "{sentence}");
     for word in ["panicked", "undefined", "JsValue", "\n"] {
@@ -40,27 +46,35 @@ fn page_fails(browser: &Browser, words: &[&str]) {
 }
 
 #[test]
-fn a_missing_script_of_the_worker_is_one_sentence() {
-    worker_fails("worker_start.js");
-    worker_fails("worker.js");
-}
-
-#[test]
-fn a_missing_module_of_the_worker_is_one_sentence() {
-    worker_fails("worker_bg.wasm");
+fn a_missing_file_of_the_worker_is_one_sentence() {
+    let Some(mut page) = page() else { return };
+    for file in ["worker_start.js", "worker.js", "worker_bg.wasm"] {
+        worker_fails(&mut page, file);
+    }
 }
 
 #[test]
 fn a_missing_file_of_the_page_is_one_sentence() {
+    let Some(mut page) = page() else { return };
     for file in ["app.js", "app_bg.wasm"] {
-        let Some(page) = page_without(file) else { return };
+        open_without(&mut page, file);
         page_fails(&page.browser, &[file, "Reload the page"]);
     }
 }
 
 #[test]
 fn a_page_without_its_first_script_says_so_after_a_while() {
-    let Some(page) = page_without("/start.js") else { return };
+    let Some(mut page) = page() else { return };
+    open_without(&mut page, "/start.js");
+    // The advice comes after twenty seconds, most of which are skipped here.
+    let hidden = page.browser.evaluate(
+        "const [late] = document.getAnimations();
+         late.currentTime = 0;
+         const { visibility } = getComputedStyle(document.querySelector('#start span'));
+         late.currentTime = 19_500;
+         return visibility === 'hidden';",
+    );
+    assert_eq!(hidden, true);
     let shown = "return getComputedStyle(document.querySelector('#start span')).visibility === 'visible'";
     page.browser.wait("the advice", PATIENCE, |browser| (browser.evaluate(shown) == true).then_some(()));
     assert!(page.text("start").is_some_and(|text| text.contains("start.js") && text.contains("Reload the page")));
@@ -74,12 +88,13 @@ fn a_page_without_a_style_sheet_or_picture_works() {
     let Ok(files) = std::fs::read_dir(workspace::dist()) else {
         return skip("browser", "dist/ holds no built page (`cargo xtask test` builds it)");
     };
+    let Some(mut page) = page() else { return };
     for entry in files {
         let name = entry.expect("a file").file_name().into_string().expect("a name");
         if CODE.contains(&name.as_str()) {
             continue;
         }
-        let Some(page) = page_without(&format!("/{name}")) else { return };
+        open_without(&mut page, &format!("/{name}"));
         page.wait_for("empty");
     }
 }

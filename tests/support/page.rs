@@ -4,6 +4,7 @@ use std::thread;
 
 use serde_json::json;
 use xtask::browser::{Browser, screenshots};
+use xtask::server::Fault;
 
 use crate::site::TestSite;
 use crate::skip;
@@ -52,6 +53,12 @@ impl Page {
     /// Opens the page anew.
     pub fn visit(&self, query: &str) {
         self.browser.open(&self.site.page(query));
+    }
+
+    /// Opens the page at another address, of which the browser has kept nothing, with these faults of its site.
+    pub fn open_anew(&mut self, faults: &[(&str, Fault)], query: &str) {
+        self.site.serve_anew(faults);
+        self.visit(query);
     }
 
     /// Where the page comes from.

@@ -42,10 +42,7 @@ impl TestSite {
     }
 
     fn serve(page: PathBuf, models: TempDir, faults: BTreeMap<String, Fault>, plain: bool) -> Self {
-        let folders = [(String::new(), page), ("models".to_string(), models.path().to_path_buf())].into();
-        let site = Site { folders, faults, plain };
-        let server = Server::start(site, Ipv4Addr::LOCALHOST.into(), 0).expect("a server");
-        Self { server, models, _page: None }
+        Self { server: server(page, models.path(), faults, plain), models, _page: None }
     }
 
     /// The same site with a page whose worker runs `script` first.
@@ -65,6 +62,12 @@ impl TestSite {
     /// The same site at a host that sends no headers of its own.
     pub fn plain(self) -> Self {
         Self::serve(workspace::dist(), self.models, BTreeMap::new(), true)
+    }
+
+    /// Serves the site with these faults from now on, at another address: one of which no browser has kept anything.
+    pub fn serve_anew(&mut self, faults: &[(&str, Fault)]) {
+        let faults = faults.iter().map(|(end, fault)| (end.to_string(), *fault)).collect();
+        self.server = server(workspace::dist(), self.models(), faults, false);
     }
 
     /// The bytes that the page has asked for, in this order, of files whose path ends with `end`.
@@ -91,4 +94,10 @@ impl TestSite {
     pub fn page(&self, query: &str) -> String {
         format!("{}?{query}", self.server.url())
     }
+}
+
+fn server(page: PathBuf, models: &Path, faults: BTreeMap<String, Fault>, plain: bool) -> Server {
+    let folders = [(String::new(), page), ("models".to_string(), models.to_path_buf())].into();
+    let site = Site { folders, faults, plain };
+    Server::start(site, Ipv4Addr::LOCALHOST.into(), 0).expect("a server")
 }

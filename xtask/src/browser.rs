@@ -228,8 +228,8 @@ impl Browser {
 
 impl Drop for Browser {
     fn drop(&mut self) {
-        /// A browser that takes longer has hung.
-        const CLOSING: Duration = Duration::from_secs(10);
+        /// A browser that takes longer has hung, or might as well: nothing is lost when it is killed.
+        const CLOSING: Duration = Duration::from_secs(3);
         self.agent.delete(&self.session).config().timeout_global(Some(CLOSING)).build().call().ok();
         // A browser that hangs, or never answered its driver, would outlive it.
         if let Some(id) = self.process_id() {
