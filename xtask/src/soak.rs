@@ -36,7 +36,7 @@ enum Part {
     Tests,
     /// The tests in a browser, many times: one that fails one time in a hundred is a fault.
     Browser,
-    /// Small changes to the code, each of which must fail a test; takes days on two cores.
+    /// Small changes to the code, each of which must fail a test; takes hours on two cores.
     Mutants,
 }
 
