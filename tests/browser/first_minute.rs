@@ -52,6 +52,17 @@ fn enter_loads_the_model_and_the_focus_stays_where_one_writes() {
     wait_for_true(&page, "the title", "return document.title === 'tiny · Paddock'");
 }
 
+#[test]
+fn the_focus_is_where_one_writes_after_cancel() {
+    let site = TestSite::start(&[("tiny", &tiny())], &[(".safetensors", Fault::Stalled(300_000))]);
+    let Some(page) = site.and_then(|site| Page::open(site, "device=cpu")) else { return };
+    page.wait_for("empty");
+    page.click("load-button");
+    page.click("cancel");
+    page.wait_for("empty");
+    wait_for_true(&page, "the focus", "return document.activeElement.id === 'composer'");
+}
+
 /// A visit with an index of these models: name and bytes.
 fn page_with_models(models: &[(&str, u64)]) -> Option<Page> {
     let site = TestSite::start(&[("tiny", &tiny())], &[])?;

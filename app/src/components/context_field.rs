@@ -2,6 +2,7 @@
 
 use leptos::prelude::*;
 
+use super::load_again::LoadAgain;
 use crate::format;
 use crate::session::Models;
 
@@ -49,20 +50,12 @@ pub fn ContextField() -> impl IntoView {
                 {options}
             </select>
             <p id="context-hint" class="hint">{explanation}</p>
-            <Show when=move || changed.get()>
-                <p class="hint" role="status">
-                    "It holds once the model is loaded again. "
-                    <button
-                        type="button"
-                        class="small"
-                        data-testid="context-load-again"
-                        disabled=move || !models.can_load()
-                        on:click=move |_| models.load_again()
-                    >
-                        "Load it again"
-                    </button>
-                </p>
-            </Show>
+            <LoadAgain
+                changed
+                hint="It holds once the model is loaded again."
+                id="context-changed"
+                button="context-load-again"
+            />
         </div>
     }
 }

@@ -2,6 +2,7 @@
 
 use leptos::prelude::*;
 
+use super::load_again::LoadAgain;
 use crate::protocol::PreferredDevice;
 use crate::session::{Machine, Models};
 
@@ -30,20 +31,12 @@ pub fn DeviceSelect() -> impl IntoView {
                     .map(|choice| view! { <option value=choice.to_string()>{choice.label()}</option> })
                     .collect_view()}
             </select>
-            <Show when=move || moved.get()>
-                <p class="hint" role="status" data-testid="device-moved">
-                    "The loaded model stays where it is until it is loaded again. "
-                    <button
-                        type="button"
-                        class="small"
-                        data-testid="load-again"
-                        disabled=move || !models.can_load()
-                        on:click=move |_| models.load_again()
-                    >
-                        "Load it again"
-                    </button>
-                </p>
-            </Show>
+            <LoadAgain
+                changed=moved
+                hint="The loaded model stays where it is until it is loaded again."
+                id="device-moved"
+                button="load-again"
+            />
             <p id="device-explanation" class="hint" data-testid="device-explanation" aria-live="polite">{explanation}</p>
         </div>
     }

@@ -27,7 +27,7 @@ pub fn Facts() -> impl IntoView {
                     ("Device", loaded.device),
                     ("Context", format::count(loaded.context, "token")),
                     ("Weights", format::bytes(loaded.weight_bytes)),
-                    ("Heap", format::bytes(heap_bytes.get())),
+                    ("Memory of the page", format::bytes(heap_bytes.get())),
                     ("Loaded in", format::seconds(loaded.seconds)),
                 ];
                 view! {

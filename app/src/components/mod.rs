@@ -17,6 +17,7 @@ pub mod focus;
 pub mod header;
 pub mod icon;
 pub mod library;
+pub mod load_again;
 pub mod load_progress;
 pub mod markdown_view;
 pub mod memory;

@@ -47,7 +47,7 @@ pub fn StatusLine() -> impl IntoView {
             <span class="device" title="Device" data-testid="status-device">{device}</span>
             <span
                 class="memory"
-                title="Memory: the weights, and the worker's heap"
+                title="Memory: the weights, and what the page works with"
                 data-testid="status-memory"
                 data-heap=move || machine.heap_bytes.get()
             >
