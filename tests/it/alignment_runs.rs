@@ -126,6 +126,63 @@ fn every_loss_prefers_what_is_chosen() {
     }
 }
 
+/// The losses without a reference, and that of single answers, are what their definitions make of the log-probabilities that a
+/// run notes. How many tokens an answer has comes from the loss of its own, `−l / n`.
+#[test]
+fn losses_without_a_reference_are_those_of_their_definitions() {
+    let folder = TempDir::new().unwrap();
+    let fixture = Fixture::own(Trained::Dpo);
+    let data = folder.path().join("data.jsonl");
+    let run = |name: &str, row: &str, further: &str| {
+        fs::write(&data, row).unwrap();
+        let output = folder.path().join(name);
+        let further = format!("{further} --data {} --max-steps 1", data.display());
+        train(&fixture.arguments_without_preset(), &output, &further);
+        let metrics = metrics(&output);
+        ["loss", "logps/chosen", "logps/rejected"].map(|name| steps(&metrics, name)[0])
+    };
+    let pair = r#"{"prompt": "Name a fruit.", "chosen": "An apple, or a pear.", "rejected": "No."}"#;
+    let turned = r#"{"prompt": "Name a fruit.", "chosen": "No.", "rejected": "An apple, or a pear."}"#;
+    let single = "--batch-size 1 --beta 0.2";
+    let minus_log_sigmoid = |x: f64| (1.0 + (-x).exp()).ln();
+    let near =
+        |found: f64, expected: f64| assert!((found / expected - 1.0).abs() < 1e-5, "{found}, expected {expected}");
+    let [loss, chosen, rejected] = run("cpo", pair, &format!("--loss cpo --sft-weight 0 {single}"));
+    near(loss, minus_log_sigmoid(0.2 * (chosen - rejected)));
+    // Of CPO the chosen answer's own loss is a part unless that is refused.
+    let tokens = |name: &str, row: &str| {
+        let without = run(&format!("{name}-without"), row, &format!("--loss cpo --sft-weight 0 {single}"));
+        let [loss, chosen, _] = run(name, row, &format!("--loss cpo {single}"));
+        let tokens = -chosen / (loss - without[0]);
+        assert!((tokens - tokens.round()).abs() < 1e-3 && tokens > 1.0, "{tokens}");
+        tokens.round()
+    };
+    let means = [chosen / tokens("long", pair), rejected / tokens("short", turned)];
+    let simpo = run("simpo", pair, &format!("--loss simpo --simpo-gamma 0.3 {single}"));
+    near(simpo[0], minus_log_sigmoid(0.2 * (means[0] - means[1]) - 0.3));
+    let log_odds = |mean: f64| mean - (1.0 - mean.exp()).ln();
+    let orpo = run("orpo", pair, &format!("--loss orpo {single}"));
+    near(orpo[0], 0.2 * minus_log_sigmoid(log_odds(means[0]) - log_odds(means[1])) - means[0]);
+    // Before the first step the model is its reference: all ratios are 0, and an answer's loss is half its weight.
+    let answers = r#"{"prompt": "Name a fruit.", "completion": "A pear.", "label": true}
+{"prompt": "Say hello.", "completion": "No.", "label": false}"#;
+    let kto = run("kto", answers, "--loss kto --batch-size 2 --undesirable-weight 0.5");
+    near(kto[0], (0.5 + 0.25) / 2.0);
+    let refuse = |row: &str, further: &str, words: &[&str]| {
+        fs::write(&data, row).unwrap();
+        let output = folder.path().join("refused");
+        let further = format!("{further} --data {}", data.display());
+        refused(&with(&fixture.arguments_without_preset(), &output, &further), words);
+        assert!(!output.exists());
+    };
+    refuse(pair, "--loss simpo --simpo-gamma -1", &["simpo-gamma is -1"]);
+    refuse(pair, "--loss simpo --reference cached", &["simpo has no reference"]);
+    refuse(r#"{"prompt": "q", "chosen": "a"}"#, "--loss orpo", &["line 1", "\"chosen\" and \"rejected\""]);
+    refuse(r#"{"prompt": "q", "chosen": "a", "rejected": "a"}"#, "--loss cpo", &["both answers are the same"]);
+    refuse(r#"{"prompt": "q", "completion": "a"}"#, "--loss kto", &["line 1", "\"label\""]);
+    refuse(answers, "--loss kto --batch-size 1", &["at least 2 for kto"]);
+}
+
 /// The three references say the same.
 #[test]
 fn references_agree() {

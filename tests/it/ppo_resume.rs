@@ -197,6 +197,10 @@ fn what_cannot_be_is_refused_in_a_sentence() {
         refuses(&all, words);
         assert!(!output.exists(), "a start that fails leaves nothing");
     };
+    refused(&[&"--reward-model", &reward, &"--roles", &"shared"], &["roles is shared", "lora-rank"]);
+    let separate: [&dyn AsRef<std::ffi::OsStr>; 6] =
+        [&"--reward-model", &reward, &"--roles", &"separate", &"--lora-rank", &"2"];
+    refused(&separate, &["roles is separate"]);
     let adapter = package_fixture("lora-shared-trunk").join("reward");
     refused(&[&"--reward-model", &adapter], &["is an adapter", "--lora-rank"]);
     refused(&[&"--reward-model", &actor], &["scor"]);
@@ -264,4 +268,82 @@ fn six_roles_share_one_trunk() {
     let done = start(&packed, &output, &further).output().unwrap();
     assert!(done.status.success(), "{}", String::from_utf8_lossy(&done.stderr));
     assert!(output.join("adapter_model.safetensors").exists());
+}
+
+/// A run does not go on with other models or texts than those it began with, though they are at the same place.
+#[test]
+fn roles_that_were_replaced_are_noticed() {
+    let (fixture, adapters) = (package_fixture("ppo-iteration"), package_fixture("lora-shared-trunk"));
+    let copy = |from: &Path, to: &Path| {
+        fs::create_dir_all(to).unwrap();
+        for file in fs::read_dir(from).unwrap() {
+            let file = file.unwrap();
+            fs::copy(file.path(), to.join(file.file_name())).unwrap();
+        }
+    };
+    let run = Run::new(&[]);
+    let start = |models: &Path, actor: &str, output: &Path, further: &[&str]| {
+        let mut command = paddock();
+        command.args(["ppo", "--template", "safe-rlhf", "--device", "cpu", "--threads", "1", "--save-steps", "1"]);
+        command.args(["--batch-size", "2", "--max-steps", "1", "--max-new-tokens", "4"]);
+        command.arg("--actor").arg(models.join(actor)).arg("--output").arg(output);
+        command.arg("--prompts").arg(run.folder.path().join("prompts.jsonl")).args(further);
+        for role in ["reward", "cost"].into_iter().filter(|role| models.join(role).exists()) {
+            command.arg(format!("--{role}-model")).arg(models.join(role));
+            command.arg(format!("--{role}-critic")).arg(models.join(format!("{role}-critic")));
+        }
+        let done = command.output().unwrap();
+        (done.status.success(), String::from_utf8_lossy(&done.stderr).into_owned())
+    };
+    let whole = run.output("whole");
+    for (from, to) in [("actor", "actor"), ("reward-model", "reward"), ("cost-model", "cost"), ("actor", "reference")] {
+        copy(&fixture.join(from), &whole.join(to));
+    }
+    for role in ["reward-critic", "cost-critic"] {
+        copy(&fixture.join(role), &whole.join(role));
+    }
+    let shared = run.output("shared");
+    for role in ["trunk", "actor", "reference", "reward", "cost", "reward-critic", "cost-critic"] {
+        copy(&adapters.join(role), &shared.join(role));
+    }
+    let ptx = run.output("ptx.json");
+    fs::copy(fixture.join("ptx.json"), &ptx).unwrap();
+    let at = |path: PathBuf| path.display().to_string();
+    let further = |models: &Path| {
+        vec!["--reference".to_string(), at(models.join("reference")), "--ptx-data".into(), at(ptx.clone())]
+    };
+    let adapted =
+        [further(&shared), vec!["--lora-rank".into(), "4".into(), "--actor-adapter".into(), at(shared.join("actor"))]];
+    for (models, actor, further, file) in [
+        (&whole, "actor", further(&whole), "model.safetensors"),
+        (&shared, "trunk", adapted.concat(), "adapter_model.safetensors"),
+    ] {
+        let output = run.output(&format!("run-{actor}"));
+        let further: Vec<&str> = further.iter().map(String::as_str).collect();
+        let resume = [&further[..], &["--resume"]].concat();
+        let began = start(models, actor, &output, &further);
+        assert!(began.0, "{}", began.1);
+        let again = start(models, actor, &output, &resume);
+        assert!(again.0, "{}", again.1);
+        for role in ["reference", "reward-model", "cost-model", "reward-critic", "cost-critic"] {
+            let path = models.join(role.trim_end_matches("-model")).join(file);
+            let own = fs::read(&path).unwrap();
+            let mut other = own.clone();
+            // The last bits of all weights, behind the file's header.
+            let header = 8 + u64::from_le_bytes(own[..8].try_into().unwrap()) as usize;
+            other[header..].iter_mut().step_by(4).for_each(|byte| *byte ^= 1);
+            fs::write(&path, other).unwrap();
+            let (done, said) = start(models, actor, &output, &resume);
+            assert!(!done && said.contains(&format!("what {role} names holds something else")), "{role}: {said}");
+            assert_eq!(said.lines().filter(|line| line.starts_with("error: ")).count(), 1, "{said}");
+            fs::write(&path, own).unwrap();
+        }
+        let own = fs::read_to_string(&ptx).unwrap();
+        fs::write(&ptx, format!("{own}\n")).unwrap();
+        let (done, said) = start(models, actor, &output, &resume);
+        assert!(!done && said.contains("what ptx-data names holds something else"), "{said}");
+        fs::write(&ptx, own).unwrap();
+        let again = start(models, actor, &output, &resume);
+        assert!(again.0, "{}", again.1);
+    }
 }

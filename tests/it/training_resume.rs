@@ -278,7 +278,7 @@ fn another_base_is_no_continuation_of_an_adapter() {
         }
     });
     let resume = with(&output, &format!("{recipe} --resume"));
-    refused(&resume, &["the weights of model are others than before", "--allow-changes"]);
+    refused(&resume, &["what model names holds something else than before", "--allow-changes"]);
     run(&as_arguments(&with(&output, &format!("{recipe} --resume --allow-changes"))));
 }
 

@@ -13,6 +13,7 @@ use super::console;
 use super::given::Given;
 use crate::cuda::Dtype;
 use crate::files::{ModelSource, config_alone};
+use crate::ppo::Placement;
 use crate::run::memory::{Card, DiskEstimate, MemoryEstimate, Recipe, RolePlan, RunDevice, advice, fitting, usable};
 use crate::run::{MemorySettings, SettingsFile};
 use crate::{Error, Result};
@@ -31,6 +32,9 @@ pub(super) struct Memory {
     /// What runs: sft, or ppo and ppo-lag with all their roles, which share the model's weights where there are adapters
     #[arg(long, value_enum, default_value = "sft", value_name = "NAME")]
     run: PlannedRun,
+    /// Of ppo and ppo-lag: shared (adapters and heads on one trunk; the default with --lora-rank), or separate (whole models)
+    #[arg(long, value_enum, value_name = "NAME")]
+    roles: Option<Placement>,
     /// Of ppo and ppo-lag: answers that are sampled side by side
     #[arg(long, default_value_t = 16, value_name = "N")]
     sequences: usize,
@@ -91,7 +95,11 @@ struct Report {
 impl Memory {
     /// Refuses flags that make no sense.
     pub fn check(&self) -> Result<(), String> {
-        self.settings.check()
+        self.settings.check()?;
+        if self.roles.is_some() && self.run == PlannedRun::Sft {
+            return Err("roles is set, but run is sft, which has one model; choose ppo or ppo-lag".to_string());
+        }
+        Placement::check(self.roles, &self.settings)
     }
 
     pub fn run(&self) -> Result<()> {

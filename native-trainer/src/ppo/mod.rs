@@ -39,7 +39,7 @@ pub(crate) use rollout::Prompt;
 use rollout::Source;
 pub use rollout::{Finish, PpoData, Rollout};
 pub(crate) use sample::{Sampled, Sampler};
-pub use settings::{Advantage, LossType, PpoSettings, Preset};
+pub use settings::{Advantage, LossType, Placement, PpoSettings, Preset};
 use update::Controls;
 
 /// Sequences that are sampled side by side.

@@ -4,16 +4,19 @@ use std::collections::BTreeMap;
 use std::path::Path;
 
 use paddock_engine::weights::{Checkpoint, hexadecimal};
+use paddock_learn::lora::ADAPTER_CONFIG;
 use pollster::block_on;
 use sha2::{Digest, Sha256};
 
-use crate::files::{ModelSource, file_sha256};
+use crate::files::{ADAPTER_WEIGHTS, ModelSource, SCORE_MODEL, file_sha256};
 use crate::ranks::Identity;
 use crate::run::Settings;
 use crate::{Error, Result};
 
 /// Settings of every run that name files and folders, which machines may keep at different places.
 const PATHS: [&str; 4] = ["model", "data", "output", "eval-data"];
+/// Files that say what an adapter is.
+const ADAPTER: [&str; 4] = [ADAPTER_CONFIG, ADAPTER_WEIGHTS, "adapter_model.bin", SCORE_MODEL];
 
 /// The identity of a run on `device`, "cpu" or "cuda": all settings but paths, and digests of models and data.
 ///
@@ -41,24 +44,34 @@ pub fn identity<T: Settings>(settings: &T, device: &str, resume: bool) -> Result
     Ok(identity)
 }
 
-/// Digests of the models that a run reads and its checkpoints do not hold: the base of adapters, and those that only judge.
+/// Digests of what a run reads and its checkpoints do not hold: the base of adapters, models that only judge, what roles begin
+/// with, and files that are learned from besides the examples.
 ///
 /// # Errors
 /// When one cannot be read.
-pub(super) async fn models_beside<T: Settings>(settings: &T) -> Result<BTreeMap<String, String>> {
+pub(super) async fn read_beside<T: Settings>(settings: &T) -> Result<BTreeMap<String, String>> {
     let held = settings.run().memory.adapters.lora.is_none();
     let mut digests = BTreeMap::new();
     for (name, model) in settings.models().into_iter().filter(|(name, _)| *name != "model" || !held) {
         digests.insert(name.to_string(), model_digest(model).await?);
     }
+    for (name, file) in settings.files_beside() {
+        digests.insert(name.to_string(), file_sha256(file)?);
+    }
     Ok(digests)
 }
 
-/// A digest of a model's architecture, tensors and tokenizer. Of every tensor the first row counts: enough to tell one
-/// tuned model from another, and quickly read.
+/// A digest of a model's architecture, tensors and tokenizer, or of an adapter's files. Of every tensor the first row counts:
+/// enough to tell one tuned model from another, and quickly read.
 async fn model_digest(model: &Path) -> Result<String> {
-    let mut checkpoint = Checkpoint::open(ModelSource::open(model)?).await?;
     let mut hasher = Sha256::new();
+    if model.join(ADAPTER_CONFIG).exists() {
+        for name in ADAPTER.into_iter().filter(|name| model.join(name).exists()) {
+            hasher.update(format!("{name} {}\n", file_sha256(&model.join(name))?));
+        }
+        return Ok(hexadecimal(&hasher.finalize()));
+    }
+    let mut checkpoint = Checkpoint::open(ModelSource::open(model)?).await?;
     let mut add = |bytes: &[u8]| {
         hasher.update((bytes.len() as u64).to_le_bytes());
         hasher.update(bytes);
@@ -69,7 +82,10 @@ async fn model_digest(model: &Path) -> Result<String> {
         add(name.as_bytes());
         add(&checkpoint.read_rows(&name, 0..1).await?);
     }
-    add(format!("{:?}", checkpoint.tokenizer_files().await?).as_bytes());
+    // A head alone has the tokenizer of the trunk that it is put on.
+    if checkpoint.config().score_head().is_none_or(|head| head.trunk.is_none()) {
+        add(format!("{:?}", checkpoint.tokenizer_files().await?).as_bytes());
+    }
     Ok(hexadecimal(&hasher.finalize()))
 }
 

@@ -26,7 +26,7 @@ use crate::{Error, Result};
 use fit::check_memory;
 pub use fit::fit_card;
 pub use identity::identity;
-use identity::models_beside;
+use identity::read_beside;
 pub use overview::{Overview, VERSION};
 use ranks::{agree_on_start, first_rank_first};
 pub use start::{Resume, SETTINGS};
@@ -85,7 +85,7 @@ async fn train<B: Adjoint, S: Store<B>, T: Task<B, S>>(
     };
     let mut model = StartModel::open(&path, run, observer).await?;
     let data = T::read(settings, &mut model, &place, observer).await?;
-    let origin = Origin::new(settings.clone(), data.digest(), models_beside(settings).await?);
+    let origin = Origin::new(settings.clone(), data.digest(), read_beside(settings).await?);
     for change in start.compare(&origin, resume.allow_changes)? {
         observer.note(&format!("changed: {change}"));
     }

@@ -136,7 +136,7 @@ impl Start {
         let models = Origin::<T>::of(path).map(|saved| saved.models).unwrap_or_default();
         let other = |(name, digest): &(&String, &String)| origin.models.get(*name).is_some_and(|now| now != *digest);
         changes.extend(
-            models.iter().filter(other).map(|(name, _)| format!("the weights of {name} are others than before")),
+            models.iter().filter(other).map(|(name, _)| format!("what {name} names holds something else than before")),
         );
         if changes.is_empty() || allow {
             return Ok(changes);

@@ -1,5 +1,6 @@
 //! The settings of a run that learns from rewards.
 
+mod placement;
 mod preset;
 
 use std::path::{Path, PathBuf};
@@ -15,6 +16,7 @@ use serde::{Deserialize, Serialize, de::DeserializeOwned};
 use toml::Table;
 
 use crate::run::{RunSettings, Settings};
+pub use placement::Placement;
 pub use preset::Preset;
 
 /// What an answer's tokens are compared with.
@@ -68,6 +70,10 @@ pub struct PpoSettings {
     /// Whose conventions hold for what no flag says: safe-rlhf, trl, openrlhf
     #[arg(long, value_enum, default_value = "safe-rlhf", value_name = "NAME")]
     pub preset: Preset,
+    /// Where roles are: shared (adapters and heads on the actor's frozen trunk; needs --lora-rank, and is then the default), or
+    /// separate (each a whole model)
+    #[arg(long, value_enum, value_name = "NAME")]
+    pub roles: Option<Placement>,
     /// The model that the actor is to stay near [default: the actor as it begins]; beside adapters, an adapter's folder
     #[arg(long, value_name = "PATH")]
     pub reference: Option<PathBuf>,
@@ -230,6 +236,7 @@ impl Default for PpoSettings {
         Self {
             run,
             preset: Preset::SafeRlhf,
+            roles: None,
             reference: None,
             actor_adapter: None,
             reward_model: None,
@@ -308,6 +315,7 @@ impl Settings for PpoSettings {
 
     fn check(&self) -> Result<(), String> {
         self.run.check()?;
+        Placement::check(self.roles, &self.run.memory)?;
         let positive: [(&str, f64); 4] = [
             ("num-generations", self.num_generations as f64),
             ("max-new-tokens", self.max_new_tokens as f64),
@@ -362,7 +370,8 @@ impl Settings for PpoSettings {
     }
 
     fn is_free(&self, name: &str) -> bool {
-        matches!(name, "halt-on-alarm" | "max-kl" | "micro-batch-tokens")
+        // Where roles are follows from whether there are adapters.
+        matches!(name, "halt-on-alarm" | "max-kl" | "micro-batch-tokens" | "roles")
             && self.loss_type != LossType::MicroBatchTokens
     }
 
@@ -371,7 +380,23 @@ impl Settings for PpoSettings {
     }
 
     fn models(&self) -> Vec<(&'static str, &Path)> {
-        vec![("model", &self.run.model)]
+        // Without adapters the actor's own model is a reference that no checkpoint holds.
+        let adapted = self.run.memory.adapters.lora.is_some();
+        let reference = self.reference.as_ref().or(Some(&self.run.model).filter(|_| !adapted));
+        let roles = [
+            ("reference", reference),
+            ("actor-adapter", self.actor_adapter.as_ref()),
+            ("reward-model", self.reward_model.as_ref()),
+            ("cost-model", self.cost_model.as_ref()),
+            ("reward-critic", self.reward_critic.as_ref()),
+            ("cost-critic", self.cost_critic.as_ref()),
+        ];
+        let roles = roles.into_iter().filter_map(|(name, path)| Some((name, path?.as_path())));
+        [("model", self.run.model.as_path())].into_iter().chain(roles).collect()
+    }
+
+    fn files_beside(&self) -> Vec<(&'static str, &Path)> {
+        self.ptx_data.iter().map(|path| ("ptx-data", path.as_path())).collect()
     }
 }
 

@@ -43,7 +43,7 @@ pub struct Origin<T> {
     pub settings: T,
     /// SHA-256 of its examples, as tokens.
     pub examples: String,
-    /// Digests of the models that the run reads and its checkpoints do not hold, by the names of their settings.
+    /// Digests of models and files that the run reads and its checkpoints do not hold, by the names of their settings.
     #[serde(default)]
     pub models: BTreeMap<String, String>,
 }

@@ -69,7 +69,13 @@ pub trait Settings: Args + Clone + Debug + Default + PartialEq + Serialize + Des
     fn files(&self) -> Vec<(&'static str, &Path)> {
         let run = self.run();
         let eval = run.eval_data.as_deref().map(|path| ("file of evaluation examples", path));
-        [("file of examples", run.data.as_path())].into_iter().chain(eval).collect()
+        let files = [("file of examples", run.data.as_path())].into_iter().chain(eval);
+        files.chain(self.files_beside()).collect()
+    }
+
+    /// Files that are learned from besides the run's own examples, by the names of their settings.
+    fn files_beside(&self) -> Vec<(&'static str, &Path)> {
+        Vec::new()
     }
 
     /// Reads settings from a TOML file; what it leaves out has its default.

@@ -136,6 +136,9 @@ impl Settings for PreferenceSettings {
         not_negative("simpo-gamma", self.simpo_gamma)?;
         not_negative("desirable-weight", self.desirable_weight)?;
         not_negative("undesirable-weight", self.undesirable_weight)?;
+        if !self.loss.has_reference() && (self.reference != ReferenceKind::Auto || self.reference_model.is_some()) {
+            return Err(format!("{} has no reference; leave out reference and reference-model", self.loss));
+        }
         let has_adapters = self.run.memory.adapters.lora.is_some();
         match (self.reference, &self.reference_model) {
             (ReferenceKind::AdapterOff, _) if !has_adapters => {
@@ -228,6 +231,10 @@ mod tests {
         );
         refused(|now| (now.loss, now.run.batch_size) = (PreferenceKind::Kto, 1), "at least 2 for kto");
         refused(|now| (now.loss, now.from_divergence) = (PreferenceKind::Kto, true), "kto has single answers");
+        refused(
+            |now| (now.loss, now.reference_model) = (PreferenceKind::Orpo, Some("r".into())),
+            "orpo has no reference",
+        );
         refused(|now| now.run.eval_steps = Some(3), "eval-data is missing");
     }
 
