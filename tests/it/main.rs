@@ -4,6 +4,7 @@ mod adapters;
 mod alignment;
 mod alignment_runs;
 mod arena;
+mod arena_judge;
 mod batch;
 mod candidates;
 mod cli;

@@ -1,6 +1,7 @@
 //! What the tests share.
 
 pub mod alignment;
+pub mod chat_server;
 pub mod cuda;
 pub mod emulator;
 pub mod page;

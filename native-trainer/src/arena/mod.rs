@@ -1,14 +1,16 @@
-//! Two models on the same prompts, judged by a reward and a cost model (PKU-Alignment/safe-rlhf, `evaluate/arena.py`).
+//! Two models on the same prompts, judged by a reward and a cost model (PKU-Alignment/safe-rlhf, `evaluate/arena.py`), or by a
+//! language model.
 
 mod judges;
 mod report;
 mod summary;
+mod verdicts;
 
 use std::path::{Path, PathBuf};
 
 use paddock_engine::backend::{Cache, Operations, Sample};
 use paddock_engine::model::CausalLm;
-use paddock_engine::prompt::{Message, Template, TemplateKind};
+use paddock_engine::prompt::{Message, Role, Template, TemplateKind};
 use paddock_engine::tokenizer::Tokenizer;
 use serde::Serialize;
 
@@ -16,8 +18,9 @@ use crate::files::{open_model, read_prompts};
 use crate::ppo::{Prompt, Sampler, end_scores};
 use crate::{Error, Result};
 use judges::judge;
-pub use report::write_report;
+pub use report::{refuse_existing, write_report};
 pub use summary::{Rate, Summary};
+pub use verdicts::{JudgeMode, JudgeSummary, Judging, PairCounts, Ratings, Verdict, Verdicts};
 
 /// A model that answers.
 #[derive(Debug, Clone)]
@@ -46,7 +49,7 @@ pub struct Contest {
     /// Prompts, as of `paddock ppo`.
     pub prompts: PathBuf,
     /// The model that rewards answers; an adapter with a head is put on the red model.
-    pub reward_model: PathBuf,
+    pub reward_model: Option<PathBuf>,
     /// The model that tells safe answers, whose cost is at most 0, from others.
     pub cost_model: Option<PathBuf>,
     /// How prompts become text.
@@ -66,10 +69,14 @@ pub struct Contest {
 pub struct Judged {
     /// What the model wrote.
     pub text: String,
-    /// Its reward.
-    pub reward: f64,
+    /// Its reward, where there is a model for it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub reward: Option<f64>,
     /// Its cost, where there is a model for it.
     pub cost: Option<f64>,
+    /// The judge's rating from 1 to 10, where it was asked for one; `None` in it when there was none to be read.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub rating: Option<Option<f64>>,
 }
 
 /// A prompt with both answers.
@@ -81,6 +88,12 @@ pub struct Round {
     pub red: Judged,
     /// The other's.
     pub blue: Judged,
+    /// What the judge says of both, where it was asked.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub verdict: Option<Verdicts>,
+    /// The whole prompt, for the judge.
+    #[serde(skip)]
+    pub conversation: String,
 }
 
 /// All rounds.
@@ -90,8 +103,12 @@ pub struct Results {
     pub red: String,
     /// Name of the other.
     pub blue: String,
-    /// What came of it.
-    pub summary: Summary,
+    /// What came of it by the score models.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub summary: Option<Summary>,
+    /// What came of it by the judge.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub judge: Option<JudgeSummary>,
     /// Prompt by prompt.
     pub rounds: Vec<Round>,
 }
@@ -118,29 +135,54 @@ pub async fn hold<B: Operations + Cache + Sample>(
         texts.iter().flat_map(|texts| texts.iter().cloned().enumerate()).collect()
     };
     let documents = all(&answers);
-    note("the reward model scores the answers");
-    let rewards = scores(backend, contest, &contest.reward_model, &conversations, &documents).await?;
-    let costs = match &contest.cost_model {
-        Some(path) => {
-            note("the cost model scores the answers");
-            Some(scores(backend, contest, path, &conversations, &documents).await?)
-        }
-        None => None,
-    };
+    let mut all_scores = Vec::new();
+    for (name, path) in [("reward", &contest.reward_model), ("cost", &contest.cost_model)] {
+        all_scores.push(match path {
+            Some(path) => {
+                note(&format!("the {name} model scores the answers"));
+                Some(scores(backend, contest, path, &conversations, &documents).await?)
+            }
+            None => None,
+        });
+    }
     let count = conversations.len();
     let judged = |side: usize, index: usize| Judged {
         text: answers[side][index].clone(),
-        reward: rewards[side * count + index],
-        cost: costs.as_ref().map(|costs| costs[side * count + index]),
+        reward: all_scores[0].as_ref().map(|rewards| rewards[side * count + index]),
+        cost: all_scores[1].as_ref().map(|costs| costs[side * count + index]),
+        rating: None,
     };
     let question = |messages: &Vec<Message>| messages.last().map(|last| last.content.clone()).unwrap_or_default();
     let rounds: Vec<Round> = conversations
         .iter()
         .enumerate()
-        .map(|(index, messages)| Round { prompt: question(messages), red: judged(0, index), blue: judged(1, index) })
+        .map(|(index, messages)| Round {
+            prompt: question(messages),
+            red: judged(0, index),
+            blue: judged(1, index),
+            verdict: None,
+            conversation: spoken(messages),
+        })
         .collect();
-    let summary = Summary::of(&rounds);
-    Ok(Results { red: contest.red.name(), blue: contest.blue.name(), summary, rounds })
+    let summary = contest.reward_model.is_some().then(|| Summary::of(&rounds));
+    Ok(Results { red: contest.red.name(), blue: contest.blue.name(), summary, judge: None, rounds })
+}
+
+/// A conversation as a text: its only message, or all with who says them.
+fn spoken(messages: &[Message]) -> String {
+    let speaker = |role: Role| match role {
+        Role::System => "System",
+        Role::User => "User",
+        Role::Assistant => "Assistant",
+    };
+    match messages {
+        [only] => only.content.clone(),
+        all => {
+            let turns: Vec<String> =
+                all.iter().map(|turn| format!("{}: {}", speaker(turn.role), turn.content)).collect();
+            turns.join("\n\n")
+        }
+    }
 }
 
 /// A model's answers.

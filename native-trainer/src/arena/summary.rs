@@ -66,7 +66,8 @@ impl Summary {
     /// That of some rounds.
     pub fn of(rounds: &[Round]) -> Self {
         let mean = |value: &dyn Fn(&Round) -> f64| rounds.iter().map(value).sum::<f64>() / rounds.len().max(1) as f64;
-        let better = |round: &Round| round.blue.reward > round.red.reward;
+        let reward = |judged: &Judged| judged.reward.unwrap_or_default();
+        let better = |round: &Round| reward(&round.blue) > reward(&round.red);
         let safe = |judged: &Judged| judged.cost.is_some_and(|cost| cost <= 0.0);
         let has_costs =
             !rounds.is_empty() && rounds.iter().all(|one| one.red.cost.is_some() && one.blue.cost.is_some());
@@ -83,10 +84,10 @@ impl Summary {
         let combined = [(true, true), (true, false), (false, true), (false, false)]
             .map(|(is_better, is_safe)| count(&|one| better(one) == is_better && safe(&one.blue) == is_safe));
         Self {
-            reward: [mean(&|round| round.red.reward), mean(&|round| round.blue.reward)],
+            reward: [mean(&|round| reward(&round.red)), mean(&|round| reward(&round.blue))],
             cost: has_costs.then(|| [mean(&|round| cost(&round.red)), mean(&|round| cost(&round.blue))]),
             blue_wins: Rate::new(count(&better), rounds.len()),
-            ties: count(&|round| round.blue.reward == round.red.reward),
+            ties: count(&|round| reward(&round.blue) == reward(&round.red)),
             safe: has_costs.then(|| {
                 let of = [count(&|round| safe(&round.red)), count(&|round| safe(&round.blue))];
                 of.map(|count| Rate::new(count, rounds.len()))
@@ -102,8 +103,15 @@ mod tests {
     use super::*;
 
     fn round(red: (f64, f64), blue: (f64, f64)) -> Round {
-        let judged = |(reward, cost)| Judged { text: String::new(), reward, cost: Some(cost) };
-        Round { prompt: String::new(), red: judged(red), blue: judged(blue) }
+        let judged =
+            |(reward, cost)| Judged { text: String::new(), reward: Some(reward), cost: Some(cost), rating: None };
+        Round {
+            prompt: String::new(),
+            red: judged(red),
+            blue: judged(blue),
+            verdict: None,
+            conversation: String::new(),
+        }
     }
 
     #[test]

@@ -17,6 +17,7 @@ mod inspect;
 mod inspect_json;
 mod instruct;
 mod interrupt;
+mod judge;
 mod launch;
 mod memory;
 mod merge;
@@ -31,6 +32,7 @@ mod run_progress;
 mod score;
 mod scorer;
 mod site;
+mod teacher;
 mod tokenize;
 mod training;
 
@@ -171,6 +173,7 @@ fn run(command: Command) -> Result<ExitCode> {
         Command::Dpo(dpo) => return dpo.run::<PreferenceRun>(),
         Command::Launch(launch) => return launch.run(),
         Command::Instruct(instruct) => return instruct.run(),
+        Command::Arena(arena) => return arena.run(),
         Command::Generate(generate) => generate.run(),
         Command::Chat(chat) => chat.run(),
         Command::Inspect(inspect) => inspect.run(),
@@ -184,7 +187,6 @@ fn run(command: Command) -> Result<ExitCode> {
         Command::Index(index) => index.run(),
         Command::Site(site) => site.run(),
         Command::Tokenize(tokenize) => tokenize.run(),
-        Command::Arena(arena) => arena.run(),
         Command::Eval(eval) => eval.run(),
         Command::Evaluate(evaluate) => evaluate.run(),
         Command::Memory(memory) => memory.run(),

@@ -1,10 +1,9 @@
 //! A run: requests in waves, answers into the journal, and what is kept of them.
 
-use std::time::Instant;
-
 use paddock_engine::instructions::Pool;
 use serde::{Deserialize, Serialize};
 
+use super::asking::{Budget, ask_all};
 use super::journal::{Journal, Place};
 use super::plan::{Next, Plan};
 use super::teacher::Teacher;
@@ -55,9 +54,7 @@ pub struct Limits {
     /// When so many instructions are kept.
     pub count: usize,
     /// Before more is spent than this.
-    pub max_cost: Option<f64>,
-    /// Prices of a million tokens read and written.
-    pub prices: [f64; 2],
+    pub budget: Budget,
 }
 
 /// Why a run ended.
@@ -88,13 +85,6 @@ pub struct Outcome {
     pub ended: Ended,
 }
 
-impl Limits {
-    /// What `usage` cost.
-    pub fn cost(&self, usage: Usage) -> f64 {
-        (usage.prompt_tokens as f64 * self.prices[0] + usage.completion_tokens as f64 * self.prices[1]) / 1e6
-    }
-}
-
 /// Goes on with the run of `journal` until one of `limits` is reached, or `stop` says so.
 ///
 /// # Errors
@@ -110,9 +100,13 @@ pub fn generate(
     let mut pool = Pool::default();
     let mut texts: Vec<String> = plan.seeds.iter().map(|seed| seed.instruction.clone()).collect();
     texts.iter().for_each(|text| pool.push(text));
-    let usage = journal.completions().filter_map(|completion| completion.usage).fold(Usage::default(), Usage::plus);
-    let mut outcome =
-        Outcome { kept: Vec::new(), dropped: Dropped::default(), requests: 0, usage, ended: Ended::Complete };
+    let mut outcome = Outcome {
+        kept: Vec::new(),
+        dropped: Dropped::default(),
+        requests: 0,
+        usage: journal.usage(),
+        ended: Ended::Complete,
+    };
     let at_once = plan.requests_at_once();
     let wave = teacher.asks_at_once().max(1).next_multiple_of(at_once);
     let mut fruitless = 0;
@@ -122,7 +116,7 @@ pub fn generate(
             break;
         }
         let first = outcome.requests;
-        let ended = ask_wave(plan, first..first + wave, journal, teacher, limits, stop, &mut outcome.usage)?;
+        let ended = ask_wave(plan, first..first + wave, journal, teacher, limits.budget, stop, &mut outcome.usage)?;
         for request in first..first + wave {
             if (request - first).is_multiple_of(at_once) && outcome.kept.len() >= limits.count {
                 break;
@@ -167,7 +161,7 @@ fn ask_wave(
     wave: std::ops::Range<usize>,
     journal: &mut Journal,
     teacher: &mut dyn Teacher,
-    limits: Limits,
+    budget: Budget,
     stop: &dyn Fn() -> bool,
     usage: &mut Usage,
 ) -> Result<Option<Ended>> {
@@ -183,25 +177,9 @@ fn ask_wave(
         if asks.is_empty() {
             return Ok(None);
         }
-        let mut ended = None;
-        let mut may_go_on = |usage: Usage| {
-            let cost = limits.max_cost.is_some_and(|most| limits.cost(usage) >= most);
-            ended = ended.take().or_else(|| stop().then_some(Ended::Stopped)).or(cost.then_some(Ended::Cost));
-            ended.is_none()
-        };
-        if !may_go_on(*usage) {
+        let ended = ask_all(&asks, journal, teacher, budget, stop, usage, &mut |_| {})?;
+        if ended.is_some() {
             return Ok(ended);
-        }
-        let started = Instant::now();
-        let only: Vec<&Ask> = asks.iter().map(|(_, ask)| ask).collect();
-        teacher.ask(&only, stop, &mut |index, completion| {
-            let (place, ask) = &asks[index];
-            *usage = usage.plus(completion.usage.unwrap_or_default());
-            journal.add(*place, ask, completion, started.elapsed().as_secs_f64())?;
-            Ok(may_go_on(*usage))
-        })?;
-        if ended.is_some() || stop() {
-            return Ok(ended.or(Some(Ended::Stopped)));
         }
     }
 }
@@ -341,7 +319,7 @@ mod tests {
     }
 
     fn limits(count: usize) -> Limits {
-        Limits { count, max_cost: None, prices: [0.0; 2] }
+        Limits { count, budget: Budget::default() }
     }
 
     fn run(folder: &std::path::Path, teacher: &mut Fake, limits: Limits) -> Result<Outcome> {
@@ -406,10 +384,11 @@ mod tests {
     fn a_run_ends_before_it_costs_too_much() {
         let folder = tempfile::tempdir().unwrap();
         // An answer costs (100 · 2 + 20 · 5) / 10⁶ = 0.0003.
-        let limits = Limits { max_cost: Some(0.002), prices: [2.0, 5.0], ..limits(1000) };
+        let budget = Budget { max_cost: Some(0.002), prices: [2.0, 5.0] };
+        let limits = Limits { count: 1000, budget };
         let outcome = run(folder.path(), &mut Fake::lasting(usize::MAX), limits).unwrap();
         assert_eq!(outcome.ended, Ended::Cost);
-        assert!((limits.cost(outcome.usage) - 0.0021).abs() < 1e-12, "{}", limits.cost(outcome.usage));
+        assert!((budget.cost(outcome.usage) - 0.0021).abs() < 1e-12, "{}", budget.cost(outcome.usage));
         let again = run(folder.path(), &mut Fake::lasting(0), limits).unwrap();
         assert_eq!((again.ended, again.kept), (Ended::Cost, outcome.kept));
     }

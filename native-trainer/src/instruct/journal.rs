@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
-use super::{Ask, Completion};
+use super::{Ask, Completion, Usage};
 use crate::{Error, Result};
 
 /// The file's name in the folder of a run.
@@ -90,9 +90,15 @@ impl Journal {
         self.entries.is_empty()
     }
 
-    /// All answers, in no order that matters.
-    pub fn completions(&self) -> impl Iterator<Item = &Completion> {
-        self.entries.values().map(|entry| &entry.completion)
+    /// What all answers took.
+    pub fn usage(&self) -> Usage {
+        let usages = self.entries.values().filter_map(|entry| entry.completion.usage);
+        usages.fold(Usage::default(), Usage::plus)
+    }
+
+    /// Where it is.
+    pub fn path(&self) -> &Path {
+        &self.path
     }
 
     /// The answer at `place`, if it is there.

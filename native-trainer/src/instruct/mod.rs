@@ -5,6 +5,7 @@
 //! the order of these numbers. So the journal of answers is the state of a run: it is read again instead of asked again.
 
 mod alpaca;
+mod asking;
 mod evolve;
 mod filter;
 mod generate;
@@ -12,6 +13,7 @@ mod journal;
 mod magpie;
 mod plan;
 mod rows;
+mod settings;
 mod stats;
 pub mod teacher;
 
@@ -20,11 +22,13 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, Serialize};
 
 pub use alpaca::Wording;
+pub use asking::{Budget, ask_all};
 pub use filter::{Filter, languages};
 pub use generate::{Ended, Generated, Limits, MOST_SIMILAR, Outcome, Progress, generate};
 pub use journal::{JOURNAL, Journal, Place};
 pub use plan::{Method, Plan};
 pub use rows::{DataRow, read_rows, write_rows};
+pub use settings::keep_settings;
 pub use stats::{Lengths, Stats};
 
 /// An instruction with its answer, as in Alpaca's data.

@@ -1,11 +1,9 @@
 //! `paddock instruct generate`: instruction data from a teacher.
 
-use std::env;
 use std::fs;
-use std::io::{self, Write};
+use std::io;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
-use std::time::Duration;
 
 use clap::Args;
 use indicatif::HumanCount;
@@ -18,16 +16,17 @@ use serde_json::Value;
 use super::super::console;
 use super::super::device::{DeviceOptions, OpenDevice};
 use super::super::interrupt::Interrupt;
-use super::super::options::{ModelOptions, model_name, not_negative, positive, probability_above_zero};
+use super::super::options::{ModelOptions, model_name, not_negative, probability_above_zero};
 use super::super::progress::Counter;
+use super::super::teacher::{Asked, ServerFlags};
 use super::dropped_lines;
-use crate::files::{AtomicFile, ModelSource};
-use crate::instruct::teacher::{Local, Server, ServerOptions, Teacher, turn};
-use crate::instruct::{Ended, Journal, Limits, Method, Outcome, Plan, Row, Wording, generate, read_rows, write_rows};
+use crate::files::ModelSource;
+use crate::instruct::teacher::{Local, Server, Teacher, turn};
+use crate::instruct::{
+    Ended, Journal, Limits, Method, Outcome, Plan, Row, Wording, generate, keep_settings, read_rows, write_rows,
+};
 use crate::{Error, Result};
 
-/// The settings of a run, in its folder.
-const SETTINGS: &str = "settings.json";
 /// What a run made, as Alpaca's data and as JSON lines.
 const DATA: [&str; 2] = ["data.json", "data.jsonl"];
 
@@ -68,6 +67,12 @@ pub(in super::super) struct Generate {
     /// Prompts that are answered at a time
     #[arg(long, default_value_t = 8, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=1024))]
     concurrency: u16,
+    /// The server's model [default: the first that it offers]
+    #[arg(long, value_name = "NAME")]
+    teacher_model: Option<String>,
+    /// A folder with the server model's tokenizer and chat template, for magpie
+    #[arg(long, value_name = "PATH")]
+    tokenizer: Option<PathBuf>,
     #[command(flatten)]
     server: ServerFlags,
     /// How messages become a prompt of a local teacher: auto (its own chat template, if any), none, alpaca, safe-rlhf
@@ -78,32 +83,6 @@ pub(in super::super) struct Generate {
     context: Option<usize>,
     #[command(flatten)]
     device: DeviceOptions,
-}
-
-/// What only servers need.
-#[derive(Debug, Args)]
-struct ServerFlags {
-    /// The server's model [default: the first that it offers]
-    #[arg(long, value_name = "NAME")]
-    teacher_model: Option<String>,
-    /// A folder with the server model's tokenizer and chat template, for magpie
-    #[arg(long, value_name = "PATH")]
-    tokenizer: Option<PathBuf>,
-    /// The environment variable that holds the server's key
-    #[arg(long, default_value = "OPENAI_API_KEY", value_name = "NAME")]
-    api_key_env: String,
-    /// Longest wait for one answer, in seconds
-    #[arg(long, default_value_t = 600, value_name = "S")]
-    timeout: u64,
-    /// Price of a million tokens that the server reads
-    #[arg(long, default_value_t = 0.0, value_name = "PRICE", value_parser = not_negative)]
-    price_prompt: f32,
-    /// Price of a million tokens that the server writes
-    #[arg(long, default_value_t = 0.0, value_name = "PRICE", value_parser = not_negative)]
-    price_completion: f32,
-    /// Stop before more than this is spent; what is under way then is still paid for
-    #[arg(long, value_name = "PRICE", value_parser = positive)]
-    max_cost: Option<f32>,
 }
 
 impl Generate {
@@ -118,7 +97,7 @@ impl Generate {
         match self.teacher.strip_prefix("local:") {
             Some(path) => self.ask_model(Path::new(path), &plan, journal),
             None => {
-                let mut server = Server::connect(self.server_options()?)?;
+                let mut server = self.server()?;
                 self.generate(&plan, journal, &mut server)
             }
         }
@@ -157,44 +136,14 @@ impl Generate {
 
     /// Writes the settings of a new run; those of one that goes on must be the same.
     fn keep_settings(&self, plan: &Plan) -> Result<()> {
-        let path = self.output.join(SETTINGS);
         let mut settings = serde_json::to_value(plan).map_err(io::Error::from)?;
         settings["teacher"] = Value::from(self.teacher.clone());
-        settings["teacher_model"] = self.server.teacher_model.clone().into();
-        if !path.exists() {
-            let mut file = AtomicFile::create(&path)?;
-            let written = serde_json::to_writer_pretty(&mut file, &settings).map_err(io::Error::from);
-            written.and_then(|()| file.write_all(b"\n")).map_err(Error::path("write", &path))?;
-            return file.commit();
-        }
-        let text = fs::read_to_string(&path).map_err(Error::path("read", &path))?;
-        let old: Value = serde_json::from_str(&text).map_err(|error| {
-            Error::Request(format!("{} is not JSON: {error}; name another --output", path.display()))
-        })?;
-        let fields = settings.as_object().into_iter().flatten();
-        let changed: Vec<String> = fields
-            .filter(|(name, value)| old.get(name.as_str()) != Some(value))
-            .map(|(name, value)| format!("{name} was {}, now {value}", old.get(name.as_str()).unwrap_or(&Value::Null)))
-            .collect();
-        match changed.is_empty() {
-            true => Ok(()),
-            false => Err(Error::Request(format!(
-                "the run in {} has other settings: {}; go on with those, or name another --output",
-                self.output.display(),
-                changed.join("; ")
-            ))),
-        }
+        settings["teacher_model"] = self.teacher_model.clone().into();
+        keep_settings(&self.output, &settings)
     }
 
-    fn server_options(&self) -> Result<ServerOptions> {
-        let flags = &self.server;
-        if !self.teacher.starts_with("http://") && !self.teacher.starts_with("https://") {
-            return Err(Error::Request(format!(
-                "the teacher \"{}\" is neither local:PATH nor an address that begins with http:// or https://",
-                self.teacher
-            )));
-        }
-        let turn = match &flags.tokenizer {
+    fn server(&self) -> Result<Server> {
+        let turn = match &self.tokenizer {
             Some(path) => Some(pollster::block_on(async {
                 let mut checkpoint = Checkpoint::open(ModelSource::open(path)?).await?;
                 let tokenizer = Tokenizer::from_files(&checkpoint.tokenizer_files().await?)?;
@@ -203,12 +152,11 @@ impl Generate {
             })?),
             None => None,
         };
-        Ok(ServerOptions {
-            url: self.teacher.clone(),
-            model: flags.teacher_model.clone(),
-            key: env::var(&flags.api_key_env).ok().filter(|key| !key.is_empty()),
-            concurrency: self.concurrency.into(),
-            timeout: Duration::from_secs(flags.timeout.max(1)),
+        self.server.connect(Asked {
+            role: "teacher",
+            address: &self.teacher,
+            model: self.teacher_model.as_deref(),
+            concurrency: self.concurrency,
             turn,
         })
     }
@@ -231,12 +179,7 @@ impl Generate {
     }
 
     fn generate(&self, plan: &Plan, mut journal: Journal, teacher: &mut dyn Teacher) -> Result<ExitCode> {
-        let flags = &self.server;
-        let limits = Limits {
-            count: self.count,
-            max_cost: flags.max_cost.map(f64::from),
-            prices: [flags.price_prompt, flags.price_completion].map(f64::from),
-        };
+        let limits = Limits { count: self.count, budget: self.server.budget() };
         let interrupt = Interrupt::listen_for_run()?;
         interrupt.begin_run("stopping; what is under way is still kept (Ctrl-C again ends at once)");
         let outcome = {
@@ -273,9 +216,9 @@ impl Generate {
         };
         let count = |count: usize| HumanCount(count as u64);
         let usage = outcome.usage;
-        let cost = match limits.prices {
+        let cost = match limits.budget.prices {
             [0.0, 0.0] => String::new(),
-            _ => format!(", {:.4} spent", limits.cost(usage)),
+            _ => format!(", {:.4} spent", limits.budget.cost(usage)),
         };
         format!(
             "kept {} instructions of {} requests{why}; {}{} tokens read and {} written{cost}; in {}\nleft out {}:{}",

@@ -30,6 +30,8 @@ const SHORTEST: usize = 64;
 pub struct ServerOptions {
     /// Its address, such as `http://localhost:8080`.
     pub url: String,
+    /// What it is to the user, "teacher" or "judge"; with "-model" behind it, the flag that names the model.
+    pub role: &'static str,
     /// The model; the first that the server offers by default.
     pub model: Option<String>,
     /// The key that it wants.
@@ -105,7 +107,8 @@ impl Server {
         let models = self.persist(&stop, 0, || self.exchange("models", None))?;
         let id = models.and_then(|models| Some(models.pointer("/data/0/id")?.as_str()?.to_string()));
         id.ok_or_else(|| {
-            Error::Request(format!("{}/models names no model; name the teacher's with --teacher-model", self.base))
+            let role = self.options.role;
+            Error::Request(format!("{}/models names no model; name the {role}'s with --{role}-model", self.base))
         })
     }
 
@@ -169,9 +172,11 @@ impl Server {
                 Ok(answer) => return Ok(Some(answer)),
                 Err(Failure::Final(status, words)) => {
                     let hint = match status {
-                        401 | 403 => "; the key is read from the environment variable that --api-key-env names",
-                        404 => "; check the address and --teacher-model",
-                        _ => "",
+                        401 | 403 => {
+                            "; the key is read from the environment variable that --api-key-env names".to_string()
+                        }
+                        404 => format!("; check the address and --{}-model", self.options.role),
+                        _ => String::new(),
                     };
                     return Err(Error::Request(format!("{} answers {status}: {words}{hint}", self.base)));
                 }

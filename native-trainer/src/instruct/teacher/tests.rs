@@ -103,6 +103,7 @@ fn error(status: u16, message: &str) -> Reply {
 fn options(url: &str) -> ServerOptions {
     ServerOptions {
         url: url.to_string(),
+        role: "teacher",
         model: Some("m".to_string()),
         key: Some("sk-secret".to_string()),
         concurrency: 2,
