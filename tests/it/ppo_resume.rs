@@ -197,10 +197,6 @@ fn what_cannot_be_is_refused_in_a_sentence() {
         refuses(&all, words);
         assert!(!output.exists(), "a start that fails leaves nothing");
     };
-    refused(&[&"--reward-model", &reward, &"--roles", &"shared"], &["roles is shared", "lora-rank"]);
-    let separate: [&dyn AsRef<std::ffi::OsStr>; 6] =
-        [&"--reward-model", &reward, &"--roles", &"separate", &"--lora-rank", &"2"];
-    refused(&separate, &["roles is separate"]);
     let adapter = package_fixture("lora-shared-trunk").join("reward");
     refused(&[&"--reward-model", &adapter], &["is an adapter", "--lora-rank"]);
     refused(&[&"--reward-model", &actor], &["scor"]);
