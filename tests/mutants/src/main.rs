@@ -23,20 +23,26 @@ fn main() {
     }
 }
 
-/// `paddock-mutants PROJECT FOLDER SECONDS LIST…`: the project's root, a folder to work in, how many seconds of tests a
-/// mutant gets, and lists of cargo-mutants (`--list --json`).
+/// `paddock-mutants PROJECT FOLDER SECONDS all|again LIST…`: the project's root, a folder to work in, how many seconds of
+/// tests a mutant gets, whether those that an earlier run caught are tried, too, and lists of cargo-mutants
+/// (`--list --json`).
 fn run() -> Result<()> {
     let mut arguments = env::args().skip(1);
     let mut next = |what: &str| arguments.next().ok_or_else(|| format!("the {what} is missing"));
     let (project, folder) = (PathBuf::from(next("project")?), PathBuf::from(next("folder")?));
     let seconds: f64 = next("seconds")?.parse().map_err(|error| format!("seconds: {error}"))?;
+    let again = match &*next("choice between all and again")? {
+        "all" => false,
+        "again" => true,
+        other => return Err(format!("expected all or again, found {other}")),
+    };
     let mutants = read_lists(arguments)?;
     println!("{} mutants", mutants.len());
     let copy = build::Copy { project, folder: folder.clone() };
     let excluded = copy.write_until_it_compiles(&mutants)?;
     let programs = copy.programs()?;
-    let suite = tests::Suite::record(&programs, &folder, mutants.len())?;
-    suite.try_mutants(&mutants, &excluded, &folder, seconds)
+    let suite = tests::Suite::read_or_record(&programs, &folder, mutants.len())?;
+    suite.try_mutants(&mutants, &excluded, &folder, seconds, again)
 }
 
 fn read_lists(paths: impl Iterator<Item = String>) -> Result<Vec<Mutant>> {

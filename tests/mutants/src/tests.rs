@@ -1,14 +1,16 @@
 //! The tests, what they reach, and what they say of each mutant.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::io::Read;
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime};
 use std::{fs, thread};
+
+use serde::{Deserialize, Serialize};
 
 use crate::Result;
 use crate::build::Excluded;
@@ -16,16 +18,22 @@ use crate::list::Mutant;
 
 /// Tests that run at once.
 const WORKERS: usize = 2;
-/// Longer tests are left out: what they see, quicker ones should.
-const LONGEST: Duration = Duration::from_secs(30);
+/// Longer tests are left out.
+const LONGEST: Duration = Duration::from_secs(150);
+/// Mutants tried earlier whose outcome stands, if their code and place are as they were.
+const SETTLED: [&str; 2] = ["caught", "timeout"];
 
 /// A test and what its first run showed.
+#[derive(Clone, Serialize, Deserialize)]
 struct Test {
     program: usize,
     name: String,
     seconds: f64,
     reaches: BTreeSet<u32>,
 }
+
+/// The programs that hold the tests and when they were built.
+type Built = Vec<(PathBuf, Option<SystemTime>)>;
 
 /// All tests that pass without a mutant.
 pub struct Suite {
@@ -43,8 +51,27 @@ enum Verdict {
 }
 
 impl Suite {
+    /// The tests as an earlier run recorded them, or as they are recorded now if anything was built anew since.
+    pub fn read_or_record(programs: &[(PathBuf, PathBuf)], folder: &Path, mutants: usize) -> Result<Self> {
+        let path = folder.join("suite.json");
+        let built: Built = programs
+            .iter()
+            .map(|(program, _)| (program.clone(), fs::metadata(program).and_then(|file| file.modified()).ok()))
+            .collect();
+        let earlier = fs::read(&path).ok().and_then(|text| serde_json::from_slice(&text).ok());
+        let earlier: Option<(Built, Vec<Test>)> = earlier;
+        if let Some((_, tests)) = earlier.filter(|(of, _)| *of == built) {
+            println!("{} tests, as recorded earlier", tests.len());
+            return Ok(Self { programs: programs.to_vec(), target: folder.join("target"), tests });
+        }
+        let suite = Self::record(programs, folder, mutants)?;
+        let text = serde_json::to_vec(&(built, &suite.tests)).map_err(|error| error.to_string())?;
+        fs::write(&path, text).map_err(|error| format!("cannot write {}: {error}", path.display()))?;
+        Ok(suite)
+    }
+
     /// Runs every test by itself and records what it reaches.
-    pub fn record(programs: &[(PathBuf, PathBuf)], folder: &Path, mutants: usize) -> Result<Self> {
+    fn record(programs: &[(PathBuf, PathBuf)], folder: &Path, mutants: usize) -> Result<Self> {
         let mut names = Vec::new();
         for (index, (program, at)) in programs.iter().enumerate() {
             let list = |more: &[&str]| -> Result<Vec<String>> {
@@ -170,16 +197,35 @@ impl Suite {
         (Verdict::Passed, left)
     }
 
-    /// Tries every mutant that is in the build and writes what became of all.
-    pub fn try_mutants(&self, mutants: &[Mutant], excluded: &Excluded, folder: &Path, seconds: f64) -> Result<()> {
-        let tried: Vec<&Mutant> = mutants
-            .iter()
-            .filter(|mutant| {
-                !excluded.unviable.contains(&mutant.number) && !excluded.unswitched.contains(&mutant.number)
-            })
+    /// Tries every mutant that is in the build, `again` only those that no test has caught, and writes what became of all.
+    pub fn try_mutants(
+        &self,
+        mutants: &[Mutant],
+        excluded: &Excluded,
+        folder: &Path,
+        seconds: f64,
+        again: bool,
+    ) -> Result<()> {
+        let path = folder.join("outcomes.txt");
+        let earlier = if again { fs::read_to_string(&path).unwrap_or_default() } else { String::new() };
+        let settled: BTreeMap<&str, &str> = earlier
+            .lines()
+            .filter_map(|line| line.split_once('\t'))
+            .filter(|(outcome, _)| SETTLED.contains(outcome))
+            .map(|(outcome, name)| (name, outcome))
             .collect();
+        let (mut tried, mut known) = (Vec::new(), Vec::new());
+        for mutant in mutants {
+            if excluded.unviable.contains(&mutant.number) || excluded.unswitched.contains(&mutant.number) {
+                continue;
+            }
+            match settled.get(&*mutant.name) {
+                Some(outcome) => known.push((mutant.name.clone(), *outcome)),
+                None => tried.push(mutant),
+            }
+        }
         let next = AtomicUsize::new(0);
-        let outcomes: Mutex<Vec<(String, &str)>> = Mutex::new(Vec::new());
+        let outcomes: Mutex<Vec<(String, &str)>> = Mutex::new(known);
         let begin = Instant::now();
         thread::scope(|scope| {
             for _ in 0..WORKERS {
@@ -196,7 +242,7 @@ impl Suite {
                             (Verdict::Passed, _) => "missed",
                         };
                         outcomes.lock().unwrap().push((mutant.name.clone(), outcome));
-                        if index % 100 == 0 {
+                        if index.is_multiple_of(100) {
                             println!("{index} of {} after {:.0} s", tried.len(), begin.elapsed().as_secs_f64());
                         }
                     }
@@ -212,7 +258,6 @@ impl Suite {
         outcomes.extend(without(&excluded.unswitched, "unswitched"));
         outcomes.sort();
         let lines: Vec<String> = outcomes.iter().map(|(name, outcome)| format!("{outcome}\t{name}\n")).collect();
-        let path = folder.join("outcomes.txt");
         fs::write(&path, lines.concat()).map_err(|error| format!("cannot write {}: {error}", path.display()))
     }
 }

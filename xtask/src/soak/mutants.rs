@@ -31,6 +31,9 @@ pub struct Options {
     /// Seconds of tests that a mutant gets, of those that reach its code, the quickest first.
     #[arg(long, default_value_t = 30)]
     mutant_seconds: u32,
+    /// Try only those that no test noticed the last time. The sources must be the same but for tests at their ends.
+    #[arg(long)]
+    mutants_again: bool,
 }
 
 /// Tries the mutants and compares those that no test noticed with docs/mutants.md.
@@ -50,7 +53,7 @@ pub fn run(options: &Options) -> Result<()> {
     let folder = workspace::target().join("mutants");
     fs::create_dir_all(&folder).map_err(|error| format!("cannot create {}: {error}", folder.display()))?;
     let lists = campaigns.iter().map(|(name, files)| list(name, files, &folder)).collect::<Result<Vec<_>>>()?;
-    try_mutants(&lists, options.mutant_seconds, &folder)?;
+    try_mutants(&lists, options, &folder)?;
     let path = folder.join("outcomes.txt");
     let text = fs::read_to_string(&path).map_err(|error| format!("cannot read {}: {error}", path.display()))?;
     let mut problems = Vec::new();
@@ -76,10 +79,12 @@ fn list(name: &str, files: &str, folder: &Path) -> Result<PathBuf> {
     Ok(path)
 }
 
-fn try_mutants(lists: &[PathBuf], seconds: u32, folder: &Path) -> Result<()> {
+fn try_mutants(lists: &[PathBuf], options: &Options, folder: &Path) -> Result<()> {
+    let which = if options.mutants_again { "again" } else { "all" };
     let mut cargo = workspace::cargo();
     cargo.args(["run", "--quiet", "--release", "--manifest-path", "tests/mutants/Cargo.toml", "--target-dir"]);
-    cargo.arg(folder.join("tool")).arg("--").arg(workspace::root()).arg(folder).arg(seconds.to_string()).args(lists);
+    cargo.arg(folder.join("tool")).arg("--").arg(workspace::root()).arg(folder).arg(options.mutant_seconds.to_string());
+    cargo.arg(which).args(lists);
     process::run(&mut cargo)
 }
 
