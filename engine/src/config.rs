@@ -1,6 +1,7 @@
 //! One model configuration, from any `config.json` or GGUF header, and the only list of parameter names and shapes.
 
 mod llama;
+mod mixture;
 mod opt;
 mod read;
 mod score_head;
@@ -10,9 +11,11 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use crate::{Error, Result};
+pub(crate) use mixture::{GATE_SCALE, TRANSFORM};
+pub use mixture::{GateLayer, Mixture, MixtureKind};
 pub(crate) use opt::POSITION_OFFSET;
 use read::Fields;
-pub use score_head::{HeadLayer, HeadSpec, Normalization, ScoreFamily, TrunkReference};
+pub use score_head::{HeadLayer, HeadSpec, Normalization, Reduce, ScoreFamily, TrunkReference};
 pub(crate) use score_head::{MEAN, VAR};
 pub use size::DEFAULT_CONTEXT;
 pub(crate) use size::check_context;

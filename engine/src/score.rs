@@ -3,16 +3,25 @@
 //! The common prefix of conversations runs through the model once, and its keys and values are forked. Batches are
 //! ragged, so a conversation's scores do not depend on the others in its batch.
 
+mod implicit;
+mod kind;
+mod pairs;
+mod steps;
+
 use std::rc::Rc;
 
 use crate::backend::{Backend, DeviceInfo, PREFILL_ROWS};
-use crate::config::{ScoreFamily, check_context};
+use crate::config::{MixtureKind, Reduce, ScoreFamily, check_context};
 use crate::generate::{Batch, Chat, Part, check_ids};
-use crate::model::{LoadProgress, ScoreModel};
+use crate::model::{CausalLm, LoadProgress, ScoreModel};
 use crate::prompt::{Message, Template, TemplateKind};
 use crate::tokenizer::Tokenizer;
 use crate::weights::{Checkpoint, Source};
 use crate::{Error, ModelConfig, Result};
+pub use implicit::ImplicitReward;
+pub use kind::HeadKind;
+use kind::{TokenScores, question_end};
+use steps::StepFormat;
 
 /// A score model with its tokenizer.
 pub struct Scorer<B: Backend> {
@@ -23,6 +32,12 @@ pub struct Scorer<B: Backend> {
     context: usize,
     notes: Vec<String>,
     tokens_run: u64,
+    /// The tokens between question and answer, in whose place a mixture of rewards finds its weights.
+    question_end: Option<Vec<u32>>,
+    /// How a process reward model reads an answer.
+    steps: Option<StepFormat>,
+    /// Whether answers are compared in pairs.
+    compares: bool,
 }
 
 /// A conversation to score.
@@ -32,6 +47,8 @@ pub struct Conversation {
     pub ids: Vec<u32>,
     /// The first token that is not the prompt's.
     pub answer_start: usize,
+    /// Where the steps of the answer have their scores; empty unless the model scores steps.
+    pub steps: Vec<usize>,
 }
 
 /// Progress of a scoring, in tokens that run through the model.
@@ -54,8 +71,10 @@ pub struct Scored {
     pub score_dim: usize,
     /// The first token that is not the prompt's: the answer begins here.
     pub answer_start: usize,
-    /// The token whose scores are the conversation's.
+    /// The token whose scores are the conversation's: of an answer in steps, that of the worst step.
     pub end: usize,
+    /// The tokens whose scores are those of the answer's steps; empty unless the model scores steps.
+    pub steps: Vec<usize>,
 }
 
 impl Scored {
@@ -100,6 +119,35 @@ impl<B: Backend> Scorer<B> {
         Self::new(model, Rc::new(tokenizer), checkpoint, context)
     }
 
+    /// [`Scorer::load_checkpoint`] of a model whose scores are read as `kind` says.
+    ///
+    /// # Errors
+    /// As [`Scorer::load`], and when the model says itself how it scores but `kind` says otherwise.
+    pub async fn load_as<S: Source>(
+        backend: &B,
+        checkpoint: &mut Checkpoint<S>,
+        kind: HeadKind,
+        context: Option<usize>,
+        progress: &mut dyn FnMut(LoadProgress),
+    ) -> Result<Self> {
+        if kind == HeadKind::Auto {
+            return Self::load_checkpoint(backend, checkpoint, context, progress).await;
+        }
+        if checkpoint.config().score_head().is_some() {
+            return Err(Error::Request(format!(
+                "this model has a score head of its own, so it cannot be read as a language model whose logits are scores; \
+                 leave out the head \"{kind}\""
+            )));
+        }
+        let tokenizer = Tokenizer::from_files(&checkpoint.tokenizer_files().await?)?;
+        let TokenScores { tokens, is_probability } = kind.token_scores(&tokenizer)?;
+        let model = CausalLm::load(backend, checkpoint, progress).await?;
+        let reduce = if is_probability { Reduce::Probability(0) } else { Reduce::Outputs };
+        let model = ScoreModel::of_tokens(&model, &tokens, reduce).await?;
+        let scorer = Self::new(model, Rc::new(tokenizer), checkpoint, context)?;
+        Ok(Self { steps: kind.steps(), compares: kind == HeadKind::PairPreference, ..scorer })
+    }
+
     /// Loads a checkpoint of a score head alone onto the trunk of a chat model, which it then shares.
     ///
     /// # Errors
@@ -123,7 +171,15 @@ impl<B: Backend> Scorer<B> {
     ) -> Result<Self> {
         let context = model.trunk().config().context(context)?;
         let (template, notes) = (checkpoint.template(), [checkpoint.notes(), tokenizer.notes()].concat());
-        Ok(Self { model, tokenizer, template, context, notes, tokens_run: 0 })
+        let by_question = |kind: MixtureKind| matches!(kind, MixtureKind::ByQuestion { .. });
+        let question_end = match model.head().mixture() {
+            Some(mixture) if by_question(mixture.kind) => Some(question_end(&tokenizer)?),
+            _ => None,
+        };
+        // Of the heads that a configuration describes, only TRL's for processes give probabilities.
+        let steps = (model.head().reduce == Reduce::Probability(1)).then_some(StepFormat::Trl);
+        let tokens_run = 0;
+        Ok(Self { model, tokenizer, template, context, notes, tokens_run, question_end, steps, compares: false })
     }
 
     /// The sizes of the model's trunk.
@@ -172,7 +228,8 @@ impl<B: Backend> Scorer<B> {
     }
 
     /// Scores several answers to one conversation, whose last message is the question. With `append_eos` the
-    /// tokenizer's EOS is written after each answer, as when Safe-RLHF's models were trained.
+    /// tokenizer's EOS is written after each answer, as when Safe-RLHF's models were trained. Where answers are compared, one's
+    /// score is its mean probability of being preferred to another, and its tokens have none.
     ///
     /// # Errors
     /// When the template refuses the conversation, one is longer than the context, or the device fails.
@@ -183,6 +240,9 @@ impl<B: Backend> Scorer<B> {
         template: &Template,
         append_eos: bool,
     ) -> Result<Vec<Scored>> {
+        if self.compares {
+            return self.compare(messages, answers, template).await;
+        }
         let mut conversations = Vec::with_capacity(answers.len());
         for answer in answers {
             conversations.push(self.conversation(messages, answer, template, append_eos)?);
@@ -202,16 +262,36 @@ impl<B: Backend> Scorer<B> {
         template: &Template,
         append_eos: bool,
     ) -> Result<Conversation> {
+        if self.compares {
+            return Err(pairs::alone());
+        }
+        if let Some(format) = self.steps {
+            let conversation = format.conversation(messages, answer, template, &self.tokenizer)?;
+            self.check(&conversation.ids)?;
+            return Ok(conversation);
+        }
         let eos = match append_eos || self.model.head().append_eos {
             true => self.tokenizer.eos().and_then(|id| self.tokenizer.token(id)).ok_or_else(|| {
                 Error::Request("the model's tokenizer names no EOS to append; leave it out".to_string())
             })?,
             false => String::new(),
         };
-        let prompt = template.prompt_ids(messages, &self.tokenizer)?;
-        let ids = template.answered_ids(messages, answer, &eos, &self.tokenizer)?;
-        self.check(&ids)?;
-        Ok(Conversation { answer_start: common_prefix(&prompt, &ids), ids })
+        let conversation = answered(messages, answer, &eos, template, &self.tokenizer)?;
+        self.check(&conversation.ids)?;
+        Ok(conversation)
+    }
+
+    /// Scores answers by comparing each with all others.
+    async fn compare(&mut self, messages: &[Message], answers: &[String], template: &Template) -> Result<Vec<Scored>> {
+        let comparisons = pairs::comparisons(messages, answers, template, &self.tokenizer)?;
+        let scored = self.score_conversations(comparisons, async |_| Ok(())).await?;
+        let of_a: Vec<f32> = scored.iter().filter_map(|scored| scored.end_score().first().copied()).collect();
+        let scores = pairs::preferences(answers.len(), &of_a);
+        let whole = |(answer, score): (&String, f32)| {
+            let Conversation { ids, answer_start, .. } = answered(messages, answer, "", template, &self.tokenizer)?;
+            Ok::<_, Error>(Scored { ids, scores: vec![score], score_dim: 1, answer_start, end: 0, steps: Vec::new() })
+        };
+        answers.iter().zip(scores).map(whole).collect()
     }
 
     /// The tokens of a text that is a whole conversation already, with the special tokens that the tokenizer adds.
@@ -219,9 +299,15 @@ impl<B: Backend> Scorer<B> {
     /// # Errors
     /// When it is longer than the context.
     pub fn text(&self, text: &str) -> Result<Conversation> {
+        if self.compares {
+            return Err(pairs::alone());
+        }
         let ids = self.tokenizer.encode(text, true)?;
         self.check(&ids)?;
-        Ok(Conversation { ids, answer_start: 0 })
+        match self.steps {
+            Some(format) => format.text(ids, &self.tokenizer),
+            None => Ok(Conversation { ids, answer_start: 0, steps: Vec::new() }),
+        }
     }
 
     /// Scores conversations. `between` is awaited after every batch; an error of it ends the scoring.
@@ -233,10 +319,16 @@ impl<B: Backend> Scorer<B> {
         conversations: Vec<Conversation>,
         mut between: impl AsyncFnMut(ScoreProgress) -> Result<()>,
     ) -> Result<Vec<Scored>> {
-        let starts: Vec<usize> = conversations.iter().map(|conversation| conversation.answer_start).collect();
-        let ids = conversations.into_iter().map(|conversation| conversation.ids).collect();
+        let parts =
+            conversations.into_iter().map(|Conversation { ids, answer_start, steps }| (ids, (answer_start, steps)));
+        let (ids, places): (Vec<_>, Vec<_>) = parts.unzip();
         let mut scored = self.score_between(ids, &mut between).await?;
-        scored.iter_mut().zip(starts).for_each(|(scored, start)| scored.answer_start = start);
+        for (scored, (answer_start, steps)) in scored.iter_mut().zip(places) {
+            let score = |step: &&usize| scored.scores.get(**step * scored.score_dim).copied().unwrap_or(f32::INFINITY);
+            let worst = steps.iter().min_by(|a, b| score(a).total_cmp(&score(b)));
+            scored.end = worst.copied().unwrap_or(scored.end);
+            (scored.answer_start, scored.steps) = (answer_start, steps);
+        }
         Ok(scored)
     }
 
@@ -273,8 +365,7 @@ impl<B: Backend> Scorer<B> {
                 prefix.extend(scores);
             }
         }
-        let score_dim = self.model.head().score_dim;
-        let mut scores: Vec<Vec<f32>> = vec![prefix; conversations.len()];
+        let mut outputs: Vec<Vec<f32>> = vec![prefix; conversations.len()];
         let mut waiting = (0..conversations.len()).filter(|index| conversations[*index].len() > shared);
         // Which conversation each slot holds.
         let mut held: Vec<Option<usize>> = vec![None; 1 + forks];
@@ -286,9 +377,10 @@ impl<B: Backend> Scorer<B> {
                 }
             }
             let Some((parts, found)) = self.pass(&mut batch, &mut progress, between).await? else { break };
+            let width = found.len() / parts.iter().map(|part| part.rows.len()).sum::<usize>().max(1);
             for Part { slot, rows, complete } in parts {
                 if let Some(index) = held[slot] {
-                    scores[index].extend_from_slice(&found[rows.start * score_dim..rows.end * score_dim]);
+                    outputs[index].extend_from_slice(&found[rows.start * width..rows.end * width]);
                 }
                 if complete {
                     held[slot] = None;
@@ -296,14 +388,12 @@ impl<B: Backend> Scorer<B> {
             }
         }
         let head = self.model.head();
-        let scored = conversations.into_iter().zip(scores).map(|(ids, mut scores)| {
-            if head.do_normalize {
-                head.normalize(&mut scores);
-            }
+        let scored = conversations.into_iter().zip(outputs).map(|(ids, outputs)| {
+            let scores = self.model.conversation(outputs, self.question(&ids)?)?;
             let end = head.end_position(&ids);
-            Scored { ids, scores, score_dim, answer_start: 0, end }
+            Ok::<_, Error>(Scored { ids, scores, score_dim: head.score_dim, answer_start: 0, end, steps: Vec::new() })
         });
-        Ok(scored.collect())
+        scored.collect()
     }
 
     /// Runs the next unread rows through the model. Returns which they are, and their scores.
@@ -314,7 +404,7 @@ impl<B: Backend> Scorer<B> {
         between: &mut impl AsyncFnMut(ScoreProgress) -> Result<()>,
     ) -> Result<Option<(Vec<Part>, Vec<f32>)>> {
         let Some(pass) = batch.run(self.model.trunk(), PREFILL_ROWS)? else { return Ok(None) };
-        let scores = self.model.backend().read(&self.model.scores(&pass.hidden)?).await?;
+        let scores = self.model.read(&pass.hidden).await?;
         let rows: usize = pass.parts.iter().map(|part| part.rows.len()).sum();
         self.tokens_run += rows as u64;
         progress.done += rows;
@@ -322,10 +412,37 @@ impl<B: Backend> Scorer<B> {
         Ok(Some((pass.parts, scores)))
     }
 
+    /// The token at which a mixture of rewards finds the weights of a conversation: where its last question ends.
+    fn question(&self, ids: &[u32]) -> Result<Option<usize>> {
+        let Some(end) = &self.question_end else { return Ok(None) };
+        let place = ids.windows(end.len()).rposition(|window| window == end);
+        place.map(Some).ok_or_else(|| {
+            Error::Request(
+                "a conversation has no place where Llama 3's chat template ends a question and begins the answer, at which \
+                 this model weighs its rewards; give a prompt and a response, and the template auto"
+                    .to_string(),
+            )
+        })
+    }
+
     fn check(&self, ids: &[u32]) -> Result<()> {
         check_ids(ids, self.config().vocab_size)?;
+        self.question(ids)?;
         check_context("a conversation", ids.len(), self.context, self.config().max_position_embeddings)
     }
+}
+
+/// The tokens of `messages` and `answer`, with `eos` after it where the template writes no end of its own.
+fn answered(
+    messages: &[Message],
+    answer: &str,
+    eos: &str,
+    template: &Template,
+    tokenizer: &Tokenizer,
+) -> Result<Conversation> {
+    let prompt = template.prompt_ids(messages, tokenizer)?;
+    let ids = template.answered_ids(messages, answer, eos, tokenizer)?;
+    Ok(Conversation { answer_start: common_prefix(&prompt, &ids), ids, steps: Vec::new() })
 }
 
 fn common_prefix(a: &[u32], b: &[u32]) -> usize {

@@ -38,6 +38,7 @@ mod recipes;
 mod rl_losses;
 mod rollouts;
 mod score;
+mod score_heads;
 mod shared_trunk;
 mod smollm2;
 mod special_tokens;

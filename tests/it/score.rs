@@ -389,7 +389,7 @@ fn cases(folder: &std::path::Path) -> Vec<Case> {
     serde_json::from_value(expected["cases"].clone()).unwrap()
 }
 
-fn edit_json(source: &mut MemorySource, file: &str, edit: impl FnOnce(&mut Value)) {
+pub(super) fn edit_json(source: &mut MemorySource, file: &str, edit: impl FnOnce(&mut Value)) {
     let bytes = source.files.get_mut(file).unwrap();
     let mut value: Value = serde_json::from_slice(bytes).unwrap();
     edit(&mut value);
@@ -409,21 +409,21 @@ fn only_tensors(source: &mut MemorySource, names: &[&str]) {
     edit_tensors(source, |name| names.contains(&name).then(|| name.to_string()));
 }
 
-fn without_tensors(source: &mut MemorySource, names: &[&str]) {
+pub(super) fn without_tensors(source: &mut MemorySource, names: &[&str]) {
     edit_tensors(source, |name| (!names.contains(&name)).then(|| name.to_string()));
 }
 
-fn rename_tensor(source: &mut MemorySource, from: &str, to: &str) {
+pub(super) fn rename_tensor(source: &mut MemorySource, from: &str, to: &str) {
     edit_tensors(source, |name| Some(if name == from { to.to_string() } else { name.to_string() }));
 }
 
 /// The values of a tensor of the source's one file.
-fn tensor(source: &MemorySource, name: &str) -> Vec<f32> {
+pub(super) fn tensor(source: &MemorySource, name: &str) -> Vec<f32> {
     let tensors = SafeTensors::deserialize(&source.files["model.safetensors"]).unwrap();
     tensors.tensor(name).unwrap().data().as_chunks().0.iter().map(|bytes| f32::from_le_bytes(*bytes)).collect()
 }
 
-fn add_tensor(source: &mut MemorySource, name: &str, shape: Vec<usize>, values: &[f32]) {
+pub(super) fn add_tensor(source: &mut MemorySource, name: &str, shape: Vec<usize>, values: &[f32]) {
     let bytes = source.files["model.safetensors"].clone();
     let data: Vec<u8> = values.iter().flat_map(|value| value.to_le_bytes()).collect();
     let added = TensorView::new(Dtype::F32, shape, &data).unwrap();

@@ -112,7 +112,7 @@ async fn score<B: Backend>(
 }
 
 fn with_texts(scored: score::Scored, tokenizer: &Tokenizer) -> Scored {
-    let score::Scored { ids, scores, score_dim, answer_start, end } = scored;
+    let score::Scored { ids, scores, score_dim, answer_start, end, steps: _ } = scored;
     let mut stream = tokenizer.stream();
     let texts = ids.iter().map(|id| stream.push(tokenizer, *id)).collect();
     let tokens = ids.iter().map(|id| tokenizer.token(*id).unwrap_or_default()).collect();

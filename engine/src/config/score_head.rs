@@ -2,13 +2,13 @@
 //!
 //! Read are Safe-RLHF's `LlamaForScore` (PKU-Alignment/safe-rlhf, `safe_rlhf/models/score_model`), transformers'
 //! `LlamaForSequenceClassification`, and heads that are known by their tensors: OpenRLHF's, UltraRM's, Ziya's, Starling's,
-//! TRL's, and those of several layers of GRM and INF-ORM.
+//! TRL's, those of several layers of GRM and INF-ORM, and the mixtures of ArmoRM, QRM and URM.
 
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-use super::Param;
 use super::read::Fields;
+use super::{Mixture, MixtureKind, Param};
 use crate::{Error, Result};
 
 /// Added to the standard deviation, as in Safe-RLHF's `normalizer.py`.
@@ -60,6 +60,25 @@ pub struct HeadLayer {
     pub outputs: usize,
 }
 
+/// What is made of the outputs of a head.
+#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Reduce {
+    /// They are the scores.
+    #[default]
+    Outputs,
+    /// One score: the probability of this one of two outputs, by their softmax.
+    Probability(usize),
+    /// One score, from several rewards and their weights.
+    Mixture(Mixture),
+}
+
+impl Reduce {
+    fn is_outputs(&self) -> bool {
+        *self == Self::Outputs
+    }
+}
+
 /// The score of a hidden state after the final norm.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct HeadSpec {
@@ -72,6 +91,9 @@ pub struct HeadSpec {
     /// The layers of a head that is known by its tensors; empty for the one layer of the family.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub layers: Vec<HeadLayer>,
+    /// What is made of the outputs of the last layer.
+    #[serde(default, skip_serializing_if = "Reduce::is_outputs")]
+    pub reduce: Reduce,
     /// The conversation's score is that of its last token other than this one (transformers'
     /// `LlamaForSequenceClassification`, even where it is the token that ends a conversation).
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -109,7 +131,11 @@ impl HeadSpec {
     pub(super) fn from_json(config: &Value, file: &str) -> Result<Option<Self>> {
         let fields = Fields::new(config, file);
         let classes = fields.get("architectures").and_then(Value::as_array).into_iter().flatten();
-        let family = classes.filter_map(Value::as_str).find_map(|class| match class {
+        let mut classes = classes.filter_map(Value::as_str);
+        if classes.clone().any(|class| class.ends_with("ForTokenClassification")) && labels(fields)? == 2 {
+            return Ok(Some(Self::process_reward()));
+        }
+        let family = classes.find_map(|class| match class {
             _ if class.ends_with("ForScore") => Some(ScoreFamily::SafeRlhf),
             _ if class.ends_with("ForSequenceClassification") => Some(ScoreFamily::SequenceClassification),
             _ => None,
@@ -150,6 +176,7 @@ impl HeadSpec {
             score_dim,
             bias: false,
             layers: Vec::new(),
+            reduce: Reduce::Outputs,
             pad_token_id: match family {
                 ScoreFamily::SafeRlhf => None,
                 ScoreFamily::SequenceClassification => fields.token_ids("pad_token_id")?.first().copied(),
@@ -171,6 +198,7 @@ impl HeadSpec {
             score_dim: 1,
             bias: false,
             layers: Vec::new(),
+            reduce: Reduce::Outputs,
             pad_token_id: None,
             do_normalize: false,
             normalization: Normalization::Identity,
@@ -182,11 +210,23 @@ impl HeadSpec {
         }
     }
 
+    /// The logits of tokens of a language model, `reduce`d to one score.
+    pub fn of_tokens(reduce: Reduce) -> Self {
+        Self { reduce, ..Self::classifier() }
+    }
+
+    /// The head of a process reward model of TRL: two labels for each token, of which the second says that a step is right.
+    fn process_reward() -> Self {
+        let (weight, bias) = ("score.weight".to_string(), Some("score.bias".to_string()));
+        let layers = vec![HeadLayer { weight, bias, outputs: 2 }];
+        Self { layers, reduce: Reduce::Probability(1), ..Self::classifier() }
+    }
+
     /// The head among the tensors of a checkpoint whose class does not tell one; `rows` gives the rows of a weight by its
     /// name. `None` when there is none of a known name.
     ///
     /// # Errors
-    /// When a statistic in `config` is no number.
+    /// When a statistic in `config` is no number, or a mixture of rewards lacks a part.
     pub(crate) fn from_tensors(
         config: &Value,
         file: &str,
@@ -194,6 +234,11 @@ impl HeadSpec {
         has: impl Fn(&str) -> bool,
     ) -> Result<Option<Self>> {
         let fields = Fields::new(config, file);
+        if let Some((layer, mixture)) = Mixture::from_tensors(fields, &rows, &has)? {
+            let pad_token_id = fields.token_ids("pad_token_id")?.first().copied();
+            let reduce = Reduce::Mixture(mixture);
+            return Ok(Some(Self { layers: vec![layer], reduce, pad_token_id, ..Self::classifier() }));
+        }
         // OpenRLHF names the head in the configuration.
         let named = fields.text("value_head_prefix").unwrap_or("score");
         let known: [&[&str]; 8] = [
@@ -238,12 +283,25 @@ impl HeadSpec {
         vec![HeadLayer { weight: weight.to_string(), bias, outputs: self.score_dim }]
     }
 
+    /// The rewards and weights that a score is made of, where it is made of several.
+    pub fn mixture(&self) -> Option<&Mixture> {
+        match &self.reduce {
+            Reduce::Mixture(mixture) => Some(mixture),
+            Reduce::Outputs | Reduce::Probability(_) => None,
+        }
+    }
+
     /// The token of `ids` whose score is that of the whole.
     pub fn end_position(&self, ids: &[u32]) -> usize {
+        let last = ids.len().saturating_sub(1);
         match self.pad_token_id {
+            // Their code takes the token before the first padding, the last one where there is none.
+            Some(pad) if self.mixture().is_some_and(|of| matches!(of.kind, MixtureKind::ByQuestion { .. })) => {
+                ids.iter().position(|id| *id == pad).and_then(|first| first.checked_sub(1)).unwrap_or(last)
+            }
             // As in transformers, 0 where all tokens are padding.
             Some(pad) => ids.iter().rposition(|id| *id != pad).unwrap_or(0),
-            None => ids.len().saturating_sub(1),
+            None => last,
         }
     }
 
@@ -252,6 +310,11 @@ impl HeadSpec {
         if self.family == ScoreFamily::SafeRlhf {
             self.bias = has(SCORE_BIAS);
             self.statistics = has(MEAN) && has(VAR);
+        }
+        for layer in &mut self.layers {
+            if layer.bias.as_ref().is_some_and(|bias| !has(bias)) {
+                layer.bias = None;
+            }
         }
     }
 
@@ -281,6 +344,7 @@ impl HeadSpec {
             params.extend(bias.map(|bias| param(&bias, 1, outputs)));
             inputs = outputs;
         }
+        params.extend(self.mixture().into_iter().flat_map(|mixture| mixture.params(hidden_size)));
         if self.statistics {
             params.push(param(MEAN, 1, self.score_dim));
             params.push(param(VAR, 1, self.score_dim));

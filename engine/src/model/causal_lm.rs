@@ -5,6 +5,7 @@ use std::rc::Rc;
 use super::{Cached, Fresh, LoadProgress, Loader, Trunk};
 use crate::backend::{Cache, Operations, Segments};
 use crate::config::Head;
+use crate::generate::check_ids;
 use crate::weights::{Checkpoint, Source};
 use crate::{Error, ModelConfig, Result};
 
@@ -75,6 +76,16 @@ impl<B: Operations> CausalLm<B> {
     /// The backend that holds the model.
     pub fn backend(&self) -> &B {
         self.trunk.backend()
+    }
+
+    /// The rows of the projection on the vocabulary that are `tokens`': `[tokens, hidden_size]`.
+    ///
+    /// # Errors
+    /// When the model has no such token, or the device fails.
+    pub async fn token_weights(&self, tokens: &[u32]) -> Result<Vec<f32>> {
+        check_ids(tokens, self.config().vocab_size)?;
+        let backend = self.backend();
+        backend.read(&backend.embed(&self.lm_head, &backend.tokens(tokens)?)?).await
     }
 
     /// Logits of every row of whole documents: `[tokens, vocab_size]`.

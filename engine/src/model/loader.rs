@@ -100,6 +100,19 @@ impl<'a, B: Device, S: Source> Loader<'a, B, S> {
         Ok(values)
     }
 
+    /// The values of a small matrix, row by row, for the host.
+    ///
+    /// # Errors
+    /// What the source or the checkpoint report.
+    pub async fn rows(&mut self, name: &str) -> Result<Vec<f32>> {
+        let info = self.info(name)?;
+        let bytes = self.checkpoint.read_rows(name, 0..info.shape[0]).await?;
+        let mut values = vec![0.0; info.shape[0] * info.shape[1]];
+        dequantize(info.encoding, &bytes, &mut values)?;
+        self.advance(bytes.len());
+        Ok(values)
+    }
+
     /// SHA-256 of all vectors so far, as f32, in hexadecimal.
     pub(super) fn fingerprint(&self) -> String {
         hexadecimal(&self.vectors.clone().finalize())

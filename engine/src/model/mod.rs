@@ -4,6 +4,7 @@
 mod adapters;
 mod attend;
 mod causal_lm;
+mod gate;
 mod llama;
 mod loader;
 mod opt;

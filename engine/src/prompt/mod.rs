@@ -230,6 +230,20 @@ impl Template {
         Ok(prompt)
     }
 
+    /// The messages as a chat template writes them where no answer is to follow.
+    ///
+    /// # Errors
+    /// As [`Template::render`], and when the format is no chat template.
+    fn render_turns(&self, messages: &[Message]) -> Result<String> {
+        match &self.format {
+            Format::Chat(template) => template.render(messages, false),
+            Format::Raw | Format::Alpaca | Format::SafeRlhf { .. } => Err(Error::Request(
+                "this model reads a turn of a chat, so it needs a chat template, such as its own (the template auto)"
+                    .to_string(),
+            )),
+        }
+    }
+
     /// Whether the tokenizer's EOS ends an answer that is learned; chat templates write their own ends.
     pub fn ends_with_eos(&self) -> bool {
         !matches!(self.format, Format::Chat(_))

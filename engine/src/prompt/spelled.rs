@@ -30,6 +30,20 @@ impl Template {
         tokenizer.encode_with_text_at(&text, prompt.add_special, &places)
     }
 
+    /// The ids of `messages` as a chat template writes them where no answer is to follow, without BOS.
+    ///
+    /// # Errors
+    /// As [`Template::render`], and when the format is no chat template.
+    pub fn turn_ids(&self, messages: &[Message], tokenizer: &Tokenizer) -> Result<Vec<u32>> {
+        let bos = tokenizer.bos().and_then(|id| tokenizer.token(id)).unwrap_or_default();
+        let without = |text: &str| text.strip_prefix(&bos).unwrap_or(text).to_string();
+        let Some(marked) = self.mark(messages, "", tokenizer) else {
+            return tokenizer.encode(&without(&self.render_turns(messages)?), false);
+        };
+        let (text, places) = marked.text(&without(&self.render_turns(&marked.messages)?));
+        tokenizer.encode_with_text_at(&text, false, &places)
+    }
+
     /// As [`Template::prompt_ids`], of [`Template::render_answered`].
     ///
     /// # Errors

@@ -9,7 +9,7 @@ use super::layout::{LocatedTensor, TensorPiece, check_shape, mismatch};
 use super::quant::recode;
 use super::safetensors::FileEntry;
 use super::source::Source;
-use crate::config::{Architecture, Head, HeadSpec, LM_HEAD, Param};
+use crate::config::{Architecture, Head, HeadSpec, LM_HEAD, Mixture, Param};
 use crate::{Error, ModelConfig, Result};
 
 /// What every block of both architectures has, as the end of its name.
@@ -86,8 +86,8 @@ impl StoredTensors {
         let found =
             found.or_else(|| self.find(LM_HEAD).filter(|_| config.head == Head::Tied && param.name == embedding));
         let Some((file, entry)) = found else {
-            let tied = config.head == Head::Untied && param.name == LM_HEAD;
-            let hint = if tied { "; if the model's embeddings are tied, config.json must say so" } else { "" };
+            let is_head = config.head == Head::Untied && param.name == LM_HEAD;
+            let hint = if is_head { self.without_head() } else { String::new() };
             return Err(mismatch(param, format!("nothing: the checkpoint lacks it{hint}")));
         };
         let encoding = encoding(&param.name, entry)?;
@@ -95,6 +95,22 @@ impl StoredTensors {
         let rows = 0..info.shape[0];
         let pieces = vec![TensorPiece { file: *file, offset: entry.offset, rows }];
         Ok(LocatedTensor { info, pieces, interleaved_heads: None })
+    }
+
+    /// What may be the matter with a checkpoint without a head that is known.
+    fn without_head(&self) -> String {
+        const MOST: usize = 8;
+        let known = |name: &&str| name.contains("layers.") && !name.contains("gating.") || name.ends_with(EMBEDDING);
+        let mut others: Vec<&str> =
+            self.names().filter(|name| !known(name) && !name.ends_with("norm.weight")).collect();
+        others.sort_unstable();
+        match others.as_slice() {
+            [] => "; if the model's embeddings are tied, config.json must say so".to_string(),
+            others => format!(
+                "; beside the blocks it holds {}, which is no score head that Paddock knows",
+                others[..others.len().min(MOST)].join(", ")
+            ),
+        }
     }
 
     /// Lets what is stored decide about biases and the head, where the configuration (`json`) says otherwise. Returns a sentence
@@ -163,7 +179,7 @@ impl StoredTensors {
             Head::Tied => !is_causal && !self.has(LM_HEAD),
             Head::Untied => !self.has(LM_HEAD),
         };
-        if !wanted {
+        if !wanted && !Mixture::is_among(|name| self.has(name)) {
             return Ok(None);
         }
         let rows = |name: &str| {

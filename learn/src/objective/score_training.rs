@@ -3,7 +3,7 @@
 use std::rc::Rc;
 
 use paddock_engine::backend::{Device, Operations, sampling_noise};
-use paddock_engine::config::{Head, HeadSpec};
+use paddock_engine::config::{Head, HeadLayer, HeadSpec};
 use paddock_engine::model::{Fresh, LoadProgress, Loader, ScoreModel, Trunk};
 use paddock_engine::weights::{Checkpoint, Source};
 use paddock_engine::{Error, ModelConfig};
@@ -83,11 +83,11 @@ impl<B: Adjoint, S: Store<B>> ScoreTraining<B, S> {
         let known = config.score_head().cloned();
         let mut head = known.clone().unwrap_or(head);
         let layers = head.layers();
-        let ([layer], 1, None) = (layers.as_slice(), head.score_dim, &head.trunk) else {
+        let ([layer @ HeadLayer { outputs: 1, .. }], 1, None) = (layers.as_slice(), head.score_dim, &head.trunk) else {
             return Err(Error::Request(format!(
                 "this model's head has {} scores in {} layers; what is trained is one score in one layer, with the trunk \
                  beside it",
-                head.score_dim,
+                layers.last().map_or(0, |layer| layer.outputs),
                 layers.len()
             )));
         };

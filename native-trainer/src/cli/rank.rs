@@ -16,7 +16,7 @@ use super::device::OpenDevice;
 use super::interrupt::Interrupt;
 use super::options::{AnswerOptions, ModelOptions};
 use super::score::{beginning, numbers, ranks};
-use super::scorer::{self, end_score};
+use super::scorer::{HeadOptions, end_score};
 use crate::{Error, Result};
 
 /// Sample several answers and rank them with a reward model
@@ -28,6 +28,8 @@ pub(super) struct Rank {
     /// The reward model: a folder, a .gguf file, or a head alone that was trained on --model
     #[arg(long, value_name = "PATH")]
     reward: PathBuf,
+    #[command(flatten)]
+    head: HeadOptions,
     /// The prompt; - reads it from standard input
     #[arg(long, value_name = "TEXT")]
     prompt: String,
@@ -81,7 +83,7 @@ impl Rank {
         messages.push(question.clone());
         let options = self.answer.generate_options();
         let mut chat = self.model.load(backend).await?;
-        let mut scorer = scorer::load(backend, &self.reward, None, None, Some(&chat)).await?;
+        let mut scorer = self.head.load(backend, &self.reward, None, None, Some(&chat)).await?;
         let template = self.answer.template(&chat)?;
         let reward_template = scorer.template(self.reward_template)?.allow_special(self.answer.allow_special);
 

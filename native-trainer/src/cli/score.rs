@@ -8,13 +8,13 @@ use clap::Args;
 use paddock_engine::backend::Backend;
 use paddock_engine::prompt::{Message, Role, Template, TemplateKind};
 use paddock_engine::records::Scorable;
-use paddock_engine::score::{self, Conversation, Scored, Scorer};
+use paddock_engine::score::{self, Conversation, Scored};
 use serde_json::{Map, Value, json};
 
 use super::console;
 use super::device::OpenDevice;
 use super::options::ModelOptions;
-use super::scorer::{self, end_score, token_scores};
+use super::scorer::{HeadOptions, Judge, end_score, step_scores, token_scores};
 use crate::{Error, Result};
 
 /// Number of lines with one conversation each that are scored together.
@@ -28,6 +28,8 @@ pub(super) struct Score {
     /// The chat model whose trunk the score head uses, where the model at --model is a head alone
     #[arg(long, value_name = "PATH")]
     trunk: Option<PathBuf>,
+    #[command(flatten)]
+    head: HeadOptions,
     /// The question
     #[arg(long, value_name = "TEXT", requires = "response", required_unless_present = "input")]
     prompt: Option<String>,
@@ -72,7 +74,7 @@ impl Score {
         };
         // Of a head and its trunk, the trunk has the adapter.
         let adapter = self.model.adapter.as_deref().filter(|_| chat.is_none());
-        let scorer = scorer::load(backend, &self.model.model, adapter, self.model.context, chat.as_ref()).await?;
+        let scorer = self.head.load(backend, &self.model.model, adapter, self.model.context, chat.as_ref()).await?;
         let template = scorer.template(self.template)?.allow_special(self.allow_special);
         let mut run = Run { options: self, scorer, template, waiting: Vec::new(), lines: 0, bad: 0 };
         match &mut lines {
@@ -104,7 +106,7 @@ struct Waiting {
 
 struct Run<'a, B: Backend> {
     options: &'a Score,
-    scorer: Scorer<B>,
+    scorer: Judge<B>,
     template: Template,
     waiting: Vec<Waiting>,
     lines: usize,
@@ -195,7 +197,7 @@ impl<B: Backend> Run<'_, B> {
             rows.push((line, row));
             conversations.push(conversation);
         }
-        let scored = self.scorer.score_conversations(conversations, async |_| Ok(())).await?;
+        let scored = self.scorer.score_conversations(conversations).await?;
         for ((line, row), scored) in rows.into_iter().zip(scored) {
             if self.options.json {
                 self.print_json(row, |of| of(&scored))?;
@@ -226,6 +228,11 @@ impl<B: Backend> Run<'_, B> {
             _ => Map::new(),
         };
         object.insert("end_score".to_string(), each(&end_score));
+        let steps = each(&|scored| step_scores(scored).unwrap_or_default());
+        let is_empty = |value: &Value| value.as_array().is_none_or(|list| list.iter().all(Value::is_null));
+        if !is_empty(&steps) {
+            object.insert("step_scores".to_string(), steps);
+        }
         if self.options.per_token {
             object.insert("scores".to_string(), each(&token_scores));
             object.insert("ids".to_string(), each(&|scored| json!(scored.ids)));
@@ -247,6 +254,10 @@ impl<B: Backend> Run<'_, B> {
         for (scored, rank) in scored.iter().zip(ranks(scored)) {
             let answer = self.scorer.tokenizer().decode(&scored.ids[scored.answer_start..], false)?;
             writeln!(output, "{rank:>4}  {:>9}  {}", numbers(scored.end_score()), beginning(&answer))?;
+            for (number, step) in scored.steps.iter().enumerate() {
+                let scores = scored.scores.chunks(scored.score_dim.max(1)).nth(*step).unwrap_or_default();
+                writeln!(output, "      {:>9}    step {}", numbers(scores), number + 1)?;
+            }
             if self.options.per_token {
                 let tokens = self.tokens(scored);
                 for (token, scores) in tokens.iter().zip(scored.scores.chunks(scored.score_dim.max(1))) {

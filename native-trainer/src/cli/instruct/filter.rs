@@ -6,7 +6,7 @@ use clap::Args;
 use indicatif::HumanCount;
 use paddock_engine::backend::Backend;
 use paddock_engine::prompt::{Message, Role, TemplateKind};
-use paddock_engine::score::Conversation;
+use paddock_engine::score::{Conversation, HeadKind};
 use serde_json::{Value, json};
 
 use super::super::console;
@@ -140,7 +140,7 @@ impl FilterRows {
     }
 
     async fn score<B: Backend>(&self, backend: &B, path: &std::path::Path, rows: &[DataRow]) -> Result<Vec<f32>> {
-        let mut scorer = scorer::load(backend, path, None, None, None).await?;
+        let mut scorer = scorer::load(backend, path, None, HeadKind::Auto, None, None).await?;
         let template = scorer.template(self.template)?;
         let mut counter = Counter::new("scoring", "rows", rows.len());
         let mut scores = Vec::with_capacity(rows.len());
