@@ -299,7 +299,7 @@ fn heads_that_cannot_be_read_are_refused() {
         assert!(strange.contains("lm_head.weight") && strange.contains("reward_mlp.weight"), "{strange}");
         // A text without a question.
         let scorer = load(&cpu, armo(), HeadKind::Auto).await;
-        let plain = scorer.text("Just a text.").err().expect("an error").to_string();
+        let plain = scorer.text("Just a text.").unwrap_err().to_string();
         assert!(plain.contains("begins the answer"), "{plain}");
     });
 }

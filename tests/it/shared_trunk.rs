@@ -28,7 +28,7 @@ struct Expected {
 
 enum Model {
     Language(CausalLm<Tape<Cpu>>),
-    Score(ScoreModel<Tape<Cpu>>),
+    Score(Box<ScoreModel<Tape<Cpu>>>),
 }
 
 struct Loaded {
@@ -57,7 +57,7 @@ async fn load(folder: &Path, expected: &Expected) -> (Tape<Cpu>, CausalLm<Tape<C
             Some((weight, bias)) => {
                 let mut model = role.score_model(base.trunk().clone(), HeadSpec::classifier(), &weight, bias).unwrap();
                 role.adapt_score_model(&mut model, &modules).unwrap();
-                Model::Score(model)
+                Model::Score(Box::new(model))
             }
         };
         roles.push(Loaded { name: name.clone(), model, parameters: role.into_parameters() });
