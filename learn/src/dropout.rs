@@ -53,4 +53,10 @@ mod tests {
         }
         assert!(dropped(Dropout { rate: 0.0, seed: 1 }).iter().all(|dropped| !dropped));
     }
+
+    #[test]
+    fn rows_whose_keys_share_bits_with_the_seed_drop_others() {
+        let row = |key| (0..64).map(|column| Dropout { rate: 0.5, seed: 1 }.keeps(key, column)).collect::<Vec<_>>();
+        assert!(row(4) != row(5) && row(4) != row(6) && row(5) != row(6));
+    }
 }

@@ -29,3 +29,6 @@ pub use role::Role;
 pub use store::{Moment, StateLayout, Store};
 pub use tape::{Tape, TapeOptions};
 pub use trainer::{StepReport, Trainer};
+
+#[cfg(test)]
+mod testing;

@@ -170,3 +170,32 @@ pub fn saved_modules(parameters: &[ParameterInfo]) -> Vec<String> {
     modules.dedup();
     modules
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn products_are_scaled_by_alpha_over_the_rank() {
+        assert_eq!(Lora { rank: 8, alpha: 16.0, ..Lora::default() }.scale(), 2.0);
+        assert_eq!(Lora { rank: 8, alpha: 4.0, ..Lora::default() }.scale(), 0.5);
+    }
+
+    #[test]
+    fn modules_beside_the_adapters_are_saved_whole() {
+        let tape = Tape::new(paddock_engine::backend::Cpu::with_threads(1), crate::TapeOptions::default());
+        let [a, b] = Lora::labels("model.layers.0.self_attn.q_proj");
+        for label in [a, b, format!("{PREFIX}score.weight"), format!("{PREFIX}score.bias"), "lm_head.weight".into()] {
+            tape.create_parameter(&label, [1, 1], Precision::F32, true).unwrap();
+        }
+        let saved = saved_modules(&tape.parameters());
+        assert_eq!(saved, ["score"]);
+        let lora = Lora::default();
+        let of_a_score_model = lora.to_json("base", &saved);
+        assert_eq!(of_a_score_model["modules_to_save"], json!(["score"]));
+        assert_eq!(of_a_score_model["task_type"], "SEQ_CLS");
+        let of_a_chat_model = lora.to_json("base", &[]);
+        assert_eq!(of_a_chat_model["task_type"], "CAUSAL_LM");
+        assert!(of_a_chat_model.get("modules_to_save").is_none());
+    }
+}

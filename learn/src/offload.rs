@@ -175,3 +175,112 @@ impl<B: Adjoint> Store<B> for Offload {
 fn rounded(values: &[f32]) -> Vec<f32> {
     values.iter().map(|value| split(*value).0.to_f32()).collect()
 }
+
+#[cfg(test)]
+mod tests {
+    use pollster::block_on;
+
+    use super::*;
+    use crate::optim::AdamW;
+
+    const SHAPE: [usize; 2] = [2, 3];
+    const START: [f32; 6] = [1.0, 1.0 + 1.0 / 1024.0, -2.0, -0.3, 0.7, 5.0];
+    const GRADIENT: [f32; 6] = [3.0, -4.0, 0.0, 0.5, -0.25, 1.0];
+
+    fn layout(precision: Precision) -> StateLayout<'static> {
+        StateLayout { label: "w", shape: SHAPE, precision, moments: [Precision::F32; 2] }
+    }
+
+    /// A weight of [`START`] whose optimiser's state is kept by `store`.
+    fn held<S: Store<Cpu>>(store: &S, precision: Precision) -> (Cpu, Weight, S::State) {
+        let cpu = Cpu::with_threads(1);
+        let part = WeightPart { rows: SHAPE[0], encoding: precision.encoding() };
+        let mut weight = cpu.create_weight("w", SHAPE[1], &[part]).unwrap();
+        let mut state = store.state(&cpu, &layout(precision)).unwrap();
+        store.write_master(&cpu, &mut weight, &mut state, 0, &START).unwrap();
+        (cpu, weight, state)
+    }
+
+    #[test]
+    fn gradients_come_back_to_be_added_to() {
+        let offload = Offload::new();
+        let (cpu, _, mut state) = held(&offload, Precision::F32);
+        let read = |state: &_| block_on(Store::<Cpu>::read_gradient(&offload, &cpu, state)).unwrap();
+        assert_eq!(read(&state), [0.0; 6]);
+        let gradient = offload.gradient(&cpu, &mut state).unwrap();
+        assert_eq!(gradient.values(), [0.0; 6]);
+        cpu.write_gradient(gradient, &GRADIENT).unwrap();
+        assert_eq!(read(&state), GRADIENT, "on the device");
+        assert!(offload.squared_norm(&cpu, &[&state]).is_err(), "something may still be added to it");
+        block_on(offload.settle(&cpu, &mut state)).unwrap();
+        assert!(state.device.is_none(), "the device has no room for it");
+        assert_eq!(read(&state), GRADIENT, "on the host");
+        let squares = offload.squared_norm(&cpu, &[&state, &state]).unwrap();
+        assert_eq!(squares, 2.0 * (9.0 + 16.0 + 0.25 + 0.0625 + 1.0));
+        assert_eq!(offload.gradient(&cpu, &mut state).unwrap().values(), GRADIENT, "on the device once more");
+    }
+
+    #[test]
+    fn sums_of_squares_are_numbers_of_the_host() {
+        let (offload, cpu) = (Offload::new(), Cpu::with_threads(1));
+        assert_eq!(offload.known_squared_norm(&cpu, 2.5).unwrap(), 2.5);
+        assert_eq!(block_on(Store::<Cpu>::read_squared_norm(&offload, &cpu, &2.5)).unwrap(), 2.5);
+    }
+
+    /// Weights, masters and moments after two steps; the gradient of the second is the sum of two.
+    fn trained<S: Store<Cpu>>(store: &S, precision: Precision) -> [Vec<f32>; 4] {
+        let (cpu, mut weight, mut state) = held(store, precision);
+        for number in 1..=2 {
+            for _ in 0..number {
+                let gradient = store.gradient(&cpu, &mut state).unwrap();
+                let sum: Vec<f32> = gradient.values().iter().zip(GRADIENT).map(|(sum, value)| sum + value).collect();
+                cpu.write_gradient(gradient, &sum).unwrap();
+                block_on(store.settle(&cpu, &mut state)).unwrap();
+            }
+            let squares = store.squared_norm(&cpu, &[&state]).unwrap();
+            let step = AdamW { weight_decay: 0.1, ..AdamW::default() }.step(number, 1e-2, 1.0);
+            block_on(store.adamw(&cpu, &mut weight, &mut state, &squares, &step)).unwrap();
+            assert_eq!(block_on(store.read_gradient(&cpu, &state)).unwrap(), [0.0; 6]);
+            assert_eq!(store.gradient(&cpu, &mut state).unwrap().values(), [0.0; 6]);
+        }
+        let moment = |moment| block_on(store.read_moment(&cpu, &state, moment)).unwrap();
+        let master = block_on(store.read_master(&cpu, &weight, &state)).unwrap();
+        [block_on(cpu.read_values(&weight)).unwrap(), master, moment(Moment::First), moment(Moment::Second)]
+    }
+
+    #[test]
+    fn steps_are_those_without_offload() {
+        for precision in [Precision::F32, Precision::Bf16Split, Precision::Bf16Stochastic] {
+            let offloaded = trained(&Offload::new(), precision);
+            assert_eq!(offloaded, trained(&Cpu::with_threads(1), precision), "{precision:?}");
+            assert_ne!(offloaded[0], START);
+        }
+    }
+
+    #[test]
+    fn a_master_keeps_what_the_device_rounds() {
+        let offload = Offload::new();
+        for precision in [Precision::F32, Precision::Bf16Split, Precision::Bf16Stochastic] {
+            let (cpu, mut weight, mut state) = held(&offload, precision);
+            let has_master = precision == Precision::Bf16Split;
+            assert_eq!(Store::<Cpu>::has_master(&offload, &state), has_master, "{precision:?}");
+            offload.write_master(&cpu, &mut weight, &mut state, 2, &[1.0 + 1.0 / 512.0, 0.5]).unwrap();
+            let rounded = [1.0, 1.0, 1.0, 0.5];
+            let exact = [1.0, 1.0 + 1.0 / 1024.0, 1.0 + 1.0 / 512.0, 0.5];
+            let values = block_on(cpu.read_values(&weight)).unwrap();
+            assert_eq!(values[..4], if precision == Precision::F32 { exact } else { rounded });
+            let master = block_on(offload.read_master(&cpu, &weight, &state)).unwrap();
+            assert_eq!(master[..4], if precision == Precision::Bf16Stochastic { rounded } else { exact });
+        }
+    }
+
+    #[test]
+    fn moments_are_read_where_they_were_written() {
+        let offload = Offload::new();
+        let (cpu, _, mut state) = held(&offload, Precision::F32);
+        offload.write_moment(&cpu, &mut state, Moment::Second, 3, &[0.5, 0.25]).unwrap();
+        let read = |moment| block_on(Store::<Cpu>::read_moment(&offload, &cpu, &state, moment)).unwrap();
+        assert_eq!(read(Moment::Second), [0.0, 0.0, 0.0, 0.5, 0.25, 0.0]);
+        assert_eq!(read(Moment::First), [0.0; 6]);
+    }
+}

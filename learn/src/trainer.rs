@@ -97,3 +97,25 @@ impl<B: Adjoint, O: Objective<B, S>, S: Store<B>> Trainer<B, O, S> {
         Ok(sum[0])
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use paddock_engine::backend::Cpu;
+
+    use super::*;
+    use crate::TapeOptions;
+    use crate::collective::Stage;
+    use crate::objective::RewardHead;
+    use crate::testing::Twin;
+
+    #[test]
+    fn rank_zero_leads() {
+        let (cpu, (sharding, twin)) = (Cpu::with_threads(1), Twin::sharding(Stage::Two));
+        let tape = Tape::with_store(cpu.clone(), cpu, Some(sharding), TapeOptions::default());
+        let head = RewardHead::new(&tape, 2, 0.0).unwrap();
+        let trainer = Trainer::new(tape, head);
+        assert!(trainer.leads());
+        twin.rank.set(1);
+        assert!(!trainer.leads());
+    }
+}

@@ -108,7 +108,7 @@ mod tests {
 
     use super::*;
     use crate::cpu::testing::numbers;
-    use crate::optim::{AdamW, Moments, Precision, split};
+    use crate::optim::{AdamW, Moments, Precision, round_stochastically, split};
     use crate::store::{StateLayout, Store};
 
     /// The last piece is short.
@@ -191,5 +191,27 @@ mod tests {
             let furthest = rounded.iter().zip(&whole).map(|(a, b)| (a - b).abs()).fold(0.0, f32::max);
             assert!(furthest < 3e-4, "{moments}: a value is off by {furthest}, three whole steps");
         }
+    }
+
+    /// The noise of a value is that of its number within the parameter, whichever piece and block it is in.
+    #[test]
+    fn every_value_is_rounded_by_noise_of_its_own() {
+        let (cpu, shape) = (Cpu::with_threads(1), [1, 2 * PIECE + 300]);
+        let part = WeightPart { rows: 1, encoding: Precision::Bf16Stochastic.encoding() };
+        let mut weight = cpu.create_weight("w", shape[1], &[part]).unwrap();
+        let precision = Precision::Bf16Stochastic;
+        let mut state =
+            cpu.state(&cpu, &StateLayout { label: "w", shape, precision, moments: [Precision::F32; 2] }).unwrap();
+        cpu.write_master(&cpu, &mut weight, &mut state, 0, &vec![1.0; shape[1]]).unwrap();
+        cpu.gradient(&cpu, &mut state).unwrap().write(&vec![0.5; shape[1]]).unwrap();
+        let mut step = AdamW::default().step(1, 1e-3, 0.0);
+        (step.noise, step.first) = (7, 1000);
+        block_on(cpu.adamw(&cpu, &mut weight, &mut state, &0.0, &step)).unwrap();
+        let (mut exact, mut first, mut second) = (1.0, 0.0, 0.0);
+        step.update(&mut exact, 0.5, &mut first, &mut second);
+        let expected: Vec<f32> = (0..shape[1] as u32)
+            .map(|place| round_stochastically(exact, rounding_noise(7, 1000 + place)).to_f32())
+            .collect();
+        assert_eq!(*floats(&cpu, &weight).unwrap(), expected);
     }
 }

@@ -177,4 +177,12 @@ mod tests {
     fn agrees_with_differences_when_queries_go_in_several_runs() {
         compare(HeadLayout { heads: 1, kv_heads: 1, head_dim: 2 }, &[QUERIES + 3]);
     }
+
+    #[test]
+    fn large_scores_do_not_overflow() {
+        let (mut scores, mut slopes) = ([90.0, 90.0, 7.0], [1.0, 3.0, 7.0]);
+        softmax_adjoint(&mut scores, &mut slopes, 2);
+        assert_eq!(scores, [0.5, 0.5, 0.0]);
+        assert_eq!(slopes, [-0.5, 0.5, 0.0]);
+    }
 }

@@ -64,3 +64,20 @@ pub(super) fn no_room(label: &str) -> Error {
         problem: format!("not enough memory to train {label}; choose a smaller model"),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_squared_norm_is_the_sum_of_all_squares() {
+        // Eights and a rest, in two pieces.
+        let size = PIECE + 11;
+        let mut gradient = Gradient::zeros("w", [1, size]).unwrap();
+        let values: Vec<f32> = (0..size).map(|at| (at % 7) as f32 - 2.5).collect();
+        gradient.write(&values).unwrap();
+        assert_eq!(gradient.values(), values);
+        assert_eq!(gradient.squared_norm(), values.iter().map(|value| f64::from(value * value)).sum::<f64>());
+        assert!(gradient.write(&values[1..]).is_err());
+    }
+}

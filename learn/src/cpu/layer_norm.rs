@@ -100,4 +100,20 @@ mod tests {
             check.gradient(2, &bias_grad.values);
         }
     }
+
+    #[test]
+    fn rows_of_all_pieces_are_those_of_a_row_alone() {
+        let (cpu, cols) = (Cpu::with_threads(1), 7);
+        let rows = piece_rows(cols) + 5;
+        let (values, grads) = (numbers(rows * cols, 5), numbers(rows * cols, 6));
+        let gain = weight([1, cols], &numbers(cols, 7));
+        let adjoint = |rows, values: &[f32], grads: &[f32]| {
+            let (x, grad) = (tensor([rows, cols], values), tensor([rows, cols], grads));
+            layer_norm_adjoint(&cpu, &x, &gain, EPS, &grad, None).unwrap().values().to_vec()
+        };
+        let all = adjoint(rows, &values, &grads);
+        for at in [0, rows - 6, rows - 1].map(|row| row * cols..(row + 1) * cols) {
+            assert_eq!(all[at.clone()], adjoint(1, &values[at.clone()], &grads[at.clone()]));
+        }
+    }
 }

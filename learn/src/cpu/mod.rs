@@ -173,3 +173,13 @@ impl Adjoint for Cpu {
         Tensor::from_values(shape, values)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn pieces_have_as_many_rows_as_are_worth_it() {
+        assert_eq!([0, 1, 1000, 16_384, 20_000].map(piece_rows), [16_384, 16_384, 16, 1, 1]);
+    }
+}

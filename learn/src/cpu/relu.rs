@@ -22,4 +22,11 @@ mod tests {
         let check = Check::new(&inputs, |v| v[0].iter().map(|v| v.max(0.0)).collect());
         check.gradient(0, relu_adjoint(&tensor([3, 7], &inputs[0]), &tensor([3, 7], &check.seed)).unwrap().values());
     }
+
+    /// As in PyTorch.
+    #[test]
+    fn at_zero_the_slope_is_zero() {
+        let grad = tensor([1, 3], &[1.0; 3]);
+        assert_eq!(relu_adjoint(&tensor([1, 3], &[0.0, -1.0, 1.0]), &grad).unwrap().values(), [0.0, 0.0, 1.0]);
+    }
 }

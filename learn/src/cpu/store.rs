@@ -122,3 +122,61 @@ impl Store<Self> for Cpu {
         Ok(())
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use paddock_engine::backend::{Device, WeightPart};
+    use pollster::block_on;
+
+    use super::*;
+    use crate::{Adjoint, Parameters};
+
+    const SHAPE: [usize; 2] = [2, 3];
+    const VALUES: [f32; 6] = [1.0, 1.0 + 1.0 / 1024.0, -2.0, 3.0, 0.5, 0.25];
+
+    fn held(precision: Precision) -> (Cpu, Weight, State) {
+        let cpu = Cpu::with_threads(1);
+        let part = WeightPart { rows: SHAPE[0], encoding: precision.encoding() };
+        let weight = cpu.create_weight("w", SHAPE[1], &[part]).unwrap();
+        let layout = StateLayout { label: "w", shape: SHAPE, precision, moments: [Precision::F32; 2] };
+        let state = cpu.state(&cpu, &layout).unwrap();
+        (cpu, weight, state)
+    }
+
+    #[test]
+    fn sums_of_squares_are_numbers_of_the_host() {
+        let (cpu, weight, mut state) = held(Precision::F32);
+        assert_eq!(cpu.weight_shape(&weight), SHAPE);
+        let gradient = Store::gradient(&cpu, &cpu, &mut state).unwrap();
+        cpu.write_gradient(gradient, &[3.0, -4.0, 0.0, 0.0, 0.5, 0.0]).unwrap();
+        assert_eq!(cpu.squared_norm(&cpu, &[&state, &state]).unwrap(), 50.5);
+        cpu.clear_gradient(Store::gradient(&cpu, &cpu, &mut state).unwrap()).unwrap();
+        assert_eq!(cpu.squared_norm(&cpu, &[&state]).unwrap(), 0.0);
+        assert_eq!(cpu.known_squared_norm(&cpu, 2.5).unwrap(), 2.5);
+        assert_eq!(block_on(Store::<Cpu>::read_squared_norm(&cpu, &cpu, &2.5)).unwrap(), 2.5);
+    }
+
+    #[test]
+    fn a_split_weight_alone_has_a_master() {
+        for precision in [Precision::F32, Precision::Bf16Stochastic, Precision::Bf16Split] {
+            let (cpu, mut weight, mut state) = held(precision);
+            assert_eq!(cpu.has_master(&state), precision == Precision::Bf16Split);
+            cpu.write_master(&cpu, &mut weight, &mut state, 0, &VALUES).unwrap();
+            cpu.write_master(&cpu, &mut weight, &mut state, 3, &[1.0 - 1.0 / 2048.0, 2.0, 4.0]).unwrap();
+            let expected = match precision {
+                Precision::Bf16Stochastic => [1.0, 1.0, -2.0, 1.0, 2.0, 4.0],
+                _ => [1.0, VALUES[1], -2.0, 1.0 - 1.0 / 2048.0, 2.0, 4.0],
+            };
+            assert_eq!(block_on(cpu.read_master(&cpu, &weight, &state)).unwrap(), expected, "{precision:?}");
+        }
+    }
+
+    #[test]
+    fn moments_are_written_where_they_fit() {
+        let (cpu, _, mut state) = held(Precision::F32);
+        cpu.write_moment(&cpu, &mut state, Moment::First, 4, &[0.5, 0.25]).unwrap();
+        assert!(cpu.write_moment(&cpu, &mut state, Moment::First, 5, &[0.5, 0.25]).is_err());
+        let read = block_on(cpu.read_moment(&cpu, &state, Moment::First)).unwrap();
+        assert_eq!(read, [0.0, 0.0, 0.0, 0.0, 0.5, 0.25]);
+    }
+}

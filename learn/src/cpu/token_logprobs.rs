@@ -144,4 +144,14 @@ mod tests {
         let (x, targets) = (tensor([1, 1], &[0.0]), cpu.tokens(&[2]).unwrap());
         assert!(token_logprobs_adjoint(&cpu, &x, &weight_of([2, 1], &[0.0; 2]), &targets, &x, None).is_err());
     }
+
+    #[test]
+    fn chunks_have_as_many_rows_as_fit() {
+        let cpu = Cpu::with_threads(1);
+        let (vocab, rows) = (LOGITS / 3, 8);
+        let (x, weight) = (tensor([rows, 1], &[0.0; 8]), weight_of([vocab, 1], &vec![0.0; vocab]));
+        let targets = cpu.tokens(&[0; 8]).unwrap();
+        assert_eq!(chunks(&x, &weight, &targets).unwrap(), [0..3, 3..6, 6..8]);
+        assert_eq!(rows_of(&tensor([4, 2], &[0.0, 1.0, 2.0, 3.0, 4.0, 5.0, 6.0, 7.0]), &(1..3)), [2.0, 3.0, 4.0, 5.0]);
+    }
 }

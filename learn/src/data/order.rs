@@ -82,4 +82,19 @@ mod tests {
         let mut state = 1_234_567;
         assert_eq!([random(&mut state), random(&mut state)], [6_457_827_717_110_365_317, 3_203_168_211_198_807_973]);
     }
+
+    #[test]
+    fn seeds_and_epochs_have_orders_of_their_own() {
+        let order = |seed, epoch| Order { examples: 20, batch_size: 20, seed: Some(seed) }.batch(epoch);
+        assert_ne!(order(1, 0), order(2, 0));
+        // A seed whose bits the epoch's have already.
+        assert_ne!(order(0, 1), order(1, 1));
+    }
+
+    #[test]
+    fn an_item_may_stay_where_it_is() {
+        let order = |seed| Order { examples: 2, batch_size: 2, seed: Some(seed) }.batch(0);
+        let swapped = (0..20).filter(|seed| order(*seed) == [1, 0]).count();
+        assert!((1..20).contains(&swapped), "{swapped}");
+    }
 }

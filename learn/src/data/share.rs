@@ -135,4 +135,10 @@ mod tests {
         assert_eq!(share.passes, [(MicroBatch::new(&batch), true)]);
         assert_eq!(share.micro_batches, 1);
     }
+
+    #[test]
+    fn items_go_to_the_rank_that_has_fewest_tokens() {
+        let passes = |rank| divide(&[5, 9, 2, 7], rank, 2, 100).passes;
+        assert_eq!([passes(0), passes(1)], [[(vec![1, 2], true)], [(vec![0, 3], true)]]);
+    }
 }

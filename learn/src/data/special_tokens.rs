@@ -35,3 +35,28 @@ pub fn add_missing_tokens(tokenizer: &mut Tokenizer) -> Result<Vec<(&'static str
     }
     Ok(missing)
 }
+
+#[cfg(test)]
+mod tests {
+    use paddock_engine::tokenizer::TokenizerFiles;
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn a_tokenizer_without_names_gets_all_four() {
+        let tokenizer = json!({
+            "version": "1.0",
+            "added_tokens": [],
+            "pre_tokenizer": { "type": "ByteLevel", "add_prefix_space": false, "trim_offsets": true, "use_regex": true },
+            "decoder": { "type": "ByteLevel", "add_prefix_space": false, "trim_offsets": true, "use_regex": true },
+            "model": { "type": "BPE", "vocab": { "a": 0, "b": 1 }, "merges": [] },
+        });
+        let files = TokenizerFiles::Json { tokenizer: tokenizer.to_string().into_bytes(), beside: json!({}).into() };
+        let mut tokenizer = Tokenizer::from_files(&files).unwrap();
+        assert_eq!(add_missing_tokens(&mut tokenizer).unwrap(), TOKENS);
+        let spelled = |id: Option<u32>| tokenizer.token(id.unwrap());
+        assert_eq!(spelled(tokenizer.bos()).as_deref(), Some("<s>"));
+        assert_eq!(spelled(tokenizer.eos()).as_deref(), Some("</s>"));
+    }
+}

@@ -317,4 +317,20 @@ mod tests {
         }
         assert!("dpo".parse::<PreferenceKind>().is_err());
     }
+
+    /// As PyTorch's `relu` has it.
+    #[test]
+    fn at_its_corner_a_hinge_has_no_slope() {
+        let hinge = PreferenceLoss { beta: 0.5, ..loss(PreferenceKind::Hinge) };
+        assert_eq!(hinge.of_values(2.0, 0.0), (0.0, 0.0, 0.0));
+        assert_eq!(hinge.of_values(0.0, 0.0), (1.0, -0.5, 0.5));
+    }
+
+    #[test]
+    fn apo_zeros_rejected_answers_are_scaled_by_beta() {
+        let apo = loss(PreferenceKind::ApoZero);
+        let rejected = AnswerLogProbs { policy: -9.0, reference: -6.5, tokens: 3 };
+        let expected = of_trl(&apo, &CHOSEN, &rejected);
+        assert!((apo.of(&CHOSEN, &rejected).loss - expected).abs() < 1e-12);
+    }
 }

@@ -324,3 +324,101 @@ impl<B: Adjoint, S: Store<B>> Objective<B, S> for Critic<B, S> {
         Ok(loss)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use paddock_engine::backend::Cpu;
+    use paddock_engine::config::HeadSpec;
+    use paddock_engine::model::{Loader, Trunk};
+    use pollster::block_on;
+
+    use super::*;
+    use crate::TapeOptions;
+    use crate::cpu::testing::numbers;
+    use crate::optim::Precision;
+    use crate::rl::{Aggregation, KlEstimator, Ratio};
+    use crate::testing::{HIDDEN, checkpoint, near};
+
+    /// Answers of 2 tokens and of 1.
+    fn examples() -> [Rc<Example>; 2] {
+        [
+            Rc::new(Example { ids: vec![1, 5, 7, 3], targets: vec![2, 3] }),
+            Rc::new(Example { ids: vec![1, 9, 4], targets: vec![2] }),
+        ]
+    }
+
+    const TOTALS: Totals = Totals { sequences: 2, tokens: 3, micro_batches: 2 };
+
+    #[test]
+    fn passes_are_as_long_as_allowed() {
+        let example = |length| Example { ids: vec![0; length], targets: Vec::new() };
+        let lengths = |lengths: &[usize], tokens| -> Vec<Vec<usize>> {
+            let passes = passes(lengths.iter().map(|length| example(*length)).collect(), tokens, |example| example);
+            passes.iter().map(|pass| pass.iter().map(|example| example.ids.len()).collect()).collect()
+        };
+        assert_eq!(lengths(&[3, 4, 2, 9, 1], 7), [vec![3, 4], vec![2], vec![9], vec![1]]);
+        assert_eq!(lengths(&[1, 1, 1], 2), [vec![1, 1], vec![1]]);
+        assert_eq!(lengths(&[2, 2, 5], 9), [vec![2, 2, 5]]);
+    }
+
+    #[test]
+    fn a_policys_loss_is_the_sum_over_passes() {
+        let tape = Tape::new(Cpu::with_threads(1), TapeOptions::default());
+        let model = block_on(CausalLm::load(&tape, &mut checkpoint(), &mut |_| {})).unwrap();
+        let policy = Policy::new(model, None);
+        let answers = examples().map(|example| {
+            let now = block_on(policy.score(&[&example])).unwrap().remove(0);
+            // Ratios of √e, without a clip.
+            let old = now.iter().map(|log_prob| log_prob - 0.5).collect();
+            let advantages = vec![1.5; now.len()];
+            vec![PolicyAnswer { example, old, reference: Vec::new(), advantages, masked: false }]
+        });
+        let loss = PolicyLoss {
+            clip: [10.0, 10.0],
+            ratio: Ratio::Token,
+            dual_clip: None,
+            kl_coefficient: 0.0,
+            kl_estimator: KlEstimator::K1,
+            aggregation: Aggregation::Tokens,
+        };
+        let batch = PolicyBatch { passes: answers.to_vec(), totals: TOTALS, loss, ptx: None };
+        let pause = tape.pause();
+        near(block_on(policy.evaluate(&tape, &batch)).unwrap(), -1.5 * f64::exp(0.5), 1e-5);
+        drop(pause);
+        let step = block_on(policy.accumulate(&tape, &batch)).unwrap();
+        near(step.policy.loss, -1.5 * f64::exp(0.5), 1e-5);
+        assert_eq!(step.policy.tokens, 3);
+    }
+
+    #[test]
+    fn a_critics_loss_is_the_sum_over_passes() {
+        let tape = Tape::new(Cpu::with_threads(1), TapeOptions::default());
+        let mut checkpoint = checkpoint();
+        let mut progress = |_| {};
+        let mut loader = Loader::new(&tape, &mut checkpoint, &mut progress);
+        let trunk = block_on(Trunk::load(&tape, &mut loader)).unwrap();
+        let head = tape.create_parameter("head", [1, HIDDEN], Precision::F32, true).unwrap();
+        tape.write_parameter(head, 0, &numbers(HIDDEN, 5)).unwrap();
+        let critic = Critic::new(ScoreModel::on_trunk(Rc::new(trunk), HeadSpec::classifier(), head, None), None);
+        // Every value is one below its return, and three above what it was: cut at one above that, it is three below.
+        let mut means = 0.0;
+        let answers = examples().map(|example| {
+            let now = block_on(critic.score(&[&example])).unwrap().remove(0);
+            means += now.iter().map(|value| f64::from(*value)).sum::<f64>() / now.len() as f64;
+            let old = now.iter().map(|value| value - 3.0).collect();
+            let returns = now.iter().map(|value| f64::from(*value) + 1.0).collect();
+            vec![CriticAnswer { example, old, returns }]
+        });
+        for (clip, expected, clipped) in [(None, 0.5, 0), (Some(1.0), 4.5, 3)] {
+            let loss = ValueLoss { clip, aggregation: Aggregation::Tokens };
+            let batch = CriticBatch { passes: answers.to_vec(), totals: TOTALS, loss };
+            let pause = tape.pause();
+            near(block_on(critic.evaluate(&tape, &batch)).unwrap(), expected, 1e-5);
+            drop(pause);
+            let step = block_on(critic.accumulate(&tape, &batch)).unwrap();
+            near(step.loss, expected, 1e-5);
+            near(step.value, means / 2.0, 1e-5);
+            assert_eq!(step.clipped, clipped);
+        }
+    }
+}

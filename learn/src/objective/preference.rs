@@ -341,3 +341,6 @@ impl Sums {
         Measured { loss: self.loss, values }
     }
 }
+
+#[cfg(test)]
+mod tests;

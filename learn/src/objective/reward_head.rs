@@ -210,4 +210,19 @@ mod tests {
         assert_eq!(end.accuracy, 1.0);
         assert!(end.loss < losses[0] / 4.0, "{end:?}");
     }
+
+    #[test]
+    fn equal_scores_are_not_right_and_the_loss_to_report_has_no_regularization() {
+        let values = [0.3, -0.2, 0.5, 0.1, -0.7, 0.4];
+        let mut features = features();
+        let first = features.rows[..5].to_vec();
+        features.rows[5..10].copy_from_slice(&first);
+        let (tape, head) = head(&values, 0.3);
+        let score = |row: &[f32]| row.iter().zip(values).map(|(x, w)| x * w).sum::<f32>();
+        let right = features.rows.chunks_exact(10).skip(1).filter(|pair| score(&pair[..5]) > score(&pair[5..])).count();
+        let got = block_on(head.compare(&tape, &features)).unwrap();
+        assert!((got.accuracy - right as f64 / features.pairs() as f64).abs() < 1e-9, "{got:?}");
+        let expected = loss(&values.map(f64::from), &features, 0.0);
+        assert!((block_on(head.evaluate(&tape, &features)).unwrap() - expected).abs() < 1e-5);
+    }
 }

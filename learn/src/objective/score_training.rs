@@ -286,7 +286,13 @@ fn initial(init: HeadInit, hidden_size: usize, seed: u64) -> Vec<f32> {
 
 #[cfg(test)]
 mod tests {
+    use paddock_engine::backend::{Cpu, Segments};
+    use pollster::block_on;
+
     use super::*;
+    use crate::cpu::testing::{numbers, weight};
+    use crate::data::{Extent, PairExample};
+    use crate::testing::{HIDDEN, checkpoint, near};
 
     #[test]
     fn a_new_head_has_the_deviation_that_is_asked_for() {
@@ -299,5 +305,181 @@ mod tests {
             assert!(mean.abs() < expected / 10.0 + 1e-9, "{init:?}: {mean}");
             assert!((deviation - expected).abs() < expected / 20.0 + 1e-9, "{init:?}: {deviation}");
         }
+    }
+
+    #[test]
+    fn a_new_heads_values_are_those_of_box_and_muller() {
+        let uniform = |stream: u32, at: u32| f64::from(sampling_noise(7, u32::MAX - stream, at));
+        let normal =
+            |at: u32| (-2.0 * (1.0 - uniform(0, at)).ln()).sqrt() * (std::f64::consts::TAU * uniform(1, at)).cos();
+        let [normals, scaled] = [HeadInit::Normal, HeadInit::Scaled].map(|init| initial(init, 3, 7));
+        for at in 0..3 {
+            near(normals[at].into(), 0.02 * normal(at as u32), 1e-6);
+            near(scaled[at].into(), normal(at as u32) / 2.0, 1e-6);
+        }
+    }
+
+    const REWARD: ScoreLoss = ScoreLoss { meaning: ScoreMeaning::Reward, regularization: 0.1, centering: 0.0 };
+
+    fn pairs() -> [PairExample; 3] {
+        let pair = |first: &[u32], second: &[u32], margin| PairExample {
+            ids: [first.to_vec(), second.to_vec()],
+            targets: [vec![1], vec![1]],
+            margin,
+            safe: [true, false],
+        };
+        [
+            pair(&[1, 5, 7, 3], &[1, 5, 9], 0.5),
+            pair(&[1, 4, 2, 8, 6], &[1, 4, 11, 12, 13, 2], 0.0),
+            pair(&[1, 10], &[1, 14, 15], -0.5),
+        ]
+    }
+
+    /// The pairs in two passes, as the numbers 2, 0 and 1 of all.
+    fn share() -> PairShare {
+        let pairs = pairs();
+        let batch: Vec<(usize, &PairExample)> = [2, 0, 1].into_iter().zip(&pairs).collect();
+        let share = PairShare::new(&batch, Extent::Ends { pad: None }, [0, 1], 16);
+        assert_eq!(share.passes.len(), 2);
+        share
+    }
+
+    /// With a head that sees differences well.
+    fn trainer(lora: Option<Lora>) -> Trainer<Cpu, ScoreTraining<Cpu>> {
+        let cpu = Cpu::with_threads(1);
+        let options = ScoreOptions {
+            tape: TapeOptions::default(),
+            lora,
+            seed: 3,
+            head: HeadSpec::classifier(),
+            init: HeadInit::Normal,
+            loss: REWARD,
+        };
+        let mut checkpoint = checkpoint();
+        let load = async { ScoreTraining::load(cpu.clone(), cpu, None, &mut checkpoint, options, &mut |_| {}).await };
+        let trainer = block_on(load).unwrap();
+        let head = trainer.tape().parameters().into_iter().find(|info| info.label.ends_with("score.weight")).unwrap();
+        trainer.tape().write_parameter(head.id, 0, &numbers(HIDDEN, 5)).unwrap();
+        trainer
+    }
+
+    /// The end scores of the pairs' documents by the engine, one document at a time.
+    fn by_the_engine() -> [[f64; 2]; 3] {
+        let cpu = Cpu::with_threads(1);
+        let mut checkpoint = checkpoint();
+        let mut progress = |_| {};
+        let mut loader = Loader::new(&cpu, &mut checkpoint, &mut progress);
+        let trunk = block_on(Trunk::load(&cpu, &mut loader)).unwrap();
+        let weight = weight([1, HIDDEN], &numbers(HIDDEN, 5));
+        let model = ScoreModel::on_trunk(Rc::new(trunk), HeadSpec::classifier(), weight, None);
+        let end = |ids: &Vec<u32>| {
+            let mut segments = Segments::default();
+            segments.push(ids.len(), 0, 0);
+            let x = model.trunk().forward(&cpu.tokens(ids).unwrap(), &segments, &mut Fresh).unwrap();
+            f64::from(*model.scores(&x).unwrap().values().last().unwrap())
+        };
+        pairs().map(|pair| [end(&pair.ids[0]), end(&pair.ids[1])])
+    }
+
+    #[test]
+    fn end_scores_are_the_engines_at_the_places_of_the_numbers() {
+        let trainer = trainer(None);
+        assert!(trainer.objective().lora().is_none());
+        let ends = block_on(trainer.objective().end_scores(trainer.tape(), &share(), 4)).unwrap();
+        let [of_2, of_0, of_1] = by_the_engine();
+        let expected = [of_0, of_1, of_2, [0.0; 2]].concat();
+        assert_eq!(ends.len(), 8);
+        ends.iter().zip(expected).for_each(|(got, expected)| near(*got, expected, 1e-5));
+    }
+
+    #[test]
+    fn the_loss_is_the_mean_over_pairs_and_the_gradient_that_of_it() {
+        let trainer = trainer(None);
+        let ends = by_the_engine();
+        let losses = ends.iter().zip(pairs()).map(|([first, second], pair)| {
+            (1.0 + (second - first + pair.margin).exp()).ln() + 0.1 * (first * first + second * second) / 2.0
+        });
+        let loss = losses.sum::<f64>() / 3.0;
+        near(block_on(trainer.evaluate(&share())).unwrap(), loss, 1e-5);
+        let tape = trainer.tape();
+        let measured = block_on(trainer.objective().accumulate(tape, &share())).unwrap();
+        near(measured.loss, loss, 1e-5);
+        assert_eq!(measured.values[2].0, "mean_reward");
+        near(measured.values[2].1, ends.iter().flatten().sum::<f64>() / 6.0, 1e-5);
+        let mut held = Vec::new();
+        for info in tape.parameters() {
+            let values = block_on(tape.read_parameter(info.id)).unwrap();
+            held.push((info.id, values, block_on(tape.read_gradient(info.id)).unwrap()));
+        }
+        let squares: f64 = held.iter().flat_map(|(_, _, slopes)| slopes).map(|slope| f64::from(*slope).powi(2)).sum();
+        assert!(squares > 1e-6, "{squares}");
+        // Along the gradient the loss changes as its norm says.
+        let step = 3e-3 / squares.sqrt();
+        let at = |step: f64| {
+            for (id, values, slopes) in &held {
+                let moved = values.iter().zip(slopes).map(|(value, slope)| value + (step * f64::from(*slope)) as f32);
+                tape.write_parameter(*id, 0, &moved.collect::<Vec<_>>()).unwrap();
+            }
+            block_on(trainer.evaluate(&share())).unwrap()
+        };
+        let slope = (at(step) - at(-step)) / (2.0 * step);
+        assert!((slope - squares).abs() < 0.01 * squares, "{slope}, expected {squares}");
+    }
+
+    #[test]
+    fn with_adapters_the_trunk_is_frozen_and_the_head_is_not() {
+        let lora = Lora { rank: 2, ..Lora::default() };
+        let trainer = trainer(Some(lora.clone()));
+        assert_eq!(trainer.objective().lora(), Some(&lora));
+        for info in trainer.tape().parameters() {
+            assert_eq!(info.trained, info.label.starts_with(PREFIX), "{}", info.label);
+        }
+    }
+
+    #[test]
+    fn what_is_measured_of_rewards_are_means() {
+        let mut sums = Sums::default();
+        for scores in [[2.0, 0.5], [1.0, 1.0], [3.0, -1.0], [-2.0, 0.0]] {
+            sums.add(ScoreMeaning::Reward, 1.5, scores, [true; 2]);
+        }
+        let measured = sums.measured(ScoreMeaning::Reward, 4);
+        assert_eq!(measured.loss, 1.5);
+        let expected = [
+            ("accuracy", 2.0 / 4.0),
+            ("margin", 3.5 / 4.0),
+            ("mean_reward", 4.5 / 8.0),
+            (SCORE_SUM, 4.5),
+            (SCORE_SQUARES, 20.25),
+        ];
+        assert_eq!(measured.values, expected);
+    }
+
+    #[test]
+    fn what_is_measured_of_costs_are_means_with_signs() {
+        let mut sums = Sums::default();
+        for (scores, safe) in [
+            ([-1.0, 2.0], [true, false]),
+            ([0.0, 0.0], [true, false]),
+            ([1.0, -3.0], [true, false]),
+            ([-2.0, -2.0], [true, true]),
+            ([-4.0, 5.0], [true, false]),
+        ] {
+            sums.add(ScoreMeaning::Cost, 1.0, scores, safe);
+        }
+        let expected = [
+            ("accuracy", 2.0 / 5.0),
+            ("margin", 8.0 / 5.0),
+            ("accuracy_sign", 6.0 / 10.0),
+            ("mean_cost", -4.0 / 10.0),
+            (SCORE_SUM, -4.0),
+            (SCORE_SQUARES, 64.0),
+        ];
+        assert_eq!(sums.measured(ScoreMeaning::Cost, 5).values, expected);
+    }
+
+    #[test]
+    fn the_end_is_the_last_row_and_the_slice_what_comes_before_it() {
+        assert_eq!(end(&[2.0, -3.5]), -3.5);
+        assert_eq!(slices([&[1.0], &[1.0, 2.0, 3.0]]), [&[1.0][..], &[1.0, 2.0]]);
     }
 }

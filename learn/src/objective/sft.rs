@@ -150,3 +150,54 @@ impl<B: Adjoint, S: Store<B>> Objective<B, S> for Sft<B, S> {
 fn is_vocabulary(name: &str) -> bool {
     name.ends_with("embed_tokens.weight") || name == "lm_head.weight"
 }
+
+#[cfg(test)]
+mod tests {
+    use paddock_engine::backend::Cpu;
+    use pollster::block_on;
+
+    use super::*;
+    use crate::data::Example;
+    use crate::testing::{checkpoint, log_prob, near};
+
+    fn trainer(normalization: LossNormalization, lora: Option<Lora>) -> Trainer<Cpu, Sft<Cpu>> {
+        let cpu = Cpu::with_threads(1);
+        let options = SftOptions { normalization, lora, ..SftOptions::default() };
+        block_on(Sft::load(cpu.clone(), cpu, None, &mut checkpoint(), options, &mut |_| {})).unwrap()
+    }
+
+    /// Micro-batches of 3 and of 1 token to learn.
+    #[test]
+    fn micro_batches_count_by_their_tokens_or_all_the_same() {
+        let examples = [
+            Example { ids: vec![1, 5, 7, 3], targets: vec![1, 2, 3] },
+            Example { ids: vec![1, 9, 4], targets: vec![2] },
+        ];
+        let batch: Vec<&Example> = examples.iter().collect();
+        let share = Share::whole(&batch, 4);
+        assert_eq!(share.passes.len(), 2);
+        let [long, short] = [0, 1].map(|at| -log_prob(&examples[at].ids, &examples[at].targets));
+        for (normalization, expected) in [
+            (LossNormalization::Global, (long + short) / 4.0),
+            (LossNormalization::MicroBatch, (long / 3.0 + short) / 2.0),
+        ] {
+            let trainer = trainer(normalization, None);
+            let (tape, sft) = (trainer.tape(), trainer.objective());
+            let passes = block_on(sft.accumulate(tape, &share)).unwrap();
+            near(block_on(sft.loss(tape, passes)).unwrap().loss, expected, 1e-5);
+            near(block_on(trainer.evaluate(&share)).unwrap(), (long + short) / 4.0, 1e-5);
+        }
+    }
+
+    #[test]
+    fn with_adapters_the_model_is_frozen() {
+        let trainer = trainer(LossNormalization::Global, Some(Lora::default()));
+        assert!(trainer.tape().parameters().iter().all(|info| info.trained == info.label.contains(".lora_")));
+    }
+
+    #[test]
+    fn the_embedding_and_the_head_have_a_row_for_each_token() {
+        let names = ["model.embed_tokens.weight", "lm_head.weight", "model.norm.weight", "model.lm_head.weight"];
+        assert_eq!(names.map(is_vocabulary), [true, true, false, false]);
+    }
+}

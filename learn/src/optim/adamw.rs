@@ -109,4 +109,23 @@ mod tests {
             assert!((f64::from(param) - x).abs() < 1e-6, "step {t}: {param} not {x}");
         }
     }
+
+    #[test]
+    fn gradients_are_scaled_as_clip_grad_norm_scales_them() {
+        let of = |most, squares| AdamW::default().step(1, 0.1, most).grad_scale(squares);
+        assert!((of(0.5, 4.0) - 0.25).abs() < 1e-6);
+        assert_eq!(of(3.0, 4.0), 1.0);
+        assert_eq!(of(0.0, 4.0), 1.0);
+        // What is added to the norm shows where the norm is as small.
+        assert!((of(1e-6, 1e-12) - 0.5).abs() < 1e-6);
+    }
+
+    #[test]
+    fn eps_is_added_to_the_root() {
+        let step = AdamW { eps: 0.5, ..AdamW::default() }.step(1, 0.1, 0.0);
+        let (mut param, mut first, mut second) = (1.0, 0.0, 0.0);
+        step.update(&mut param, 2.0, &mut first, &mut second);
+        // Both corrected moments are those of the gradient: 2 and 2².
+        assert!((param - (1.0 - 0.1 * 2.0 / 2.5)).abs() < 1e-5, "{param}");
+    }
 }

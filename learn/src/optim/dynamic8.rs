@@ -163,4 +163,12 @@ mod tests {
         assert_eq!(DynamicMap::of(true).encode(&[0.0; 3], &mut codes), 0.0);
         assert_eq!(codes, [0; 3]);
     }
+
+    #[test]
+    fn magnitudes_are_those_of_the_codes() {
+        let map = DynamicMap::of(false);
+        let mut values = [0.0; 256];
+        map.decode(&std::array::from_fn::<u8, 256, _>(|code| code as u8), 1.0, &mut values);
+        assert_eq!(map.magnitudes(), values);
+    }
 }

@@ -46,4 +46,22 @@ mod tests {
             assert!(!all[..at].contains(noise), "{all:?}");
         }
     }
+
+    #[test]
+    fn all_bits_of_a_seed_count() {
+        let of = |seed, step| rounding_seed(seed, step, 0);
+        assert_ne!(of((7 << 32) | 7, 1), of(7, 1));
+        assert_ne!(of(7 << 32, 1), of(0, 1));
+        let mut steps: Vec<u32> = (0..256).map(|step| of(5, step)).collect();
+        steps.sort_unstable();
+        steps.dedup();
+        assert_eq!(steps.len(), 256);
+    }
+
+    #[test]
+    fn only_what_decays_decays() {
+        let adamw = AdamW { weight_decay: 0.5, ..AdamW::default() };
+        let step = OptimizerStep { number: 1, learning_rate: 0.5, adamw, max_grad_norm: 0.0, seed: 0 };
+        assert_eq!([step.adamw_step(true).decay, step.adamw_step(false).decay], [0.75, 1.0]);
+    }
 }

@@ -195,4 +195,21 @@ mod tests {
         assert!(round_stochastically(f32::NAN, 0xffff).is_nan());
         assert_eq!(round_stochastically(f32::INFINITY, 0xffff), bf16::INFINITY);
     }
+
+    #[test]
+    fn moments_of_small_weights_are_exact() {
+        for moments in [Moments::Bf16, Moments::Dynamic8] {
+            assert_eq!(moments.precisions(4095), [Precision::F32; 2]);
+            assert_ne!(moments.precisions(4096), [Precision::F32; 2]);
+            assert_ne!(moments.precisions(4097), [Precision::F32; 2]);
+        }
+    }
+
+    #[test]
+    fn every_value_has_noise_of_its_own() {
+        let mut noise: Vec<u32> = (0..256).map(|index| rounding_noise(0x55, index)).collect();
+        noise.sort_unstable();
+        noise.dedup();
+        assert_eq!(noise.len(), 256);
+    }
 }

@@ -118,4 +118,14 @@ mod tests {
         // A run that is all warm-up.
         near(Schedule::Cosine.factor(3, 4, 4), 0.75);
     }
+
+    #[test]
+    fn a_part_of_all_steps_is_rounded_as_asked() {
+        assert_eq!([Rounding::Up, Rounding::Down].map(|rounding| rounding.warmup(0.1, 25)), [3, 2]);
+        assert_eq!([Rounding::Up, Rounding::Down].map(|rounding| rounding.warmup(0.5, 8)), [4, 4]);
+        for rounding in [Rounding::Up, Rounding::Down] {
+            assert_eq!(rounding.to_string().parse::<Rounding>().unwrap(), rounding);
+        }
+        assert!("nearest".parse::<Rounding>().is_err());
+    }
 }

@@ -92,4 +92,19 @@ mod tests {
         assert_eq!(leave_one_out(&[1.0, f64::NAN, 3.0], 3), [-2.0, 0.0, 2.0]);
         assert_eq!(leave_one_out(&[f64::NAN, f64::NAN], 2), [0.0, 0.0]);
     }
+
+    #[test]
+    fn one_alone_has_no_deviation_and_no_others() {
+        assert_eq!(stddev(&[5.0]), 0.0);
+        assert_eq!(stddev(&[5.0, f64::NAN]), 0.0);
+        assert_eq!(leave_one_out(&[2.0, f64::NAN], 2), [2.0, 0.0]);
+    }
+
+    #[test]
+    fn normalized_advantages_have_a_mean_of_zero_and_a_deviation_of_one() {
+        let mut advantages = [1.0, 3.0, 8.0];
+        normalize(&mut advantages);
+        assert!(mean(&advantages).abs() < 1e-12);
+        assert!((stddev(&advantages) - 1.0).abs() < 1e-4);
+    }
 }

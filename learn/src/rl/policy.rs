@@ -229,4 +229,57 @@ mod tests {
             assert!((f64::from(seed) - expected).abs() < bound, "{loss:?} {index}: {seed}, expected {expected}");
         }
     }
+
+    const CLIPPED: PolicyLoss = PolicyLoss {
+        clip: [0.2, 0.28],
+        ratio: Ratio::Token,
+        dual_clip: Some(3.0),
+        kl_coefficient: 0.0,
+        kl_estimator: KlEstimator::K1,
+        aggregation: Aggregation::Tokens,
+    };
+
+    /// Of arXiv 1912.09729, equation 5, with a slope of 0 where a bound holds.
+    #[test]
+    fn a_negative_advantage_costs_no_more_than_the_dual_clip() {
+        for (ratio, advantage, expected) in [
+            (2.0, 1.0, (-1.28, 0.0)),
+            (0.5, 1.0, (-0.5, -1.0)),
+            (0.5, -1.0, (0.8, 0.0)),
+            (2.0, -1.0, (2.0, 1.0)),
+            (3.0, -1.0, (3.0, 1.0)),
+            (5.0, -1.0, (3.0, 0.0)),
+            (2.0, -2.0, (4.0, 2.0)),
+            (5.0, -2.0, (6.0, 0.0)),
+        ] {
+            assert_eq!(CLIPPED.surrogate(ratio, advantage), expected, "{ratio} {advantage}");
+        }
+        let free = PolicyLoss { dual_clip: None, ..CLIPPED };
+        assert_eq!(free.surrogate(5.0, -2.0), (10.0, 2.0));
+    }
+
+    #[test]
+    fn reports_are_sums_over_tokens() {
+        let sequence = |old: &'static [f32], advantages: &'static [f64]| PolicySequence {
+            log_probs: &[-1.0, -1.0, -1.0],
+            old,
+            reference: &[],
+            advantages,
+            masked: false,
+        };
+        // A ratio that is just the bound is not cut.
+        let loss = PolicyLoss { clip: [0.0, 0.0], ..CLIPPED };
+        let (first, second) =
+            (sequence(&[-1.0, -1.0, -1.5], &[-1.0, 1.0, 1.0]), sequence(&[-0.5, -0.75, -2.0], &[-1.0, -1.0, 1.0]));
+        let report = loss.gradient(&[first, second], &TOTALS).report;
+        assert_eq!((report.tokens, report.clipped_low, report.clipped_high), (6, 2, 2));
+        let ratios = [0.0, 0.0, 0.5, -0.5, -0.25, 1.0].map(f64::exp);
+        assert!((report.ratio_sum - ratios.iter().sum::<f64>()).abs() < 1e-12);
+        let divergence: f64 = ratios.iter().map(|ratio| ratio - 1.0 - ratio.ln()).sum();
+        assert!((report.kl_sum - divergence).abs() < 1e-12);
+        assert_eq!(report.ratio_deviation, 1f64.exp() - 1.0);
+        let mut sum = report;
+        sum.add(&PolicyReport { ratio_sum: 2.0, kl_sum: 0.5, ..PolicyReport::default() });
+        assert_eq!((sum.ratio_sum, sum.kl_sum), (report.ratio_sum + 2.0, report.kl_sum + 0.5));
+    }
 }

@@ -200,3 +200,57 @@ impl<B: Adjoint + Sample, S: Store<B>> Sample for Tape<B, S> {
         self.inner().sample(self.unrecorded("sample", logits)?, sampler, rows)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use paddock_engine::backend::{Cpu, Sampling};
+    use pollster::block_on;
+
+    use super::*;
+    use crate::TapeOptions;
+    use crate::cpu::testing::numbers;
+
+    fn tape() -> Tape<Cpu> {
+        Tape::new(Cpu::with_threads(1), TapeOptions::default())
+    }
+
+    #[test]
+    fn waits_are_those_of_the_device() {
+        let tape = tape();
+        assert_eq!(tape.tokens_per_round_trip(), tape.inner().tokens_per_round_trip());
+        assert_eq!(tape.rows_per_round_trip(), tape.inner().rows_per_round_trip());
+    }
+
+    /// Against attention without a cache.
+    #[test]
+    fn a_cache_holds_what_was_appended_and_forked() {
+        let (tape, heads) = (tape(), HeadLayout { heads: 1, kv_heads: 1, head_dim: 2 });
+        let values = numbers(18, 3);
+        let rows = |rows: usize, values: &[f32]| tape.tensor([rows, 6], values).unwrap();
+        let whole = tape.attention(&rows(3, &values), heads, &Segments::documents(&[3])).unwrap();
+        let expected = block_on(tape.read(&whole)).unwrap();
+        let mut cache = tape.kv_cache(1, heads, 2, 4).unwrap();
+        let mut attend = |sequence: usize, past: usize, own: &[f32]| {
+            let (x, segments) = (rows(own.len() / 6, own), Segments::continuation(own.len() / 6, past, sequence));
+            if past > 0 {
+                tape.cache_fork(&mut cache, 0, sequence, past).unwrap();
+            }
+            tape.cache_append(&mut cache, 0, &x, heads, &segments).unwrap();
+            block_on(tape.read(&tape.attention_cached(&cache, 0, &x, heads, &segments).unwrap())).unwrap()
+        };
+        let got = [attend(0, 0, &values[..12]), attend(1, 2, &values[12..])].concat();
+        let error = got.iter().zip(&expected).map(|(got, expected)| (got - expected).abs()).fold(0.0, f32::max);
+        assert!(error < 1e-6, "{got:?}, expected {expected:?}");
+    }
+
+    #[test]
+    fn tokens_that_were_seen_are_penalised() {
+        let tape = tape();
+        let logits = tape.tensor([1, 2], &[1.0, 0.9]).unwrap();
+        let mut sampler = tape.sampler(2, 1).unwrap();
+        let sampling = Sampling { repetition_penalty: 2.0, ..Sampling::default() };
+        tape.set_seen(&mut sampler, 0, &[0]).unwrap();
+        let token = tape.sample(&logits, &mut sampler, &[SampleRow { slot: 0, position: 0, sampling }]).unwrap();
+        assert_eq!(block_on(tape.read_tokens(&[token])).unwrap(), [1]);
+    }
+}

@@ -179,3 +179,33 @@ fn add<B: Adjoint>(inner: &B, grads: &mut [Option<B::Tensor>], node: usize, grad
     }
     Ok(())
 }
+
+#[cfg(test)]
+mod tests {
+    use paddock_engine::backend::Cpu;
+
+    use super::*;
+
+    /// ReLU's backward pass reads its operand, a sum's reads none.
+    #[test]
+    fn a_mark_drops_what_the_backward_pass_does_not_read() {
+        for (release, expected) in
+            [(false, [true, false, true, false, true]), (true, [true, false, false, false, true])]
+        {
+            let mut graph = Graph::<Cpu>::default();
+            let value = || Some(Cpu::with_threads(1).tensor([1, 1], &[1.0]).unwrap());
+            for op in
+                [Op::Leaf, Op::Add { a: 0, b: 0 }, Op::Add { a: 1, b: 1 }, Op::Relu { x: 2 }, Op::Add { a: 3, b: 3 }]
+            {
+                graph.push(op, value(), true);
+            }
+            graph.mark(release);
+            let kept = [0, 1, 2, 3, 4].map(|node| graph.value(node).is_ok());
+            assert_eq!(kept, expected, "release: {release}");
+            // The last of a block stays, though no backward pass of the next reads it.
+            graph.push(Op::Add { a: 4, b: 4 }, value(), true);
+            graph.mark(release);
+            assert!(graph.value(4).is_ok() && graph.value(5).is_ok());
+        }
+    }
+}

@@ -67,3 +67,14 @@ pub fn named<B: Adjoint, S: Store<B>>(params: Vec<Param>, tape: &Tape<B, S>) -> 
 fn mismatch(name: &str) -> Error {
     Error::Request(format!("{name} is not where the model's configuration puts it; load the model anew"))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_tensor_has_as_many_values_as_its_shape_says() {
+        let of = |shape| Named { param: Param { name: "w".to_string(), shape }, parameter: ParameterId(0), offset: 0 };
+        assert_eq!((of([2, 3]).len(), of([2, 3]).is_empty(), of([0, 3]).is_empty()), (6, false, true));
+    }
+}

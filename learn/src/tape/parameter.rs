@@ -263,3 +263,199 @@ impl<B: Adjoint, S: Store<B>> Parameters<B, S> {
 pub(super) fn foreign() -> Error {
     Error::Shape { op: "tape", expected: "a weight of this tape".to_string(), got: "another's".to_string() }
 }
+
+#[cfg(test)]
+mod tests {
+    use paddock_engine::backend::{Cpu, Device, Operations};
+    use pollster::block_on;
+
+    use crate::collective::Stage;
+    use crate::cpu::testing::numbers;
+    use crate::optim::{AdamW, OptimizerStep, Precision};
+    use crate::tape::{ParameterId, Tape, TapeOptions, Var};
+    use crate::testing::Twin;
+    use crate::{Offload, Store};
+
+    const STAGES: [Stage; 3] = [Stage::One, Stage::Two, Stage::Three];
+
+    /// An embedding `[4, 2]` and a head `[3, 2]`, on one rank of two or alone.
+    struct Model<S: Store<Cpu>> {
+        tape: Tape<Cpu, S>,
+        ids: [ParameterId; 2],
+    }
+
+    impl<S: Store<Cpu>> Model<S> {
+        fn on(tape: Tape<Cpu, S>) -> Self {
+            let create = |label, rows, seed| {
+                let id = tape.create_parameter(label, [rows, 2], Precision::F32, true).unwrap();
+                tape.write_parameter(id, 0, &numbers(2 * rows, seed)).unwrap();
+                id
+            };
+            let ids = [create("embedding", 4, 1), create("head", 3, 2)];
+            Self { tape, ids }
+        }
+
+        fn embed(&self) -> Var<Cpu> {
+            self.tape.embed(&self.ids[0], &self.tape.tokens(&[3, 1]).unwrap()).unwrap()
+        }
+
+        fn forward(&self) -> Var<Cpu> {
+            self.tape.linear(&self.embed(), &self.ids[1], None).unwrap()
+        }
+
+        fn learn(&self) {
+            let y = self.forward();
+            block_on(self.tape.backward(&[(&y, numbers(6, 3))])).unwrap();
+        }
+
+        fn gradients(&self) -> Vec<f32> {
+            self.ids.iter().flat_map(|id| block_on(self.tape.read_gradient(*id)).unwrap()).collect()
+        }
+    }
+
+    fn of_two(stage: Stage) -> (Model<Cpu>, impl Fn() -> [usize; 4]) {
+        let (cpu, (sharding, twin)) = (Cpu::with_threads(1), Twin::sharding(stage));
+        let tape = Tape::with_store(cpu.clone(), cpu, Some(sharding), TapeOptions::default());
+        (Model::on(tape), move || twin.counts())
+    }
+
+    fn alone() -> Model<Cpu> {
+        Model::on(Tape::new(Cpu::with_threads(1), TapeOptions::default()))
+    }
+
+    const STEP: OptimizerStep = OptimizerStep {
+        number: 1,
+        learning_rate: 0.1,
+        adamw: AdamW {
+            beta1: 0.9,
+            beta2: 0.999,
+            eps: 1e-8,
+            weight_decay: 0.0,
+            decay_rule: crate::optim::DecayRule::Transformers,
+        },
+        max_grad_norm: 0.0,
+        seed: 0,
+    };
+
+    #[test]
+    fn stage_three_gathers_what_comes_next_and_releases_it_after_a_block() {
+        let (model, counts) = of_two(Stage::Three);
+        model.embed();
+        assert_eq!(counts()[..2], [2, 1], "the head is on its way");
+        model.embed();
+        assert_eq!(counts()[..2], [2, 1], "and does not set out twice");
+        model.forward();
+        assert_eq!(counts()[..2], [2, 2]);
+        model.tape.enter_block(0).unwrap();
+        model.forward();
+        assert_eq!(counts()[..2], [4, 4], "released by the end of the block");
+    }
+
+    #[test]
+    fn stages_one_and_two_gather_once() {
+        for stage in [Stage::One, Stage::Two] {
+            let (model, counts) = of_two(stage);
+            model.embed();
+            assert_eq!(counts()[..2], [1, 1], "{stage}: what is kept needs no head start");
+            model.forward();
+            model.tape.enter_block(0).unwrap();
+            model.forward();
+            assert_eq!(counts()[..2], [2, 2], "{stage}");
+        }
+    }
+
+    #[test]
+    fn gradients_are_sums_over_ranks_and_backward_passes() {
+        let expected = alone();
+        expected.learn();
+        expected.learn();
+        let expected: Vec<f32> = expected.gradients().iter().map(|value| 2.0 * value).collect();
+        for stage in STAGES {
+            let (model, counts) = of_two(stage);
+            model.learn();
+            let begun_at_once = if stage == Stage::One { 0 } else { 2 };
+            assert_eq!(counts()[2..], [begun_at_once, 0], "{stage}: they end beside what comes next");
+            model.learn();
+            block_on(model.tape.reduce_gradients()).unwrap();
+            let sums = if stage == Stage::One { 2 } else { 4 };
+            assert_eq!(counts()[2..], [sums, sums], "{stage}");
+            let got = model.gradients();
+            let error = got.iter().zip(&expected).map(|(got, expected)| (got - expected).abs()).fold(0.0, f32::max);
+            assert!(error < 1e-5, "{stage}: {got:?}, expected {expected:?}");
+            // Room that is kept holds nothing that would be added again.
+            block_on(model.tape.reduce_gradients()).unwrap();
+            assert_eq!(model.gradients(), got, "{stage}");
+            // Only stage one keeps it: two more sums, of zeros.
+            assert_eq!(counts()[2], 4, "{stage}");
+        }
+    }
+
+    #[test]
+    fn a_forward_pass_makes_no_gradients() {
+        for stage in STAGES {
+            let (model, counts) = of_two(stage);
+            let pause = model.tape.pause();
+            model.forward();
+            drop(pause);
+            block_on(model.tape.reduce_gradients()).unwrap();
+            assert_eq!(counts()[2..], [0, 0], "{stage}");
+        }
+    }
+
+    #[test]
+    fn after_a_step_ranks_compute_with_the_new_weights() {
+        for stage in STAGES {
+            let (model, _) = of_two(stage);
+            let before = block_on(model.tape.read_parameter(model.ids[0])).unwrap();
+            model.learn();
+            model.embed();
+            model.tape.forget();
+            block_on(model.tape.step(None, &STEP)).unwrap();
+            let after = block_on(model.tape.read_parameter(model.ids[0])).unwrap();
+            assert_ne!(after, before);
+            let rows = block_on(model.tape.read(&model.embed())).unwrap();
+            assert_eq!(rows, [&after[6..8], &after[2..4]].concat(), "{stage}");
+            let head = block_on(model.tape.read_parameter(model.ids[1])).unwrap();
+            let scores = block_on(model.tape.read(&model.forward())).unwrap();
+            assert!((scores[0] - (rows[0] * head[0] + rows[1] * head[1])).abs() < 1e-6, "{stage}");
+        }
+    }
+
+    #[test]
+    fn gradients_leave_the_device_with_the_block() {
+        let cpu = Cpu::with_threads(1);
+        let model = Model::on(Tape::with_store(cpu, Offload::new(), None, TapeOptions::default()));
+        model.learn();
+        let squares = model.tape.squared_norm(None).unwrap();
+        let expected = alone();
+        expected.learn();
+        assert_eq!(squares, expected.tape.squared_norm(None).unwrap());
+        assert_eq!(model.gradients(), expected.gradients());
+    }
+
+    #[test]
+    fn a_step_may_be_for_some_parameters_only() {
+        let model = alone();
+        model.learn();
+        let squares = |trained| model.tape.squared_norm(trained).unwrap();
+        assert!((squares(None) - squares(Some(&model.ids[..1])) - squares(Some(&model.ids[1..]))).abs() < 1e-9);
+        let head = block_on(model.tape.read_parameter(model.ids[1])).unwrap();
+        block_on(model.tape.step(Some(&model.ids[..1]), &STEP)).unwrap();
+        assert_eq!(block_on(model.tape.read_parameter(model.ids[1])).unwrap(), head);
+    }
+
+    #[test]
+    fn both_weights_of_a_layer_norm_are_gathered() {
+        let (model, counts) = of_two(Stage::Two);
+        let [gain, bias] = [[2.0, 3.0], [0.5, -0.5]].map(|values| {
+            let id = model.tape.create_parameter("norm", [1, 2], Precision::F32, true).unwrap();
+            model.tape.write_parameter(id, 0, &values).unwrap();
+            id
+        });
+        let x = model.tape.tensor([1, 2], &[1.0, 3.0]).unwrap();
+        let y = model.tape.layer_norm(&x, &gain, &bias, 0.0).unwrap();
+        assert_eq!(counts()[..2], [2, 2]);
+        let got = block_on(model.tape.read(&y)).unwrap();
+        assert!((got[0] + 1.5).abs() < 1e-5 && (got[1] - 2.5).abs() < 1e-5, "{got:?}");
+    }
+}

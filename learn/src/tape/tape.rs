@@ -311,3 +311,108 @@ impl<B: Adjoint, S: Store<B>> Tape<B, S> {
         Ok(Var { value, node })
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use paddock_engine::backend::{Cpu, Device, Operations};
+    use paddock_engine::weights::Encoding;
+    use pollster::block_on;
+
+    use super::*;
+    use crate::collective::Stage;
+    use crate::cpu::testing::numbers;
+    use crate::store::Moment;
+    use crate::testing::Twin;
+
+    fn tape(options: TapeOptions) -> Tape<Cpu> {
+        Tape::new(Cpu::with_threads(1), options)
+    }
+
+    #[test]
+    fn a_handle_knows_its_tape_and_its_options() {
+        let (one, other) = (tape(TapeOptions::default()), tape(TapeOptions::default()));
+        assert!(one.is(&one.clone()) && !one.is(&other));
+        assert!(one.sharding().is_none());
+        assert_eq!(
+            tape(TapeOptions { precision: Precision::Bf16Split, ..TapeOptions::default() }).precision(),
+            Precision::Bf16Split
+        );
+        let (cpu, (sharding, _)) = (Cpu::with_threads(1), Twin::sharding(Stage::Two));
+        let of_two = Tape::with_store(cpu.clone(), cpu, Some(sharding), TapeOptions::default());
+        assert_eq!(of_two.sharding().map(|sharding| sharding.stage), Some(Stage::Two));
+    }
+
+    #[test]
+    fn only_what_gradients_flow_through_is_recorded() {
+        let tape = tape(TapeOptions::default());
+        let weight = |trained| tape.create_parameter("w", [2, 2], Precision::F32, trained).unwrap();
+        let (frozen, trained) = (weight(false), weight(true));
+        let x = tape.tensor([1, 2], &[1.0, -1.0]).unwrap();
+        let length = || tape.0.graph.borrow().len();
+        assert!(tape.linear(&x, &frozen, None).unwrap().node.is_none());
+        assert_eq!(length(), 0);
+        let pause = tape.pause();
+        assert!(tape.linear(&x, &trained, None).unwrap().node.is_none());
+        assert_eq!(length(), 0, "the operand is forgotten, too");
+        drop(pause);
+        let y = tape.linear(&x, &trained, None).unwrap();
+        let z = tape.linear(&y, &frozen, None).unwrap();
+        assert_eq!((y.node, z.node, length()), (Some(1), Some(2), 3));
+        tape.forget();
+        assert_eq!(length(), 0);
+    }
+
+    /// As long as either differs, other values are dropped.
+    #[test]
+    fn each_weight_and_each_step_drop_values_of_their_own() {
+        let tape = tape(TapeOptions::default());
+        let values = numbers(64 * 64, 3);
+        let weights = [0, 1].map(|_| {
+            let id = tape.create_parameter("w", [64, 64], Precision::F32, true).unwrap();
+            tape.write_parameter(id, 0, &values).unwrap();
+            tape.drop_inputs(id, 0.5).unwrap();
+            id
+        });
+        tape.set_row_keys(Some(&[9])).unwrap();
+        let x = tape.tensor([1, 64], &numbers(64, 4)).unwrap();
+        let mut seen: Vec<Vec<f32>> = Vec::new();
+        // With these seeds a weight's number and the seed share no bits, some, or all.
+        for (weight, noise) in [(1, 4), (1, 6), (1, 5), (0, 8), (0, 10), (0, 11)] {
+            tape.set_noise(noise);
+            let y = tape.linear(&x, &weights[weight], None).unwrap();
+            seen.push(block_on(tape.read(&y)).unwrap());
+        }
+        for (at, values) in seen.iter().enumerate() {
+            assert!(!seen[..at].contains(values), "{at}");
+        }
+        let pause = tape.pause();
+        let whole = block_on(tape.read(&tape.linear(&x, &weights[0], None).unwrap())).unwrap();
+        drop(pause);
+        assert!(!seen.contains(&whole), "nothing is dropped while nothing is recorded");
+    }
+
+    #[test]
+    fn large_weights_have_moments_of_fewer_bits() {
+        let tape = tape(TapeOptions { moments: Moments::Bf16, ..TapeOptions::default() });
+        for (shape, rounded) in [([64, 64], true), ([63, 65], false)] {
+            let id = tape.create_parameter("w", shape, Precision::F32, true).unwrap();
+            let value = 1.0 + 1.0 / 1024.0;
+            tape.write_moment(id, Moment::First, 7, &[value]).unwrap();
+            let read = block_on(tape.read_moment(id, Moment::First)).unwrap()[7];
+            assert_eq!(read != value, rounded, "{shape:?}: {read}");
+        }
+    }
+
+    #[test]
+    fn a_quantised_weight_is_trained_unless_it_is_frozen() {
+        for frozen in [false, true] {
+            let tape = tape(TapeOptions { frozen, ..TapeOptions::default() });
+            for encoding in [Encoding::Q8_0, Encoding::F32] {
+                let id = tape.create_weight("w", 32, &[WeightPart { rows: 2, encoding }]).unwrap();
+                let packed = tape.with(id, |parameter| parameter.packed).unwrap();
+                assert_eq!(packed, frozen && encoding == Encoding::Q8_0);
+            }
+            assert!(tape.parameters().iter().all(|info| info.trained != frozen));
+        }
+    }
+}

@@ -190,3 +190,60 @@ impl<B: Adjoint, S: Store<B>> Tape<B, S> {
 fn frozen(label: &str) -> Error {
     Error::Request(format!("{label} is frozen; it has no gradient and no moments"))
 }
+
+#[cfg(test)]
+mod tests {
+    use paddock_engine::backend::Cpu;
+    use pollster::block_on;
+
+    use super::*;
+    use crate::TapeOptions;
+    use crate::optim::{Moments, Precision};
+
+    fn tape(options: TapeOptions) -> Tape<Cpu> {
+        Tape::new(Cpu::with_threads(1), options)
+    }
+
+    #[test]
+    fn new_rows_are_the_mean_of_the_old() {
+        let tape = tape(TapeOptions::default());
+        let id = tape.create_parameter("table", [2, 2], Precision::F32, true).unwrap();
+        tape.write_parameter(id, 0, &[1.0, 2.0, 3.0, 6.0]).unwrap();
+        tape.write_moment(id, Moment::First, 1, &[0.5]).unwrap();
+        for rows in [1, 2] {
+            block_on(tape.grow_rows("table", rows)).unwrap();
+            assert_eq!(block_on(tape.read_moment(id, Moment::First)).unwrap(), [0.0, 0.5, 0.0, 0.0], "{rows}");
+        }
+        block_on(tape.grow_rows("another", 4)).unwrap();
+        block_on(tape.grow_rows("table", 4)).unwrap();
+        assert_eq!(block_on(tape.read_parameter(id)).unwrap(), [1.0, 2.0, 3.0, 6.0, 2.0, 4.0, 2.0, 4.0]);
+        assert_eq!(block_on(tape.read_moment(id, Moment::First)).unwrap(), [0.0; 8]);
+    }
+
+    /// From 4,096 values on.
+    #[test]
+    fn moments_are_held_as_the_size_after_growing_asks() {
+        for (rows, rounded) in [(64, true), (63, false)] {
+            let tape = tape(TapeOptions { moments: Moments::Bf16, ..TapeOptions::default() });
+            let id = tape.create_parameter("table", [2, 64], Precision::F32, true).unwrap();
+            block_on(tape.grow_rows("table", rows)).unwrap();
+            tape.write_moment(id, Moment::Second, 3, &[1.0 + 1.0 / 1024.0]).unwrap();
+            let read = block_on(tape.read_moment(id, Moment::Second)).unwrap();
+            assert_eq!(read.len(), 64 * rows);
+            assert_eq!(read[3] == 1.0, rounded, "{rows}");
+        }
+    }
+
+    #[test]
+    fn masters_keep_what_the_model_rounds() {
+        let tape = tape(TapeOptions::default());
+        let id = tape.create_parameter("w", [1, 2], Precision::Bf16Split, true).unwrap();
+        let exact = [1.0 + 1.0 / 1024.0, -3.0];
+        tape.write_parameter(id, 0, &exact).unwrap();
+        assert_eq!(block_on(tape.read_parameter(id)).unwrap(), [1.0, -3.0]);
+        assert_eq!(block_on(tape.read_master(id)).unwrap(), exact);
+        let [info] = tape.parameters().try_into().unwrap();
+        assert!(info.trained && info.has_master && !info.is_empty());
+        assert!(ParameterInfo { shape: [0, 2], ..info }.is_empty());
+    }
+}
