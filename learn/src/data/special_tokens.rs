@@ -58,5 +58,8 @@ mod tests {
         let spelled = |id: Option<u32>| tokenizer.token(id.unwrap());
         assert_eq!(spelled(tokenizer.bos()).as_deref(), Some("<s>"));
         assert_eq!(spelled(tokenizer.eos()).as_deref(), Some("</s>"));
+        // What begins and ends a text is known by its id, whether a file names it or not.
+        let again = add_missing_tokens(&mut tokenizer).unwrap();
+        assert!(again.iter().all(|(name, _)| !["bos_token", "eos_token"].contains(name)), "{again:?}");
     }
 }
