@@ -338,3 +338,105 @@ pub fn half_split(interleaved: &[u8], row_bytes: usize, head_dim: usize, wanted:
     }
     rows
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use pollster::block_on;
+
+    use crate::weights::layout::TensorPiece;
+    use crate::weights::pack::Weights;
+    use crate::weights::{MemorySource, tiny_model};
+
+    fn tensor(name: &str, shape: [usize; 2], pieces: Vec<TensorPiece>) -> LocatedTensor {
+        let info = TensorInfo { name: name.to_string(), shape, encoding: Encoding::F32 };
+        LocatedTensor { info, pieces, interleaved_heads: None }
+    }
+
+    /// A checkpoint of two files, the first with the numbers from 0, the second with those from 100.
+    fn checkpoint(tensors: Vec<LocatedTensor>) -> Checkpoint<MemorySource> {
+        let files = [("a", 0), ("b", 100)].map(|(name, first)| (name.to_string(), bytes(first..first + 20)));
+        let table = TensorTable {
+            config: tiny_model::config(3),
+            files: vec!["a".to_string(), "b".to_string()],
+            tensors,
+            weight_diff: None,
+            notes: Vec::new(),
+        };
+        Checkpoint {
+            source: MemorySource { files: files.into() },
+            by_name: by_name(&table.tensors),
+            table,
+            contents: Contents::Folder,
+            changes: HashMap::new(),
+            tokenizer: None,
+        }
+    }
+
+    fn bytes(values: impl IntoIterator<Item = u16>) -> Vec<u8> {
+        values.into_iter().flat_map(|value| f32::from(value).to_le_bytes()).collect()
+    }
+
+    #[test]
+    fn rows_are_joined_from_their_pieces() {
+        let pieces =
+            vec![TensorPiece { file: 0, offset: 4, rows: 0..2 }, TensorPiece { file: 1, offset: 8, rows: 2..4 }];
+        let mut checkpoint = checkpoint(vec![tensor("t", [4, 2], pieces)]);
+        assert_eq!(block_on(checkpoint.read_rows("t", 1..4)).unwrap(), bytes([3, 4, 102, 103, 104, 105]));
+        assert_eq!(block_on(checkpoint.read_rows("t", 3..4)).unwrap(), bytes([104, 105]));
+    }
+
+    #[test]
+    fn no_rows_are_none_and_rows_beyond_the_last_are_refused() {
+        let mut checkpoint =
+            checkpoint(vec![tensor("t", [4, 2], vec![TensorPiece { file: 0, offset: 0, rows: 0..4 }])]);
+        assert!(block_on(checkpoint.read_rows("t", 1..1)).unwrap().is_empty());
+        assert_eq!(block_on(checkpoint.read_rows("t", 3..4)).unwrap(), bytes([6, 7]));
+        let backwards = Range { start: 3, end: 2 };
+        for rows in [3..5, backwards] {
+            assert!(matches!(block_on(checkpoint.read_rows("t", rows)), Err(Error::Shape { .. })));
+        }
+    }
+
+    #[test]
+    fn rows_of_later_heads_come_in_hugging_face_s_order() {
+        let mut interleaved = tensor("q", [20, 1], vec![TensorPiece { file: 0, offset: 0, rows: 0..20 }]);
+        interleaved.interleaved_heads = Some(4);
+        let mut checkpoint = checkpoint(vec![interleaved]);
+        assert_eq!(block_on(checkpoint.read_rows("q", 16..20)).unwrap(), bytes([16, 18, 17, 19]));
+        assert_eq!(block_on(checkpoint.read_rows("q", 5..10)).unwrap(), bytes([6, 5, 7, 8, 10]));
+    }
+
+    #[test]
+    fn an_adapter_s_head_takes_the_place_of_the_model_s() {
+        let at = |offset, rows| vec![TensorPiece { file: 0, offset, rows: 0..rows }];
+        let mut checkpoint = checkpoint(vec![
+            // No sixteen numbers lie where this one does.
+            tensor("small", [1, 2], at(72, 1)),
+            tensor("vector", [1, 16], at(0, 1)),
+            tensor(LM_HEAD, [1, 16], at(0, 1)),
+            tensor("score.weight", [1, 16], at(0, 1)),
+        ]);
+        checkpoint.put_head(HeadSpec::classifier()).unwrap();
+        let names: Vec<&str> = checkpoint.tensors().map(|info| info.name.as_str()).collect();
+        assert_eq!(names, ["small", "vector", "score.weight"]);
+        let replaced = TensorChange { replaced: Some(vec![2.0; 16]), ..TensorChange::default() };
+        checkpoint.change(HashMap::from([("score.weight".to_string(), replaced)])).unwrap();
+        assert_eq!(block_on(checkpoint.read_rows("score.weight", 0..1)).unwrap(), bytes([2; 16]));
+    }
+
+    #[test]
+    fn a_pack_s_prompt_format_goes_with_its_tokenizer() {
+        let mut checkpoint = block_on(Checkpoint::open(tiny_model::pack())).unwrap();
+        assert_eq!(checkpoint.template(), TemplateKind::Alpaca);
+        checkpoint.replace_tokenizer(TokenizerFiles::Gguf(GgufVocabulary::default()));
+        assert_eq!(checkpoint.template(), TemplateKind::Auto);
+    }
+
+    #[test]
+    fn a_damaged_shard_is_noticed_at_the_end() {
+        let open = || block_on(Checkpoint::open(tiny_model::pack())).unwrap();
+        assert!(matches!(block_on(open().finish()), Err(Error::Hash { .. })));
+        assert!(matches!(block_on(Weights::finish(&mut open())), Err(Error::Hash { .. })));
+    }
+}

@@ -35,9 +35,6 @@ impl Digest {
     /// also when the file is missing or has another length, and when the source fails.
     pub async fn read<S: Source>(&mut self, source: &S, range: Range<u64>) -> Result<Vec<u8>> {
         self.begin(source).await?;
-        if range.end < self.position {
-            return source.read(&self.record.file, range).await;
-        }
         self.skip_to(source, range.start).await?;
         let bytes = source.read(&self.record.file, range.clone()).await?;
         let known = self.position.saturating_sub(range.start) as usize;
@@ -116,4 +113,45 @@ pub fn hexadecimal(bytes: &[u8]) -> String {
         write!(text, "{byte:02x}").ok();
         text
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use pollster::block_on;
+
+    use crate::weights::MemorySource;
+
+    /// SHA-256 of "abc" (FIPS 180-2, appendix B.1).
+    const ABC: &str = "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad";
+
+    fn digest(bytes: u64, sha256: &str) -> Digest {
+        Digest::new(FileRecord { file: "f".to_string(), bytes, sha256: sha256.to_string() })
+    }
+
+    fn source(bytes: &[u8]) -> MemorySource {
+        MemorySource { files: [("f".to_string(), bytes.to_vec())].into() }
+    }
+
+    #[test]
+    fn bytes_that_are_read_again_are_hashed_once() {
+        let (source, mut digest) = (source(b"abc"), digest(3, ABC));
+        for (range, bytes) in [(0..2, "ab"), (0..1, "a"), (1..2, "b"), (1..3, "bc"), (0..3, "abc"), (0..1, "a")] {
+            assert_eq!(block_on(digest.read(&source, range)).unwrap(), bytes.as_bytes());
+        }
+        block_on(digest.finish(&source)).unwrap();
+    }
+
+    #[test]
+    fn what_was_not_read_is_checked_at_the_end() {
+        assert!(block_on(digest(3, ABC).finish(&source(b"abc"))).is_ok());
+        assert!(matches!(block_on(digest(3, ABC).finish(&source(b"abd"))), Err(Error::Hash { .. })));
+    }
+
+    #[test]
+    fn a_file_of_another_length_is_refused_at_once() {
+        let refused = block_on(digest(3, ABC).read(&source(b"abcd"), 0..1)).unwrap_err().to_string();
+        assert!(refused.contains("expected 3 bytes, found 4"), "{refused}");
+        assert!(matches!(block_on(digest(3, ABC).read(&MemorySource::default(), 0..1)), Err(Error::Missing { .. })));
+    }
 }

@@ -79,4 +79,21 @@ mod tests {
         }
         assert_eq!(other_format(b"\x10\0\0\0\0\0\0\0{\"a\""), Some("a safetensors file"));
     }
+
+    #[test]
+    fn files_of_other_formats_are_named() {
+        for (bytes, words) in [
+            (&b"GGUF"[..], "GGUF file"),
+            (b"ggjt\x01", "before GGUF"),
+            (b"tjgg\x01", "before GGUF"),
+            (b"lmgg\x01", "before GGUF"),
+            (b"PK\x03\x04", "zip"),
+            (b"\x1f\x8b\x08", "gzip"),
+        ] {
+            assert!(other_format(bytes).is_some_and(|format| format.contains(words)), "{words}");
+        }
+        for bytes in [&b"abcdefgh{"[..], b"\x10\0\0\0\0\0\0\0[", b"{}"] {
+            assert_eq!(other_format(bytes), None);
+        }
+    }
 }

@@ -136,3 +136,18 @@ pub(super) async fn read_json<S: Source>(source: &S, file: &str, limit: u64) -> 
         .map_err(|error| Error::format(file, format!("it is not valid JSON: {error}; download it again")))?;
     Ok(Some(value))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn both_numbers_of_a_part_have_five_digits() {
+        let found = |name: &str| parts(&[name.to_string()], "model", "safetensors").unwrap();
+        assert!(found("model-00001-of-00001.safetensors").is_some());
+        for name in ["model-00001-of-1.safetensors", "model-1-of-00001.safetensors", "model-first-of-00001.safetensors"]
+        {
+            assert_eq!(found(name), None, "{name}");
+        }
+    }
+}

@@ -105,3 +105,38 @@ pub(super) async fn no_weights<S: Source>(source: &S) -> Result<Error> {
                 .to_string(),
     })
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::collections::HashMap;
+
+    use serde_json::json;
+
+    use crate::config::Architecture;
+    use crate::weights::safetensors::FileEntry;
+
+    /// What is said of a folder with one tensor of type `dtype`, whose configuration names `method`.
+    fn checked(name: &str, dtype: &str, method: Option<&str>) -> Result<()> {
+        let entry = FileEntry { name: name.to_string(), dtype: dtype.to_string(), shape: vec![1], offset: 0, bytes: 1 };
+        let stored = StoredTensors::new(HashMap::from([(name.to_string(), (0, entry))]), Architecture::Llama);
+        check_quantization(&json!({ "quantization_config": { "quant_method": method } }), &stored)
+    }
+
+    #[test]
+    fn quantised_weights_are_known_by_name_or_by_configuration_and_type() {
+        assert!(checked("a.weight", "F16", None).is_ok());
+        // Other tables may be of small numbers, and merged models keep the configuration they were trained with.
+        assert!(checked("a.table", "U8", None).is_ok());
+        assert!(checked("a.weight", "F16", Some("awq")).is_ok());
+        assert!(checked("a.weight", "U8", Some("awq")).unwrap_err().to_string().contains("by AWQ"));
+        assert!(checked("a.absmax", "F32", None).unwrap_err().to_string().contains("by bitsandbytes"));
+    }
+
+    #[test]
+    fn an_unknown_tensor_is_given_no_owner() {
+        let said = |name| foreign_tensor("m holds", name).to_string();
+        assert!(said("a.odd").starts_with("m holds a.odd; LLaMA"));
+        assert!(said("a.qkv").contains("several projections"));
+    }
+}

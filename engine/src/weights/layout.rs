@@ -101,3 +101,17 @@ pub(super) fn mismatch(param: &Param, found: impl Into<String>) -> Error {
     let expected = if rows == 1 { vec![cols] } else { vec![rows, cols] };
     Error::Tensor { name: param.name.clone(), expected, found: found.into() }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_vector_has_one_row_and_its_own_length() {
+        let fits = |expected, found: &[u64]| {
+            check_shape(&Param { name: "t".to_string(), shape: expected }, found, Encoding::F32).is_ok()
+        };
+        assert!(fits([1, 4], &[4]) && fits([1, 4], &[1, 4]) && fits([4, 4], &[4, 4]));
+        assert!(!fits([1, 4], &[5]) && !fits([4, 4], &[4]) && !fits([4, 3], &[3, 4]) && !fits([1, 4], &[1, 1, 4]));
+    }
+}

@@ -187,3 +187,22 @@ impl Manifest {
         (end <= self.shards.get(piece.shard)?.bytes).then_some(rows)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::weights::tiny_model;
+
+    #[test]
+    fn a_pack_has_a_limited_number_of_shards() {
+        let parse = |shards: usize| {
+            let mut manifest = tiny_model::manifest();
+            manifest.shards = vec![manifest.shards[0].clone(); shards];
+            Manifest::parse(&serde_json::to_vec(&manifest).unwrap())
+        };
+        assert_eq!(parse(16384).unwrap().shards.len(), 16384);
+        for shards in [16385, 16386] {
+            assert!(parse(shards).unwrap_err().to_string().contains("at most 16384 shards"));
+        }
+    }
+}

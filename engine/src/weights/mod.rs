@@ -21,6 +21,8 @@ mod quant;
 pub mod safetensors;
 mod source;
 mod stored;
+#[cfg(test)]
+mod tiny_model;
 mod tokenizer_files;
 
 pub use checkpoint::{Checkpoint, Format, half_split};

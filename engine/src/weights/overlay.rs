@@ -80,4 +80,25 @@ mod tests {
         change.apply(0..2, 2, &mut values);
         assert!(values.chunks(2).all(|row| (row[0].hypot(row[1]) - 2.0).abs() < 1e-6), "{values:?}");
     }
+
+    #[test]
+    fn later_rows_are_replaced_by_their_own() {
+        let change =
+            TensorChange { replaced: Some((0..6).map(|value| value as f32).collect()), ..TensorChange::default() };
+        let mut values = [9.0; 2];
+        change.apply(2..3, 2, &mut values);
+        assert_eq!(values, [4.0, 5.0]);
+    }
+
+    #[test]
+    fn each_part_of_a_change_must_fit() {
+        let change = |replaced, lengths| TensorChange {
+            replaced: Some(vec![0.0; replaced]),
+            row_lengths: Some(vec![1.0; lengths]),
+            ..TensorChange::default()
+        };
+        assert!(change(4, 2).fits([2, 2]));
+        assert!(!change(3, 2).fits([2, 2]));
+        assert!(!change(4, 3).fits([2, 2]));
+    }
 }

@@ -54,3 +54,24 @@ impl PackReader {
         Ok(TokenizerFiles::Json { tokenizer, beside: Beside::from(config) })
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::weights::MemorySource;
+    use crate::weights::manifest::FileRecord;
+
+    #[test]
+    fn a_tokenizer_may_be_as_long_as_the_limit() {
+        let refused = |bytes| {
+            let record = FileRecord { file: "t".to_string(), bytes, sha256: String::new() };
+            let tokenizer = Some(TokenizerRecord { tokenizer: record.clone(), config: record });
+            let pack = PackReader { template: TemplateKind::Auto, tokenizer, shards: Vec::new() };
+            let source = MemorySource { files: [("t".to_string(), vec![0; 3])].into() };
+            pollster::block_on(pack.tokenizer_files(&source)).unwrap_err().to_string()
+        };
+        assert!(refused(TOKENIZER_LIMIT + 1).contains("not a tokenizer"));
+        // Read, and then found to be shorter.
+        assert!(refused(TOKENIZER_LIMIT).contains("found 3"));
+    }
+}

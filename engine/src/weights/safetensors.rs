@@ -264,4 +264,28 @@ mod tests {
             assert!(refused(header, 0).contains("not valid"), "{header}");
         }
     }
+
+    #[test]
+    fn types_have_their_width() {
+        for (width, dtypes) in [(1, ["U8", "F8_E4M3"]), (2, ["BF16", "I16"]), (4, ["F32", "U32"]), (8, ["F64", "I64"])]
+        {
+            assert_eq!(dtypes.map(value_bytes), [Some(width); 2]);
+        }
+        assert_eq!(value_bytes("F4"), None);
+    }
+
+    #[test]
+    fn a_list_in_the_header_s_place_is_told_from_an_object() {
+        assert!(refused("[]", 0).contains("expected an object of tensors"));
+    }
+
+    #[test]
+    fn a_length_alone_is_read_and_less_is_not() {
+        let refused = |count: usize| {
+            let source = super::super::MemorySource { files: [("m".to_string(), vec![0; count])].into() };
+            pollster::block_on(read_header(&source, "m")).unwrap_err().to_string()
+        };
+        assert!(refused(7).contains("found 7 bytes"));
+        assert!(refused(8).contains("header is not valid"));
+    }
 }

@@ -63,3 +63,17 @@ impl Source for MemorySource {
         })
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_whole_file_may_be_as_long_as_the_limit() {
+        let source = MemorySource { files: [("f".to_string(), vec![1, 2, 3])].into() };
+        let read = |limit| pollster::block_on(source.read_all("f", limit));
+        assert_eq!(read(4).unwrap(), Some(vec![1, 2, 3]));
+        assert_eq!(read(3).unwrap(), Some(vec![1, 2, 3]));
+        assert!(read(2).unwrap_err().to_string().contains("at most 2 bytes, found 3"));
+    }
+}

@@ -245,3 +245,120 @@ async fn differ<S: Source>(
     }
     Ok(false)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::cell::RefCell;
+    use std::ops::Range;
+
+    use pollster::block_on;
+    use serde_json::json;
+
+    use crate::weights::tiny_model::{self, EMBEDDING as TABLE, NORM, Q};
+
+    fn entry(name: &str, dtype: &str, shape: &[u64], offset: u64) -> (usize, FileEntry) {
+        let bytes = 4 * shape.iter().product::<u64>();
+        (0, FileEntry { name: name.to_string(), dtype: dtype.to_string(), shape: shape.to_vec(), offset, bytes })
+    }
+
+    fn stored(tensors: &[(&str, &[u64])]) -> StoredTensors {
+        let by_name = tensors.iter().map(|(name, shape)| ((*name).to_string(), entry(name, "F32", shape, 0))).collect();
+        StoredTensors::new(by_name, Architecture::Llama)
+    }
+
+    #[test]
+    fn the_first_tensor_of_a_type_is_named() {
+        let by_name = [("a", "F32"), ("c", "U8"), ("b", "U8")];
+        let by_name = by_name.map(|(name, dtype)| (name.to_string(), entry(name, dtype, &[1], 0))).into();
+        let stored = StoredTensors::new(by_name, Architecture::Llama);
+        assert_eq!(stored.of_dtype(&["I8", "U8"]), Some("b"));
+        assert_eq!(stored.of_dtype(&["I8"]), None);
+    }
+
+    #[test]
+    fn only_a_tied_table_of_tokens_may_lie_under_the_head_s_name() {
+        let stored = stored(&[(LM_HEAD, &[3, 16])]);
+        let locate = |head: Head, name: &str, shape| {
+            let config = ModelConfig { head, ..tiny_model::config(3) };
+            stored.locate(&config, &Param { name: name.to_string(), shape }).map_err(|error| error.to_string())
+        };
+        assert!(locate(Head::Tied, TABLE, [3, 16]).is_ok());
+        assert!(locate(Head::Untied, TABLE, [3, 16]).unwrap_err().contains("lacks it"));
+        assert!(locate(Head::Tied, Q, [3, 16]).unwrap_err().contains("lacks it"));
+    }
+
+    #[test]
+    fn a_head_that_is_absent_comes_with_a_hint_and_other_tensors_do_not() {
+        let stored = stored(&[]);
+        let hint = |head: Head, name: &str| {
+            let config = ModelConfig { head, ..tiny_model::config(3) };
+            let error = stored.locate(&config, &Param { name: name.to_string(), shape: [1, 16] }).unwrap_err();
+            error.to_string().contains("embeddings are tied")
+        };
+        assert!(hint(Head::Untied, LM_HEAD));
+        assert!(!hint(Head::Untied, NORM) && !hint(Head::Tied, LM_HEAD));
+    }
+
+    #[test]
+    fn a_causal_model_with_tied_embeddings_has_no_score_head() {
+        let config = tiny_model::config(3);
+        let found = |class: &str, names: &[(&str, &[u64])]| {
+            stored(names).score_head(&json!({ "architectures": [class] }), &config).unwrap().is_some()
+        };
+        let score: &[(&str, &[u64])] = &[("score.weight", &[1, 16])];
+        assert!(found("RewardModel", score));
+        assert!(!found("LlamaForCausalLM", score));
+        assert!(!found("RewardModel", &[score[0], (LM_HEAD, &[3, 16])]));
+    }
+
+    #[test]
+    fn foreign_parts_are_those_within_the_model_s_blocks() {
+        let config = tiny_model::config(3);
+        let params = config.params();
+        let foreign =
+            |name: &str| stored(&[(Q, &[16, 16]), (name, &[1])]).foreign(&config, &params).map(str::to_string);
+        assert_eq!(foreign("model.layers.0.odd.weight").as_deref(), Some("model.layers.0.odd.weight"));
+        for name in [NORM, "model.layers.1.odd.weight", "model.layers.0.self_attn.rotary_emb.inv_freq", "odd.weight"] {
+            assert_eq!(foreign(name), None, "{name}");
+        }
+    }
+
+    /// Notes what is read.
+    struct Noted {
+        bytes: Vec<u8>,
+        ranges: RefCell<Vec<Range<u64>>>,
+    }
+
+    impl Source for Noted {
+        fn list(&self) -> Vec<String> {
+            Vec::new()
+        }
+
+        async fn size(&self, _: &str) -> Result<Option<u64>> {
+            Ok(Some(self.bytes.len() as u64))
+        }
+
+        async fn read(&self, _: &str, range: Range<u64>) -> Result<Vec<u8>> {
+            self.ranges.borrow_mut().push(range.clone());
+            Ok(self.bytes[range.start as usize..range.end as usize].to_vec())
+        }
+    }
+
+    #[test]
+    fn matrices_are_compared_to_their_last_row_and_read_once() {
+        let compared = |rows: u64, changed: Option<usize>| {
+            let mut bytes = vec![0; 16 + 16 * rows as usize];
+            if let Some(row) = changed {
+                bytes[16 + 8 * row] = 1;
+            }
+            let source = Noted { bytes, ranges: RefCell::default() };
+            let (one, other) = (entry("a", "F32", &[rows, 2], 16), entry("b", "F32", &[rows, 2], 16 + 8 * rows));
+            let differs = block_on(differ(&source, &["m".to_string()], &one, &other)).unwrap();
+            (differs, source.ranges.into_inner())
+        };
+        assert_eq!(compared(1024, None), (false, vec![16..8208, 8208..16400]));
+        assert_eq!(compared(1026, None), (false, vec![16..8208, 8224..16416, 8208..8224, 16416..16432]));
+        assert!(compared(1026, Some(0)).0 && compared(1026, Some(1025)).0);
+    }
+}

@@ -62,3 +62,20 @@ async fn beside<S: Source>(source: &S) -> Result<Beside> {
         model_type: model_type.map(str::to_owned),
     })
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::weights::MemorySource;
+
+    #[test]
+    fn a_folder_without_a_tokenizer_is_told_what_it_lacks() {
+        let refused = |files: &[&str]| {
+            let files = files.iter().map(|name| ((*name).to_string(), b"{}".to_vec())).collect();
+            pollster::block_on(folder_tokenizer_files(&MemorySource { files })).unwrap_err().to_string()
+        };
+        assert!(refused(&["tekken.json"]).contains("Mistral's own"));
+        assert!(refused(&[]).starts_with("tokenizer.json was not found"));
+        assert!(refused(&["vocab.json"]).starts_with("merges.txt was not found"));
+    }
+}

@@ -14,3 +14,6 @@ pub use description::{Method, TensorDigest, WEIGHT_DIFF, WeightDiff};
 pub use make::Difference;
 pub use numbers::rotary_sum;
 pub use recover::Recovery;
+
+#[cfg(test)]
+mod tests;

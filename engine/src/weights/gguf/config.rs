@@ -188,3 +188,35 @@ impl<'a> Keys<'a> {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn header(key: &str, value: Value) -> Header {
+        let tokens = Value::Array(Array::Texts(vec!["a".to_string(); 3]));
+        let metadata = [(key.to_string(), value), ("tokenizer.ggml.tokens".to_string(), tokens)].into();
+        Header { metadata, ..Header::default() }
+    }
+
+    #[test]
+    fn a_token_id_lies_within_the_vocabulary() {
+        for (id, read) in [(2, Some(2)), (3, None), (7, None), (u64::from(u32::MAX), None), (1 << 32, None)] {
+            let header = header("id", Value::Number(Number::Unsigned(id)));
+            assert_eq!(Keys { file: "m", header: &header }.token_id("id").unwrap(), read, "{id}");
+        }
+    }
+
+    #[test]
+    fn a_rope_factor_is_a_positive_number() {
+        let read = |factor: f64| {
+            let header = header("llama.rope.scaling.factor", Value::Number(Number::Float(factor)));
+            rope_scaling(&Keys { file: "m", header: &header })
+        };
+        assert_eq!(read(2.0).unwrap(), RopeScaling::Linear { factor: 2.0 });
+        assert_eq!(read(0.0).unwrap(), RopeScaling::Default);
+        for factor in [-2.0, f64::INFINITY, f64::NAN] {
+            assert!(read(factor).is_err(), "{factor}");
+        }
+    }
+}

@@ -47,3 +47,16 @@ pub fn stem(name: &str) -> Option<&str> {
     let is_number = |text: &str| text.len() == 5 && text.bytes().all(|byte| byte.is_ascii_digit());
     (is_number(number) && is_number(count)).then_some(stem)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_part_has_two_numbers_of_five_digits() {
+        assert_eq!(stem("m-00001-of-00002.gguf"), Some("m"));
+        for name in ["m-1-of-00002.gguf", "m-00001-of-2.gguf", "m-1-of-2.gguf", "m-abcde-of-fghij.gguf"] {
+            assert_eq!(stem(name), None, "{name}");
+        }
+    }
+}

@@ -195,3 +195,6 @@ async fn rope_factors<S: Source>(
         Err(Error::format(file, format!("{NAME} holds a divisor that is not a positive number")))
     }
 }
+
+#[cfg(test)]
+mod tests;

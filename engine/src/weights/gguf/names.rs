@@ -106,13 +106,27 @@ mod tests {
         assert_eq!(gguf_name("model.layers.12.self_attn.q_proj.bias").unwrap(), "blk.12.attn_q.bias");
         assert_eq!(gguf_name("model.layers.0.post_attention_layernorm.weight").unwrap(), "blk.0.ffn_norm.weight");
         assert_eq!(gguf_name("lm_head.weight").unwrap(), "output.weight");
+        assert_eq!(gguf_name("score.weight").unwrap(), "cls.output.weight");
         assert_eq!(gguf_name("model.layers.0.mlp.experts.weight"), None);
     }
 
     #[test]
     fn types_are_read_as_they_are_written() {
-        for encoding in [Encoding::F32, Encoding::BF16, Encoding::Q4_0, Encoding::Q8_0, Encoding::Q6_K] {
-            assert_eq!(super::encoding(ggml_type(encoding)), Some(encoding));
+        // `enum ggml_type`.
+        for (kind, encoding) in [
+            (0, Encoding::F32),
+            (1, Encoding::F16),
+            (2, Encoding::Q4_0),
+            (3, Encoding::Q4_1),
+            (6, Encoding::Q5_0),
+            (7, Encoding::Q5_1),
+            (8, Encoding::Q8_0),
+            (12, Encoding::Q4_K),
+            (13, Encoding::Q5_K),
+            (14, Encoding::Q6_K),
+            (30, Encoding::BF16),
+        ] {
+            assert_eq!((super::encoding(kind), ggml_type(encoding)), (Some(encoding), kind));
         }
     }
 

@@ -71,3 +71,48 @@ fn id(value: &Value) -> Option<u32> {
         _ => Some(u32::MAX),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_key_has_its_place() {
+        let text = |text: &str| Value::Text(text.to_string());
+        let number = |id| Value::Number(Number::Unsigned(id));
+        let texts = |text: &str| Value::Array(Array::Texts(vec![text.to_string()]));
+        let metadata = [
+            ("model", text("gpt2")),
+            ("pre", text("llama-bpe")),
+            ("tokens", texts("a")),
+            ("scores", Value::Array(Array::Numbers(vec![Number::Float(0.5)]))),
+            ("token_type", Value::Array(Array::Numbers(vec![Number::Unsigned(3)]))),
+            ("merges", texts("a b")),
+            ("bos_token_id", number(1)),
+            ("eos_token_id", number(2)),
+            ("unknown_token_id", number(3)),
+            ("padding_token_id", number(4)),
+            ("add_bos_token", Value::Bool(true)),
+            ("add_eos_token", Value::Bool(false)),
+            ("add_space_prefix", Value::Bool(true)),
+        ];
+        let read = vocabulary("m", metadata.map(|(key, value)| (format!("tokenizer.ggml.{key}"), value)).into());
+        let expected = GgufVocabulary {
+            model: "gpt2".to_string(),
+            pre: Some("llama-bpe".to_string()),
+            tokens: vec!["a".to_string()],
+            scores: vec![0.5],
+            token_types: vec![3],
+            merges: vec!["a b".to_string()],
+            bos: Some(1),
+            eos: Some(2),
+            unknown: Some(3),
+            padding: Some(4),
+            add_bos: Some(true),
+            add_eos: Some(false),
+            add_space_prefix: Some(true),
+            chat_template: None,
+        };
+        assert_eq!(format!("{:?}", read.unwrap()), format!("{expected:?}"));
+    }
+}

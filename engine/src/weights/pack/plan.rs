@@ -225,3 +225,71 @@ fn place(shards: &mut Vec<Shard>, info: &TensorInfo) -> Result<Vec<PieceRecord>>
     }
     Ok(pieces)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::HeadSpec;
+    use crate::weights::tiny_model;
+
+    fn info(name: &str, shape: [usize; 2], encoding: Encoding) -> TensorInfo {
+        TensorInfo { name: name.to_string(), shape, encoding }
+    }
+
+    #[test]
+    fn the_main_encoding_is_that_of_most_values() {
+        let tensor = |shape, encoding| TensorRecord { name: String::new(), shape, encoding, pieces: Vec::new() };
+        let tensors = vec![
+            tensor([2, 300], Encoding::F16),
+            tensor([64, 2], Encoding::F32),
+            tensor([16, 32], Encoding::Q8_0),
+            tensor([16, 32], Encoding::Q8_0),
+        ];
+        let mut plan = PackPlan { tensors, notes: Vec::new(), headers: Vec::new() };
+        assert_eq!(plan.main_encoding(), Some(Encoding::Q8_0));
+        plan.tensors.clear();
+        assert_eq!(plan.main_encoding(), None);
+    }
+
+    #[test]
+    fn vectors_and_score_heads_are_not_quantised() {
+        let mut config = tiny_model::config(3);
+        config.head = Head::Score(HeadSpec { score_dim: 2, ..HeadSpec::classifier() });
+        let is_small = |name, shape| is_small(&info(name, shape, Encoding::F32), &config);
+        assert!(is_small("score.weight", [2, 16]) && is_small("model.norm.weight", [1, 16]));
+        assert!(!is_small(tiny_model::Q, [16, 16]));
+    }
+
+    #[test]
+    fn a_shard_holds_a_limited_number_of_tensors() {
+        let entry = (String::new(), "F32", vec![1], 0);
+        let shard = |count| Shard { bytes: 0, entries: vec![entry.clone(); count] };
+        assert_eq!(shard(4095).room(), 31 << 20);
+        assert_eq!(shard(4096).room(), 0);
+    }
+
+    #[test]
+    fn a_tensor_that_fills_the_shard_stays_whole() {
+        let full = (31 << 20) - 4 * 8;
+        let entry = ("first".to_string(), "F32", vec![1], 0);
+        let mut shards = vec![Shard { bytes: full, entries: vec![entry] }];
+        let pieces = place(&mut shards, &info("t", [2, 4], Encoding::F32)).unwrap();
+        assert_eq!(pieces, [PieceRecord { shard: 0, offset: full, rows: 2 }]);
+        let pieces = place(&mut shards, &info("u", [1, 1], Encoding::F32)).unwrap();
+        assert_eq!(pieces, [PieceRecord { shard: 1, offset: 0, rows: 1 }]);
+    }
+
+    #[test]
+    fn floats_lie_as_such_and_blocks_as_rows_of_bytes() {
+        for (encoding, shape, dtype, stored) in [
+            (Encoding::F32, [1, 4], "F32", vec![4]),
+            (Encoding::F16, [2, 4], "F16", vec![2, 4]),
+            (Encoding::BF16, [1, 4], "BF16", vec![4]),
+            (Encoding::Q8_0, [1, 64], "U8", vec![1, 68]),
+        ] {
+            let mut shards = Vec::new();
+            place(&mut shards, &info("t", shape, encoding)).unwrap();
+            assert_eq!(shards[0].entries, [("t".to_string(), dtype, stored, 0)]);
+        }
+    }
+}

@@ -256,4 +256,54 @@ mod tests {
         assert!(quantize(Encoding::Q8_0, &[0.0; 31]).is_err());
         assert!(quantize(Encoding::Q6_K, &[0.0; 256]).is_err());
     }
+
+    /// Bytes of tests/fixtures/make_q4_1.py.
+    #[test]
+    fn q4_1_takes_the_best_line() {
+        let expected = [
+            8, 48, 237, 187, 228, 86, 184, 139, 49, 38, 28, 89, 32, 186, 148, 103, 73, 205, 244, 63, 40, 48, 160, 187,
+            149, 223, 86, 8, 231, 63, 205, 11, 110, 15, 82, 37, 202, 98, 39, 146, 35, 48, 175, 187, 172, 158, 128, 16,
+            111, 140, 231, 86, 202, 79, 235, 231, 102, 98, 94, 11, 20, 48, 233, 187, 154, 252, 119, 88, 253, 180, 160,
+            117, 154, 33, 245, 211, 4, 60, 152, 10, 220, 47, 160, 187, 153, 39, 7, 151, 208, 27, 15, 252, 56, 93, 69,
+            122, 207, 84, 76, 25, 46, 48, 163, 187, 106, 154, 184, 199, 246, 192, 74, 209, 29, 170, 9, 23, 58, 179, 74,
+            165, 86, 48, 255, 187, 92, 118, 236, 22, 73, 193, 121, 117, 183, 210, 112, 162, 61, 150, 41, 247, 100, 47,
+            131, 186, 53, 84, 147, 160, 82, 181, 158, 156, 193, 204, 249, 200, 244, 76, 133, 55,
+        ];
+        assert_eq!(quantize(Encoding::Q4_1, &noise(256)).unwrap(), expected);
+    }
+
+    /// Bytes of tests/fixtures/make_q4_1.py.
+    #[test]
+    fn q4_1_keeps_the_plain_range_where_no_line_is_better() {
+        let raised = |j: i32| if (1..8).contains(&(j % 16)) { 0.25 } else { 0.0 };
+        let values: Vec<f32> = (0..32).map(|j| (j % 16 - 1024) as f32 + raised(j)).collect();
+        let expected = [0, 60, 0, 228, 0, 17, 34, 51, 68, 85, 102, 119, 136, 153, 170, 187, 204, 221, 238, 255];
+        assert_eq!(quantize(Encoding::Q4_1, &values).unwrap(), expected);
+    }
+
+    #[test]
+    fn the_line_through_points_on_a_line_is_that_line() {
+        let quants = std::array::from_fn(|j| (j % 16) as f32);
+        let line = |slope: f32| quants.map(|quant: f32| slope * quant + 3.0);
+        assert_eq!(least_squares(&quants, &line(2.0)), Some((2.0, 3.0)));
+        for (quants, values) in [(quants, line(0.0)), (quants, line(-1.0)), ([4.0; 32], line(1.0))] {
+            assert_eq!(least_squares(&quants, &values), None);
+        }
+    }
+
+    /// `quantize_row_q4_0_ref` keeps the first of several values of the largest magnitude: its comparison is strict.
+    #[test]
+    fn q4_0_scales_by_the_first_extreme() {
+        let mut values = [0.0; 32];
+        (values[3], values[9]) = (1.0, -1.0);
+        // d = 1 / -8, in f16.
+        assert_eq!(quantize(Encoding::Q4_0, &values).unwrap()[..2], [0x00, 0xb0]);
+    }
+
+    #[test]
+    fn two_values_beyond_f16_are_noticed_like_one() {
+        let mut values = [0.25; 32];
+        (values[7], values[8]) = (1e9, 1e9);
+        assert!(quantize(Encoding::F16, &values).is_err());
+    }
 }
