@@ -179,3 +179,76 @@ async fn encode_rows<W: Weights>(
     let bytes = weights.read_rows(&tensor.name, rows).await?;
     recode(bytes, stored, tensor.encoding).map_err(|error| Error::Unsupported(format!("{}: {error}", tensor.name)))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::super::Quantize;
+    use super::*;
+    use crate::ModelConfig;
+    use crate::weights::diff::WeightDiff;
+    use crate::weights::tiny_model;
+
+    /// A model of one large tensor, which notes the rows that are read.
+    struct Large {
+        config: ModelConfig,
+        read: Vec<Range<usize>>,
+    }
+
+    /// Two mebibytes a row.
+    const COLUMNS: usize = 1 << 19;
+
+    impl Weights for Large {
+        fn config(&self) -> &ModelConfig {
+            &self.config
+        }
+
+        fn tensors(&self) -> Vec<TensorInfo> {
+            vec![TensorInfo { name: "large".to_string(), shape: [5, COLUMNS], encoding: Encoding::F32 }]
+        }
+
+        fn template(&self) -> TemplateKind {
+            TemplateKind::Auto
+        }
+
+        fn weight_diff(&self) -> Option<&WeightDiff> {
+            None
+        }
+
+        async fn read_rows(&mut self, _: &str, rows: Range<usize>) -> Result<Vec<u8>> {
+            self.read.push(rows.clone());
+            Ok(vec![0; 4 * COLUMNS * rows.len()])
+        }
+
+        async fn finish(&mut self) -> Result<()> {
+            Ok(())
+        }
+    }
+
+    /// Keeps nothing.
+    struct Nowhere;
+
+    impl PackSink for Nowhere {
+        async fn create(&mut self, _: &str) -> Result<()> {
+            Ok(())
+        }
+
+        async fn write(&mut self, _: &[u8]) -> Result<()> {
+            Ok(())
+        }
+
+        async fn finish(&mut self) -> Result<()> {
+            Ok(())
+        }
+    }
+
+    #[test]
+    fn no_more_than_four_mebibytes_are_in_memory() {
+        let mut weights = Large { config: tiny_model::config(3), read: Vec::new() };
+        let plan = PackPlan::new(&weights, Quantize::Keep).unwrap();
+        let mut written = Vec::new();
+        let files = pollster::block_on(write_shards(&mut weights, &plan, &mut Nowhere, &mut |sum| written.push(sum)));
+        assert_eq!(files.unwrap().len(), 1);
+        assert_eq!(weights.read, [0..2, 2..4, 4..5]);
+        assert_eq!(written, [4 << 20, 8 << 20, 10 << 20]);
+    }
+}
