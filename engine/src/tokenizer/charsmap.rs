@@ -134,4 +134,35 @@ mod tests {
             assert_eq!(bytes_of_base64(&base64(&bytes)).unwrap(), bytes);
         }
     }
+
+    /// A map that turns "A" into "x" and "B" into "a". Each reads its offsets in another way: that of the root, 320,
+    /// shares bits with the bytes, that of "A" is written in units of 256, and the leaf of "B" looks like a child of the
+    /// root but for its highest bit (s-yata/darts-clone, `darts.h`).
+    fn wide_map() -> Vec<u8> {
+        let mut units = vec![0_u32; 512];
+        units[0] = 320 << 10;
+        units[320 ^ 65] = 1 << 10 | 1 << 9 | 1 << 8 | 65;
+        units[320 ^ 65 ^ 256] = 1 << 31;
+        units[320 ^ 66] = ((320 ^ 66) ^ 322) << 10 | 1 << 8 | 66;
+        units[322] = 1 << 31 | 2;
+        let trie: Vec<u8> = units.into_iter().flat_map(u32::to_le_bytes).collect();
+        [&(trie.len() as u32).to_le_bytes()[..], &trie, b"x\0a\0"].concat()
+    }
+
+    #[test]
+    fn every_kind_of_offset_is_followed() {
+        let whole = wide_map();
+        let rules = normalizer(&whole, "file").unwrap();
+        let mut normalized = tokenizers::NormalizedString::from("AbBA");
+        let normalizer: tokenizers::NormalizerWrapper = serde_json::from_value(rules).unwrap();
+        tokenizers::Normalizer::normalize(&normalizer, &mut normalized).unwrap();
+        assert_eq!(normalized.get(), "xbax");
+        for leaf in [1, 322] {
+            let mut text_beyond = whole.clone();
+            text_beyond[4 + leaf * 4] = 9;
+            assert!(check(&text_beyond).is_none(), "{leaf}");
+            let rules = json!({ "normalizers": [{ "precompiled_charsmap": base64(&text_beyond) }] });
+            assert!(check_normalizer(&rules, "file").is_err(), "{leaf}");
+        }
+    }
 }

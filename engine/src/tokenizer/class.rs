@@ -93,3 +93,18 @@ impl Class {
         tokens.into_iter().filter_map(|(name, token)| Some((name, token?)))
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_model_without_a_named_class_has_that_of_its_type() {
+        let class = |model_type: &str| Class::of_model(model_type).map(|class| class.name);
+        assert_eq!(class("llama"), Some("LlamaTokenizer"));
+        assert_eq!(class("mistral"), Some("LlamaTokenizer"));
+        assert_eq!(class("opt"), Some("GPT2Tokenizer"));
+        assert_eq!(class("qwen2"), Some("Qwen2Tokenizer"));
+        assert_eq!(class("bert"), None);
+    }
+}

@@ -216,4 +216,27 @@ mod tests {
         assert_eq!(tokenizer.decode(&ids, true).unwrap(), "a Größe");
         assert_eq!(tokenizer.eos(), Some(256));
     }
+
+    #[test]
+    fn only_the_space_that_a_tokenizer_adds_is_removed_again() {
+        let read = |decoder: Value| {
+            let decoder: DecoderWrapper = serde_json::from_value(decoder).unwrap();
+            Spelling::of(Some(&decoder), "file")
+        };
+        let strip = |start: usize, stop: usize| {
+            read(serde_json::json!({ "type": "Strip", "content": " ", "start": start, "stop": stop }))
+        };
+        assert!(strip(1, 0).unwrap().strip_space);
+        for (start, stop) in [(0, 0), (1, 1), (0, 1), (2, 0)] {
+            assert!(matches!(strip(start, stop), Err(Error::Unsupported(_))), "{start} {stop}");
+        }
+        for (scheme, strips) in [("always", true), ("first", true), ("never", false)] {
+            let metaspace = serde_json::json!({
+                "type": "Metaspace", "replacement": "▁", "prepend_scheme": scheme, "split": false
+            });
+            let spelling = read(metaspace).unwrap();
+            assert_eq!(spelling.strip_space, strips, "{scheme}");
+            assert_eq!(spelling.bytes("▁a"), b" a");
+        }
+    }
 }

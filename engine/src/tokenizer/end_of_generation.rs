@@ -54,3 +54,20 @@ pub(crate) fn end_of_generation(tokens: &[String]) -> Vec<u32> {
     let ends = |token: &String| ends_generation(token) && !(goes_on && token == "<|end|>");
     (0..).zip(tokens).filter(|(_, token)| ends(token)).map(|(id, _)| id).collect()
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_end_of_a_part_ends_an_answer_except_in_the_two_families() {
+        let ids = |tokens: &[&str]| end_of_generation(&tokens.iter().map(ToString::to_string).collect::<Vec<_>>());
+        assert_eq!(ids(&["a", "<|end|>", "b", "</s>"]), [1, 3]);
+        assert_eq!(ids(&["<|return|>", "<|call|>", "<|end|>"]), [0, 1]);
+        assert_eq!(ids(&["<|calls|>", "<|flush|>", "<|end|>"]), [0, 1]);
+        for half in ["<|return|>", "<|call|>", "<|calls|>", "<|flush|>"] {
+            assert_eq!(ids(&[half, "<|end|>"]), [0, 1], "{half}");
+        }
+        assert_eq!(ids(&["<|return|>", "<|flush|>", "<|end|>"]), [0, 1, 2]);
+    }
+}

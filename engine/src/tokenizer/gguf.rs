@@ -216,3 +216,63 @@ fn byte_level(vocabulary: &GgufVocabulary, splitting: &Splitting) -> Result<toke
     tokenizer.add_tokens(&added);
     Ok(tokenizer)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn vocabulary(tokens: &[&str], token_types: &[i32]) -> GgufVocabulary {
+        GgufVocabulary {
+            model: "llama".into(),
+            tokens: tokens.iter().map(ToString::to_string).collect(),
+            scores: vec![0.0; tokens.len()],
+            token_types: token_types.to_vec(),
+            ..GgufVocabulary::default()
+        }
+    }
+
+    #[test]
+    fn without_a_list_of_kinds_the_spelling_tells() {
+        let cases = [
+            ("<unk>", PieceKind::Unknown),
+            ("<s>", PieceKind::Control),
+            ("</s>", PieceKind::Control),
+            (BEGIN_OF_TEXT, PieceKind::Control),
+            ("<0x0A>", PieceKind::Byte),
+            ("a", PieceKind::Normal),
+        ];
+        let vocabulary = vocabulary(&cases.map(|(token, _)| token), &[]);
+        for (id, (token, expected)) in cases.into_iter().enumerate() {
+            assert_eq!(kind(&vocabulary, id).unwrap(), expected, "{token}");
+        }
+    }
+
+    #[test]
+    fn ids_that_are_left_open_are_llama_s_where_spelling_or_kind_agrees() {
+        assert_eq!((inside(Some(2), 3), inside(Some(3), 3)), (Some(2), None));
+        let bos = |token: &str, kind: i32| {
+            let vocabulary = vocabulary(&["<unk>", token, "</s>"], &[2, kind, 3]);
+            sentencepiece_ids(&vocabulary, &mut Vec::new()).bos
+        };
+        assert_eq!(bos("<bos>", 3), Some(1));
+        assert_eq!(bos("<s>", 1), Some(1));
+        assert_eq!(bos("a", 1), None);
+    }
+
+    #[test]
+    fn only_a_vocabulary_with_bytes_falls_back_to_them() {
+        let falls_back = |tokens: &[&str]| {
+            let json = read(&vocabulary(tokens, &[])).unwrap().to_json().unwrap();
+            serde_json::from_str::<serde_json::Value>(&json).unwrap()["model"]["byte_fallback"].as_bool().unwrap()
+        };
+        assert!(falls_back(&["<unk>", "<s>", "</s>", "<0x0A>"]));
+        assert!(!falls_back(&["<unk>", "<s>", "</s>", "a"]));
+    }
+
+    #[test]
+    fn rules_without_a_name_are_llama_3_s_only_with_both_its_tokens() {
+        let is_llama3 = |tokens: &[&str]| splitting(&vocabulary(tokens, &[]), &mut Vec::new()).unwrap().adds_bos;
+        assert!(is_llama3(&[BEGIN_OF_TEXT, "<|eot_id|>"]));
+        assert!(!is_llama3(&[BEGIN_OF_TEXT]) && !is_llama3(&["<|eot_id|>"]));
+    }
+}

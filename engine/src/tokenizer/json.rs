@@ -59,3 +59,27 @@ pub(super) fn read(json: &[u8], beside: &Beside) -> Result<Tokenizer> {
     };
     Tokenizer::assemble(inner, &affixes, settings.parts(bos, eos), FILE)
 }
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn a_prefix_of_the_inner_parts_of_words_is_refused() {
+        let bytes = json!({ "type": "ByteLevel", "add_prefix_space": false, "trim_offsets": true, "use_regex": true });
+        let with_prefix = |prefix: &str| {
+            let vocabulary = json!({ "a": 0, "b": 1 });
+            let model = json!({
+                "type": "BPE", "vocab": vocabulary, "merges": [], "continuing_subword_prefix": prefix
+            });
+            let tokenizer = json!({
+                "version": "1.0", "added_tokens": [], "pre_tokenizer": bytes, "decoder": bytes, "model": model
+            });
+            read(tokenizer.to_string().as_bytes(), &Beside::default()).map(|tokenizer| tokenizer.vocab_size())
+        };
+        assert_eq!(with_prefix("").unwrap(), 2);
+        assert!(matches!(with_prefix("##"), Err(Error::Unsupported(_))));
+    }
+}

@@ -273,3 +273,23 @@ struct Parts {
     chat_template: Option<String>,
     notes: Vec<String>,
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn tokens_that_are_set_are_written() {
+        let tokens = ["<unk>", "<s>", "</s>", "a"].map(String::from).to_vec();
+        let vocabulary =
+            GgufVocabulary { model: "llama".into(), scores: vec![0.0; 4], tokens, ..GgufVocabulary::default() };
+        let mut tokenizer = Tokenizer::from_files(&TokenizerFiles::Gguf(vocabulary)).unwrap();
+        let begin = tokenizer.add_special("<begin>").unwrap();
+        let end = tokenizer.add_special("<end>").unwrap();
+        tokenizer.set_bos(begin);
+        tokenizer.set_eos(end);
+        assert_eq!((tokenizer.bos(), tokenizer.eos()), (Some(4), Some(5)));
+        let config = tokenizer.to_config();
+        assert_eq!((&config["bos_token"], &config["eos_token"]), (&json!("<begin>"), &json!("<end>")));
+    }
+}

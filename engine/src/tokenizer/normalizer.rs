@@ -70,4 +70,20 @@ mod tests {
         let many = json!({ "type": "Sequence", "normalizers": vec![json!({ "type": "Lowercase" }); 1000] });
         assert!(check_growth(&many, "f").is_err());
     }
+
+    #[test]
+    fn growth_is_counted_in_bytes() {
+        let growth = |step: Value| growth(&step, &mut 0);
+        let replace = |pattern: &str, content: &str| json!({ "type": "Replace", "pattern": { "String": pattern }, "content": content });
+        // The byte itself, and six bytes that are put beside it.
+        assert_eq!(growth(replace("", "▁▁")), 7);
+        assert_eq!(growth(replace(" ", "▁")), 3);
+        assert_eq!(growth(replace("ab", "c")), 1);
+        assert_eq!(growth(json!({ "type": "Prepend", "prepend": "▁" })), 4);
+        for (form, most) in [("NFKC", 18), ("NFKD", 18), ("NFC", 4), ("NFD", 4)] {
+            assert_eq!(growth(json!({ "type": form })), most, "{form}");
+        }
+        let steps = [replace(" ", "▁"), json!({ "type": "NFC" }), json!({ "type": "Lowercase" })];
+        assert_eq!(growth(json!({ "type": "Sequence", "normalizers": steps })), 12);
+    }
 }

@@ -68,3 +68,65 @@ fn steps(rules: &Value, list: &str) -> Vec<Value> {
         None => Some(rules.clone()).filter(|step| !step.is_null()).into_iter().collect(),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use tokenizers::models::bpe::BPE;
+
+    use super::*;
+
+    /// As `tokenizer.json` spells the rules of a SentencePiece vocabulary.
+    fn tokenizer(normalizers: Value, decoders: Value) -> Tokenizer {
+        let mut tokenizer = Tokenizer::new(BPE::default());
+        let normalizer = json!({ "type": "Sequence", "normalizers": normalizers });
+        let decoder = json!({ "type": "Sequence", "decoders": decoders });
+        tokenizer.with_normalizer(serde_json::from_value::<Option<tokenizers::NormalizerWrapper>>(normalizer).unwrap());
+        tokenizer.with_decoder(serde_json::from_value::<Option<tokenizers::DecoderWrapper>>(decoder).unwrap());
+        tokenizer
+    }
+
+    #[test]
+    fn the_prefix_alone_is_taken_out_and_put_back() {
+        let strip = |content: &str, start: usize, stop: usize| json!({ "type": "Strip", "content": content, "start": start, "stop": stop });
+        let space = json!({ "type": "Replace", "pattern": { "String": " " }, "content": SPACE });
+        let back = json!({ "type": "Replace", "pattern": { "String": SPACE }, "content": " " });
+        let prepend = json!({ "type": "Prepend", "prepend": SPACE });
+        // The strips of the end and of another character stay.
+        let plain = json!([back, strip(" ", 0, 1), strip("x", 1, 0)]);
+        let with_strip = json!([back, strip(" ", 0, 1), strip("x", 1, 0), strip(" ", 1, 0)]);
+        let mut tokenizer = tokenizer(json!([prepend, space]), with_strip.clone());
+        let rules = |tokenizer: &Tokenizer| {
+            let normalizer = serde_json::to_value(tokenizer.get_normalizer()).unwrap();
+            let decoder = serde_json::to_value(tokenizer.get_decoder()).unwrap();
+            (normalizer["normalizers"].clone(), decoder["decoders"].clone())
+        };
+        set(&mut tokenizer, false).unwrap();
+        assert_eq!(rules(&tokenizer), (json!([space]), plain));
+        for _ in 0..2 {
+            set(&mut tokenizer, true).unwrap();
+            assert_eq!(rules(&tokenizer), (json!([prepend, space]), with_strip.clone()));
+        }
+    }
+
+    #[test]
+    fn a_scheme_is_found_within_a_sequence() {
+        let metaspace = |scheme: &str| json!({ "type": "Metaspace", "replacement": SPACE, "prepend_scheme": scheme });
+        for list in ["pretokenizers", "decoders"] {
+            let sequence = |scheme: &str| json!({ "type": "Sequence", list: [{ "type": "Fuse" }, metaspace(scheme)] });
+            for (before, prefix, after) in
+                [("always", false, "never"), ("never", true, "first"), ("always", true, "always")]
+            {
+                let mut rules = sequence(before);
+                assert!(set_scheme(&mut rules, prefix), "{list}");
+                assert_eq!(rules, sequence(after), "{list}");
+            }
+        }
+        assert!(!set_scheme(&mut json!({ "type": "Sequence", "decoders": [{ "type": "Fuse" }] }), true));
+    }
+
+    #[test]
+    fn a_step_alone_is_a_sequence_of_one() {
+        assert_eq!(steps(&Value::Null, "decoders"), Vec::<Value>::new());
+        assert_eq!(steps(&json!({ "type": "Fuse" }), "decoders"), [json!({ "type": "Fuse" })]);
+    }
+}

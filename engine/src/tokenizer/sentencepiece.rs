@@ -325,4 +325,57 @@ mod tests {
         }
         assert!(parse(&[]).unwrap_err().to_string().contains("no pieces"));
     }
+
+    /// A field with a small number as its value.
+    fn number(field: u8, value: u8) -> Vec<u8> {
+        let tag = u16::from(field) << 3;
+        vec![(tag & 0x7F) as u8 | 0x80, (tag >> 7) as u8, value]
+    }
+
+    fn model(trainer: &[u8], normalizer: &[u8]) -> Result<Model> {
+        let pieces = ["a", "b", "c", "d", "e", "f"].map(|text| piece(text, 0.0, 1)).concat();
+        parse(&[pieces, message(2, trainer), message(3, normalizer)].concat())
+    }
+
+    /// Field numbers of `sentencepiece_model.proto`.
+    #[test]
+    fn what_the_trainer_and_the_normaliser_say_is_taken_over() {
+        let defaults = model(&[], &[]).unwrap();
+        assert_eq!((defaults.unknown, defaults.bos, defaults.eos), (Some(0), Some(1), Some(2)));
+        let ids = model(&[number(40, 5), number(41, 4), number(42, 3)].concat(), &[]).unwrap();
+        assert_eq!((ids.unknown, ids.bos, ids.eos), (Some(5), Some(4), Some(3)));
+        let beyond = model(&[number(40, 6), number(41, 6), number(42, 6)].concat(), &[]).unwrap();
+        assert_eq!((beyond.unknown, beyond.bos, beyond.eos), (None, None, None));
+        assert_eq!(model(&number(3, 1), &[]).unwrap().algorithm, Algorithm::Unigram);
+        let rules = model(&[], &[message(2, b"map"), number(3, 0), number(4, 1), number(5, 1)].concat()).unwrap();
+        let expected =
+            Normalization { charsmap: b"map".to_vec(), add_dummy_prefix: false, remove_extra_whitespaces: true };
+        assert_eq!(rules.normalization, expected);
+    }
+
+    #[test]
+    fn what_llama_s_tokenizers_do_not_have_is_refused() {
+        let refused = |model: Result<Model>| matches!(model, Err(Error::Unsupported(_)));
+        assert!(refused(model(&number(3, 3), &[])) && refused(model(&number(3, 4), &[])));
+        assert!(refused(model(&number(24, 1), &[])) && !refused(model(&number(24, 0), &[])));
+        assert!(refused(model(&[], &number(5, 0))));
+    }
+
+    #[test]
+    fn fields_of_the_wrong_type_are_refused() {
+        for field in 1..=3 {
+            assert!(parse(&[piece("a", 0.0, 1), number(field, 1)].concat()).is_err(), "{field}");
+        }
+        assert!(parse_piece(&message(1, b"a")).is_ok());
+        assert!(parse_piece(&[message(1, b"a"), number(2, 1)].concat()).is_err());
+    }
+
+    #[test]
+    fn a_piece_has_at_most_512_bytes() {
+        // The length in two groups of seven bits, the lower first.
+        let long = |low: u8, length: usize| [vec![1 << 3 | 2, low, 4], vec![b'a'; length]].concat();
+        assert_eq!(parse_piece(&long(0x80, 512)).unwrap().text, "a".repeat(512));
+        assert!(parse_piece(&long(0x81, 513)).is_err());
+        assert!(parse_piece(&long(0x82, 514)).is_err());
+    }
 }

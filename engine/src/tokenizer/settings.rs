@@ -170,3 +170,29 @@ fn default_template(template: &Value) -> Option<String> {
     };
     text.map(str::to_owned)
 }
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+    use tokenizers::models::bpe::BPE;
+
+    use super::*;
+
+    #[test]
+    fn an_added_token_is_special_where_it_says_so_or_has_a_name() {
+        let beside = Beside::from(json!({
+            "eos_token": "<end>",
+            "added_tokens_decoder": {
+                "0": { "content": "<end>", "special": false },
+                "1": { "content": "<mark>", "special": true },
+                "2": { "content": "word", "special": false },
+            },
+        }));
+        let mut settings = Settings::merge(&beside).unwrap();
+        let mut inner = tokenizers::Tokenizer::new(BPE::default());
+        settings.add_tokens(&mut inner, "file", true).unwrap();
+        let special = |text: &str| inner.get_added_vocabulary().is_special_token(text);
+        assert_eq!((special("<end>"), special("<mark>"), special("word")), (true, true, false));
+        assert_eq!(inner.token_to_id("word"), Some(2));
+    }
+}

@@ -157,3 +157,32 @@ pub(super) fn added_token(token: &Value) -> Option<AddedToken> {
         .single_word(flag("single_word", false));
     Some(token)
 }
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn a_special_token_is_found_in_plain_text_unless_its_file_says_otherwise() {
+        let normalized = |token: Value| added_token(&token).unwrap().normalized;
+        assert!(!normalized(json!({ "content": "<x>", "special": true })));
+        assert!(normalized(json!({ "content": "<x>", "special": false })));
+        let mut special = SpecialTokens::default();
+        special.read(Some(&json!({ "eos_token": { "content": "</s>", "normalized": true } })));
+        assert!(special.token("</s>").normalized);
+        special.find_in_plain_text();
+        assert!(!special.token("</s>").normalized);
+    }
+
+    #[test]
+    fn a_default_gives_way_to_what_a_file_names() {
+        let mut special = SpecialTokens::default();
+        special.read(Some(&json!({ "eos_token": "</s>" })));
+        special.add_default("eos_token", "<end>");
+        special.add_default("bos_token", "<s>");
+        assert_eq!((special.get("bos_token"), special.get("eos_token")), (Some("<s>"), Some("</s>")));
+        assert!(special.contains("<s>") && !special.contains("<end>"));
+    }
+}

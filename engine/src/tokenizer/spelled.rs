@@ -58,3 +58,36 @@ impl Tokenizer {
         Ok(pieces.into_encoding(None, 0, OffsetType::Byte)?.get_ids().to_vec())
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use crate::tokenizer::{GgufVocabulary, Tokenizer, TokenizerFiles};
+
+    /// Six letters, the control token "<end>" (6) and the word "and" (7), which is always cut out as a whole.
+    fn letters() -> Tokenizer {
+        let tokens = ["a", "<", "e", "n", "d", ">", "<end>", "and"].map(String::from).to_vec();
+        let token_types = vec![1, 1, 1, 1, 1, 1, 3, 4];
+        let vocabulary = GgufVocabulary { model: "gpt2".into(), tokens, token_types, ..GgufVocabulary::default() };
+        Tokenizer::from_files(&TokenizerFiles::Gguf(vocabulary)).unwrap()
+    }
+
+    #[test]
+    fn only_special_tokens_are_taken_apart() {
+        let tokenizer = letters();
+        assert_eq!(tokenizer.encode("a<end>and", false).unwrap(), [0, 6, 7]);
+        assert_eq!(tokenizer.encode_as_text("a<end>and").unwrap(), [0, 1, 2, 3, 4, 5, 7]);
+        let with_text_at = |place: usize| tokenizer.encode_with_text_at("a<end>and", false, &[place]).unwrap();
+        assert_eq!(with_text_at(0), [0, 6, 7]);
+        assert_eq!(with_text_at(1), [0, 1, 2, 3, 4, 5, 7]);
+        assert_eq!(with_text_at(5), [0, 1, 2, 3, 4, 5, 7]);
+        assert_eq!(with_text_at(6), [0, 6, 7]);
+    }
+
+    #[test]
+    fn spellings_are_of_the_special_tokens_that_a_text_may_name() {
+        let mut tokenizer = letters();
+        assert_eq!(tokenizer.special_spellings().collect::<Vec<_>>(), ["<end>"]);
+        tokenizer.read_special_as_text(true);
+        assert_eq!(tokenizer.special_spellings().count(), 0);
+    }
+}

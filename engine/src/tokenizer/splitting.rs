@@ -223,4 +223,28 @@ mod tests {
             assert_eq!(words(pre, text), expected, "{pre}");
         }
     }
+
+    /// `ignore_merges` and `add_bos` of llama.cpp (`llama-vocab.cpp`).
+    #[test]
+    fn whole_words_and_bos_are_as_in_llama_cpp() {
+        let cases = [
+            ("llama-bpe", true, true),
+            ("tekken", true, true),
+            ("youtu", true, false),
+            ("minicpm5", true, false),
+            ("chameleon", false, true),
+            ("smaug-bpe", false, false),
+            ("megrez", false, false),
+            ("qwen2", false, false),
+            ("gpt-2", false, false),
+        ];
+        for (pre, whole_words, adds_bos) in cases {
+            let rules = Splitting::named(pre).unwrap();
+            assert_eq!((rules.whole_words, rules.adds_bos), (whole_words, adds_bos), "{pre}");
+        }
+        // The patterns of Llama 3 and of Qwen 2.
+        for (pre, expected) in [("smaug-bpe", "a|123|45"), ("megrez", "a|1|2|3|4|5")] {
+            assert_eq!(words(pre, "a12345"), expected, "{pre}");
+        }
+    }
 }
