@@ -1,7 +1,9 @@
 //! Sequences in one batch are what they are alone, bit for bit on the CPU, whatever runs beside them.
 
 use paddock_engine::backend::{Cpu, Device, Sampling, Segments};
-use paddock_engine::generate::{Answer, Batch, Chat, Choice, Decoder, GenerateOptions, Session, Step};
+use paddock_engine::generate::{
+    Answer, Batch, Chat, Choice, Decoder, FinishReason, GenerateOptions, Part, Session, Step,
+};
 use paddock_engine::model::CausalLm;
 use paddock_engine::weights::Checkpoint;
 use paddock_tests::{block_on, fixture_source};
@@ -211,8 +213,8 @@ fn a_queue_answers_as_a_chat_does() {
         }
         for slots in [1, 3, 5, requests.len()] {
             let mut many = chat.many(slots).unwrap();
-            for (ids, options) in &requests {
-                many.add(ids.clone(), None, options.clone()).unwrap();
+            for (number, (ids, options)) in requests.iter().enumerate() {
+                assert_eq!(many.add(ids.clone(), None, options.clone()).unwrap(), number);
             }
             let mut found = vec![None; requests.len()];
             while let Some(ended) = many.step().await.unwrap() {
@@ -240,4 +242,85 @@ fn a_prompt_takes_its_beginning_from_the_slot_that_has_most_of_it() {
     assert_eq!(batch.begin_sharing(model.trunk(), 1, &[1, 2]).unwrap(), 1);
     assert_eq!(batch.begin_sharing(model.trunk(), 0, &[8]).unwrap(), 0);
     assert!(batch.begin_sharing(model.trunk(), 3, &[1]).is_err());
+}
+
+#[test]
+fn a_queue_fills_the_context_to_its_last_place() {
+    block_on(async {
+        let prompt: Vec<u32> = (0..20).map(|i| 5 + i * 7).collect();
+        let sampling = Sampling { temperature: 1.0, seed: 2, ..Sampling::default() };
+        let options = GenerateOptions { sampling, max_tokens: 100, stop: Vec::new() };
+        for room in [5, 1, 0] {
+            let (cpu, context) = (Cpu::with_threads(2), Some(prompt.len() + room));
+            let mut chat = Chat::load(&cpu, fixture_source(MODEL), context, &mut |_| {}).await.unwrap();
+            chat.begin_ids(&prompt, &options).await.unwrap();
+            while !matches!(chat.step().await.unwrap(), Step::Done(_)) {}
+            let expected = chat.answer().cloned().unwrap();
+            // The last token that is chosen needs no place.
+            assert_eq!((expected.token_ids.len(), expected.finish_reason), (room + 1, Some(FinishReason::Length)));
+            let mut many = chat.many(1).unwrap();
+            many.add(prompt.clone(), None, options.clone()).unwrap();
+            let mut found = Vec::new();
+            while let Some(ended) = many.step().await.unwrap() {
+                found.extend(ended);
+            }
+            assert_eq!(found, [(0, expected)], "room for {room}");
+        }
+    });
+}
+
+#[test]
+fn a_sequence_that_is_decoded_goes_before_a_prompt_that_is_read() {
+    let model = load();
+    let mut batch = Batch::new(model.trunk(), 2, 8).unwrap();
+    batch.begin(0, &[1, 2, 3]).unwrap();
+    batch.begin(1, &[4]).unwrap();
+    let pass = batch.run(model.trunk(), 2).unwrap().unwrap();
+    let part = |slot: usize, rows: std::ops::Range<usize>, complete: bool| Part { slot, rows, complete };
+    assert_eq!(pass.parts, [part(1, 0..1, true), part(0, 1..2, false)]);
+    assert_eq!((batch.cached(0), batch.unread(0)), (&[1][..], &[2, 3][..]));
+}
+
+#[test]
+fn tokens_that_run_ahead_take_the_places_they_will_have() {
+    let model = load();
+    let trunk = model.trunk();
+    let mut batch = Batch::new(trunk, 1, 8).unwrap();
+    batch.begin(0, &[1, 2, 3]).unwrap();
+    while batch.run(trunk, 256).unwrap().is_some() {}
+    let mut run_ahead = |id: u32, ahead: usize| {
+        let tokens = model.backend().tokens(&[id]).unwrap();
+        batch.run_ahead(trunk, &[0], &tokens, ahead).unwrap()
+    };
+    run_ahead(4, 0);
+    let last = run_ahead(5, 1);
+    batch.advance(0, &[4, 5], 6);
+    assert_eq!((batch.cached(0), batch.unread(0)), (&[1, 2, 3, 4, 5][..], &[6][..]));
+
+    let mut whole = Batch::new(trunk, 1, 8).unwrap();
+    whole.begin(0, &[1, 2, 3, 4, 5]).unwrap();
+    whole.run(trunk, 4).unwrap();
+    let expected = whole.run(trunk, 4).unwrap().unwrap();
+    assert!(last.values() == expected.hidden.values());
+}
+
+#[test]
+fn a_slot_that_has_ended_has_nothing_left_to_run() {
+    let model = load();
+    let mut decoder = Decoder::new(&model, 1, 8).unwrap();
+    decoder.begin(&model, 0, &[1, 2, 3]).unwrap();
+    while decoder.read(&model, 256).unwrap().is_some() {}
+    let choice = Choice { slot: 0, sampling: Sampling::default() };
+    block_on(decoder.decode(&model, &[choice], 1)).unwrap();
+    assert_eq!(decoder.batch().unread(0).len(), 1);
+    decoder.end(0);
+    assert_eq!((decoder.batch().cached(0), decoder.batch().unread(0)), (&[1, 2, 3][..], &[][..]));
+    assert!(decoder.read(&model, 256).unwrap().is_none());
+}
+
+/// Where all tokens are nearly as likely, the same random number would choose the same token again.
+#[test]
+fn each_token_is_drawn_with_a_random_number_of_its_own() {
+    let ids = alone(&[1, 2, 3], &Sampling { temperature: 1e6, seed: 3, ..Sampling::default() }, 6);
+    assert!(ids.iter().any(|id| *id != ids[0]), "{ids:?}");
 }

@@ -118,3 +118,18 @@ fn candidates_end_by_themselves_and_leave_the_conversation_alone() {
         assert_eq!(again.tokens, 1, "the conversation's cache is still there");
     });
 }
+
+#[test]
+fn a_long_prompt_is_read_in_steps_and_once_for_all() {
+    block_on(async {
+        let (mut chat, template) = load(&Cpu::with_threads(2), MODELS[0]).await;
+        let long = vec![Message::new(Role::User, "Name the three primary colours of light. ".repeat(16))];
+        let total = chat.begin_candidates(&long, &template, &options(1.0, 2), 3).await.unwrap().tokens;
+        assert!((257..=500).contains(&total), "{total} tokens");
+        assert_eq!(chat.step_candidates().await.unwrap(), CandidateStep::Reading { done: 256, total });
+        // One token comes with the rest of the prompt.
+        assert_eq!(chat.step_candidates().await.unwrap(), CandidateStep::Decoded { unfinished: 3 });
+        assert_eq!(chat.step_candidates().await.unwrap(), CandidateStep::Decoded { unfinished: 0 });
+        assert!(chat.candidates().iter().all(|answer| answer.token_ids.len() == 2));
+    });
+}

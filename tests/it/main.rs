@@ -7,6 +7,7 @@ mod arena;
 mod arena_judge;
 mod batch;
 mod candidates;
+mod chat_steps;
 mod cli;
 mod cli_convert;
 mod cli_diff;

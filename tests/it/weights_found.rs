@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 
 use paddock_engine::backend::{Cpu, Device, Segments};
 use paddock_engine::config::{Head, RopeScaling};
+use paddock_engine::generate::Chat;
 use paddock_engine::model::CausalLm;
 use paddock_engine::weights::{Checkpoint, MemorySource};
 use paddock_tests::{block_on, fixture_source};
@@ -76,6 +77,9 @@ fn a_head_that_is_stored_is_used_where_it_differs() {
     let differs = open(changed(TIED, |tensors, _| other(tensors)));
     assert_eq!(differs.config().head, Head::Untied);
     assert!(differs.notes()[0].contains("tie_word_embeddings"), "{:?}", differs.notes());
+    let source = changed(TIED, |tensors, _| other(tensors));
+    let chat = block_on(Chat::load(&Cpu::with_threads(1), source, None, &mut |_| {})).unwrap();
+    assert_eq!(chat.notes()[..differs.notes().len()], *differs.notes(), "a chat passes them on");
     let said = changed(TIED, |tensors, config| {
         other(tensors);
         config["tie_word_embeddings"] = false.into();
