@@ -5,7 +5,8 @@
 //! after the other, and [`Segments`] says which rows are which document's, so packing documents and batching prompts
 //! are the same thing. There is no padding, no stride and no broadcasting.
 //!
-//! An operation has one name everywhere: the trait method here, `backend/cpu/<op>.rs`, `shaders/<op>.wgsl`, its test.
+//! An operation has one name everywhere: the trait method here, `backend/cpu/<op>.rs` and the kernel that it calls
+//! (`kernels/src/<op>.rs`), `shaders/<op>.wgsl`, its test.
 
 mod cache;
 pub mod check;

@@ -3,8 +3,8 @@
 
 use std::ops::Range;
 
+use super::Encoding;
 use super::diff::WeightDiff;
-use super::encoding::Encoding;
 use crate::config::Param;
 use crate::{Error, ModelConfig, Result};
 

@@ -10,8 +10,8 @@ use std::ops::Range;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
+use super::Encoding;
 use super::diff::WeightDiff;
-use super::encoding::Encoding;
 use super::folder::is_plain_name;
 use super::layout::{LocatedTensor, TensorPiece, check_shape, mismatch};
 use crate::prompt::TemplateKind;

@@ -7,7 +7,6 @@
 mod checkpoint;
 pub mod diff;
 mod digest;
-mod encoding;
 mod first_bytes;
 mod folder;
 mod foreign;
@@ -27,11 +26,11 @@ mod tokenizer_files;
 
 pub use checkpoint::{Checkpoint, Format, half_split};
 pub use digest::hexadecimal;
-pub use encoding::Encoding;
 pub use first_bytes::check_first_bytes;
 pub use folder::{Index, parts};
 pub use layout::TensorInfo;
 pub use overlay::{LowRank, TensorChange};
+pub use paddock_kernels::Encoding;
 pub use quant::{dequantize, quantize, recode};
 pub use source::{MemorySource, Source};
 pub use tokenizer_files::folder_tokenizer_files;

@@ -7,7 +7,7 @@ use std::fmt;
 use serde::Deserialize;
 use serde::de::{IgnoredAny, MapAccess, Visitor};
 
-use super::encoding::Encoding;
+use super::Encoding;
 use super::first_bytes::{FIRST_BYTES, check_first_bytes, other_format};
 use super::source::Source;
 use crate::{Error, Result};

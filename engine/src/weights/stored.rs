@@ -4,7 +4,7 @@ use std::collections::HashMap;
 
 use serde_json::Value;
 
-use super::encoding::Encoding;
+use super::Encoding;
 use super::layout::{LocatedTensor, TensorPiece, check_shape, mismatch};
 use super::quant::recode;
 use super::safetensors::FileEntry;

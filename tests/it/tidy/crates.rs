@@ -7,8 +7,9 @@ use serde_json::Value;
 use xtask::{process, workspace};
 
 /// What each crate of the workspace may depend on within it, for any target, tests included.
-const INWARDS: [(&str, &[&str]); 7] = [
-    ("paddock-engine", &[]),
+const INWARDS: [(&str, &[&str]); 8] = [
+    ("paddock-kernels", &[]),
+    ("paddock-engine", &["paddock-kernels"]),
     ("paddock-learn", &["paddock-engine"]),
     ("paddock", &["paddock-engine", "paddock-learn"]),
     ("paddock-app", &["paddock-engine", "paddock-learn"]),
@@ -18,7 +19,7 @@ const INWARDS: [(&str, &[&str]); 7] = [
 ];
 
 /// The crates that compute only: they get bytes and give numbers.
-const PURE: [&str; 2] = ["paddock-engine", "paddock-learn"];
+const PURE: [&str; 3] = ["paddock-kernels", "paddock-engine", "paddock-learn"];
 
 /// What a pure crate must not reach on a native target, directly or by way of another: the network, the page, CUDA, the
 /// command line, signals, temporary files.

@@ -11,8 +11,9 @@ use crate::Result;
 use crate::list::Mutant;
 use crate::sites::{self, Piece};
 
-/// Added to the engine; the other crates call it there.
+/// Added to the kernels, which every other crate is built on; the engine passes it on.
 const SWITCH: &str = include_str!("switch.rs");
+const PASSED_ON: &str = "\n#[doc(hidden)]\npub use paddock_kernels::mutant;\n";
 
 /// Where the copy comes from and goes to.
 pub struct Copy {
@@ -76,8 +77,10 @@ impl Copy {
         for file in String::from_utf8_lossy(&list.stdout).split('\0').filter(|file| !file.is_empty()) {
             if !rewritten.contains_key(file) && self.project.join(file).is_file() {
                 let mut content = read(&self.project.join(file))?;
-                if file == "engine/src/lib.rs" {
-                    content.extend_from_slice(SWITCH.as_bytes());
+                match file {
+                    "engine/kernels/src/lib.rs" => content.extend_from_slice(SWITCH.as_bytes()),
+                    "engine/src/lib.rs" => content.extend_from_slice(PASSED_ON.as_bytes()),
+                    _ => {}
                 }
                 self.write(file, &content)?;
             }
@@ -98,7 +101,8 @@ impl Copy {
 
     fn write_rewritten(&self, file: &str, mutants: &[&Mutant], excluded: &mut Excluded) -> Result<Vec<Piece>> {
         let source = String::from_utf8(read(&self.project.join(file))?).map_err(|error| format!("{file}: {error}"))?;
-        let switch = if file.starts_with("engine/") { "crate::mutant::is" } else { "::paddock_engine::mutant::is" };
+        let in_engine = file.starts_with("engine/");
+        let switch = if in_engine { "crate::mutant::is" } else { "::paddock_engine::mutant::is" };
         let wanted: Vec<&Mutant> = mutants.iter().copied().filter(|mutant| !excluded.contains(mutant.number)).collect();
         let rewritten = sites::rewrite(&source, &wanted, switch).map_err(|error| format!("{file}: {error}"))?;
         excluded.unswitched.extend(rewritten.unplaced);

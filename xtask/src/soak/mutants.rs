@@ -7,13 +7,13 @@ use std::path::{Path, PathBuf};
 
 use xtask::{Result, process, tools, workspace};
 
-/// What is changed, by the name that a person asks for: files of the workspace.
-const CAMPAIGNS: [(&str, &str); 5] = [
-    ("generate", "engine/src/generate/"),
-    ("tokenizer", "engine/src/tokenizer/"),
-    ("weights", "engine/src/weights/"),
-    ("cpu", "engine/src/backend/cpu/"),
-    ("learn", "learn/src/"),
+/// What is changed, by the name that a person asks for: folders of the workspace.
+const CAMPAIGNS: [(&str, &[&str]); 5] = [
+    ("generate", &["engine/src/generate/"]),
+    ("tokenizer", &["engine/src/tokenizer/"]),
+    ("weights", &["engine/src/weights/"]),
+    ("cpu", &["engine/src/backend/cpu/", "engine/kernels/src/"]),
+    ("learn", &["learn/src/"]),
 ];
 
 /// Mutants that no test can or need notice, each with the reason.
@@ -49,27 +49,30 @@ pub fn run(options: &Options) -> Result<()> {
     let accepted = fs::read_to_string(workspace::root().join(ACCEPTED))
         .map_err(|error| format!("cannot read {ACCEPTED}: {error}"))?;
     let wanted = |name: &str| options.mutants.is_empty() || options.mutants.iter().any(|wanted| wanted == name);
-    let campaigns: Vec<(&str, &str)> = CAMPAIGNS.into_iter().filter(|(name, _)| wanted(name)).collect();
+    let campaigns: Vec<(&str, &[&str])> = CAMPAIGNS.into_iter().filter(|(name, _)| wanted(name)).collect();
     let folder = workspace::target().join("mutants");
     fs::create_dir_all(&folder).map_err(|error| format!("cannot create {}: {error}", folder.display()))?;
-    let lists = campaigns.iter().map(|(name, files)| list(name, files, &folder)).collect::<Result<Vec<_>>>()?;
+    let lists = campaigns.iter().map(|(name, folders)| list(name, folders, &folder)).collect::<Result<Vec<_>>>()?;
     try_mutants(&lists, options, &folder)?;
     let path = folder.join("outcomes.txt");
     let text = fs::read_to_string(&path).map_err(|error| format!("cannot read {}: {error}", path.display()))?;
     let mut problems = Vec::new();
-    for (name, files) in campaigns {
-        let outcome = Outcome::read(&text, files);
+    for (name, folders) in campaigns {
+        let outcome = Outcome::read(&text, folders);
         println!("{name}: {}", outcome.summary());
         problems.extend(outcome.problems(&accepted).map(|problem| format!("{name}: {problem}")));
     }
     if problems.is_empty() { Ok(()) } else { Err(problems.join("\n")) }
 }
 
-/// Has cargo-mutants list the mutants of the files below a folder.
-fn list(name: &str, files: &str, folder: &Path) -> Result<PathBuf> {
+/// Has cargo-mutants list the mutants of the files below some folders.
+fn list(name: &str, folders: &[&str], folder: &Path) -> Result<PathBuf> {
     tools::ensure_mutants()?;
     let mut cargo = workspace::cargo();
-    cargo.args(["mutants", "--list", "--json", "--file"]).arg(format!("{files}**/*.rs")).env("PATH", tools::path()?);
+    cargo.args(["mutants", "--list", "--json"]).env("PATH", tools::path()?);
+    for files in folders {
+        cargo.arg("--file").arg(format!("{files}**/*.rs"));
+    }
     let output = cargo.output().map_err(|error| format!("cargo mutants cannot be run: {error}"))?;
     if !output.status.success() {
         return Err(format!("cargo mutants failed: {}", String::from_utf8_lossy(&output.stderr)));
@@ -98,11 +101,11 @@ struct Outcome {
 }
 
 impl Outcome {
-    /// Reads the lines, a fate and a mutant's name, of files below `files`.
-    fn read(text: &str, files: &str) -> Self {
+    /// Reads the lines, a fate and a mutant's name, of files below `folders`.
+    fn read(text: &str, folders: &[&str]) -> Self {
         let mut outcome = Self::default();
         for (fate, name) in text.lines().filter_map(|line| line.split_once('\t')) {
-            if name.starts_with(files) {
+            if folders.iter().any(|files| name.starts_with(files)) {
                 *outcome.counts.entry(fate.to_string()).or_default() += 1;
                 if ["missed", "missed in part", "unreached"].contains(&fate) {
                     outcome.missed.push(without_place(name));
@@ -155,7 +158,7 @@ mod tests {
         let text = "caught\tengine/src/a.rs:1:1: x\ntimeout\tengine/src/a.rs:2:1: x\n\
                     missed\tengine/src/a.rs:12:5: replace a -> b with c\nunviable\tengine/src/a.rs:3:1: x\n\
                     missed\tlearn/src/b.rs:1:1: y\n";
-        let outcome = Outcome::read(text, "engine/src/");
+        let outcome = Outcome::read(text, &["engine/src/"]);
         assert_eq!(outcome.summary(), "66 % caught (1 caught, 1 missed, 1 timeout, 1 unviable)");
         let problems = |accepted: &str| outcome.problems(accepted).collect::<Vec<_>>();
         assert_eq!(problems("").len(), 2);

@@ -1,6 +1,5 @@
 //! LayerNorm.
 
-use super::lanes::{Kernel, LANES, Lanes};
 use super::{Cpu, Tensor, Weight};
 use crate::Result;
 use crate::backend::check;
@@ -10,45 +9,7 @@ pub(super) fn layer_norm(cpu: &Cpu, x: &Tensor, gain: &Weight, bias: &Weight, ep
     check::shape("layer_norm", "a gain", gain.0.shape, [1, cols])?;
     check::shape("layer_norm", "a bias", bias.0.shape, [1, cols])?;
     let (gain, bias) = (gain.0.vector(cpu), bias.0.vector(cpu));
-    let mut out = vec![0.0; x.values.len()];
-    for (x, out) in x.values.chunks_exact(cols.max(1)).zip(out.chunks_exact_mut(cols.max(1))) {
-        cpu.simd.run(NormRow { x, gain: &gain, bias: &bias, eps, out });
-    }
-    Ok(Tensor::new(x.shape, out))
-}
-
-struct NormRow<'a> {
-    x: &'a [f32],
-    gain: &'a [f32],
-    bias: &'a [f32],
-    eps: f32,
-    out: &'a mut [f32],
-}
-
-impl Kernel for NormRow<'_> {
-    type Output = ();
-
-    #[inline(always)]
-    fn run<L: Lanes>(self, lanes: L) {
-        let (eights, rest) = self.x.as_chunks::<LANES>();
-        let mut sums = lanes.splat(0.0);
-        for eight in eights {
-            sums = lanes.add(lanes.load(eight), sums);
-        }
-        let count = self.x.len() as f32;
-        let mean = (lanes.sum(sums) + rest.iter().sum::<f32>()) / count;
-        let minus_mean = lanes.splat(-mean);
-        let mut squares = lanes.splat(0.0);
-        for eight in eights {
-            let centred = lanes.add(lanes.load(eight), minus_mean);
-            squares = lanes.mul_add(centred, centred, squares);
-        }
-        let squares = lanes.sum(squares) + rest.iter().map(|v| (v - mean) * (v - mean)).sum::<f32>();
-        let scale = 1.0 / (squares / count + self.eps).sqrt();
-        for (((out, x), gain), bias) in self.out.iter_mut().zip(self.x).zip(self.gain).zip(self.bias) {
-            *out = (x - mean) * scale * gain + bias;
-        }
-    }
+    Ok(Tensor::new(x.shape, paddock_kernels::layer_norm(cpu.simd, &x.values, &gain, &bias, eps)))
 }
 
 #[cfg(test)]

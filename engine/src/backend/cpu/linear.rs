@@ -1,23 +1,14 @@
 //! Products of activations and weights: nearly all of the time.
 //!
-//! Every (row, token) has sixteen partial sums: the first eight take the even groups of eight columns in order, the others
-//! the odd groups. They are added at the end, always in the same order, so an output has the same bits however rows and
-//! tokens are grouped, and with AVX-512 as with AVX2. A single token is multiplied with packed rows as they come from
-//! memory; for several tokens, a panel of rows is unpacked first and multiplied tile by tile.
-
-mod one_token;
-mod panel;
+//! An output has the same bits however rows and tokens are grouped, because its additions always have the same order, which
+//! is that of the kernel ([`paddock_kernels::linear`]).
 
 use std::ops::Range;
 use std::sync::Arc;
 
-use one_token::{SCALED_ROWS, TokenRows};
-use panel::Panel;
+use paddock_kernels::{GROUP, Output, ROWS_TOGETHER};
 
-use super::lanes::{Simd, WIDE};
-use super::output::Output;
-use super::packing::GROUP;
-use super::weight::{Matrix, Part, Weight};
+use super::weight::{Matrix, Weight};
 use super::{Cpu, Tensor};
 use crate::Result;
 use crate::backend::check;
@@ -26,14 +17,7 @@ use crate::backend::check;
 const GROUPS_PER_PIECE: usize = 4000;
 /// Pieces for each thread when there is plenty of work, so that a slow thread does not hold up the others.
 const PIECES_PER_THREAD: usize = 4;
-/// Rows of a panel are a multiple of this, which is one of every tile's rows.
-const PANEL_ROWS: usize = 4;
-/// Tokens up to which a panel is used only once or twice, and is to stay in the first-level cache.
-const FEW_TOKENS: usize = 6;
-/// Values of such a panel.
-const SMALL_PANEL: usize = 4096;
-/// Values of a panel for more tokens: it stays in the second-level cache.
-const PANEL: usize = 192 << 10;
+
 pub(super) fn linear(cpu: &Cpu, x: &Tensor, weight: &Weight, bias: Option<&Weight>) -> Result<Tensor> {
     let [tokens, _] = x.shape;
     let [outputs, _] = weight.0.shape;
@@ -46,7 +30,8 @@ pub(super) fn linear(cpu: &Cpu, x: &Tensor, weight: &Weight, bias: Option<&Weigh
         let (simd, weight, out) = (cpu.simd, weight.0.clone(), out.clone());
         move |index| {
             let Piece { part, ref rows, first_output } = pieces[index];
-            multiply(simd, &weight.parts[part], rows.clone(), &x, tokens, &out, first_output);
+            let rows = rows.clone();
+            paddock_kernels::linear(simd, &weight.parts[part], rows, &x, tokens, &out, first_output);
         }
     });
 
@@ -72,15 +57,15 @@ fn pieces(weight: &Matrix, tokens: usize, threads: usize) -> Vec<Piece> {
     let [outputs, cols] = weight.shape;
     let work = outputs * cols.div_ceil(GROUP) * tokens;
     let count = (work / GROUPS_PER_PIECE).clamp(1, if threads == 1 { 1 } else { threads * PIECES_PER_THREAD });
-    let step = outputs.div_ceil(count).next_multiple_of(2 * SCALED_ROWS);
+    let step = outputs.div_ceil(count).next_multiple_of(ROWS_TOGETHER);
     let mut pieces = Vec::with_capacity(count + weight.parts.len());
     let mut first_output = 0;
     for (index, part) in weight.parts.iter().enumerate() {
-        for start in (0..part.rows).step_by(step) {
-            let rows = start..part.rows.min(start + step);
+        for start in (0..part.rows()).step_by(step) {
+            let rows = start..part.rows().min(start + step);
             pieces.push(Piece { part: index, rows, first_output: first_output + start });
         }
-        first_output += part.rows;
+        first_output += part.rows();
     }
     pieces
 }
@@ -99,33 +84,11 @@ fn whole_groups(x: &Tensor) -> Arc<Vec<f32>> {
     Arc::new(out)
 }
 
-/// `tokens` rows of `x` times some rows of a part, into the columns of `out` from `first_output` on.
-fn multiply(simd: Simd, part: &Part, rows: Range<usize>, x: &[f32], tokens: usize, out: &Output, first_output: usize) {
-    if tokens == 1 {
-        let mut products = vec![0.0; rows.len()];
-        simd.run(TokenRows { part, rows, x: x.as_chunks().0, out: &mut products });
-        return out.write(0, first_output, &products);
-    }
-    let stride = part.layout.groups * GROUP;
-    let values = if tokens <= FEW_TOKENS { SMALL_PANEL } else { PANEL };
-    let panel_rows = (values / stride.max(1)).clamp(1, rows.len()).next_multiple_of(PANEL_ROWS);
-    let mut panel = vec![0.0; panel_rows * stride + WIDE];
-    // A wide vector then never straddles two lines of the cache.
-    let aligned = panel.as_ptr().align_offset(size_of::<[f32; WIDE]>()).min(WIDE);
-    let panel = &mut panel[aligned..][..panel_rows * stride];
-    for first in rows.clone().step_by(panel_rows) {
-        let now = first..rows.end.min(first + panel_rows);
-        let len = now.len();
-        part.unpack(simd, now, stride, &mut panel[..len * stride]);
-        let first_output = first_output + first - rows.start;
-        simd.run_wide(Panel { panel, rows: len, x, stride, out, first_output });
-    }
-}
-
 #[cfg(test)]
 mod tests {
+    use paddock_kernels::Simd;
+
     use super::*;
-    use crate::backend::cpu::lanes::LANES;
     use crate::backend::cpu::testing::{numbers, quantised, weight};
     use crate::backend::{Device, WeightPart};
     use crate::weights::Encoding::{self, *};
@@ -173,14 +136,14 @@ mod tests {
         }
     }
 
-    /// A product by the order of additions that the module promises.
+    /// A product by the order of additions that the kernel promises.
     fn product(w: &[f32], x: &[f32], fused: bool) -> f32 {
-        let mut sums = [0.0f32; WIDE];
+        let mut sums = [0.0f32; 16];
         for (i, (w, x)) in w.iter().zip(x).enumerate() {
-            let sum = &mut sums[i % WIDE];
+            let sum = &mut sums[i % 16];
             *sum = if fused { w.mul_add(*x, *sum) } else { w * x + *sum };
         }
-        let [a, b, c, d, e, f, g, h]: [f32; LANES] = std::array::from_fn(|i| sums[i] + sums[i + LANES]);
+        let [a, b, c, d, e, f, g, h]: [f32; 8] = std::array::from_fn(|i| sums[i] + sums[i + 8]);
         ((a + e) + (c + g)) + ((b + f) + (d + h))
     }
 

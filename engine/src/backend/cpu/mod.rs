@@ -8,19 +8,13 @@ mod add;
 mod add_columns;
 mod attention;
 mod embed;
-mod exp;
 mod kv_cache;
-mod lanes;
 mod layer_norm;
 mod linear;
-mod output;
-mod packing;
-mod plane;
 mod relu;
 mod rms_norm;
 mod rope;
 mod sample;
-mod scales;
 mod select_rows;
 mod silu_mul;
 mod team;
@@ -32,11 +26,13 @@ mod weight;
 
 use std::sync::Arc;
 
-pub use exp::exp;
 pub use kv_cache::KvCache;
 pub use sample::Sampler;
 pub use values::{Values, ValuesMut};
 pub use weight::Weight;
+
+use paddock_kernels::Simd;
+pub use paddock_kernels::exp;
 
 use super::{Cache, Device, DeviceInfo, DeviceKind, HeadLayout, Operations, Sample, SampleRow, Segments, WeightPart};
 use crate::{Error, Result};
@@ -44,7 +40,7 @@ use crate::{Error, Result};
 /// Computes on this process's own processor.
 #[derive(Debug, Clone)]
 pub struct Cpu {
-    simd: lanes::Simd,
+    simd: Simd,
     team: Arc<team::Team>,
 }
 
@@ -111,7 +107,7 @@ impl Cpu {
 
     /// Uses `threads` threads, the calling one included.
     pub fn with_threads(threads: usize) -> Self {
-        Self { simd: lanes::Simd::detect(), team: Arc::new(team::Team::new(threads)) }
+        Self { simd: Simd::detect(), team: Arc::new(team::Team::new(threads)) }
     }
 }
 

@@ -1,6 +1,5 @@
 //! RMSNorm.
 
-use super::lanes::{Kernel, LANES, Lanes};
 use super::{Cpu, Tensor, Weight};
 use crate::Result;
 use crate::backend::check;
@@ -9,37 +8,7 @@ pub(super) fn rms_norm(cpu: &Cpu, x: &Tensor, gain: &Weight, eps: f32) -> Result
     let [_, cols] = x.shape;
     check::shape("rms_norm", "a gain", gain.0.shape, [1, cols])?;
     let gain = gain.0.vector(cpu);
-    let mut out = vec![0.0; x.values.len()];
-    for (x, out) in x.values.chunks_exact(cols.max(1)).zip(out.chunks_exact_mut(cols.max(1))) {
-        cpu.simd.run(NormRow { x, gain: &gain, eps, out });
-    }
-    Ok(Tensor::new(x.shape, out))
-}
-
-struct NormRow<'a> {
-    x: &'a [f32],
-    gain: &'a [f32],
-    eps: f32,
-    out: &'a mut [f32],
-}
-
-impl Kernel for NormRow<'_> {
-    type Output = ();
-
-    #[inline(always)]
-    fn run<L: Lanes>(self, lanes: L) {
-        let (eights, rest) = self.x.as_chunks::<LANES>();
-        let mut squares = lanes.splat(0.0);
-        for eight in eights {
-            let eight = lanes.load(eight);
-            squares = lanes.mul_add(eight, eight, squares);
-        }
-        let squares = lanes.sum(squares) + rest.iter().map(|v| v * v).sum::<f32>();
-        let scale = 1.0 / (squares / self.x.len() as f32 + self.eps).sqrt();
-        for ((out, x), gain) in self.out.iter_mut().zip(self.x).zip(self.gain) {
-            *out = x * scale * gain;
-        }
-    }
+    Ok(Tensor::new(x.shape, paddock_kernels::rms_norm(cpu.simd, &x.values, &gain, eps)))
 }
 
 #[cfg(test)]

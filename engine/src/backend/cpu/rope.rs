@@ -10,16 +10,8 @@ pub(super) fn rope(qkv: &Tensor, heads: HeadLayout, segments: &Segments, frequen
     check::shape("rope", "frequencies", frequencies.shape, [1, half])?;
     let mut out = qkv.values.to_vec();
     let rotated = heads.q_dim() + heads.kv_dim();
-    let mut turns = Vec::with_capacity(half);
     for (row, position) in out.chunks_exact_mut(heads.qkv_dim()).zip(segments.positions()) {
-        turns.clear();
-        turns.extend(frequencies.values.iter().map(|frequency| (position as f32 * frequency).sin_cos()));
-        for head in row[..rotated].chunks_exact_mut(heads.head_dim) {
-            let (first, second) = head.split_at_mut(half);
-            for ((a, b), (sin, cos)) in first.iter_mut().zip(second).zip(&turns) {
-                (*a, *b) = (*a * cos - *b * sin, *b * cos + *a * sin);
-            }
-        }
+        paddock_kernels::rope(&mut row[..rotated], heads.head_dim, position, &frequencies.values);
     }
     Ok(Tensor::new(qkv.shape, out))
 }

@@ -1,7 +1,5 @@
 //! SwiGLU's gate.
 
-use super::exp::exp;
-use super::lanes::{Kernel, Lanes};
 use super::{Cpu, Tensor};
 use crate::{Error, Result};
 
@@ -15,31 +13,7 @@ pub(super) fn silu_mul(cpu: &Cpu, gate_up: &Tensor) -> Result<Tensor> {
         });
     }
     let width = cols / 2;
-    let mut out = vec![0.0; tokens * width];
-    if width > 0 {
-        cpu.simd.run(SiluMul { gate_up: &gate_up.values, width, out: &mut out });
-    }
-    Ok(Tensor::new([tokens, width], out))
-}
-
-struct SiluMul<'a> {
-    gate_up: &'a [f32],
-    width: usize,
-    out: &'a mut [f32],
-}
-
-impl Kernel for SiluMul<'_> {
-    type Output = ();
-
-    #[inline(always)]
-    fn run<L: Lanes>(self, _: L) {
-        for (row, out) in self.gate_up.chunks_exact(2 * self.width).zip(self.out.chunks_exact_mut(self.width)) {
-            let (gate, up) = row.split_at(self.width);
-            for ((out, gate), up) in out.iter_mut().zip(gate).zip(up) {
-                *out = gate / (1.0 + exp(-gate)) * up;
-            }
-        }
-    }
+    Ok(Tensor::new([tokens, width], paddock_kernels::silu_mul(cpu.simd, &gate_up.values, width)))
 }
 
 #[cfg(test)]

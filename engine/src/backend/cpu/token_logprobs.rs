@@ -1,7 +1,7 @@
 //! Log-probabilities of given tokens, without the logits of all rows.
 
-use super::exp::exp;
-use super::lanes::{Kernel, LANES, Lanes};
+use paddock_kernels::log_sum_exp;
+
 use super::{Cpu, Tensor, Tokens, Weight, linear};
 use crate::{Error, Result};
 
@@ -34,39 +34,13 @@ pub(super) fn token_logprobs(cpu: &Cpu, x: &Tensor, weight: &Weight, targets: &T
             let (simd, logits) = (cpu.simd, logits.clone());
             move |piece| {
                 let rows = logits.values.chunks_exact(vocab).skip(piece * ROWS_PER_PIECE).take(ROWS_PER_PIECE);
-                rows.map(|logits| simd.run(LogSumExp { logits })).collect::<Vec<_>>()
+                rows.map(|logits| log_sum_exp(simd, logits)).collect::<Vec<_>>()
             }
         });
         let logits = logits.values.chunks_exact(vocab).zip(targets);
         out.extend(logits.zip(sums.concat()).map(|((logits, &target), sum)| logits[target as usize] - sum));
     }
     Ok(Tensor::new([rows, 1], out))
-}
-
-struct LogSumExp<'a> {
-    logits: &'a [f32],
-}
-
-impl Kernel for LogSumExp<'_> {
-    type Output = f32;
-
-    #[inline(always)]
-    fn run<L: Lanes>(self, lanes: L) -> f32 {
-        let (eights, rest) = self.logits.as_chunks::<LANES>();
-        let mut largest = [f32::NEG_INFINITY; LANES];
-        for eight in eights {
-            for i in 0..LANES {
-                largest[i] = largest[i].max(eight[i]);
-            }
-        }
-        let largest = largest.iter().chain(rest).copied().fold(f32::NEG_INFINITY, f32::max);
-        let mut sums = lanes.splat(0.0);
-        for eight in eights {
-            sums = lanes.add(sums, lanes.load(&eight.map(|logit| exp(logit - largest))));
-        }
-        let sum = lanes.sum(sums) + rest.iter().map(|logit| exp(logit - largest)).sum::<f32>();
-        largest + sum.ln()
-    }
 }
 
 #[cfg(test)]

@@ -4,8 +4,8 @@ use std::ops::Range;
 use std::sync::Arc;
 
 use half::bf16;
+use paddock_kernels::GROUP;
 
-use super::packing::GROUP;
 use super::{Cpu, Weight};
 use crate::backend::{WeightPart, check};
 use crate::weights::Encoding;
@@ -55,8 +55,8 @@ impl Weight {
     /// other encodings, whose values [`Self::read_rows`] gives.
     pub fn values(&self) -> Option<Values<'_>> {
         match &self.0.parts[..] {
-            [part] if part.encoding == Encoding::F32 => Some(Values::F32(bytemuck::cast_slice(&part.bodies))),
-            [part] if part.encoding == Encoding::BF16 => Some(Values::Bf16(bytemuck::cast_slice(&part.bodies))),
+            [part] if part.encoding() == Encoding::F32 => Some(Values::F32(bytemuck::cast_slice(part.words()))),
+            [part] if part.encoding() == Encoding::BF16 => Some(Values::Bf16(bytemuck::cast_slice(part.words()))),
             _ => None,
         }
     }
@@ -71,9 +71,9 @@ impl Weight {
             return Err(Error::Unsupported(format!("{label} cannot be updated while it is shared; drop its clones")));
         };
         if let [part] = &mut matrix.parts[..] {
-            match part.encoding {
-                Encoding::F32 => return Ok(ValuesMut::F32(bytemuck::cast_slice_mut(&mut part.bodies))),
-                Encoding::BF16 => return Ok(ValuesMut::Bf16(bytemuck::cast_slice_mut(&mut part.bodies))),
+            match part.encoding() {
+                Encoding::F32 => return Ok(ValuesMut::F32(bytemuck::cast_slice_mut(part.words_mut()))),
+                Encoding::BF16 => return Ok(ValuesMut::Bf16(bytemuck::cast_slice_mut(part.words_mut()))),
                 _ => {}
             }
         }
@@ -98,13 +98,13 @@ impl Weight {
         check::shape("read_rows", "room for", [1, out.len()], [1, rows.len() * cols])?;
         let (mut first, mut out) = (0, out);
         for part in &self.0.parts {
-            let within = rows.start.max(first)..rows.end.min(first + part.rows);
+            let within = rows.start.max(first)..rows.end.min(first + part.rows());
             if !within.is_empty() {
                 let (now, rest) = out.split_at_mut(within.len() * cols);
                 part.unpack(cpu.simd, within.start - first..within.end - first, cols, now);
                 out = rest;
             }
-            first += part.rows;
+            first += part.rows();
         }
         Ok(())
     }

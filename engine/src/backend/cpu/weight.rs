@@ -1,17 +1,11 @@
 //! Matrices in memory, in their file's encoding.
 
-use std::ops::Range;
 use std::sync::Arc;
 
-use bytemuck::Zeroable;
+use paddock_kernels::PackedRows;
 
 use super::Cpu;
-use super::lanes::{Kernel, Lanes, Simd};
-use super::packing::{GROUP, RowLayout};
-use super::plane::{Plane, PlaneKernel, run_for};
-use super::scales::{scales_per_group, unpack_scales};
 use crate::backend::{Device, WeightPart, check};
-use crate::weights::Encoding;
 use crate::{Error, Result};
 
 /// A matrix `[output features, input features]`, or a vector `[1, n]`.
@@ -26,40 +20,7 @@ pub(super) struct Matrix {
     /// The parts that the weight was made of, which are what rows are written to.
     pub(super) specs: Vec<WeightPart>,
     /// What lies in memory: neighbouring parts of the same encoding are one.
-    pub(super) parts: Vec<Part>,
-}
-
-/// Packed rows of one encoding.
-#[derive(Debug)]
-pub(super) struct Part {
-    pub(super) rows: usize,
-    pub(super) encoding: Encoding,
-    pub(super) layout: RowLayout,
-    heads: Vec<u8>,
-    /// Integers or floats, as words so that floats are aligned.
-    pub(super) bodies: Vec<u32>,
-}
-
-impl Part {
-    /// Integers or floats of a row.
-    #[inline(always)]
-    pub(super) fn groups<P: Plane>(&self, row: usize) -> &[P::Group] {
-        let words = self.layout.body_words;
-        bytemuck::cast_slice(&self.bodies[row * words..][..words])
-    }
-
-    /// Unpacks the scales of `rows` into `scales`.
-    #[inline(always)]
-    pub(super) fn unpack_scales<L: Lanes>(&self, lanes: L, rows: Range<usize>, scales: &mut Vec<f32>) {
-        let heads = &self.heads[rows.start * self.layout.head_bytes..rows.end * self.layout.head_bytes];
-        scales.resize(rows.len() * self.layout.groups * scales_per_group(self.encoding), 0.0);
-        unpack_scales(lanes, self.encoding, heads, scales);
-    }
-
-    /// `rows` as floats into `out`, `width` values a row: the columns, or all groups with the zeros that fill the last.
-    pub(super) fn unpack(&self, simd: Simd, rows: Range<usize>, width: usize, out: &mut [f32]) {
-        simd.run(UnpackRows { part: self, rows, width, out });
-    }
+    pub(super) parts: Vec<PackedRows>,
 }
 
 pub(super) fn create(cpu: &Cpu, label: &str, cols: usize, parts: &[WeightPart]) -> Result<Weight> {
@@ -67,27 +28,14 @@ pub(super) fn create(cpu: &Cpu, label: &str, cols: usize, parts: &[WeightPart]) 
     for parts in parts.chunk_by(|a, b| a.encoding == b.encoding) {
         let encoding = parts[0].encoding;
         check::row_bytes(label, cols, &parts[0])?;
-        let layout = RowLayout::new(encoding, cols);
-        let no_room = || Error::Device {
+        let rows = parts.iter().map(|part| part.rows).sum();
+        packed.push(PackedRows::zeros(encoding, rows, cols).ok_or_else(|| Error::Device {
             device: cpu.device().name,
             problem: format!("not enough memory for {label}; choose a smaller model or a stronger quantisation"),
-        };
-        let rows = parts.iter().map(|part| part.rows).sum();
-        let heads = zeros(rows, layout.head_bytes).ok_or_else(no_room)?;
-        let bodies = zeros(rows, layout.body_words).ok_or_else(no_room)?;
-        packed.push(Part { rows, encoding, layout, heads, bodies });
+        })?);
     }
     let rows = parts.iter().map(|part| part.rows).sum();
     Ok(Weight(Arc::new(Matrix { label: label.to_string(), shape: [rows, cols], specs: parts.to_vec(), parts: packed })))
-}
-
-/// Zeros for `rows` rows of `len` elements, if there is room.
-fn zeros<T: Zeroable + Clone>(rows: usize, len: usize) -> Option<Vec<T>> {
-    let size = rows.checked_mul(len)?;
-    let mut zeros = Vec::new();
-    zeros.try_reserve_exact(size).ok()?;
-    zeros.resize(size, T::zeroed());
-    Some(zeros)
 }
 
 pub(super) fn write_rows(cpu: &Cpu, weight: &mut Weight, first_row: usize, bytes: &[u8]) -> Result<()> {
@@ -99,29 +47,22 @@ pub(super) fn write_rows(cpu: &Cpu, weight: &mut Weight, first_row: usize, bytes
         });
     };
     let cols = matrix.shape[1];
-    let (spec, _, rows) = check::rows_of_part(&label, cols, &matrix.specs, first_row, bytes.len())?;
+    let (spec, ..) = check::rows_of_part(&label, cols, &matrix.specs, first_row, bytes.len())?;
     let row_bytes = check::row_bytes(&label, cols, &matrix.specs[spec])?;
-    let Some((part, first)) = place_of(&matrix.parts, first_row) else { return Ok(()) };
-    let Part { layout, heads, bodies, .. } = &mut matrix.parts[part];
-    let bodies: &mut [u8] = bytemuck::cast_slice_mut(bodies);
-    let body_bytes = 4 * layout.body_words;
-    for (index, row) in (first..first + rows).zip(bytes.chunks_exact(row_bytes)) {
-        let head = &mut heads[index * layout.head_bytes..][..layout.head_bytes];
-        let body = &mut bodies[index * body_bytes..][..body_bytes];
-        body.fill(0);
-        layout.pack(row, head, body);
+    if let Some((part, first)) = place_of(&matrix.parts, first_row) {
+        matrix.parts[part].write(first, bytes, row_bytes);
     }
     Ok(())
 }
 
 /// The part that row `row` of a weight is in, and where in the part it is.
-fn place_of(parts: &[Part], row: usize) -> Option<(usize, usize)> {
+fn place_of(parts: &[PackedRows], row: usize) -> Option<(usize, usize)> {
     let mut first = 0;
     for (index, part) in parts.iter().enumerate() {
-        if row < first + part.rows {
+        if row < first + part.rows() {
             return Some((index, row - first));
         }
-        first += part.rows;
+        first += part.rows();
     }
     None
 }
@@ -142,58 +83,12 @@ impl Matrix {
     }
 }
 
-/// See [`Part::unpack`].
-struct UnpackRows<'a> {
-    part: &'a Part,
-    rows: Range<usize>,
-    width: usize,
-    out: &'a mut [f32],
-}
-
-impl Kernel for UnpackRows<'_> {
-    type Output = ();
-
-    #[inline(always)]
-    fn run<L: Lanes>(self, lanes: L) {
-        let mut scales = Vec::new();
-        self.part.unpack_scales(lanes, self.rows.clone(), &mut scales);
-        run_for(lanes, self.part.encoding, UnpackScaled { rows: self, scales: &scales });
-    }
-}
-
-struct UnpackScaled<'a, 'b> {
-    rows: UnpackRows<'a>,
-    scales: &'b [f32],
-}
-
-impl PlaneKernel for UnpackScaled<'_, '_> {
-    type Output = ();
-
-    #[inline(always)]
-    fn run<L: Lanes, P: Plane>(self, lanes: L) {
-        let UnpackRows { part, rows, width, out } = self.rows;
-        let groups = part.layout.groups;
-        let scales: &[P::Scale] = bytemuck::cast_slice(self.scales);
-        for (index, row) in rows.enumerate() {
-            let (whole, rest) = out[index * width..][..width].as_chunks_mut::<GROUP>();
-            for (group, packed) in part.groups::<P>(row).iter().enumerate() {
-                let scale = if P::SCALED { &scales[index * groups + group] } else { &P::Scale::zeroed() };
-                let [a, b, c, d] = P::unpack(lanes, packed, scale);
-                let values = [lanes.store(a), lanes.store(b), lanes.store(c), lanes.store(d)];
-                match whole.get_mut(group) {
-                    Some(whole) => *bytemuck::cast_mut(whole) = values,
-                    None => rest.copy_from_slice(&values.as_flattened()[..rest.len()]),
-                }
-            }
-        }
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use half::f16;
 
     use super::*;
+    use crate::weights::Encoding;
 
     /// Blocks of every kind and their values, as gguf-py reads them.
     const BLOCKS: &[u8] = include_bytes!("../../../../tests/fixtures/gguf-blocks/expected.safetensors");

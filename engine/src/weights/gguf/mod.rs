@@ -19,7 +19,7 @@ pub use files::stem;
 pub use header::{Array, Header, Number, Parsed, TensorEntry, Value, parse};
 pub use names::{ggml_type, gguf_name};
 
-use super::encoding::Encoding;
+use super::Encoding;
 use super::first_bytes::{FIRST_BYTES, check_first_bytes};
 use super::foreign::foreign_tensor;
 use super::layout::{LocatedTensor, TensorPiece, TensorTable, check_shape, mismatch};

@@ -9,7 +9,7 @@ mod quantize;
 use half::slice::HalfFloatSliceExt;
 use half::{bf16, f16};
 
-use super::encoding::Encoding;
+use super::Encoding;
 use crate::{Error, Result};
 
 pub use quantize::quantize;

@@ -12,9 +12,9 @@ mod wasm;
 mod x86;
 
 /// Number of lanes.
-pub(super) const LANES: usize = 8;
+pub(crate) const LANES: usize = 8;
 /// Lanes of a wide vector: a vector of eight and the one after it.
-pub(super) const WIDE: usize = 2 * LANES;
+pub(crate) const WIDE: usize = 2 * LANES;
 
 /// Turns the exponent of an IEEE half, biased by 15, into that of a single, biased by 127.
 const TWO_TO_112: f32 = f32::from_bits((112 + 127) << 23);
@@ -23,7 +23,7 @@ const TWO_TO_112: f32 = f32::from_bits((112 + 127) << 23);
 ///
 /// Every method is `#[inline(always)]`, and so must be every function between [`Simd::run`] and them: only what is
 /// inlined into the entry point is compiled for its instruction set.
-pub(super) trait Lanes: Copy {
+pub trait Lanes: Copy {
     /// Eight f32.
     type F32: Copy;
     /// Eight i32.
@@ -147,7 +147,7 @@ fn add_products_by_eights<L: Lanes, const R: usize, const T: usize>(
 }
 
 /// A computation that is compiled for every instruction set.
-pub(super) trait Kernel {
+pub trait Kernel {
     /// What it returns.
     type Output;
     /// Runs it. To be marked `#[inline(always)]`.
@@ -155,32 +155,36 @@ pub(super) trait Kernel {
 }
 
 /// A computation that is compiled for every number of rows and tokens that [`Lanes::run_tile`] may choose.
-pub(super) trait TileKernel {
+pub trait TileKernel {
     /// Runs it for `R` rows and `T` tokens. To be marked `#[inline(always)]`.
     fn run<L: Lanes, const R: usize, const T: usize>(self, lanes: L);
 }
 
 /// The instruction set that this processor has.
 #[derive(Debug, Clone, Copy)]
-pub(super) enum Simd {
+pub enum Simd {
+    /// AVX-512.
     #[cfg(target_arch = "x86_64")]
     Avx512(x86::X86<x86::Zmm>),
+    /// AVX2 with FMA.
     #[cfg(target_arch = "x86_64")]
     Avx2(x86::X86<x86::Ymm>),
+    /// Plain arrays.
     #[cfg(not(target_arch = "wasm32"))]
     Portable(portable::Portable),
+    /// simd128.
     #[cfg(target_arch = "wasm32")]
     Wasm(wasm::Simd128),
 }
 
 impl Simd {
     /// The fastest one.
-    pub(super) fn detect() -> Self {
+    pub fn detect() -> Self {
         Self::available()[0]
     }
 
     /// All that this processor has, the fastest first.
-    pub(super) fn available() -> Vec<Self> {
+    pub fn available() -> Vec<Self> {
         #[cfg(not(target_arch = "wasm32"))]
         let everywhere = Self::Portable(portable::Portable);
         #[cfg(target_arch = "wasm32")]
@@ -199,7 +203,7 @@ impl Simd {
     }
 
     /// Runs `kernel`, which computes with eight lanes: on a processor with AVX-512, by AVX2.
-    pub(super) fn run<K: Kernel>(self, kernel: K) -> K::Output {
+    pub(crate) fn run<K: Kernel>(self, kernel: K) -> K::Output {
         match self {
             #[cfg(target_arch = "x86_64")]
             Self::Avx512(lanes) => lanes.narrow().vectorize(kernel),
@@ -213,7 +217,7 @@ impl Simd {
     }
 
     /// Runs `kernel`, which computes with wide vectors.
-    pub(super) fn run_wide<K: Kernel>(self, kernel: K) -> K::Output {
+    pub(crate) fn run_wide<K: Kernel>(self, kernel: K) -> K::Output {
         match self {
             #[cfg(target_arch = "x86_64")]
             Self::Avx512(lanes) => lanes.vectorize(kernel),

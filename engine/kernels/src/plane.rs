@@ -6,14 +6,14 @@
 
 use bytemuck::Pod;
 
-use super::lanes::{LANES, Lanes};
-use crate::weights::Encoding;
+use crate::Encoding;
+use crate::lanes::{LANES, Lanes};
 
 /// 32 numbers.
-pub(super) trait Plane {
+pub(crate) trait Plane {
     /// Their bytes.
     type Group: Pod;
-    /// What they are multiplied with: floats as [`super::scales`] yields them.
+    /// What they are multiplied with: floats as [`crate::scales`] yields them.
     type Scale: Pod;
     /// Whether they have a scale at all.
     const SCALED: bool = true;
@@ -23,19 +23,19 @@ pub(super) trait Plane {
 }
 
 /// Floats.
-pub(super) enum Singles {}
+pub(crate) enum Singles {}
 /// IEEE halves.
-pub(super) enum Halves {}
+pub(crate) enum Halves {}
 /// Brain floats.
-pub(super) enum BrainFloats {}
+pub(crate) enum BrainFloats {}
 /// Signed bytes times a scale.
-pub(super) enum Bytes {}
+pub(crate) enum Bytes {}
 /// 4-bit integers times a scale plus an offset.
-pub(super) enum FourBits {}
+pub(crate) enum FourBits {}
 /// 5-bit integers times a scale plus an offset.
-pub(super) enum FiveBits {}
+pub(crate) enum FiveBits {}
 /// 6-bit integers less 32, times a scale for each half.
-pub(super) enum SixBits {}
+pub(crate) enum SixBits {}
 
 #[inline(always)]
 fn scale_and_shift<L: Lanes>(lanes: L, q: [L::I32; 4], [scale, offset]: &[f32; 2]) -> [L::F32; 4] {
@@ -157,7 +157,7 @@ impl Plane for SixBits {
 }
 
 /// A computation that is compiled for every kind of numbers.
-pub(super) trait PlaneKernel {
+pub(crate) trait PlaneKernel {
     /// What it returns.
     type Output;
     /// Runs it. To be marked `#[inline(always)]`.
@@ -166,7 +166,7 @@ pub(super) trait PlaneKernel {
 
 /// Runs `kernel` for the numbers of `encoding`.
 #[inline(always)]
-pub(super) fn run_for<L: Lanes, K: PlaneKernel>(lanes: L, encoding: Encoding, kernel: K) -> K::Output {
+pub(crate) fn run_for<L: Lanes, K: PlaneKernel>(lanes: L, encoding: Encoding, kernel: K) -> K::Output {
     match encoding {
         Encoding::F32 => kernel.run::<L, Singles>(lanes),
         Encoding::F16 => kernel.run::<L, Halves>(lanes),

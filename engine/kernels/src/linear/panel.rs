@@ -1,8 +1,8 @@
 //! Several tokens times a panel of unpacked rows, tile by tile.
 
-use crate::backend::cpu::lanes::{Kernel, Lanes, TileKernel, WIDE};
-use crate::backend::cpu::output::Output;
-use crate::backend::cpu::packing::GROUP;
+use crate::lanes::{Kernel, Lanes, TileKernel, WIDE};
+use crate::output::Output;
+use crate::packing::GROUP;
 
 /// Rows and columns whose products with the tokens of a tile are computed at once: tokens and sums then stay in the
 /// first-level cache.

@@ -3,12 +3,12 @@
 //!
 //! A row takes the bytes it has in the file (floats are padded to whole groups of 32). Of the block formats of 32 values
 //! only the order of the bytes changes. The super-blocks of the K formats are unravelled, so that the kernels know
-//! three kinds of integers ([`super::plane`]) instead of nine formats.
+//! three kinds of integers ([`crate::plane`]) instead of nine formats.
 
-use crate::weights::Encoding;
+use crate::Encoding;
 
 /// Values in a group.
-pub(super) const GROUP: usize = 32;
+pub const GROUP: usize = 32;
 
 /// How many bytes of a block are scales.
 const fn head_bytes(encoding: Encoding) -> usize {
@@ -23,19 +23,19 @@ const fn head_bytes(encoding: Encoding) -> usize {
 
 /// Sizes of a packed row.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct RowLayout {
+pub(crate) struct RowLayout {
     encoding: Encoding,
     /// Groups of 32 values, the last one filled up with zeros.
-    pub(super) groups: usize,
+    pub(crate) groups: usize,
     /// Bytes of the scales.
-    pub(super) head_bytes: usize,
+    pub(crate) head_bytes: usize,
     /// Words of 32 bits that the integers or floats take.
-    pub(super) body_words: usize,
+    pub(crate) body_words: usize,
 }
 
 impl RowLayout {
     /// A row of `cols` values, which are whole blocks.
-    pub(super) fn new(encoding: Encoding, cols: usize) -> Self {
+    pub(crate) fn new(encoding: Encoding, cols: usize) -> Self {
         let groups = cols.div_ceil(GROUP);
         let blocks = cols / encoding.block_values();
         let head_bytes = blocks * head_bytes(encoding);
@@ -48,7 +48,7 @@ impl RowLayout {
     }
 
     /// Packs one row of the file into `head` and `body`, which is zero.
-    pub(super) fn pack(self, row: &[u8], head: &mut [u8], body: &mut [u8]) {
+    pub(crate) fn pack(self, row: &[u8], head: &mut [u8], body: &mut [u8]) {
         let encoding = self.encoding;
         if !encoding.is_quantized() {
             body[..row.len()].copy_from_slice(row);

@@ -1,14 +1,14 @@
 //! From the scales of rows, as they lie in memory, to the floats that the kernels take.
 
-use super::lanes::{LANES, Lanes};
-use super::packing::GROUP;
-use crate::weights::Encoding;
+use crate::Encoding;
+use crate::lanes::{LANES, Lanes};
+use crate::packing::GROUP;
 
 /// Sub-blocks of a super-block of `Q4_K` and `Q5_K`, each with a scale and a minimum.
 const SUB_BLOCKS: usize = 256 / GROUP;
 
 /// How many floats a group of 32 values has: a scale, a scale and an offset, or (`Q6_K`) a scale for each half.
-pub(super) const fn scales_per_group(encoding: Encoding) -> usize {
+pub(crate) const fn scales_per_group(encoding: Encoding) -> usize {
     match encoding {
         Encoding::F32 | Encoding::F16 | Encoding::BF16 => 0,
         Encoding::Q8_0 => 1,
@@ -18,7 +18,7 @@ pub(super) const fn scales_per_group(encoding: Encoding) -> usize {
 
 /// Fills `out` with the scales of consecutive groups. Exact: the product of an f16 and an integer of 8 bits fits an f32.
 #[inline(always)]
-pub(super) fn unpack_scales<L: Lanes>(lanes: L, encoding: Encoding, heads: &[u8], out: &mut [f32]) {
+pub(crate) fn unpack_scales<L: Lanes>(lanes: L, encoding: Encoding, heads: &[u8], out: &mut [f32]) {
     match encoding {
         Encoding::F32 | Encoding::F16 | Encoding::BF16 => {}
         Encoding::Q8_0 | Encoding::Q4_1 | Encoding::Q5_1 => {

@@ -10,13 +10,13 @@ use super::{Kernel, LANES, Lanes, TileKernel, WIDE, add_products_by_eights};
 
 /// The proof that the processor has AVX2 and FMA, and the registers for sixteen lanes.
 #[derive(Debug, Clone, Copy)]
-pub(in super::super) struct X86<W> {
+pub struct X86<W> {
     v3: V3,
     wide: W,
 }
 
 /// What holds sixteen lanes.
-pub(in super::super) trait WideRegisters: Copy {
+pub trait WideRegisters: Copy {
     /// Sixteen f32.
     type Wide: Copy;
     /// See [`Lanes::TILE`].
@@ -41,11 +41,11 @@ pub(in super::super) trait WideRegisters: Copy {
 
 /// Two registers of AVX2; there are 16.
 #[derive(Debug, Clone, Copy)]
-pub(in super::super) struct Ymm(V3);
+pub struct Ymm(V3);
 
 /// A register of AVX-512; there are 32.
 #[derive(Debug, Clone, Copy)]
-pub(in super::super) struct Zmm(V4);
+pub struct Zmm(V4);
 
 /// Spreads bytes 0 to 3 over the low half's lanes and 4 to 7 over the high half's; `byte` is the first one.
 const fn spread(byte: i8) -> [i8; 32] {

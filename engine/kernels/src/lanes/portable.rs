@@ -4,7 +4,7 @@ use super::{LANES, Lanes, TileKernel, WIDE, add_products_by_eights};
 
 /// Needs nothing of the processor.
 #[derive(Debug, Clone, Copy)]
-pub(in super::super) struct Portable;
+pub struct Portable;
 
 #[inline(always)]
 fn each<A: Copy, B: Copy + Default>(a: [A; LANES], f: impl Fn(A) -> B) -> [B; LANES] {

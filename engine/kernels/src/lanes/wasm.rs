@@ -6,7 +6,7 @@ use super::{LANES, Lanes, TileKernel, WIDE, add_products_by_eights};
 
 /// WebAssembly's 128-bit SIMD, which every browser with WebGPU has; the build turns it on.
 #[derive(Debug, Clone, Copy)]
-pub(in super::super) struct Simd128;
+pub struct Simd128;
 
 impl Lanes for Simd128 {
     type F32 = [v128; 2];

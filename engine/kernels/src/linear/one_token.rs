@@ -4,10 +4,10 @@ use std::ops::Range;
 
 use bytemuck::Zeroable;
 
-use crate::backend::cpu::lanes::{Kernel, LANES, Lanes};
-use crate::backend::cpu::packing::GROUP;
-use crate::backend::cpu::plane::{Plane, PlaneKernel, run_for};
-use crate::backend::cpu::weight::Part;
+use crate::lanes::{Kernel, LANES, Lanes};
+use crate::packed::PackedRows;
+use crate::packing::GROUP;
+use crate::plane::{Plane, PlaneKernel, run_for};
 
 /// Rows whose scales are unpacked at once.
 pub(super) const SCALED_ROWS: usize = 16;
@@ -15,7 +15,7 @@ pub(super) const SCALED_ROWS: usize = 16;
 /// Some rows of a part times one token. The two rows of a tile are half a piece apart, which makes
 /// two streams that the processor fetches ahead.
 pub(super) struct TokenRows<'a> {
-    pub part: &'a Part,
+    pub part: &'a PackedRows,
     pub rows: Range<usize>,
     pub x: &'a [[f32; GROUP]],
     pub out: &'a mut [f32],
@@ -50,7 +50,7 @@ impl Kernel for TokenRows<'_> {
 
 /// Pairs of an upper and a lower row.
 struct RowPairs<'a> {
-    part: &'a Part,
+    part: &'a PackedRows,
     upper: Range<usize>,
     lower: Range<usize>,
     scales: [&'a [f32]; 2],
