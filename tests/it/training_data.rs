@@ -194,6 +194,12 @@ fn one_bad_row_is_left_out_and_named() {
 }
 
 #[test]
+fn answers_to_nothing_are_refused() {
+    let data = Data::new(&json!([{ "conversations": [{ "from": "gpt", "value": "Welcome" }] }]));
+    data.refused(&package_fixture("sft"), &["--strict"], &["data.json, record 1", "nothing is asked before"]);
+}
+
+#[test]
 fn other_kinds_of_files_are_named() {
     let data = Data::new(&json!([]));
     let path = data.folder.path().join("data.json");

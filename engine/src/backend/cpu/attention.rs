@@ -129,7 +129,7 @@ mod tests {
     #[test]
     fn is_softmax_attention_for_every_grouping_and_width() {
         let cpu = Cpu::with_threads(2);
-        for (heads, kv_heads, head_dim) in [(4, 4, 16), (6, 2, 32), (3, 1, 10), (2, 1, 44)] {
+        for (heads, kv_heads, head_dim) in [(4, 4, 16), (6, 2, 32), (3, 1, 10), (2, 1, 44), (2, 2, 12), (1, 1, 72)] {
             let heads = HeadLayout { heads, kv_heads, head_dim };
             let rows = 37;
             let qkv: Vec<f32> = numbers(rows * heads.qkv_dim(), 11).iter().map(|v| v * 3.0).collect();
@@ -206,5 +206,12 @@ mod tests {
         let cache = cpu.kv_cache(1, HEADS, 1, 8).unwrap();
         let nothing_appended = attention_cached(&cpu, &cache, 0, &qkv, HEADS, &Segments::documents(&[2]));
         assert!(nothing_appended.is_err());
+        let mut cache = cpu.kv_cache(1, HEADS, 1, 8).unwrap();
+        cpu.cache_append(&mut cache, 0, &qkv, HEADS, &Segments::documents(&[2])).unwrap();
+        let segments = Segments::continuation(2, 3, 0);
+        let text = attention_cached(&cpu, &cache, 0, &qkv, HEADS, &segments).unwrap_err().to_string();
+        assert!(text.contains("5 tokens in the cache"), "{text}");
+        let text = cpu.cache_append(&mut cache, 0, &qkv, HEADS, &segments).unwrap_err().to_string();
+        assert!(text.contains("a past of at most 2 tokens"), "{text}");
     }
 }

@@ -35,6 +35,7 @@ mod tests {
             }
         }
         assert!(silu_mul(&cpu, &Tensor::new([1, 3], vec![0.0; 3])).is_err());
+        assert_eq!(silu_mul(&cpu, &Tensor::new([2, 0], Vec::new())).unwrap().shape, [2, 0]);
     }
 
     #[test]

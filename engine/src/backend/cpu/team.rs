@@ -240,6 +240,14 @@ mod tests {
     }
 
     #[test]
+    fn no_helper_outlives_its_team() {
+        let team = Team::new(3);
+        let shared = Arc::downgrade(&team.shared);
+        drop(team);
+        assert!(shared.upgrade().is_none());
+    }
+
+    #[test]
     fn a_panic_reaches_the_caller() {
         let team = Team::new(2);
         let lost = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| team.map(50, |i| assert_ne!(i, 7))));

@@ -69,7 +69,7 @@ mod tests {
     #[test]
     fn rows_have_the_same_bits_however_many_fit_at_once() {
         let cpu = Cpu::with_threads(2);
-        let (rows, cols, vocab) = (8, 1, LOGITS / 3);
+        let (rows, cols, vocab) = (130, 2, LOGITS / 64);
         let table = weight(&cpu, [vocab, cols], &numbers(vocab * cols, 1));
         let x = numbers(rows * cols, 2);
         let ids: Vec<u32> = (0..rows as u32).map(|row| row * 1000).collect();
@@ -78,8 +78,9 @@ mod tests {
             token_logprobs(&cpu, &x, &table, &cpu.tokens(&ids[rows]).unwrap()).unwrap().into_values()
         };
         let all = of(0..rows);
-        let alone: Vec<f32> = (0..rows).flat_map(|row| of(row..row + 1)).collect();
-        assert_eq!(all, alone);
+        for row in [0, 63, 64, 129] {
+            assert_eq!(all[row..row + 1], of(row..row + 1), "row {row}");
+        }
     }
 
     #[test]

@@ -127,6 +127,7 @@ mod tests {
         let Ok(ValuesMut::F32(values)) = fused.values_mut() else { panic!("parts of one encoding are one matrix") };
         assert_eq!((values.len(), &values[2 * stride..][..4]), (3 * stride, &[7.0, 8.0, 9.0, 0.0][..]));
         values[stride..][..3].copy_from_slice(&[1.0, 2.0, 3.0]);
+        assert!(matches!(fused.values(), Some(Values::F32(values)) if values[stride..][..3] == [1.0, 2.0, 3.0]));
         let x = cpu.tensor([1, 3], &[1.0, 10.0, 100.0]).unwrap();
         assert_eq!(cpu.linear(&x, &fused, None).unwrap().values(), [0.0, 321.0, 987.0]);
     }
@@ -169,6 +170,10 @@ mod tests {
         assert_eq!(mixed.values(), None);
         assert!(mixed.read_rows(&cpu, 1..3, &mut out).is_err(), "room for three rows");
         assert!(mixed.read_rows(&cpu, 2..5, &mut out).is_err(), "four rows");
+        assert!(mixed.read_rows(&cpu, 2..2, &mut []).is_ok(), "no rows");
+        #[allow(clippy::reversed_empty_ranges)]
+        let backwards = 3..2;
+        assert!(mixed.read_rows(&cpu, backwards, &mut []).is_err());
     }
 
     #[test]
