@@ -23,6 +23,9 @@ pub struct Options {
     /// How often the tests in a browser run on a quiet machine, and again while every processor is kept busy.
     #[arg(long, default_value_t = 50)]
     times: u32,
+    /// Run them only on a quiet machine, or only on a busy one.
+    #[arg(long, value_enum)]
+    machine: Option<Machine>,
     #[command(flatten)]
     mutants: mutants::Options,
 }
@@ -40,6 +43,15 @@ enum Part {
     Mutants,
 }
 
+/// What else the processors do while the tests run in a browser.
+#[derive(Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
+enum Machine {
+    /// Nothing.
+    Quiet,
+    /// Another program keeps every one of them busy.
+    Busy,
+}
+
 /// Runs the campaigns until one fails.
 ///
 /// # Errors
@@ -53,7 +65,7 @@ pub fn run(options: &Options) -> Result<()> {
         ignored_tests()?;
     }
     if wanted(Part::Browser) {
-        browser_tests(options.times)?;
+        browser_tests(options.times, options.machine)?;
     }
     if wanted(Part::Mutants) {
         mutants::run(&options.mutants)?;
@@ -73,17 +85,23 @@ fn ignored_tests() -> Result<()> {
     result
 }
 
-fn browser_tests(times: u32) -> Result<()> {
+fn browser_tests(times: u32, only: Option<Machine>) -> Result<()> {
     let model = Some(default_model::ensure()?);
     let environment = Environment { model, nvrtc: None, required: &["gpu", "browser", "model"] };
     tools::ensure()?;
     page::build()?;
     tab::build()?;
-    for busy in [false, true] {
+    for machine in
+        [Machine::Quiet, Machine::Busy].into_iter().filter(|machine| only.is_none_or(|only| only == *machine))
+    {
         let mut failed = Vec::new();
         let over = AtomicBool::new(false);
         thread::scope(|scope| {
-            for _ in 0..if busy { thread::available_parallelism().map_or(1, usize::from) } else { 0 } {
+            let others = match machine {
+                Machine::Quiet => 0,
+                Machine::Busy => thread::available_parallelism().map_or(1, usize::from),
+            };
+            for _ in 0..others {
                 scope.spawn(|| {
                     while !over.load(Ordering::Relaxed) {
                         hint::spin_loop();
@@ -96,8 +114,11 @@ fn browser_tests(times: u32) -> Result<()> {
             }
             over.store(true, Ordering::Relaxed);
         });
-        let machine = if busy { "a busy" } else { "a quiet" };
-        println!("tests in a browser, {times} times on {machine} machine: {} times not all passed", failed.len());
+        let name = match machine {
+            Machine::Quiet => "quiet",
+            Machine::Busy => "busy",
+        };
+        println!("tests in a browser, {times} times on a {name} machine: {} times not all passed", failed.len());
         if !failed.is_empty() {
             return Err(failed.join("\n"));
         }
