@@ -333,6 +333,30 @@ fn an_interrupted_run_is_saved_and_goes_on() {
     }
 }
 
+/// A closed terminal saves and stops, though nobody reads what is said any more; under nohup a run does not hear of it.
+#[test]
+#[cfg(target_os = "linux")]
+fn a_run_outlives_its_terminal_by_a_checkpoint() {
+    let folder = TempDir::new().unwrap();
+    for (hearing, code) in [("--default-signal=HUP", 129), ("--ignore-signal=HUP", 0)] {
+        let parted = folder.path().join(hearing);
+        let program = paddock();
+        let mut run = std::process::Command::new("env");
+        run.arg(hearing).arg(program.get_program()).args(arguments(&parted));
+        run.envs(program.get_envs().filter_map(|(name, value)| Some((name, value?))));
+        let mut child = run.stderr(Stdio::piped()).spawn().unwrap();
+        while !fs::read_to_string(parted.join("metrics.jsonl")).is_ok_and(|text| text.lines().count() >= 2) {
+            std::thread::sleep(Duration::from_millis(2));
+        }
+        drop(child.stderr.take());
+        signal("HUP", &child.id().to_string());
+        assert_eq!(child.wait().unwrap().code(), Some(code));
+        assert_eq!(parted.join("model.safetensors").exists(), code == 0);
+        let mut names = fs::read_dir(&parted).unwrap().map(|entry| entry.unwrap().file_name().into_string().unwrap());
+        assert!(names.any(|name| name.starts_with("checkpoint-")), "nothing was saved");
+    }
+}
+
 /// What transformers makes of a tuned model; `PADDOCK_PYTHON` names a Python that has it.
 #[test]
 fn transformers_loads_what_was_trained() {

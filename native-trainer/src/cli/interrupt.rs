@@ -1,4 +1,4 @@
-//! Ctrl-C: the first press stops an answer or a run, the next ends the program. SIGTERM and SIGUSR1 only stop.
+//! Ctrl-C: the first press stops an answer or a run, the next ends the program. Other signals only stop.
 
 use std::io;
 use std::process;

@@ -12,7 +12,7 @@ use crate::signals::Signals;
 
 /// Start several processes that train one model together, as torchrun does
 ///
-/// Ctrl-C, SIGTERM and SIGUSR1 are passed on to them: they save and stop, and this program waits for that. Its exit code
+/// Ctrl-C, SIGTERM, SIGUSR1 and SIGHUP are passed on to them: they save and stop, and this program waits for that. Its exit code
 /// is theirs.
 #[derive(Debug, Args)]
 pub(super) struct Launch {

@@ -77,12 +77,12 @@ enum Command {
     Tokenize(tokenize::Tokenize),
     /// Fine-tune a model on examples; the defaults are Stanford Alpaca's
     ///
-    /// Ctrl-C, SIGTERM and SIGUSR1 save a checkpoint and stop; the exit code is then 130 or, after the latter two, 143.
+    /// Ctrl-C, SIGTERM, SIGUSR1 and SIGHUP save a checkpoint and stop; the exit code is then 130, 143, 143 or 129.
     Sft(Box<training::Training<SftSettings>>),
     /// Train a model on rewards: PPO, with a constraint on a cost PPO-Lagrangian, RLOO, REINFORCE++ or GRPO
     ///
     /// Answers are sampled from the model as it is trained, to the prompts of --data, and scored by models or by a program.
-    /// Ctrl-C, SIGTERM and SIGUSR1 save a checkpoint and stop; --resume goes on as if nothing had happened.
+    /// Ctrl-C, SIGTERM, SIGUSR1 and SIGHUP save a checkpoint and stop; --resume goes on as if nothing had happened.
     Ppo(Box<training::Training<PpoSettings>>),
     Arena(arena::Arena),
     Instruct(instruct::Instruct),
@@ -114,7 +114,7 @@ enum Command {
 }
 
 /// Runs the command line of this process. An error is one sentence on stderr and exit code 1; wrong usage is exit code 2; a
-/// run that was saved and stopped is 130 after Ctrl-C and 143 after SIGTERM or SIGUSR1.
+/// run that was saved and stopped is 130 after Ctrl-C, 143 after SIGTERM or SIGUSR1, and 129 after SIGHUP.
 pub fn main() -> ExitCode {
     let CommandLine { quiet, command } = CommandLine::parse_from(std::env::args_os().map(with_hyphens));
     if quiet {

@@ -109,7 +109,7 @@ impl Drop for Ranks {
 
 /// True for a rank that has saved and stopped as it was asked to; the others do the same.
 fn is_stopped(status: ExitStatus) -> bool {
-    let codes = [Signal::Interrupt, Signal::Terminate].map(Signal::exit_code);
+    let codes = Signal::ALL.map(Signal::exit_code);
     status.code().is_some_and(|code| codes.iter().any(|stopped| code == i32::from(*stopped)))
 }
 
@@ -131,6 +131,7 @@ fn send(rank: &Child, signal: Signal) {
         Signal::Interrupt => Number::INT,
         Signal::Terminate => Number::TERM,
         Signal::Warning => Number::USR1,
+        Signal::Hangup => Number::HUP,
     };
     if let Some(process) = i32::try_from(rank.id()).ok().and_then(Pid::from_raw) {
         let _ = kill_process(process, number);

@@ -69,10 +69,9 @@ pub(super) async fn agree_on_signal<B: Adjoint>(
     sharding: Option<&Sharding<B>>,
     own: Option<Signal>,
 ) -> Result<Option<Signal>> {
-    const SIGNALS: [Signal; 3] = [Signal::Interrupt, Signal::Terminate, Signal::Warning];
-    let mut votes = SIGNALS.map(|signal| f64::from(u8::from(own == Some(signal))));
+    let mut votes = Signal::ALL.map(|signal| f64::from(u8::from(own == Some(signal))));
     if let Some(sharding) = sharding {
         sharding.ranks.sum(&mut votes).await?;
     }
-    Ok(SIGNALS.into_iter().zip(votes).find(|(_, votes)| *votes > 0.0).map(|(signal, _)| signal))
+    Ok(Signal::ALL.into_iter().zip(votes).find(|(_, votes)| *votes > 0.0).map(|(signal, _)| signal))
 }
