@@ -11,6 +11,7 @@ mod python_text;
 mod record;
 mod scorable;
 mod spoken;
+mod tools;
 
 pub use asked::asked;
 pub use comparison::{Comparison, Judged, Judgement};

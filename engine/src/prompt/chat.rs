@@ -53,12 +53,17 @@ impl ChatTemplate {
 
     /// With `add_generation_prompt` the text ends with the header of the assistant's next turn.
     pub fn render(&self, messages: &[Message], add_generation_prompt: bool) -> Result<String> {
+        self.render_with(Value::from(Serde(messages)), Value::from(()), add_generation_prompt)
+    }
+
+    /// As [`ChatTemplate::render`], for messages of any fields and with the descriptions of `tools`, or none.
+    pub fn render_with(&self, messages: Value, tools: Value, add_generation_prompt: bool) -> Result<String> {
         let SpecialTokens { named, additional } = &self.special_tokens;
         let context = context! {
-            messages => Value::from(Serde(messages)),
+            messages,
             add_generation_prompt,
             // transformers always passes these two; they are none without tools or documents.
-            tools => (),
+            tools,
             documents => (),
             ..Value::from_pairs(named.iter().map(|(name, text)| (name.as_str(), text.as_str())))
         };

@@ -6,6 +6,7 @@ mod clock;
 mod python;
 mod safe_rlhf;
 mod spelled;
+mod tool_use;
 mod transcript;
 
 use std::collections::BTreeMap;
@@ -18,6 +19,7 @@ use crate::tokenizer::Tokenizer;
 use crate::{Error, Result};
 pub use alpaca::{alpaca_prompt, alpaca_prompt_after};
 use chat::{ChatTemplate, SpecialTokens};
+pub use tool_use::{ToolTranscript, ToolTurn, ToolUse};
 pub use transcript::{Answer, Transcript, ended};
 
 /// Who speaks.

@@ -7,7 +7,7 @@ use super::{Format, Message, Prompt, Role, Template, alpaca};
 use crate::{Error, Result};
 
 /// Marks around what a model thinks before it answers.
-const THOUGHTS: [(&str, &str); 2] = [("<think>", "</think>"), ("[THINK]", "[/THINK]")];
+pub(super) const THOUGHTS: [(&str, &str); 2] = [("<think>", "</think>"), ("[THINK]", "[/THINK]")];
 /// Most bytes, such as an empty block of thoughts, that a template may put before an answer on its own.
 const LEAD: usize = 64;
 
@@ -241,7 +241,7 @@ fn starts(text: &str, floor: usize, messages: &[Message], turn: usize, before: &
 }
 
 /// Length of the longest beginning that two texts share, in bytes and whole characters.
-fn common_beginning(a: &str, b: &str) -> usize {
+pub(super) fn common_beginning(a: &str, b: &str) -> usize {
     let same = a.bytes().zip(b.bytes()).take_while(|(a, b)| a == b).count();
     (0..=same).rev().find(|at| a.is_char_boundary(*at) && b.is_char_boundary(*at)).unwrap_or(0)
 }

@@ -2,8 +2,10 @@
 
 use serde_json::Value;
 
-use super::fields::{formatted, kind, list, object, text};
+use super::fields::{formatted, kind, list, object};
 use super::spoken::{Turn, conversation, system, turns};
+use super::tools::tool_use;
+use crate::prompt::ToolUse;
 
 /// One record of a data file.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -19,6 +21,8 @@ pub enum Record {
     },
     /// A conversation; some of the assistant's turns are to be learned.
     Conversation(Vec<Turn>),
+    /// A conversation with tools or reasoning, for a model's own chat template; some of the assistant's turns are to be learned.
+    ToolUse(ToolUse),
     /// Plain text, all of which is to be learned.
     Text(String),
 }
@@ -51,6 +55,18 @@ impl Record {
     /// # Errors
     /// What was expected and found, as a part of a sentence.
     pub fn parse(row: &Value) -> Result<Vec<Self>, String> {
+        Self::parse_with(row, &row.to_string())
+    }
+
+    /// As [`Record::parse`], where `row` in JSON is `text`: what tools are given then keeps the order of its fields, which chat
+    /// templates write.
+    ///
+    /// # Errors
+    /// As [`Record::parse`].
+    pub fn parse_with(row: &Value, text: &str) -> Result<Vec<Self>, String> {
+        if let Some(conversation) = tool_use(row, text)? {
+            return Ok(vec![Self::ToolUse(conversation)]);
+        }
         if let Some(list) = row.as_array().filter(|list| !list.is_empty() && list.iter().all(Value::is_object)) {
             return Ok(vec![Self::Conversation(turns(list, "list")?)]);
         }
@@ -72,7 +88,7 @@ impl Record {
                 return Ok(vec![Self::Instruction(Instruction { instruction, input, output, ..beside(row)? })]);
             }
         }
-        text(row, "text")?.map(|text| vec![Self::Text(text)]).ok_or_else(|| {
+        super::fields::text(row, "text")?.map(|text| vec![Self::Text(text)]).ok_or_else(|| {
             let found: Vec<&str> = row.as_object().into_iter().flatten().map(|(key, _)| key.as_str()).take(6).collect();
             format!(
                 "expected \"instruction\" and \"output\", \"messages\", \"conversations\", \"prompt\" and \"completion\", \
@@ -251,7 +267,7 @@ mod tests {
             (json!({ "prompt": "a", "completion": 3 }), "\"completion\" a number"),
             (json!({ "prompt": "a", "completion": "b", "system": "s" }), "write it into the prompt"),
             (json!({ "prompt": "a" }), "expected \"instruction\""),
-            (json!({ "messages": [{ "role": "tool", "content": "" }] }), "turn 1 of \"messages\": turns of \"tool\""),
+            (json!({ "messages": [{ "role": "robot", "content": "" }] }), "turn 1 of \"messages\": the role \"robot\""),
             (json!({ "text": 3 }), "\"text\": expected text, found a number"),
         ] {
             let problem = Record::parse(&row).unwrap_err();

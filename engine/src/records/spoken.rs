@@ -22,7 +22,7 @@ impl Turn {
 }
 
 /// Keys of a list of turns.
-const TURNS: [&str; 3] = ["messages", "conversations", "conversation"];
+pub(super) const TURNS: [&str; 3] = ["messages", "conversations", "conversation"];
 
 /// The turns of a row: `messages`, or ShareGPT's `conversations`, with a `system` beside them in front.
 pub(super) fn conversation(row: &Value) -> Result<Option<Vec<Turn>>, String> {
@@ -93,12 +93,12 @@ fn turn_of(turn: &Value) -> Result<Turn, String> {
 }
 
 /// Whether a field says as little as one that is missing.
-fn is_empty(value: &Value) -> bool {
+pub(super) fn is_empty(value: &Value) -> bool {
     value.is_null() || value.as_array().is_some_and(Vec::is_empty) || value == "" || value == "[]"
 }
 
 /// Whose turn it is, by the names in OpenAI's, ShareGPT's, Vicuna's and Gemma's data.
-fn role(name: &str) -> Result<Role, String> {
+pub(super) fn role(name: &str) -> Result<Role, String> {
     match name.to_lowercase().as_str() {
         "system" | "developer" => Ok(Role::System),
         "user" | "human" | "prompter" => Ok(Role::User),
@@ -111,7 +111,7 @@ fn role(name: &str) -> Result<Role, String> {
 }
 
 /// The text of a turn: a text, or a list of parts that are texts.
-fn content(turn: &Value) -> Result<String, String> {
+pub(super) fn content(turn: &Value) -> Result<String, String> {
     let (key, value) = ["content", "value"]
         .into_iter()
         .find_map(|key| Some((key, turn.get(key).filter(|value| !value.is_null())?)))
@@ -129,7 +129,7 @@ fn content(turn: &Value) -> Result<String, String> {
 }
 
 /// Whether a turn counts: OpenAI's `weight`, 0 or 1, and axolotl's `train`.
-fn weight(turn: &Value) -> Result<bool, String> {
+pub(super) fn weight(turn: &Value) -> Result<bool, String> {
     let of = |key: &str| match turn.get(key) {
         None | Some(Value::Null) => Ok(true),
         Some(Value::Bool(yes)) => Ok(*yes),

@@ -2,7 +2,7 @@
 
 use std::ops::Range;
 
-use paddock_engine::prompt::{Message, Prompt, Role, Template, alpaca_prompt_after, ended};
+use paddock_engine::prompt::{Message, Prompt, Role, Template, ToolUse, alpaca_prompt_after, ended};
 use paddock_engine::records::{Instruction, Record, Turn};
 use paddock_engine::tokenizer::Tokenizer;
 
@@ -54,6 +54,7 @@ impl<'a> Encoder<'a> {
             Record::Instruction(task) if task.history.is_empty() => self.continued(&asked(task), &task.output),
             Record::Instruction(task) => self.instructed(task),
             Record::Conversation(turns) => self.conversation(turns),
+            Record::ToolUse(conversation) => self.tool_use(conversation),
         }
     }
 
@@ -98,6 +99,17 @@ impl<'a> Encoder<'a> {
         };
         self.labelled(&transcript.prompt, |end| {
             let learned = transcript.answers(end)?.into_iter().filter(|(turn, _)| kept[*turn].learned);
+            Ok(learned.map(|(_, answer)| answer).collect())
+        })
+    }
+
+    /// The assistant's turns are learned, with the calls of tools in them.
+    fn tool_use(&self, conversation: &ToolUse) -> Result<Example> {
+        let Some(transcript) = self.template.tool_transcript(conversation, &self.eos)? else {
+            return Ok(Example { ids: Vec::new(), targets: Vec::new() });
+        };
+        self.labelled(&transcript.prompt, |end| {
+            let learned = transcript.answers(end)?.into_iter().filter(|(turn, _)| conversation.turns[*turn].learned);
             Ok(learned.map(|(_, answer)| answer).collect())
         })
     }

@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 
 use paddock_engine::prompt::Message;
 use paddock_engine::records::{Pair, Record, asked};
+use serde::de::IgnoredAny;
 use serde_json::{Deserializer, Value};
 
 use super::encoding::{text_of, without_nan};
@@ -125,7 +126,7 @@ impl<T> Records<T> {
 /// # Errors
 /// When the file cannot be read, or is not text that holds JSON.
 pub fn read_records(path: &Path) -> Result<Records<Record>> {
-    read_rows(path, Record::parse)
+    read_texts(path, |row| Record::parse_with(&value(row)?, row))
 }
 
 /// Reads a file of [`Pair`]s.
@@ -157,11 +158,19 @@ pub fn read_values(path: &Path) -> Result<Records<Value>> {
 /// # Errors
 /// When the file cannot be read, or is not text that holds JSON.
 pub fn read_rows<T>(path: &Path, parse: impl Fn(&Value) -> Result<Vec<T>, String>) -> Result<Records<T>> {
+    read_texts(path, |row| value(row).and_then(|row| parse(&row)))
+}
+
+/// As [`read_rows`], with rows as JSON.
+fn read_texts<T>(path: &Path, parse: impl Fn(&str) -> Result<Vec<T>, String>) -> Result<Records<T>> {
     let bytes = fs::read(path).map_err(Error::path("read", path))?;
-    let rows = rows(path, &bytes).map_err(|problem| Error::Request(format!("{}: {problem}", path.display())))?;
+    let wrong = |problem| Error::Request(format!("{}: {problem}", path.display()));
+    let text = text_of(path, &bytes).map_err(wrong)?;
+    let text = without_nan(&text);
+    let rows = rows(&text).map_err(wrong)?;
     let mut records = Records { path: path.to_path_buf(), usable: Vec::new(), refused: Vec::new() };
     for (place, row) in rows {
-        match row.and_then(|row| parse(&row)) {
+        match row.and_then(&parse) {
             Ok(found) => records.usable.extend(found.into_iter().map(|record| (place, record))),
             Err(problem) => records.refused.push((place, problem)),
         }
@@ -169,42 +178,86 @@ pub fn read_rows<T>(path: &Path, parse: impl Fn(&Value) -> Result<Vec<T>, String
     Ok(records)
 }
 
-type Row = (Place, Result<Value, String>);
+/// A row as JSON.
+type Row<'a> = (Place, Result<&'a str, String>);
+
+/// The value of a row.
+fn value(row: &str) -> Result<Value, String> {
+    serde_json::from_str(row).map_err(|error| match has_lone_surrogate(row) {
+        // Python writes and reads them.
+        true => "it has half of a surrogate pair (such as \\ud83d alone), which is no text".to_string(),
+        false => format!("it is not JSON ({error})"),
+    })
+}
 
 /// The values of a file, whatever way they follow each other.
-fn rows(path: &Path, bytes: &[u8]) -> Result<Vec<Row>, String> {
-    let text = text_of(path, bytes)?;
-    let text: &str = &without_nan(&text);
+fn rows(text: &str) -> Result<Vec<Row<'_>>, String> {
     if text.trim_start().starts_with('[') {
-        return match serde_json::from_str::<Vec<Value>>(text) {
-            Ok(list) => Ok(numbered(list)),
+        return match serde_json::from_str::<Vec<IgnoredAny>>(text) {
+            Ok(_) => Ok(numbered(parts(text))),
             // Lists one a line are no records, and are refused as such.
             Err(error) if error.to_string().starts_with("trailing characters") => Ok(lines(text)),
-            // Python writes and reads halves of surrogate pairs. The rows that have one are left out.
-            Err(_) if lone_surrogate(text).is_some() => without_lone_surrogates(text),
             Err(error) => Err(format!("it is not a JSON list: {error}")),
         };
     }
     let first = text.lines().find(|line| !line.trim().is_empty()).unwrap_or_default();
-    if serde_json::from_str::<Value>(first).is_err_and(|error| error.is_eof()) {
+    if serde_json::from_str::<IgnoredAny>(first).is_err_and(|error| error.is_eof()) {
         // The first value is written over several lines.
         return objects(text);
     }
-    match serde_json::from_str::<Value>(text).ok().and_then(wrapped) {
+    match serde_json::from_str::<IgnoredAny>(text).ok().and_then(|_| wrapped(text)) {
         Some(list) => Ok(numbered(list)),
         None => Ok(lines(text)),
     }
 }
 
-fn numbered(list: Vec<Value>) -> Vec<Row> {
+/// The values in a list that is valid JSON, or the names and values in an object, in turn.
+fn parts(text: &str) -> Vec<&str> {
+    let mut parts = Vec::new();
+    let mut rest = text.trim_start().get(1..).unwrap_or_default();
+    loop {
+        rest = rest.trim_start_matches(|c: char| c.is_ascii_whitespace() || c == ',' || c == ':');
+        if rest.is_empty() || rest.starts_with([']', '}']) {
+            return parts;
+        }
+        let (part, behind) = rest.split_at(first_value(rest).unwrap_or(rest.len()));
+        parts.push(part);
+        rest = behind;
+    }
+}
+
+/// Where the value that a text begins with ends.
+fn first_value(text: &str) -> Result<usize, serde_json::Error> {
+    let mut values = Deserializer::from_str(text).into_iter::<IgnoredAny>();
+    values.next().transpose()?;
+    Ok(values.byte_offset())
+}
+
+/// The values that follow each other in a text, up to what is no JSON.
+fn values(mut text: &str) -> Vec<Result<&str, serde_json::Error>> {
+    let mut values = Vec::new();
+    while !text.trim_start().is_empty() {
+        text = text.trim_start();
+        match first_value(text) {
+            Ok(end) => {
+                values.push(Ok(&text[..end]));
+                text = &text[end..];
+            }
+            Err(error) => {
+                values.push(Err(error));
+                break;
+            }
+        }
+    }
+    values
+}
+
+fn numbered(list: Vec<&str>) -> Vec<Row<'_>> {
     list.into_iter().enumerate().map(|(index, value)| (Place::Record(index + 1), Ok(value))).collect()
 }
 
-/// What stands for half of a surrogate pair while a list is read. No text has it.
-const HALF: &str = "\u{fdd0}";
-
-/// The bytes of the first escape in a JSON text that is half of a surrogate pair without the other half.
-fn lone_surrogate(text: &str) -> Option<std::ops::Range<usize>> {
+/// Whether a JSON text has an escape that is half of a surrogate pair, without the other half.
+fn has_lone_surrogate(text: &str) -> bool {
     let unit = |at: usize| -> Option<u32> {
         let escape = text.get(at..at + 6)?.strip_prefix("\\u")?;
         u32::from_str_radix(escape, 16).ok()
@@ -214,34 +267,16 @@ fn lone_surrogate(text: &str) -> Option<std::ops::Range<usize>> {
         at += found;
         match unit(at) {
             Some(0xd800..0xdc00) if matches!(unit(at + 6), Some(0xdc00..0xe000)) => at += 12,
-            Some(0xd800..0xe000) => return Some(at..at + 6),
+            Some(0xd800..0xe000) => return true,
             // The backslash and what it escapes.
             _ => at += 1 + text[at + 1..].chars().next().map_or(0, char::len_utf8),
         }
     }
-    None
-}
-
-/// The rows of a list; those with half of a surrogate pair cannot be used.
-fn without_lone_surrogates(text: &str) -> Result<Vec<Row>, String> {
-    let (mut whole, mut rest) = (String::new(), text);
-    while let Some(escape) = lone_surrogate(rest) {
-        whole += &rest[..escape.start];
-        whole += HALF;
-        rest = &rest[escape.end..];
-    }
-    whole += rest;
-    let list: Vec<Value> = serde_json::from_str(&whole).map_err(|error| format!("it is not a JSON list: {error}"))?;
-    let usable = |(place, row): Row| {
-        let broken = row.as_ref().is_ok_and(|row| row.to_string().contains(HALF));
-        let problem = "it has half of a surrogate pair (such as \\ud83d alone), which is no text".to_string();
-        (place, if broken { Err(problem) } else { row })
-    };
-    Ok(numbered(list).into_iter().map(usable).collect())
+    false
 }
 
 /// Values that end on their line.
-fn lines(text: &str) -> Vec<Row> {
+fn lines(text: &str) -> Vec<Row<'_>> {
     let lines = text.lines().enumerate().filter(|(_, line)| !line.trim().is_empty());
     let mut rows = Vec::new();
     for (index, line) in lines {
@@ -251,33 +286,31 @@ fn lines(text: &str) -> Vec<Row> {
             continue;
         }
         // Files that were put together without a line break between them have two on a line.
-        let values = Deserializer::from_str(line).into_iter();
+        let values = values(line).into_iter();
         rows.extend(values.map(|value| (place, value.map_err(|error| format!("it is not JSON ({error})")))));
     }
     rows
 }
 
 /// Values that may go over several lines.
-fn objects(text: &str) -> Result<Vec<Row>, String> {
-    let values: Result<Vec<Value>, _> = Deserializer::from_str(text).into_iter().collect();
-    let mut values = values.map_err(|error| format!("it is not JSON: {error}"))?;
-    if values.len() == 1
-        && let Some(list) = values.pop().map(|value| wrapped(value.clone()).unwrap_or_else(|| vec![value]))
-    {
-        values = list;
-    }
-    Ok(numbered(values))
+fn objects(text: &str) -> Result<Vec<Row<'_>>, String> {
+    let values: Result<Vec<&str>, _> = values(text).into_iter().collect();
+    let values = values.map_err(|error| format!("it is not JSON: {error}"))?;
+    let list = if let [value] = &values[..] { wrapped(value) } else { None };
+    Ok(numbered(list.unwrap_or(values)))
 }
 
 /// The list in an object that is only its wrapping, such as `{"version": 1, "data": [{…}, …]}`.
-fn wrapped(value: Value) -> Option<Vec<Value>> {
+fn wrapped(value: &str) -> Option<Vec<&str>> {
     const ROWS: [&str; 5] = ["data", "train", "rows", "examples", "records"];
-    let Value::Object(mut object) = value else { return None };
-    let list = ROWS.iter().find_map(|key| object.remove(*key))?;
-    match list {
-        Value::Array(list) if list.iter().all(Value::is_object) => Some(list),
-        _ => None,
+    if !value.trim_start().starts_with('{') {
+        return None;
     }
+    let members = parts(value);
+    let named = |key: &str| members.chunks_exact(2).find(|member| member[0].trim_matches('"') == key);
+    let list = ROWS.iter().find_map(|key| named(key))?[1];
+    let rows = if list.starts_with('[') { parts(list) } else { return None };
+    rows.iter().all(|row| row.starts_with('{')).then_some(rows)
 }
 
 #[cfg(test)]

@@ -44,6 +44,7 @@ fn row(value: &Value) -> Result<Row, String> {
             }
             _ => Err("a conversation of several questions is no single instruction".to_string()),
         },
+        Some(Record::ToolUse(_)) => Err("a conversation with tools is no single instruction".to_string()),
         Some(Record::Text(_)) | None => Err("a plain text has no instruction".to_string()),
     }
 }

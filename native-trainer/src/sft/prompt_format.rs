@@ -30,7 +30,7 @@ pub fn prompt_format(data: &Path, template: TemplateKind) -> Result<TemplateKind
         ))),
         // Nothing is asked.
         (Some(Record::Text(_) | Record::Completion { .. }), _) => Ok(TemplateKind::Auto),
-        (Some(Record::Conversation(_)) | None, template) => Ok(template),
+        (Some(Record::Conversation(_) | Record::ToolUse(_)) | None, template) => Ok(template),
     }
 }
 
