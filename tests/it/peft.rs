@@ -201,6 +201,38 @@ fn whole_weights_and_magnitudes_are_taken_over() {
     assert_changed(MODEL, &merged(MODEL, dora.path()).1, &[(&q_weight, &expected)]);
 }
 
+/// PEFT saves an embedding and a head that were resized for more tokens as a whole.
+#[test]
+fn an_adapter_of_more_tokens_brings_their_rows() {
+    let weights = matrices(&package_fixture(MODEL));
+    let [rows, columns] = weights["lm_head.weight"].0;
+    let (embedding, head) = (numbers([rows + 2, columns], 5), numbers([rows + 2, columns], 6));
+    let (embedding_b, embedding_a) = (numbers([columns, 2], 3), numbers([2, rows + 2], 4));
+    let embedded = plus(&embedding, 4.0, &transposed(&embedding_a), &transposed(&embedding_b));
+    let longer = adapter(
+        &[
+            ("model.embed_tokens.lora_embedding_A", &embedding_a),
+            ("model.embed_tokens.lora_embedding_B", &embedding_b),
+            ("model.embed_tokens.base_layer.weight", &embedding),
+            ("lm_head.weight", &head),
+        ],
+        json!({ "target_modules": ["embed_tokens"] }),
+    );
+    let (folder, got) = merged(MODEL, longer.path());
+    for (name, expected) in [("model.embed_tokens.weight", &embedded), ("lm_head.weight", &head)] {
+        assert_eq!(got[name].0, [rows + 2, columns], "{name}");
+        assert!(got[name].1.iter().zip(&expected.1).all(|(a, b)| (a - b).abs() < 2e-6), "{name}");
+    }
+    let config = fs::read(folder.path().join("merged/config.json")).unwrap();
+    assert_eq!(serde_json::from_slice::<Value>(&config).unwrap()["vocab_size"], rows + 2);
+    let alone = adapter(&[("model.embed_tokens.weight", &embedding)], json!({ "modules_to_save": ["embed_tokens"] }));
+    let output = alone.path().join("out");
+    refuses(
+        &[&"merge", &"--model", &package_fixture(MODEL), &"--adapter", &alone.path(), &"--output", &output],
+        &["more than the model", "lm_head.weight"],
+    );
+}
+
 /// PEFT initialised these adapters of `llama-mha` with PiSSA and OLoRA, `lora_alpha` 8 over `r` 4, and saved them untrained,
 /// which changes nothing.
 #[test]

@@ -77,12 +77,16 @@ impl<S: Source> Checkpoint<S> {
     }
 
     /// Makes `changes`, by Hugging Face's names, to rows as they are read; changed tensors are then F32. A head that is the
-    /// embedding becomes one of its own when either of them changes: adapters are trained on them apart.
+    /// embedding becomes one of its own when either of them changes: adapters are trained on them apart. An embedding that is
+    /// replaced by one of more rows gives the model more tokens; its head must then be replaced, too.
     ///
     /// # Errors
     /// When the model has no such tensor, or a change is made for another shape.
     pub fn change(&mut self, changes: HashMap<String, TensorChange>) -> Result<()> {
         let embedding = self.table.config.embedding();
+        let rows = |change: &TensorChange| Some(change.replaced.as_ref()?.len() / self.table.config.hidden_size.max(1));
+        let vocabulary = changes.get(embedding).and_then(rows).filter(|rows| *rows > self.table.config.vocab_size);
+        self.table.config.vocab_size = vocabulary.unwrap_or(self.table.config.vocab_size);
         if self.table.config.head == Head::Tied && [LM_HEAD, embedding].iter().any(|name| changes.contains_key(*name)) {
             self.table.config.head = Head::Untied;
             let tied = self.by_name.get(embedding).and_then(|&index| self.table.tensors.get(index)).cloned();
@@ -92,19 +96,28 @@ impl<S: Source> Checkpoint<S> {
             }));
             self.by_name = by_name(&self.table.tensors);
         }
+        if let (Some(rows), Some(_), None) = (vocabulary, self.tensor(LM_HEAD), changes.get(LM_HEAD)) {
+            return Err(Error::Request(format!(
+                "the adapter's embedding has {rows} tokens, more than the model, and the adapter brings no {LM_HEAD} of as many; \
+                 save it with PEFT's save_embedding_layers, or merge it with PEFT"
+            )));
+        }
         for (name, change) in changes {
             let Some(info) = self.tensor(&name) else {
                 return Err(Error::Request(format!(
                     "the model has no tensor {name} to change; the adapter is of another model"
                 )));
             };
+            let mut info = TensorInfo { encoding: Encoding::F32, ..info.clone() };
+            if change.replaced.is_some() && [LM_HEAD, embedding].contains(&name.as_str()) {
+                info.shape[0] = vocabulary.unwrap_or(info.shape[0]);
+            }
             if !change.fits(info.shape) {
                 return Err(Error::Request(format!(
                     "the adapter's matrices for {name} do not fit its shape {:?}; the adapter is of another model",
                     info.shape
                 )));
             }
-            let info = TensorInfo { encoding: Encoding::F32, ..info.clone() };
             self.changes.insert(name, (change, info));
         }
         Ok(())
@@ -207,11 +220,17 @@ impl<S: Source> Checkpoint<S> {
     /// # Errors
     /// When the model has no such tensor or row, or the source cannot deliver the bytes.
     pub async fn read_rows(&mut self, name: &str, rows: Range<usize>) -> Result<Vec<u8>> {
-        let bytes = self.stored_rows(name, rows.clone()).await?;
+        let stored = self.by_name.get(name).and_then(|&index| self.table.tensors.get(index)).map(|tensor| &tensor.info);
+        let (encoding, last) = stored.map_or((Encoding::F32, 0), |info| (info.encoding, info.shape[0]));
+        let known = match self.changes.get(name) {
+            // Rows that an adapter adds are nowhere stored.
+            Some((_, info)) if rows.end <= info.shape[0] => rows.start.min(last)..rows.end.min(last),
+            _ => rows.clone(),
+        };
+        let bytes = self.stored_rows(name, known.clone()).await?;
         let Some((change, TensorInfo { shape: [_, columns], .. })) = self.changes.get(name) else { return Ok(bytes) };
-        let stored = self.by_name.get(name).and_then(|&index| self.table.tensors.get(index));
         let mut values = vec![0.0; rows.len() * columns];
-        dequantize(stored.map_or(Encoding::F32, |tensor| tensor.info.encoding), &bytes, &mut values)?;
+        dequantize(encoding, &bytes, values.get_mut(..known.len() * columns).unwrap_or_default())?;
         change.apply(rows, *columns, &mut values);
         quantize(Encoding::F32, &values)
     }
@@ -423,6 +442,29 @@ mod tests {
         let replaced = TensorChange { replaced: Some(vec![2.0; 16]), ..TensorChange::default() };
         checkpoint.change(HashMap::from([("score.weight".to_string(), replaced)])).unwrap();
         assert_eq!(block_on(checkpoint.read_rows("score.weight", 0..1)).unwrap(), bytes([2; 16]));
+    }
+
+    #[test]
+    fn an_adapter_s_longer_embedding_and_head_make_more_tokens() {
+        let config = tiny_model::config(3);
+        let (hidden, embedding) = (config.hidden_size, config.embedding());
+        let open = || block_on(Checkpoint::open(tiny_model::folder(3, |_, _| 1.0))).unwrap();
+        let longer = |value: f32| TensorChange { replaced: Some(vec![value; 5 * hidden]), ..TensorChange::default() };
+        let mut model = open();
+        let alone = HashMap::from([(embedding.to_string(), longer(1.0))]);
+        let problem = model.change(alone).unwrap_err().to_string();
+        assert!(problem.contains("has 5 tokens") && problem.contains(LM_HEAD), "{problem}");
+
+        let mut model = open();
+        let both = HashMap::from([(embedding.to_string(), longer(1.0)), (LM_HEAD.to_string(), longer(2.0))]);
+        model.change(both).unwrap();
+        assert_eq!(model.config().vocab_size, 5);
+        assert_eq!(model.tensor(LM_HEAD).map(|info| info.shape), Some([5, hidden]));
+        for rows in [0..3, 2..5, 4..5] {
+            let read = block_on(model.read_rows(LM_HEAD, rows.clone())).unwrap();
+            assert_eq!(read, bytes(vec![2; rows.len() * hidden]));
+        }
+        assert!(block_on(model.read_rows(LM_HEAD, 4..6)).is_err());
     }
 
     #[test]

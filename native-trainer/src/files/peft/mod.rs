@@ -29,6 +29,9 @@ pub use unmerged::{Unmerged, read_unmerged};
 /// What stands before the names of a trunk's modules in a model with a head.
 const TRUNK: &str = "model.";
 
+/// Names of the embedding in adapters of a model and of a bare trunk.
+const EMBEDDINGS: [&str; 2] = ["model.embed_tokens", "embed_tokens"];
+
 /// Opens the model at `model`, of any format, with the adapter in the folder `adapter` added to its weights. Where the adapter has
 /// a tokenizer beside it, that one and its chat template are the model's.
 ///
@@ -72,7 +75,10 @@ async fn changes(folder: &Path, checkpoint: &mut Checkpoint<ModelSource>) -> Res
     for (module, part) in tensors.parts() {
         modules.entry(module).or_default().push(part);
     }
-    let model = checkpoint.config().clone();
+    let mut model = checkpoint.config().clone();
+    // An adapter of more tokens than the model brings the rows of all of them (PEFT's save_embedding_layers).
+    let longer = EMBEDDINGS.iter().filter_map(|name| tensors.rows(name, Part::Weight)).max();
+    model.vocab_size = longer.filter(|rows| *rows > model.vocab_size).unwrap_or(model.vocab_size);
     let mut adapted = Vec::new();
     let mut changes: HashMap<String, TensorChange> = HashMap::new();
     for (module, parts) in &modules {

@@ -123,6 +123,15 @@ impl AdapterTensors {
         self.find(module, part).is_some()
     }
 
+    /// How many rows a module's tensor has, if it has such a tensor.
+    pub fn rows(&self, module: &str, part: Part) -> Option<usize> {
+        let shape = match &self.find(module, part)?.place {
+            Place::Safetensors(entry) => &entry.shape,
+            Place::Torch(tensor) => &tensor.shape,
+        };
+        usize::try_from(*shape.first()?).ok()
+    }
+
     /// The values of a module's tensor; one row may also be stored as a vector.
     ///
     /// # Errors
