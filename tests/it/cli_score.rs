@@ -52,6 +52,23 @@ fn lines_are_read_as_people_have_them() {
     }
 }
 
+/// A list over several lines is read, and a row of it is named by its number.
+#[test]
+fn a_row_of_a_list_is_named_by_its_number() {
+    let folder = TempDir::new().unwrap();
+    let input = folder.path().join("rows.json");
+    let case = &cases()[0];
+    let row = json!({ "prompt": case["prompt"], "response": case["response"] });
+    fs::write(&input, format!("\u{feff}{:#}", json!([row, { "txt": "a" }, row]))).unwrap();
+    let mut score = paddock();
+    score.args(["score", "--device", "cpu", "--json", "--model"]).arg(fixture("score")).arg("--input").arg(&input);
+    let output = score.output().unwrap();
+    let stderr = String::from_utf8(output.stderr).unwrap();
+    assert!(stderr.contains("record 2: expected"), "{stderr}");
+    assert!(stderr.contains("1 of 3 rows could not be scored"), "{stderr}");
+    assert_eq!(objects(&String::from_utf8(output.stdout).unwrap()).len(), 2);
+}
+
 #[test]
 fn every_kind_of_line_is_scored_in_order() {
     let [first, second, third] = <[Value; 3]>::try_from(cases()).unwrap();

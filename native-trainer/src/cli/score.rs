@@ -1,7 +1,7 @@
 //! `paddock score`: scores of a reward or cost model.
 
 use std::fs::File;
-use std::io::{self, BufRead, BufReader, IsTerminal, Write};
+use std::io::{self, BufRead, BufReader, IsTerminal, Read, Write};
 use std::path::{Path, PathBuf};
 
 use clap::Args;
@@ -15,6 +15,7 @@ use super::console;
 use super::device::OpenDevice;
 use super::options::ModelOptions;
 use super::scorer::{HeadOptions, Judge, end_score, step_scores, token_scores};
+use crate::files::{Place, Records, read_values};
 use crate::{Error, Result};
 
 /// Number of lines with one conversation each that are scored together.
@@ -67,7 +68,8 @@ impl Score {
     }
 
     async fn score<B: Backend>(&self, backend: &B) -> Result<()> {
-        let mut lines = self.input.as_deref().map(open).transpose()?;
+        let list = self.input.as_deref().map(list).transpose()?.flatten();
+        let mut lines = self.input.as_deref().filter(|_| list.is_none()).map(open).transpose()?;
         let chat = match &self.trunk {
             Some(path) => Some(self.model.load_from(path, backend).await?),
             None => None,
@@ -76,17 +78,29 @@ impl Score {
         let adapter = self.model.adapter.as_deref().filter(|_| chat.is_none());
         let scorer = self.head.load(backend, &self.model.model, adapter, self.model.context, chat.as_ref()).await?;
         let template = scorer.template(self.template)?.allow_special(self.allow_special);
-        let mut run = Run { options: self, scorer, template, waiting: Vec::new(), lines: 0, bad: 0 };
-        match &mut lines {
-            Some(lines) => run.lines(lines).await,
-            None => {
+        let mut run = Run { options: self, scorer, template, waiting: Vec::new(), seen: 0, bad: 0 };
+        match (list, &mut lines) {
+            (Some(list), _) => run.list(list).await,
+            (None, Some(lines)) => run.lines(lines).await,
+            (None, None) => {
                 let prompt = self.prompt.clone().unwrap_or_default();
                 let row = json!({ "prompt": prompt, "responses": self.response });
                 let messages = vec![Message::new(Role::User, prompt)];
-                run.answers(1, row, &messages, &self.response).await
+                run.answers(Place::Record(1), row, &messages, &self.response).await
             }
         }
     }
+}
+
+/// The rows of a file that is a JSON list; `None` where rows are lines.
+fn list(path: &Path) -> Result<Option<Records<Value>>> {
+    if !path.is_file() {
+        return Ok(None);
+    }
+    let mut start = Vec::new();
+    File::open(path).and_then(|file| file.take(64).read_to_end(&mut start)).map_err(Error::path("read", path))?;
+    let begins = start.iter().find(|byte| !byte.is_ascii_whitespace() && !b"\xef\xbb\xbf".contains(byte));
+    if begins == Some(&b'[') { read_values(path).map(Some) } else { Ok(None) }
 }
 
 /// The lines of a file or of standard input.
@@ -99,7 +113,7 @@ fn open(path: &Path) -> Result<Box<dyn BufRead>> {
 
 /// A line that waits to be scored with others.
 struct Waiting {
-    line: usize,
+    place: Place,
     row: Value,
     conversation: Conversation,
 }
@@ -109,11 +123,21 @@ struct Run<'a, B: Backend> {
     scorer: Judge<B>,
     template: Template,
     waiting: Vec<Waiting>,
-    lines: usize,
+    /// Rows that were read, and those of them that could not be scored.
+    seen: usize,
     bad: usize,
 }
 
 impl<B: Backend> Run<'_, B> {
+    async fn list(&mut self, Records { usable, refused, .. }: Records<Value>) -> Result<()> {
+        self.seen = usable.len() + refused.len();
+        refused.iter().for_each(|(place, problem)| self.refuse(*place, problem));
+        for (place, row) in usable {
+            self.rows(place, row).await?;
+        }
+        self.finish().await
+    }
+
     async fn lines(&mut self, lines: &mut dyn BufRead) -> Result<()> {
         let mut bytes = Vec::new();
         loop {
@@ -122,46 +146,43 @@ impl<B: Backend> Run<'_, B> {
             if read.map_err(|error| Error::Request(format!("cannot read the input: {error}")))? == 0 {
                 break;
             }
-            self.lines += 1;
-            match std::str::from_utf8(&bytes) {
-                // Some editors put a byte-order mark before the first line.
-                Ok(line) => match line.trim_start_matches('\u{feff}') {
-                    line if line.trim().is_empty() => {}
-                    line => self.line(line).await?,
+            self.seen += 1;
+            let place = Place::Line(self.seen);
+            // Some editors put a byte-order mark before the first line.
+            match std::str::from_utf8(&bytes).map(|line| line.trim_start_matches('\u{feff}')) {
+                Ok(line) if line.trim().is_empty() => {}
+                Ok(line) => match serde_json::from_str(line) {
+                    Ok(row) => self.rows(place, row).await?,
+                    Err(error) => self.refuse(place, &format!("it is not JSON ({error})")),
                 },
-                Err(_) => self.refuse(self.lines, "it has bytes that are not UTF-8; save the file as UTF-8"),
+                Err(_) => self.refuse(place, "it has bytes that are not UTF-8; save the file as UTF-8"),
             }
         }
+        self.finish().await
+    }
+
+    async fn finish(&mut self) -> Result<()> {
         self.flush().await?;
         match self.bad {
             0 => Ok(()),
-            bad => Err(Error::Request(format!("{bad} of {} lines could not be scored", self.lines))),
+            bad => Err(Error::Request(format!("{bad} of {} rows could not be scored", self.seen))),
         }
     }
 
-    /// Scores the row of a line, or the rows of a list in it.
-    async fn line(&mut self, line: &str) -> Result<()> {
-        match serde_json::from_str::<Value>(line) {
-            Ok(Value::Array(rows)) => {
-                for row in rows {
-                    self.row(row).await?;
-                }
-                Ok(())
-            }
-            Ok(row) => self.row(row).await,
-            Err(error) => {
-                self.refuse(self.lines, &format!("it is not JSON ({error})"));
-                Ok(())
-            }
+    /// Scores a row, or the rows of a list in its place.
+    async fn rows(&mut self, place: Place, row: Value) -> Result<()> {
+        let Value::Array(rows) = row else { return self.row(place, row).await };
+        for row in rows {
+            self.row(place, row).await?;
         }
+        Ok(())
     }
 
-    async fn row(&mut self, row: Value) -> Result<()> {
-        let number = self.lines;
+    async fn row(&mut self, place: Place, row: Value) -> Result<()> {
         let row = match Scorable::parse(&row) {
             Ok(parsed) => (parsed, row),
             Err(problem) => {
-                self.refuse(number, &problem);
+                self.refuse(place, &problem);
                 return Ok(());
             }
         };
@@ -170,9 +191,9 @@ impl<B: Backend> Run<'_, B> {
             (Scorable::Answers { messages, answers }, row) => {
                 self.flush().await?;
                 // A conversation that does not fit only fails its own line; a lost device fails the run.
-                return match self.answers(number, row, &messages, &answers).await {
+                return match self.answers(place, row, &messages, &answers).await {
                     Err(Error::Engine(error @ paddock_engine::Error::Request(_))) => {
-                        self.refuse(number, &error.to_string());
+                        self.refuse(place, &error.to_string());
                         Ok(())
                     }
                     result => result,
@@ -184,8 +205,8 @@ impl<B: Backend> Run<'_, B> {
             (Scorable::Text(text), row) => (self.scorer.text(&text), row),
         };
         match conversation {
-            Ok(conversation) => self.waiting.push(Waiting { line: number, row, conversation }),
-            Err(error) => self.refuse(number, &error.to_string()),
+            Ok(conversation) => self.waiting.push(Waiting { place, row, conversation }),
+            Err(error) => self.refuse(place, &error.to_string()),
         }
         if self.waiting.len() >= ROWS_TOGETHER { self.flush().await } else { Ok(()) }
     }
@@ -193,16 +214,16 @@ impl<B: Backend> Run<'_, B> {
     /// Scores and prints the waiting lines.
     async fn flush(&mut self) -> Result<()> {
         let (mut rows, mut conversations) = (Vec::new(), Vec::new());
-        for Waiting { line, row, conversation } in self.waiting.drain(..) {
-            rows.push((line, row));
+        for Waiting { place, row, conversation } in self.waiting.drain(..) {
+            rows.push((place, row));
             conversations.push(conversation);
         }
         let scored = self.scorer.score_conversations(conversations).await?;
-        for ((line, row), scored) in rows.into_iter().zip(scored) {
+        for ((place, row), scored) in rows.into_iter().zip(scored) {
             if self.options.json {
                 self.print_json(row, |of| of(&scored))?;
             } else {
-                self.print_table(line, &[scored])?;
+                self.print_table(place, &[scored])?;
             }
         }
         self.progress();
@@ -210,12 +231,12 @@ impl<B: Backend> Run<'_, B> {
     }
 
     /// Scores and prints several answers to one question.
-    async fn answers(&mut self, line: usize, row: Value, messages: &[Message], answers: &[String]) -> Result<()> {
+    async fn answers(&mut self, place: Place, row: Value, messages: &[Message], answers: &[String]) -> Result<()> {
         let scored = self.scorer.score(messages, answers, &self.template, self.options.append_eos).await?;
         if self.options.json {
             self.print_json(row, |of| scored.iter().map(of).collect())?;
         } else {
-            self.print_table(line, &scored)?;
+            self.print_table(place, &scored)?;
         }
         self.progress();
         Ok(())
@@ -245,10 +266,10 @@ impl<B: Backend> Run<'_, B> {
     }
 
     /// Prints a line for each answer (rank, score, first words) and, with --per-token, a line for each token.
-    fn print_table(&self, line: usize, scored: &[Scored]) -> Result<()> {
+    fn print_table(&self, place: Place, scored: &[Scored]) -> Result<()> {
         let mut output = io::stdout().lock();
         if self.options.input.is_some() {
-            writeln!(output, "line {line}")?;
+            writeln!(output, "{place}")?;
         }
         writeln!(output, "{:>4}  {:>9}  answer", "rank", "score")?;
         for (scored, rank) in scored.iter().zip(ranks(scored)) {
@@ -272,15 +293,15 @@ impl<B: Backend> Run<'_, B> {
         scored.ids.iter().map(|id| self.scorer.tokenizer().token(*id).unwrap_or_default()).collect()
     }
 
-    fn refuse(&mut self, line: usize, problem: &str) {
+    fn refuse(&mut self, place: Place, problem: &str) {
         self.bad += 1;
-        console::note(format_args!("line {line}: {problem}"));
+        console::note(format_args!("{place}: {problem}"));
     }
 
     /// Shows progress through a file on a terminal, when the scores are redirected.
     fn progress(&self) {
         if self.options.input.is_some() && io::stderr().is_terminal() && !io::stdout().is_terminal() {
-            let _ = write!(io::stderr(), "\r\x1b[K{} lines scored", self.lines - self.bad);
+            let _ = write!(io::stderr(), "\r\x1b[K{} rows scored", self.seen - self.bad);
         }
     }
 }

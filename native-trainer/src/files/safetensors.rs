@@ -99,8 +99,13 @@ impl FromStr for Dtype {
     type Err = String;
 
     fn from_str(text: &str) -> Result<Self, String> {
-        let known = [Self::F32, Self::F16, Self::Bf16].into_iter().find(|dtype| dtype.to_string() == text);
-        known.ok_or_else(|| format!("\"{text}\" is not known; expected f32, f16 or bf16"))
+        // PyTorch's and Trainer's names, too.
+        match text {
+            "f32" | "fp32" | "float32" => Ok(Self::F32),
+            "f16" | "fp16" | "float16" | "half" => Ok(Self::F16),
+            "bf16" | "bfloat16" => Ok(Self::Bf16),
+            _ => Err(format!("\"{text}\" is not known; expected f32, f16 or bf16")),
+        }
     }
 }
 

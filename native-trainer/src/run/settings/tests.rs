@@ -170,6 +170,7 @@ fn senseless_settings_are_refused_by_name() {
         ("--lora-rank 2 --lora-targets ,", "lora's targets"),
         ("--lora-rank 0", "the rank of lora is 0"),
         ("--dtype f16", "dtype is f16"),
+        ("--dtype fp16", "dtype is f16, expected f32 or bf16"),
         ("--keep 0", "keep is 0"),
     ] {
         let error = flags(line).check().expect_err(line);
