@@ -89,14 +89,25 @@ impl MemoryEstimate {
         let values = |shape: [usize; 2]| size(shape[0]) * size(shape[1]);
         let model: u64 = params.iter().map(|param| values(param.shape)).sum();
         let adapters = adapter_values(config, settings)?;
-        // Columns of the activations between the two matrices of each adapter.
-        let between = match lora {
-            Some(lora) => size(lora.rank) * size(lora.modules(config)?.len()),
-            None => 0,
-        };
         let trained = if lora.is_some() { adapters } else { model };
         let (hidden, inner, q) = (size(config.hidden_size), size(config.intermediate_size), size(config.q_dim()));
         let qkv = q + 2 * size(config.kv_dim());
+        // Columns of the activations between the two matrices of each adapter, and of what adapters make of a block's projections
+        // until it ends: the product, and its sum with the whole projection.
+        let (mut between, mut added) = (0, 0);
+        if let Some(lora) = lora {
+            let modules = lora.modules(config)?;
+            between = size(lora.rank) * size(modules.len());
+            for (index, module) in modules.iter().filter(|(_, module)| module.contains(".layers.0.")) {
+                let outputs = size(params[*index].shape[0]);
+                let projection = match module.rsplit('.').next() {
+                    Some("q_proj" | "k_proj" | "v_proj") => qkv,
+                    Some("gate_proj" | "up_proj") => 2 * inner,
+                    _ => outputs,
+                };
+                added += outputs + projection;
+            }
+        }
         // What the adjoints of a block read: see `Op::remembered`.
         let feed_forward = match config.architecture {
             Architecture::Llama => 3 * inner,
@@ -104,11 +115,11 @@ impl MemoryEstimate {
         };
         let block = 4 * hidden + qkv + q + feed_forward;
         // During a block's backward pass there is also a gradient of its widest tensor.
-        let live = block + 2 * feed_forward;
+        let live = block + 2 * feed_forward + added;
         let blocks = size(config.num_hidden_layers);
         let kept = match settings.gradient_checkpointing {
             true => blocks * hidden + live,
-            false => blocks * block + between + 2 * feed_forward,
+            false => blocks * block + between + 2 * feed_forward + added,
         };
         // On the CPU a bf16 weight is widened to f32 for its product.
         let widened = match (recipe.device, precision) {
@@ -248,6 +259,20 @@ pub(crate) mod tests {
         };
         assert_eq!(activations(512, 2048), activations(2048, 512));
         assert!(activations(512, 512) < activations(512, 2048));
+    }
+
+    /// Of q and v, beside the joint projection: two products and two sums.
+    #[test]
+    fn adapters_keep_what_they_make_of_a_block_s_projections() {
+        let columns = |targets: &[&str]| {
+            let lora = Lora { targets: targets.iter().map(ToString::to_string).collect(), ..Lora::default() };
+            let recipe = recipe(|settings| settings.adapters.lora = Some(lora));
+            let tokens = recipe.settings.micro_batch_tokens.max(recipe.longest) as u64;
+            MemoryEstimate::new(&llama_7b(), &recipe).unwrap().activations / (F32 * tokens)
+        };
+        assert_eq!(columns(&["q_proj", "v_proj"]) - columns(&["v_proj"]), 4096 + 3 * 4096);
+        assert_eq!(columns(&["v_proj", "o_proj"]) - columns(&["v_proj"]), 2 * 4096);
+        assert_eq!(columns(&["v_proj", "up_proj"]) - columns(&["v_proj"]), 3 * 11_008);
     }
 
     #[test]
