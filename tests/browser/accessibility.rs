@@ -9,6 +9,8 @@ use paddock_tests::skip;
 use serde_json::Value;
 use xtask::axe;
 
+use crate::runs::serve_run;
+
 /// What axe-core objects to, a line each.
 fn violations(page: &Page, script: &str) -> Vec<String> {
     page.browser.evaluate(&format!("if (!window.axe) {{ {script} }}"));
@@ -41,6 +43,8 @@ fn axe_finds_nothing_on_any_page() {
     let script = fs::read_to_string(script).expect("axe-core");
     let tiny = Path::new(env!("CARGO_MANIFEST_DIR")).join("fixtures/llama-mha");
     let Some(site) = TestSite::start(&[("tiny", &tiny)], &[]) else { return };
+    serve_run(&site, "ppo");
+    serve_run(&site, "reward");
     let Some(page) = Page::open(site, "model=tiny&device=cpu") else { return };
     page.wait_for("empty");
     page.click("more");
@@ -75,4 +79,9 @@ fn axe_finds_nothing_on_any_page() {
         page.go_to(name);
         check(&page, &script, name);
     }
+    page.visit("run=models/ppo/metrics.jsonl&run=models/reward/metrics.jsonl#runs");
+    page.wait_for_text("distribution-facts", |facts| facts.contains("Accuracy"));
+    page.click("answers-show");
+    page.wait_for_text("answers-state-right", |state| state.ends_with("shown."));
+    check(&page, &script, "runs and their answers");
 }

@@ -3,6 +3,7 @@
 use std::ffi::OsStr;
 use std::fs::{self, OpenOptions};
 use std::io::Write;
+use std::path::Path;
 
 use paddock_tests::package_fixture;
 use paddock_tests::page::{PATIENCE, Page};
@@ -39,7 +40,7 @@ fn runs_are_drawn_compared_and_followed() {
         (lines == 2).then_some(())
     });
     page.wait_for_text("run-problem", |text| text.contains("1 line"));
-    assert_eq!(page.text("chart-eval_loss"), None, "what no run tells is not drawn");
+    assert_eq!(page.text("chart-reward"), None, "what no run tells is not drawn");
     page.take_screenshots("runs");
 
     let mut file = OpenOptions::new().append(true).open(first).unwrap();
@@ -69,6 +70,150 @@ fn a_run_at_another_host_is_read_only_when_the_person_says_so() {
     page.click("asked-open");
     // This server lets no other site read its files.
     page.wait_for_text("run-problem", |text| text.contains("cannot be reached"));
+}
+
+/// The files of a run of the fixtures, by their paths in it.
+const PPO: [&str; 3] = ["metrics.jsonl", "iteration-1/completions.jsonl", "iteration-12/completions.jsonl"];
+const REWARD: [&str; 3] = ["metrics.jsonl", "evaluation-0.json", "evaluation-8.json"];
+
+/// A file of a run of the fixtures.
+fn fixture(run: &str, file: &str) -> String {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("fixtures/runs").join(run).join(file);
+    fs::read_to_string(path).unwrap()
+}
+
+/// Puts a run of the fixtures under `models/` of the site.
+pub fn serve_run(site: &TestSite, run: &str) {
+    for file in if run == "ppo" { PPO } else { REWARD } {
+        let path = site.models().join(run).join(file);
+        fs::create_dir_all(path.parent().unwrap()).unwrap();
+        fs::write(path, fixture(run, file)).unwrap();
+    }
+}
+
+/// What a fixture's answers are like, highest first: a field, to three decimals as the page shows it.
+fn sorted(file: &str, value: impl Fn(&Value) -> f64) -> Vec<String> {
+    let lines = fixture("ppo", file);
+    let mut values: Vec<f64> = lines.lines().map(|line| value(&serde_json::from_str(line).unwrap())).collect();
+    values.sort_by(|a, b| b.total_cmp(a));
+    values.into_iter().map(|value| format!("{:.3}", value as f32).replace('-', "−")).collect()
+}
+
+/// The KL to the reference: the sum of the tokens' log ratios.
+fn kl(answer: &Value) -> f64 {
+    let values =
+        |field: &str| answer[field].as_array().unwrap().iter().map(|value| value.as_f64().unwrap()).collect::<Vec<_>>();
+    values("log_probs").iter().zip(values("ref_log_probs")).map(|(own, reference)| own - reference).sum()
+}
+
+/// The answers of a side, each with what is said of it.
+fn facts(page: &Page, side: &str) -> Vec<String> {
+    let script = format!(
+        "return [...document.querySelectorAll('[data-testid=side-{side}] [data-testid=completion-facts]')].map(fact => fact.textContent)"
+    );
+    serde_json::from_value(page.browser.evaluate(&script)).unwrap()
+}
+
+/// Waits until the answers of a side have these values, in this order.
+fn wait_for_facts(page: &Page, side: &str, name: &str, expected: &[String]) {
+    page.browser.wait_for(&format!("{name} {side}"), PATIENCE, |_| {
+        let facts = facts(page, side);
+        let fits = facts.len() == expected.len()
+            && facts.iter().zip(expected).all(|(fact, value)| fact.contains(&format!("{name} {value} ·")));
+        if fits { Ok(()) } else { Err(format!("{expected:?} but {facts:?}")) }
+    });
+}
+
+#[test]
+fn the_answers_of_two_iterations_are_sorted_and_coloured() {
+    let Some(site) = TestSite::start(&[], &[]) else { return };
+    serve_run(&site, "ppo");
+    let Some(page) = Page::open(site, "run=models/ppo/metrics.jsonl#runs") else { return };
+    page.wait_for_texts("run-step", &["12"]);
+    let both = |chart: &str| format!("return document.querySelectorAll('[data-testid={chart}] path').length");
+    for (chart, lines) in [("chart-reward", 1), ("chart-cost", 3), ("chart-clip_fraction_low", 2), ("chart-loss", 1)] {
+        page.browser.wait(chart, PATIENCE, |browser| (browser.evaluate(&both(chart)) == lines).then_some(()));
+    }
+    page.wait_for_text("chart-cost", |text| text.contains("threshold") && text.contains("λ (right)"));
+    for nothing in ["chart-rewards-margins", "chart-accuracy", "scores-step"] {
+        assert_eq!(page.text(nothing), None, "what the run does not tell is not drawn");
+    }
+
+    page.click("answers-show");
+    let score = |answer: &Value| answer["score"].as_f64().unwrap();
+    let first = sorted("iteration-1/completions.jsonl", score);
+    let last = sorted("iteration-12/completions.jsonl", score);
+    wait_for_facts(&page, "left", "score", &first[..8]);
+    wait_for_facts(&page, "right", "score", &last[..8]);
+    page.wait_for_text("answers-state-left", |text| text == "8 of 10 answers shown.");
+    page.click("answers-more-left");
+    wait_for_facts(&page, "left", "score", &first);
+    page.set("answers-order", "1");
+    wait_for_facts(&page, "left", "score", &first.iter().rev().cloned().collect::<Vec<_>>());
+    page.set("answers-order", "2");
+    let cost = sorted("iteration-12/completions.jsonl", |answer| answer["cost"].as_f64().unwrap());
+    wait_for_facts(&page, "right", "cost", &cost[..8]);
+    page.set("answers-order", "4");
+    wait_for_facts(&page, "right", "KL", &sorted("iteration-12/completions.jsonl", kl)[..8]);
+
+    page.set("answers-measure", "3");
+    let token = "const token = document.querySelector('[data-testid=side-left] [data-testid=token]');
+        return [token.getAttribute('data-score'), token.classList.contains('low'), token.style.getPropertyValue('--level')]";
+    page.browser.wait("log-probabilities", PATIENCE, |browser| {
+        let token = browser.evaluate(token);
+        let value: f64 = token[0].as_str()?.parse().ok()?;
+        (value < 0.0 && token[1] == true && token[2].as_str()?.ends_with('%')).then_some(())
+    });
+    page.take_screenshots("answers");
+
+    page.set("answers-left", "7");
+    page.wait_for_text("answers-state-left", |text| text.contains("iteration-7/completions.jsonl cannot be read"));
+    page.set("answers-left", "99");
+    page.wait_for_value("answers-left", "12");
+    page.wait_for_text("answers-state-left", |text| text == "8 of 10 answers shown.");
+}
+
+#[test]
+fn an_evaluation_shows_how_scores_are_spread() {
+    let Some(site) = TestSite::start(&[], &[]) else { return };
+    serve_run(&site, "reward");
+    let Some(page) = Page::open(site, "run=models/reward/metrics.jsonl#runs") else { return };
+    page.wait_for_text("distribution-facts", |text| text.contains("Accuracy 0.85"));
+    page.wait_for_text("distribution", |text| text.contains("better answers") && text.contains("other answers"));
+    page.take_screenshots("scores");
+    page.set("scores-step", "0");
+    page.wait_for_text("distribution-facts", |text| text.contains("Accuracy 0.5 "));
+    assert_eq!(page.text("answers-show"), None, "a run without answers has none to show");
+}
+
+/// A folder as the browser hands it over, and a file alone, which has nothing beside it.
+#[test]
+fn a_folder_is_opened_with_all_that_is_shown_of_it() {
+    let Some(site) = TestSite::start(&[], &[]) else { return };
+    let Some(page) = Page::open(site, "#runs") else { return };
+    let files: Vec<(&str, String)> = PPO.map(|file| (file, fixture("ppo", file))).to_vec();
+    page.wait_for_text("run-folder", |text| text.is_empty());
+    page.browser.evaluate(&format!(
+        "const files = new DataTransfer();
+         for (const [path, text] of {}) {{
+             const file = new File([text], path.split('/').at(-1));
+             Object.defineProperty(file, 'webkitRelativePath', {{ value: `safer/${{path}}` }});
+             files.items.add(file);
+         }}
+         const field = document.querySelector('[data-testid=run-folder]');
+         Object.defineProperty(field, 'files', {{ value: files.files, configurable: true }});
+         field.dispatchEvent(new Event('change', {{ bubbles: true }}));",
+        json!(files)
+    ));
+    page.wait_for_text("run", |text| text.contains("safer"));
+    page.wait_for_texts("run-step", &["12"]);
+    page.click("answers-show");
+    page.wait_for_text("answers-state-right", |text| text == "8 of 10 answers shown.");
+
+    page.import_by("run-files", &fixture("ppo", "metrics.jsonl"));
+    page.wait_for_texts("run-step", &["12", "12"]);
+    page.set("answers-run-left", "1");
+    page.wait_for_text("answers-state-left", |text| text.contains("Open the run’s folder"));
 }
 
 /// What `paddock sft` made, packed and opened: the page answers as the command line does.

@@ -2,9 +2,9 @@
 
 use leptos::prelude::*;
 
-use super::token_strip::TokenStrip;
+use super::token_strip::{TokenStrip, scored_tokens};
 use crate::format;
-use crate::scale::{ScoreScale, letter};
+use crate::scale::letter;
 use crate::session::Scoring;
 
 /// The legend, and each answer's rank, score and tokens. Empty until there are scores.
@@ -29,32 +29,34 @@ pub fn ScoreResults() -> impl IntoView {
                             {end.join(", ")}
                         </span>
                     </h3>
-                    <TokenStrip scored scale id=answer.id label=name.clone() />
+                    <TokenStrip
+                        tokens=scored_tokens(&scored, scale)
+                        id=answer.id.to_string()
+                        label=name.clone()
+                        what="Score"
+                    />
                 </section>
             })
         });
         Some(view! {
             <section class="results" aria-label="Scores">
-                <Legend scale />
+                <Legend ends=[scale.min, scale.middle(), scale.max].map(format::score)>
+                    "Running score after each token, not the token’s own merit: vermilion is the lowest here, blue the highest, a pair that colour-blind people tell apart."
+                </Legend>
                 <div class="cards">{cards.collect_view()}</div>
             </section>
         })
     }
 }
 
+/// What the colours of tokens mean: the numbers at their ends and in the middle.
 #[component]
-fn Legend(scale: ScoreScale) -> impl IntoView {
+pub fn Legend(ends: [String; 3], children: Children) -> impl IntoView {
     view! {
         <figure class="legend" data-testid="legend">
             <div class="ramp" aria-hidden="true"></div>
-            <div class="figures ends">
-                <span>{format::score(scale.min)}</span>
-                <span>{format::score(scale.middle())}</span>
-                <span>{format::score(scale.max)}</span>
-            </div>
-            <figcaption class="hint">
-                "Running score after each token, not the token’s own merit: vermilion is the lowest here, blue the highest, a pair that colour-blind people tell apart."
-            </figcaption>
+            <div class="figures ends">{ends.map(|end| view! { <span>{end}</span> }).collect_view()}</div>
+            <figcaption class="hint">{children()}</figcaption>
         </figure>
     }
 }

@@ -1,4 +1,4 @@
-//! An answer's tokens, coloured by the score after each of them.
+//! An answer's tokens, each coloured by a number that it has.
 
 use leptos::ev::KeyboardEvent;
 use leptos::prelude::*;
@@ -7,41 +7,59 @@ use crate::format;
 use crate::protocol::Scored;
 use crate::scale::{ScoreScale, answer_scores};
 
-/// A token and the score after it.
+/// A token and its number.
 #[derive(Clone)]
-struct Token {
-    /// Its place in the conversation, counted from 1.
-    place: usize,
-    text: String,
-    score: f32,
+pub struct StripToken {
+    /// Its place in the conversation, or in the answer, counted from 1.
+    pub place: usize,
+    /// What it adds to the text.
+    pub text: String,
+    /// Its number, if there is one.
+    pub score: Option<f32>,
+    /// Its colour: from −1 (vermilion) over 0 (none) to 1 (blue).
+    pub level: f32,
 }
 
-/// The tokens as a list, of which the pointer or the arrow keys select one; the selected token's score; then all
-/// scores as a table. `id` is unique among the strips, `label` names the answer.
+impl StripToken {
+    fn score(&self) -> String {
+        self.score.map_or_else(|| "–".to_string(), format::score)
+    }
+}
+
+/// The tokens of a scored answer, each with the score after it.
+pub fn scored_tokens(scored: &Scored, scale: ScoreScale) -> Vec<StripToken> {
+    let token = |(index, score)| {
+        let (text, level) = (text(scored, index), scale.place(score));
+        StripToken { place: index + 1, text, score: Some(score), level }
+    };
+    answer_scores(scored).map(token).collect()
+}
+
+/// The tokens as a list, of which the pointer or the arrow keys select one; the selected token's number; then all
+/// numbers as a table. `id` is unique among the strips, `label` names the answer, `what` names the number.
 #[component]
-pub fn TokenStrip(scored: Scored, scale: ScoreScale, id: usize, label: String) -> impl IntoView {
-    let tokens: Vec<Token> = answer_scores(&scored)
-        .map(|(index, score)| Token { place: index + 1, text: text(&scored, index), score })
-        .collect();
+pub fn TokenStrip(tokens: Vec<StripToken>, id: String, label: String, what: &'static str) -> impl IntoView {
     let last = tokens.len().saturating_sub(1);
     let chosen = RwSignal::new(None::<usize>);
+    let opened = RwSignal::new(false);
+    let id = StoredValue::new(id);
+    let id_of = move |index: usize| id.with_value(|id| format!("token-{id}-{index}"));
     let options = tokens
         .iter()
         .enumerate()
         .map(|(index, token)| {
-            let level = scale.place(token.score);
             view! {
                 <span
                     role="option"
-                    id=format!("token-{id}-{index}")
+                    id=id_of(index)
                     class="token"
-                    class:low={level < 0.0}
-                    style=("--level", format!("{:.0}%", level.abs() * 100.0))
-                    title=format::score(token.score)
-                    aria-label=format!("{} {}", token.text, format::score(token.score))
+                    class:low={token.level < 0.0}
+                    style=("--level", format!("{:.0}%", token.level.abs() * 100.0))
+                    title=token.score()
+                    aria-label=format!("{} {}", token.text, token.score())
                     aria-selected=move || (chosen.get() == Some(index)).to_string()
                     data-testid="token"
-                    data-score=token.score.to_string()
+                    data-score=token.score.map(|score| score.to_string())
                     on:pointerenter=move |_| chosen.set(Some(index))
                 >
                     {visible(&token.text)}
@@ -49,18 +67,21 @@ pub fn TokenStrip(scored: Scored, scale: ScoreScale, id: usize, label: String) -
             }
         })
         .collect_view();
-    let table = tokens
-        .iter()
-        .map(|token| view! {
-            <tr><td>{token.place}</td><td class="text">{visible(&token.text)}</td><td>{format::score(token.score)}</td></tr>
-        })
-        .collect_view();
     let tokens = StoredValue::new(tokens);
+    let rows = move || {
+        let row = |token: &StripToken| {
+            view! {
+                <tr><td>{token.place}</td><td class="text">{visible(&token.text)}</td><td>{token.score()}</td></tr>
+            }
+        };
+        tokens.with_value(|tokens| tokens.iter().map(row).collect_view())
+    };
     let readout = move || {
         let token = chosen.get().and_then(|index| tokens.with_value(|tokens| tokens.get(index).cloned()));
         match token {
-            Some(Token { place, text, score }) => {
-                format!("“{}” · token {place} · {}", visible(&text).trim_end_matches('\n'), format::score(score))
+            Some(token) => {
+                let text = visible(&token.text);
+                format!("“{}” · token {} · {}", text.trim_end_matches('\n'), token.place, token.score())
             }
             None => "Point at a token, or use the arrow keys.".to_string(),
         }
@@ -83,19 +104,19 @@ pub fn TokenStrip(scored: Scored, scale: ScoreScale, id: usize, label: String) -
             role="listbox"
             tabindex="0"
             aria-label=format!("{label}, token by token")
-            aria-activedescendant=move || chosen.get().map(|index| format!("token-{id}-{index}"))
+            aria-activedescendant=move || chosen.get().map(id_of)
             data-testid="tokens"
             on:keydown=keys
         >
             {options}
         </div>
         <p class="figures hint readout" data-testid="readout">{readout}</p>
-        <details>
+        <details on:toggle=move |_| opened.set(true)>
             <summary>"As a table"</summary>
             <table data-testid="score-table">
-                <caption class="unseen">{format!("{label}: the running score after each token")}</caption>
-                <thead><tr><th>"Token"</th><th>"Text"</th><th>"Score"</th></tr></thead>
-                <tbody>{table}</tbody>
+                <caption class="unseen">{format!("{label}: {what}, token by token")}</caption>
+                <thead><tr><th>"Token"</th><th>"Text"</th><th>{what}</th></tr></thead>
+                <tbody>{move || opened.get().then(rows)}</tbody>
             </table>
         </details>
     }

@@ -4,12 +4,15 @@ use leptos::prelude::*;
 use wasm_bindgen_futures::spawn_local;
 use web_sys::HtmlInputElement;
 
-use crate::components::chart::Chart;
+use crate::components::chart::{Chart, swatch};
+use crate::components::run_answers::RunAnswers;
+use crate::components::run_scores::RunScores;
 use crate::format;
 use crate::runs::chart::number;
-use crate::runs::metrics::{Metrics, QUANTITIES};
+use crate::runs::metrics::Metrics;
 use crate::runs::opened::{OpenedRun, OpenedRuns, STROKES, host, name_of};
-use crate::runs::source::{RunSource, pick, picker};
+use crate::runs::panels::{GROUPS, Group, series};
+use crate::runs::source::{RunSource, pick, picker, runs_in};
 
 /// Opens runs, draws them and lists their values.
 #[component]
@@ -17,24 +20,52 @@ pub fn RunsPage() -> impl IntoView {
     let OpenedRuns { list, .. } = expect_context::<OpenedRuns>();
     let cursor = RwSignal::new(None);
     let empty = Memo::new(move |_| list.with(Vec::is_empty));
+    let told = told(list);
     view! {
         <section class="scroll" aria-label="Runs" data-testid="runs-page">
             <div class="column page runs">
                 <h1>"Runs"</h1>
                 <p class="quiet">
-                    "Training writes a metrics.jsonl into its output folder. Open one or several; a run that goes on is followed."
+                    "Training writes a metrics.jsonl into its output folder. Open one or several, or whole folders, to see answers, too; a run that goes on is followed."
                 </p>
                 <Asked />
                 <OpenRun />
                 <Show when=move || !empty.get()>
-                    <RunTable cursor />
-                    <div class="charts">
-                        {(0..QUANTITIES.len()).map(|quantity| view! { <Chart runs=list quantity cursor /> }).collect_view()}
-                    </div>
+                    <RunTable cursor told />
+                    {GROUPS.iter().map(|group| view! { <Charts group cursor told /> }).collect_view()}
+                    <RunScores />
+                    <RunAnswers />
                 </Show>
             </div>
         </section>
     }
+}
+
+/// The charts of a group; nothing when no run has any of them.
+#[component]
+fn Charts(group: &'static Group, cursor: RwSignal<Option<u64>>, told: Memo<Vec<usize>>) -> impl IntoView {
+    let OpenedRuns { list, .. } = expect_context::<OpenedRuns>();
+    let own = move |number: &usize| series().nth(*number).is_some_and(|(panel, _)| group.panels.contains(panel));
+    let shown = Memo::new(move |_| told.with(|told| told.iter().any(own)));
+    view! {
+        <Show when=move || shown.get()>
+            <section class="panels" aria-label=group.title>
+                <h2>{group.title}</h2>
+                <div class="charts">
+                    {group.panels.iter().map(|panel| view! { <Chart runs=list panel cursor /> }).collect_view()}
+                </div>
+            </section>
+        </Show>
+    }
+}
+
+/// The numbers of the series that a run has.
+fn told(list: RwSignal<Vec<OpenedRun>>) -> Memo<Vec<usize>> {
+    Memo::new(move |_| {
+        let tells =
+            |series| list.get().iter().any(|run| run.metrics.with(|metrics| !metrics.points(series).is_empty()));
+        (0..series().count()).filter(|series| tells(*series)).collect::<Vec<_>>()
+    })
 }
 
 /// Asks whether runs at other hosts, which the page's address names, are to be read.
@@ -71,28 +102,28 @@ fn OpenRun() -> impl IntoView {
             address.set(String::new());
         }
     };
-    let choose = move |event: leptos::ev::Event| {
+    let chosen = move |event: leptos::ev::Event, whole: bool| {
         let input: HtmlInputElement = event_target(&event);
         let Some(files) = input.files() else { return };
-        for file in (0..files.length()).filter_map(|index| files.get(index)) {
-            runs.open(file.name(), RunSource::Snapshot(file));
-        }
+        let files = (0..files.length()).filter_map(|index| files.get(index));
+        let found = match whole {
+            true => runs_in(files),
+            false => files.map(|file| (file.name(), RunSource::Snapshot(file))).collect(),
+        };
+        found.into_iter().for_each(|(name, source)| runs.open(name, source));
         input.set_value("");
     };
-    let files = match picker() {
-        Some(picker) => {
-            let pick_files = move |_| {
-                let picker = picker.clone();
-                spawn_local(async move {
-                    for (name, source) in pick(&picker).await {
-                        runs.open(name, source);
-                    }
-                });
-            };
-            view! { <button type="button" on:click=pick_files>"Open files…"</button> }.into_any()
-        }
-        None => ().into_any(),
-    };
+    let pickers = [("showOpenFilePicker", "Open files…"), ("showDirectoryPicker", "Open a folder…")];
+    let pickers = pickers.into_iter().filter_map(|(name, label)| {
+        let picker = picker(name)?;
+        let open = move |_| {
+            let picker = picker.clone();
+            spawn_local(async move {
+                pick(&picker).await.into_iter().for_each(|(name, source)| runs.open(name, source));
+            });
+        };
+        Some(view! { <button type="button" on:click=open>{label}</button> })
+    });
     view! {
         <form class="open-run" on:submit=submit>
             <div class="field">
@@ -108,24 +139,39 @@ fn OpenRun() -> impl IntoView {
                 />
             </div>
             <button type="submit" class="primary" data-testid="run-open">"Open"</button>
-            {files}
+            {pickers.collect_view()}
         </form>
-        <div class="field">
-            <label for="run-files">"Files of this device (as they are now)"</label>
-            <input type="file" id="run-files" data-testid="run-files" multiple accept=".jsonl,.json" on:change=choose />
+        <div class="open-run">
+            <div class="field">
+                <label for="run-files">"Files of this device (as they are now)"</label>
+                <input
+                    type="file"
+                    id="run-files"
+                    data-testid="run-files"
+                    multiple
+                    accept=".jsonl,.json"
+                    on:change=move |event| chosen(event, false)
+                />
+            </div>
+            <div class="field">
+                <label for="run-folder">"A folder of this device (as it is now)"</label>
+                <input
+                    type="file"
+                    id="run-folder"
+                    data-testid="run-folder"
+                    multiple
+                    prop:webkitdirectory=true
+                    on:change=move |event| chosen(event, true)
+                />
+            </div>
         </div>
     }
 }
 
 /// Each run with its values at the selected step, or else its last ones.
 #[component]
-fn RunTable(cursor: RwSignal<Option<u64>>) -> impl IntoView {
+fn RunTable(cursor: RwSignal<Option<u64>>, told: Memo<Vec<usize>>) -> impl IntoView {
     let OpenedRuns { list, .. } = expect_context::<OpenedRuns>();
-    let told = Memo::new(move |_| {
-        let tells =
-            |quantity| list.get().iter().any(|run| run.metrics.with(|metrics| !metrics.points(quantity).is_empty()));
-        (0..QUANTITIES.len()).filter(|quantity| tells(*quantity)).collect::<Vec<_>>()
-    });
     view! {
         <div class="table" tabindex="0" role="region" aria-label="Values of the runs">
             <table>
@@ -136,9 +182,10 @@ fn RunTable(cursor: RwSignal<Option<u64>>) -> impl IntoView {
                     <tr>
                         <th scope="col">"Run"</th>
                         <th scope="col">"Step"</th>
-                        {move || told.get().into_iter().map(|quantity| view! {
-                            <th scope="col">{QUANTITIES[quantity].title}</th>
-                        }).collect_view()}
+                        {move || {
+                            let fields = series().enumerate().filter(|(number, _)| told.with(|told| told.contains(number)));
+                            fields.map(|(_, (_, series))| view! { <th scope="col">{series.field}</th> }).collect_view()
+                        }}
                         <th><span class="unseen">"Close"</span></th>
                     </tr>
                 </thead>
@@ -169,8 +216,8 @@ fn RunRow(run: OpenedRun, cursor: RwSignal<Option<u64>>, told: Memo<Vec<usize>>)
         let at = step();
         told.get()
             .into_iter()
-            .map(|quantity| {
-                let value = at.and_then(|step| metrics.with(|metrics| metrics.value_at(quantity, step)));
+            .map(|series| {
+                let value = at.and_then(|step| metrics.with(|metrics| metrics.value_at(series, step)));
                 view! { <td>{value.map_or("–".to_string(), number)}</td> }
             })
             .collect_view()
@@ -184,9 +231,7 @@ fn RunRow(run: OpenedRun, cursor: RwSignal<Option<u64>>, told: Memo<Vec<usize>>)
     view! {
         <tr data-testid="run">
             <th scope="row">
-                <svg class="swatch" viewBox="0 0 28 8" aria-hidden="true">
-                    <line class="line" x1="0" x2="28" y1="4" y2="4" stroke=stroke.colour stroke-dasharray=stroke.dashes />
-                </svg>
+                {swatch(stroke.colour, stroke.dashes)}
                 {run.name.clone()}
                 {move || remark().map(|remark| view! { <p class="hint" role="status" data-testid="run-problem">{remark}</p> })}
             </th>

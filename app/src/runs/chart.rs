@@ -51,7 +51,7 @@ impl Axis {
 }
 
 /// An SVG path through `points`; its y axis points up on a chart `height` high. Of many neighbouring points only the
-/// extremes are kept, so that no spike is lost.
+/// extremes are kept, so that no spike is lost. A single point is a short line.
 pub fn path(points: &[(f64, f64)], x: &Axis, y: &Axis, height: f64) -> String {
     let mut path = String::new();
     let bucket = points.len().div_ceil(MOST_POINTS / 2).max(1);
@@ -69,7 +69,20 @@ pub fn path(points: &[(f64, f64)], x: &Axis, y: &Axis, height: f64) -> String {
             _ => [(), ()],
         };
     }
+    if points.len() == 1 {
+        path.push_str("m-2 0h4");
+    }
     path
+}
+
+/// An SVG path around the bars of a histogram whose bins share the whole of `x`.
+pub fn bars(counts: &[f64], x: &Axis, y: &Axis, height: f64) -> String {
+    let mut path = format!("M0 {height}");
+    for (bin, count) in counts.iter().enumerate() {
+        let end = (bin + 1) as f64 / counts.len() as f64 * x.length;
+        path.push_str(&format!("V{:.1}H{end:.1}", height - y.place(*count)));
+    }
+    path + &format!("V{height}Z")
 }
 
 /// A value as shown on an axis.
@@ -111,7 +124,13 @@ mod tests {
         let path = path(&points, &x, &y, 100.0);
         assert!(path.len() < 30_000, "{}", path.len());
         assert!(path.starts_with('M') && path.contains(" 0.0"), "the spike reaches the top");
-        assert_eq!(super::path(&[(0.0, 1.0)], &x, &y, 100.0), "M0.0 100.0");
+        assert_eq!(super::path(&[(0.0, 1.0)], &x, &y, 100.0), "M0.0 100.0m-2 0h4");
+    }
+
+    #[test]
+    fn bars_stand_on_the_axis() {
+        let (x, y) = (Axis::fit([-1.0, 1.0].into_iter(), 50.0), Axis::fit([0.0, 4.0].into_iter(), 100.0));
+        assert_eq!(bars(&[1.0, 4.0], &x.unwrap(), &y.unwrap(), 100.0), "M0 100V75.0H25.0V0.0H50.0V100Z");
     }
 
     #[test]

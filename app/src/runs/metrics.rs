@@ -2,38 +2,14 @@
 
 use serde_json::Value;
 
-/// A quantity that is drawn.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Quantity {
-    /// The field of a line.
-    pub field: &'static str,
-    /// Its name for people.
-    pub title: &'static str,
-}
-
-/// Everything that is drawn, in order.
-pub const QUANTITIES: [Quantity; 7] = [
-    Quantity { field: "loss", title: "Loss" },
-    Quantity { field: "eval_loss", title: "Evaluation loss" },
-    Quantity { field: "accuracy", title: "Accuracy" },
-    Quantity { field: "eval_accuracy", title: "Evaluation accuracy" },
-    Quantity { field: "learning_rate", title: "Learning rate" },
-    Quantity { field: "grad_norm", title: "Gradient norm" },
-    Quantity { field: "tokens_per_s", title: "Tokens per second" },
-];
-
-/// One line.
-#[derive(Debug, Clone, PartialEq)]
-struct StepMetrics {
-    step: u64,
-    /// One for each of [`QUANTITIES`].
-    values: [Option<f64>; QUANTITIES.len()],
-}
+use super::panels::{number_of, series};
 
 /// The metrics of a run so far.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct Metrics {
-    rows: Vec<StepMetrics>,
+    /// Steps and values of each series, by the series' number.
+    points: Vec<Vec<(f64, f64)>>,
+    last_step: Option<u64>,
     /// The number of lines that are not metrics.
     bad_lines: usize,
     /// The beginning of an incomplete line.
@@ -48,42 +24,58 @@ impl Metrics {
         let rest = self.rest.split_off(end + 1);
         let lines = std::mem::replace(&mut self.rest, rest);
         for line in lines.split(|byte| *byte == b'\n').filter(|line| !line.trim_ascii().is_empty()) {
-            match row(line) {
-                Some(row) => self.add(row),
-                None => self.bad_lines += 1,
+            if self.add(line).is_none() {
+                self.bad_lines += 1;
             }
         }
     }
 
-    /// A resumed run logs some steps again; the latest values count.
-    fn add(&mut self, row: StepMetrics) {
-        match self.rows.last_mut() {
-            // Training and evaluation of one step may come in two lines.
-            Some(last) if last.step == row.step => {
-                last.values.iter_mut().zip(row.values).for_each(|(old, new)| *old = new.or(*old));
+    /// Adds a line. A resumed run logs some steps again; the latest values count.
+    fn add(&mut self, line: &[u8]) -> Option<()> {
+        let line: Value = serde_json::from_slice(line).ok()?;
+        let step = line.get("step")?.as_u64()?;
+        let values: Vec<Option<f64>> = series().map(|(_, series)| line.get(series.field)?.as_f64()).collect();
+        values.iter().any(Option::is_some).then_some(())?;
+        self.points.resize(values.len(), Vec::new());
+        let again = self.last_step.is_some_and(|last| step < last);
+        let at = step as f64;
+        for (points, value) in self.points.iter_mut().zip(values) {
+            if again {
+                points.truncate(points.partition_point(|(step, _)| *step < at));
             }
-            _ => {
-                let kept = self.rows.partition_point(|old| old.step < row.step);
-                self.rows.truncate(kept);
-                self.rows.push(row);
+            match (points.last_mut(), value) {
+                // Training and evaluation of one step may come in two lines.
+                (Some(last), Some(value)) if last.0 == at => last.1 = value,
+                (_, Some(value)) => points.push((at, value)),
+                _ => {}
             }
         }
+        self.last_step = Some(step);
+        Some(())
     }
 
-    /// Steps and values of a quantity.
-    pub fn points(&self, quantity: usize) -> Vec<(f64, f64)> {
-        self.rows.iter().filter_map(|row| Some((row.step as f64, row.values[quantity]?))).collect()
+    /// Steps and values of a series.
+    pub fn points(&self, series: usize) -> &[(f64, f64)] {
+        self.points.get(series).map_or(&[], Vec::as_slice)
+    }
+
+    /// The steps at which there is a value of one of these fields.
+    pub fn steps_of(&self, fields: &[&str]) -> Vec<u64> {
+        let numbers = fields.iter().filter_map(|field| number_of(field));
+        let points = numbers.map(|series| self.points(series)).find(|points| !points.is_empty());
+        points.unwrap_or_default().iter().map(|(step, _)| *step as u64).collect()
     }
 
     /// The last step; `None` before the first line.
     pub fn last_step(&self) -> Option<u64> {
-        self.rows.last().map(|row| row.step)
+        self.last_step
     }
 
-    /// The last value of a quantity at or before `step`.
-    pub fn value_at(&self, quantity: usize, step: u64) -> Option<f64> {
-        let end = self.rows.partition_point(|row| row.step <= step);
-        self.rows[..end].iter().rev().find_map(|row| row.values[quantity])
+    /// The last value of a series at or before `step`.
+    pub fn value_at(&self, series: usize, step: u64) -> Option<f64> {
+        let points = self.points(series);
+        let end = points.partition_point(|(at, _)| *at <= step as f64);
+        points[..end].last().map(|(_, value)| *value)
     }
 
     /// The number of lines that are not metrics.
@@ -92,29 +84,28 @@ impl Metrics {
     }
 }
 
-fn row(line: &[u8]) -> Option<StepMetrics> {
-    let line: Value = serde_json::from_slice(line).ok()?;
-    let step = line.get("step")?.as_u64()?;
-    let values = QUANTITIES.map(|quantity| line.get(quantity.field)?.as_f64());
-    values.iter().any(Option::is_some).then_some(StepMetrics { step, values })
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    const LOSS: usize = 0;
+    fn points<'a>(metrics: &'a Metrics, field: &str) -> &'a [(f64, f64)] {
+        metrics.points(number_of(field).unwrap())
+    }
+
+    fn value_at(metrics: &Metrics, field: &str, step: u64) -> Option<f64> {
+        metrics.value_at(number_of(field).unwrap(), step)
+    }
 
     #[test]
     fn lines_count_when_they_are_complete() {
         let mut metrics = Metrics::default();
         metrics.push(b"{\"step\": 1, \"loss\": 2.5, \"grad_norm\": 1}\n{\"step\": 2, \"lo");
-        assert_eq!(metrics.points(LOSS), [(1.0, 2.5)]);
+        assert_eq!(points(&metrics, "loss"), [(1.0, 2.5)]);
         metrics.push(b"ss\": 2.25}\n");
-        assert_eq!(metrics.points(LOSS), [(1.0, 2.5), (2.0, 2.25)]);
+        assert_eq!(points(&metrics, "loss"), [(1.0, 2.5), (2.0, 2.25)]);
         assert_eq!((metrics.last_step(), metrics.bad_lines()), (Some(2), 0));
-        assert_eq!(metrics.value_at(5, 2), Some(1.0));
-        assert_eq!(metrics.value_at(LOSS, 0), None);
+        assert_eq!(value_at(&metrics, "grad_norm", 2), Some(1.0));
+        assert_eq!(value_at(&metrics, "loss", 0), None);
     }
 
     #[test]
@@ -122,8 +113,9 @@ mod tests {
         let mut metrics = Metrics::default();
         metrics.push(b"hello\n\n[1]\n{\"step\": -1, \"loss\": 1}\n{\"step\": 3}\n{\"step\": 4, \"loss\": null, \"eval_loss\": 2}\n");
         assert_eq!(metrics.bad_lines(), 4);
-        assert_eq!(metrics.points(1), [(4.0, 2.0)]);
-        assert!(metrics.points(LOSS).is_empty());
+        assert_eq!(points(&metrics, "eval_loss"), [(4.0, 2.0)]);
+        assert!(points(&metrics, "loss").is_empty());
+        assert!(Metrics::default().points(0).is_empty());
     }
 
     #[test]
@@ -132,9 +124,18 @@ mod tests {
         for (step, loss) in [(1, 9.0), (2, 8.0), (3, 7.0), (2, 6.0), (3, 5.0)] {
             metrics.push(format!("{{\"step\":{step},\"loss\":{loss}}}\n").as_bytes());
         }
-        assert_eq!(metrics.points(LOSS), [(1.0, 9.0), (2.0, 6.0), (3.0, 5.0)]);
+        assert_eq!(points(&metrics, "loss"), [(1.0, 9.0), (2.0, 6.0), (3.0, 5.0)]);
         metrics.push(b"{\"step\":3,\"eval_loss\":4}\n");
-        assert_eq!(metrics.value_at(LOSS, 3), Some(5.0));
-        assert_eq!(metrics.value_at(1, 3), Some(4.0));
+        assert_eq!(value_at(&metrics, "loss", 3), Some(5.0));
+        assert_eq!(value_at(&metrics, "eval_loss", 3), Some(4.0));
+    }
+
+    #[test]
+    fn steps_are_those_of_the_first_field_that_is_told() {
+        let mut metrics = Metrics::default();
+        metrics
+            .push(b"{\"step\":0,\"eval_cost_mean\":1}\n{\"step\":1,\"loss\":1}\n{\"step\":2,\"eval_cost_mean\":0}\n");
+        assert_eq!(metrics.steps_of(&["eval_reward_mean", "eval_cost_mean"]), [0, 2]);
+        assert!(metrics.steps_of(&["reward"]).is_empty());
     }
 }

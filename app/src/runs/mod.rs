@@ -1,7 +1,10 @@
-//! Training runs, from the `metrics.jsonl` that the trainer writes.
+//! Training runs, from what the trainer writes into their folders.
 
 pub mod chart;
+pub mod completions;
+pub mod distribution;
 pub mod metrics;
+pub mod panels;
 
 #[cfg(target_arch = "wasm32")]
 pub mod opened;

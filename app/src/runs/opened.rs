@@ -1,5 +1,6 @@
 //! The runs that are open on the page.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use leptos::prelude::*;
@@ -49,6 +50,17 @@ pub struct OpenedRun {
     pause: StoredValue<Pause>,
 }
 
+/// The steps at which a run has told something.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct RunSteps {
+    /// The run's number.
+    pub id: usize,
+    /// Its name for people.
+    pub name: String,
+    /// In ascending order; at least one.
+    pub steps: Vec<u64>,
+}
+
 /// When a run is read again.
 #[derive(Clone, Copy, Default)]
 struct Pause {
@@ -70,6 +82,9 @@ impl Pause {
         Self { length, left: length, failures: if failed { self.failures + 1 } else { 0 } }
     }
 }
+
+/// A file of a run once it has been read, or why it cannot be.
+pub type RunFile = Result<Arc<Vec<u8>>, String>;
 
 /// The open runs. Copies share their state.
 #[derive(Clone, Copy)]
@@ -116,6 +131,41 @@ impl OpenedRuns {
         }
     }
 
+    /// A file of a run, read whenever what is `wanted` changes: a run's number, and a path in the run's folder. `None`
+    /// until then.
+    pub fn file(&self, wanted: Memo<Option<(usize, String)>>) -> RwSignal<Option<RunFile>> {
+        let (runs, found) = (*self, RwSignal::new(None));
+        Effect::new(move |_| {
+            let now = wanted.get();
+            found.set(None);
+            let run = now.as_ref().and_then(|(id, path)| {
+                let run = runs.list.with_untracked(|list| list.iter().find(|run| run.id == *id).cloned());
+                Some((run?, path.clone()))
+            });
+            let Some((run, path)) = run else { return };
+            spawn_local(async move {
+                let read = run.read_beside(&path).await.map(Arc::new);
+                // Something else may be wanted by now.
+                if wanted.try_get_untracked().is_some_and(|wanted| wanted == now) {
+                    found.set(Some(read));
+                }
+            });
+        });
+        found
+    }
+
+    /// The runs that have one of these fields.
+    pub fn with_fields(&self, fields: &'static [&'static str]) -> Memo<Vec<RunSteps>> {
+        let list = self.list;
+        Memo::new(move |_| {
+            let of = |run: OpenedRun| {
+                let steps = run.metrics.with(|metrics| metrics.steps_of(fields));
+                RunSteps { id: run.id, name: run.name, steps }
+            };
+            list.get().into_iter().map(of).filter(|run| !run.steps.is_empty()).collect()
+        })
+    }
+
     /// Opens a run and begins to read it.
     pub fn open(&self, name: String, source: RunSource) {
         let id = self.opened.get_value();
@@ -140,6 +190,17 @@ impl OpenedRuns {
 }
 
 impl OpenedRun {
+    /// Another file of the run, by its path in the run's folder.
+    ///
+    /// # Errors
+    /// One sentence.
+    pub async fn read_beside(&self, path: &str) -> Result<Vec<u8>, String> {
+        match self.source.try_get_value() {
+            Some(source) => source.read_beside(path).await,
+            None => Err("The run has been closed.".to_string()),
+        }
+    }
+
     /// Counts an interval. Whether the run is to be read now.
     fn is_due(&self) -> bool {
         let Pause { left, failures, .. } = self.pause.try_get_value().unwrap_or_default();

@@ -1,16 +1,27 @@
-//! Where a run's file comes from: an address, or a file of this device.
+//! Where a run's files come from: an address, or files of this device.
+
+use std::rc::Rc;
 
 use js_sys::{Function, Promise, Reflect, Uint8Array};
-use leptos::prelude::window;
+use leptos::prelude::{document, window};
 use wasm_bindgen::prelude::*;
 use wasm_bindgen_futures::JsFuture;
-use web_sys::{File, Headers, RequestCache, RequestInit, Response};
+use web_sys::{
+    File, FileSystemDirectoryHandle, FileSystemFileHandle, Headers, RequestCache, RequestInit, Response, Url,
+};
 
-/// A file that may grow.
+/// The file that every run has.
+const METRICS: &str = "metrics.jsonl";
+
+/// A run's `metrics.jsonl`, which may grow, and what lies beside it.
 #[derive(Clone)]
 pub enum RunSource {
     /// Read over the network: only the new part, if the server supports ranges.
     Address(String),
+    /// A folder of this device that can be read again.
+    Folder(FileSystemDirectoryHandle),
+    /// A folder of this device as it was when it was chosen: its files by their paths in it.
+    Files(Rc<Vec<(String, File)>>),
     /// A file of this device that can be read again (the browser gave a `FileSystemFileHandle`).
     Handle(JsValue),
     /// A file of this device as it was when it was chosen.
@@ -28,7 +39,33 @@ pub enum News {
 impl RunSource {
     /// Whether the file can be read again.
     pub fn can_grow(&self) -> bool {
-        !matches!(self, Self::Snapshot(_))
+        !matches!(self, Self::Snapshot(_) | Self::Files(_))
+    }
+
+    /// Another file of the run, by its path in the run's folder.
+    ///
+    /// # Errors
+    /// One sentence.
+    pub async fn read_beside(&self, path: &str) -> Result<Vec<u8>, String> {
+        let news = match self {
+            Self::Address(address) => fetch(&beside(address, path).unwrap_or_default(), 0).await?,
+            Self::Folder(_) | Self::Files(_) => slice(&self.file(path).await?, 0).await?,
+            Self::Handle(_) | Self::Snapshot(_) => {
+                return Err(format!("Open the run’s folder, rather than its {METRICS} alone, to see this."));
+            }
+        };
+        let (News::More(bytes) | News::All(bytes)) = news;
+        Ok(bytes)
+    }
+
+    /// A file of a folder.
+    async fn file(&self, path: &str) -> Result<File, String> {
+        let found = match self {
+            Self::Folder(folder) => find(folder.clone(), path).await.ok(),
+            Self::Files(files) => files.iter().find(|(own, _)| own == path).map(|(_, file)| file.clone()),
+            _ => None,
+        };
+        found.ok_or_else(|| format!("{path} is not in this folder; open the folder that the training wrote."))
     }
 
     /// Reads what comes after the first `known` bytes.
@@ -43,26 +80,62 @@ impl RunSource {
                 slice(&file.unchecked_into(), known).await
             }
             Self::Snapshot(file) => slice(file, known).await,
+            Self::Folder(_) | Self::Files(_) => slice(&self.file(METRICS).await?, known).await,
         }
     }
 }
 
 const GONE: &str = "The file cannot be read any more; open it again.";
 
-/// The browser's file picker whose files can be read again as they grow; `None` where there is none.
-pub fn picker() -> Option<Function> {
-    Reflect::get(&window(), &"showOpenFilePicker".into()).ok()?.dyn_into().ok()
+/// A picker of the browser, `showOpenFilePicker` or `showDirectoryPicker`, whose files can be read again as they grow;
+/// `None` where there is none.
+pub fn picker(name: &str) -> Option<Function> {
+    Reflect::get(&window(), &name.into()).ok()?.dyn_into().ok()
 }
 
-/// The files that the user picks, with their names; none if the user cancels.
+/// The runs that the user picks, with their names; none if the user cancels.
 pub async fn pick(picker: &Function) -> Vec<(String, RunSource)> {
     let options = js_sys::Object::new();
     Reflect::set(&options, &"multiple".into(), &true.into()).ok();
     let Ok(promise) = picker.call1(&window(), &options) else { return Vec::new() };
     let Ok(handles) = JsFuture::from(promise.unchecked_into::<Promise>()).await else { return Vec::new() };
-    let handles: js_sys::Array = handles.unchecked_into();
-    let name = |handle: &JsValue| Reflect::get(handle, &"name".into()).ok().and_then(|name| name.as_string());
-    handles.iter().map(|handle| (name(&handle).unwrap_or_default(), RunSource::Handle(handle))).collect()
+    // A folder comes alone, files come as a list.
+    let handles = handles.dyn_into::<js_sys::Array>().unwrap_or_else(|folder| js_sys::Array::of1(&folder));
+    let source = |handle: JsValue| match handle.dyn_into::<FileSystemDirectoryHandle>() {
+        Ok(folder) => (folder.name(), RunSource::Folder(folder)),
+        Err(file) => (file.unchecked_ref::<FileSystemFileHandle>().name(), RunSource::Handle(file)),
+    };
+    handles.iter().map(source).collect()
+}
+
+/// The runs in a folder that was chosen whole, with their names.
+pub fn runs_in(files: impl Iterator<Item = File>) -> Vec<(String, RunSource)> {
+    let path = |file: &File| Reflect::get(file, &"webkitRelativePath".into()).ok()?.as_string();
+    let files: Vec<(String, File)> = files.filter_map(|file| Some((path(&file)?, file))).collect();
+    let run = |(path, _): &(String, File)| {
+        let folder = path.strip_suffix(METRICS)?;
+        let own = files.iter().filter_map(|(path, file)| Some((path.strip_prefix(folder)?.to_string(), file.clone())));
+        let name = folder.trim_end_matches('/').rsplit('/').next().unwrap_or_default().to_string();
+        Some((name, RunSource::Files(Rc::new(own.collect()))))
+    };
+    files.iter().filter_map(run).collect()
+}
+
+/// The address of a file beside the one at `address`.
+fn beside(address: &str, path: &str) -> Option<String> {
+    let page = document().base_uri().ok().flatten()?;
+    let address = Url::new_with_base(address, &page).ok()?.href();
+    Url::new_with_base(path, &address).ok().map(|url| url.href())
+}
+
+/// The file at `path` in a folder.
+async fn find(mut folder: FileSystemDirectoryHandle, path: &str) -> Result<File, JsValue> {
+    let (folders, name) = path.rsplit_once('/').unwrap_or(("", path));
+    for name in folders.split('/').filter(|name| !name.is_empty()) {
+        folder = JsFuture::from(folder.get_directory_handle(name)).await?.unchecked_into();
+    }
+    let file: FileSystemFileHandle = JsFuture::from(folder.get_file_handle(name)).await?.unchecked_into();
+    JsFuture::from(file.get_file()).await.map(JsCast::unchecked_into)
 }
 
 async fn call(object: &JsValue, method: &str) -> Result<JsValue, JsValue> {

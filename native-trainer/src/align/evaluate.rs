@@ -82,7 +82,7 @@ pub async fn evaluate<B: Operations>(
     let report = ScoreReport::new(&scored(&pairs, &ends), is_cost);
     if let Some(folder) = &settings.output {
         std::fs::create_dir_all(folder).map_err(Error::path("create", folder))?;
-        write_report(folder, "evaluation", if is_cost { "cost" } else { "reward" }, &report, &ends)?;
+        write_report(folder, "evaluation", if is_cost { "cost" } else { "reward" }, &report)?;
     }
     Ok(ScoreEvaluation::Pairs(report))
 }

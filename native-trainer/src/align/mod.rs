@@ -14,6 +14,7 @@ mod score_model;
 mod show;
 
 pub use evaluate::{EvaluationSettings, ScoreEvaluation, evaluate};
+pub use histogram::{Counts, Distribution};
 pub use normalizer::NormalizerKind;
 pub use pairs::{Encoding, PairKind, Pairs};
 pub use preference::PreferenceRun;

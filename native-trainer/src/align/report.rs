@@ -3,6 +3,8 @@
 
 use serde::Serialize;
 
+use super::histogram::Distribution;
+
 /// The end scores of a pair, with what is known about its answers.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct ScoredPair {
@@ -34,6 +36,8 @@ pub struct ScoreReport {
     pub max: f64,
     /// Mean difference between the two scores of a pair, positive where the order is right.
     pub margin: f64,
+    /// The scores of the better (or the safer) answers and of the others.
+    pub distribution: Distribution,
     /// How scores go with lengths.
     pub length: LengthBias,
     /// How sure the model is, and how often it is right then.
@@ -83,6 +87,7 @@ impl ScoreReport {
         let margin = |pair: &ScoredPair| sign * (pair.ends[0] - pair.ends[1]);
         let right = |pair: &&ScoredPair| margin(pair) > 0.0;
         let scores: Vec<f64> = pairs.iter().flat_map(|pair| pair.ends).collect();
+        let ends = |side: usize| pairs.iter().map(|pair| pair.ends[side]).collect();
         let count = scores.len().max(1) as f64;
         let mean = scores.iter().sum::<f64>() / count;
         let squares: f64 = scores.iter().map(|score| (score - mean).powi(2)).sum();
@@ -97,6 +102,10 @@ impl ScoreReport {
             min: scores.iter().copied().fold(f64::INFINITY, f64::min),
             max: scores.iter().copied().fold(f64::NEG_INFINITY, f64::max),
             margin: pairs.iter().map(margin).sum::<f64>() / pairs.len().max(1) as f64,
+            distribution: Distribution::new([
+                (if is_cost { "safer answers" } else { "better answers" }, ends(0)),
+                ("other answers", ends(1)),
+            ]),
             length: LengthBias::new(pairs, margin),
             calibration: Calibration::new(&pairs.iter().map(margin).collect::<Vec<_>>()),
         }

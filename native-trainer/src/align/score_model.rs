@@ -233,7 +233,7 @@ impl<B: Runs, S: Store<B>, const COST: bool> Task<B, S> for ScoreTask<B, S, COST
         let loss = trainer.evaluate(&share).await?;
         let report = ScoreReport::new(&scored(eval, &ends), COST);
         if self.leads() {
-            write_report(&self.output, &format!("evaluation-{step}"), kind, &report, &ends)?;
+            write_report(&self.output, &format!("evaluation-{step}"), kind, &report)?;
         }
         Ok(Some(Evaluated { loss, values: report.values(kind) }))
     }
@@ -287,13 +287,9 @@ pub(super) fn scored(pairs: &Pairs, ends: &[f64]) -> Vec<ScoredPair> {
 }
 
 /// Writes a report as JSON, and the distribution of its scores as a picture.
-pub(super) fn write_report(folder: &Path, name: &str, kind: &str, report: &ScoreReport, ends: &[f64]) -> Result<()> {
+pub(super) fn write_report(folder: &Path, name: &str, kind: &str, report: &ScoreReport) -> Result<()> {
     let text = serde_json::to_string_pretty(report).map_err(|error| Error::Request(error.to_string()))?;
     write_file(&folder.join(format!("{name}.json")), &text)?;
-    let side = |side: usize| ends.iter().skip(side).step_by(2).copied().collect::<Vec<f64>>();
-    let names = if kind == "cost" { ["safer answers", "other answers"] } else { ["better answers", "other answers"] };
-    let (first, second) = (side(0), side(1));
     let title = format!("{kind} of {} pairs, accuracy {:.3}", report.pairs, report.accuracy);
-    let picture = histogram(&title, [(names[0], &first), (names[1], &second)]);
-    write_file(&folder.join(format!("{name}.svg")), &picture)
+    write_file(&folder.join(format!("{name}.svg")), &histogram(&title, &report.distribution))
 }

@@ -203,6 +203,7 @@ impl<B: Runs, S: Store<B>> Task<B, S> for PpoTask<B, S> {
             answers: &answers,
             advantages: &advantages,
             updates: &updates,
+            tokenizer: &self.tokenizer,
             digest: &digest,
             given,
         };

@@ -4,6 +4,7 @@ use std::fs::File;
 use std::io::{BufWriter, Write};
 use std::path::Path;
 
+use paddock_engine::tokenizer::Tokenizer;
 use paddock_engine::weights::hexadecimal;
 use paddock_learn::objective::Objective;
 use paddock_learn::tape::{Named, named};
@@ -25,6 +26,8 @@ pub(super) struct Iteration<'a> {
     pub answers: &'a [Answer],
     pub advantages: &'a [Vec<f64>],
     pub updates: &'a [Report],
+    /// The actor's.
+    pub tokenizer: &'a Tokenizer,
     /// Of what sampled them.
     pub digest: &'a str,
     /// Whether arrays and weights are written, too.
@@ -71,6 +74,7 @@ impl Iteration<'_> {
             "text": answer.text,
             "prompt_ids": answer.rollout.prompt_ids,
             "ids": answer.rollout.response_ids,
+            "tokens": self.tokens(&answer.rollout.response_ids),
             "log_probs": answer.log_probs,
             "ref_log_probs": answer.reference,
             "values": answer.reward_values,
@@ -82,6 +86,17 @@ impl Iteration<'_> {
             "stop_reason": answer.rollout.finish,
             "policy": self.digest,
         })
+    }
+
+    /// What each token adds to the text; of one that adds nothing (special, or part of a character), its spelling in the
+    /// vocabulary.
+    fn tokens(&self, ids: &[u32]) -> Vec<String> {
+        let mut stream = self.tokenizer.stream();
+        let text = |id: &u32| match stream.push(self.tokenizer, *id) {
+            text if text.is_empty() => self.tokenizer.token(*id).unwrap_or_default(),
+            text => text,
+        };
+        ids.iter().map(text).collect()
     }
 
     /// Names as in PyTorch's record of the same computation.

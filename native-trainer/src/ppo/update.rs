@@ -128,6 +128,7 @@ pub(super) async fn update<B: Adjoint, S: Store<B>>(
                 report.insert("lambda".into(), lagrange.lambda());
                 report.insert("log_lambda".into(), lagrange.log_lambda());
                 report.insert("episode_cost".into(), lagrange.mean_cost());
+                report.insert("cost_threshold".into(), settings.threshold);
             }
             let own = &answers[range];
             if let Some(critic) = &mut roles.reward_critic {
