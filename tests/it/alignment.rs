@@ -77,6 +77,11 @@ fn score_models_learn_as_in_pytorch() {
             let last = format!("evaluation-{}", metrics.last().unwrap().step);
             let picture = fs::read_to_string(output.join(&last).with_extension("svg")).unwrap();
             assert!(picture.contains("</svg>") && output.join("evaluation-0.json").exists());
+            let report: Value =
+                serde_json::from_slice(&fs::read(output.join(&last).with_extension("json")).unwrap()).unwrap();
+            for set in report["distribution"]["sets"].as_array().unwrap() {
+                assert_eq!(Some(numbers(&set["counts"]).iter().sum::<f64>()), report["pairs"].as_f64(), "{set}");
+            }
         }
     }
 }

@@ -154,6 +154,9 @@ fn answers_do_not_depend_on_what_runs_beside_them() {
         for part in ["ids", "log_probs", "ref_log_probs", "values", "score", "cost"] {
             assert_eq!(a[part], b[part], "{part}");
         }
+        let (ids, tokens) = (a["ids"].as_array().unwrap(), a["tokens"].as_array().unwrap());
+        assert_eq!(ids.len(), tokens.len(), "each token has its text, or its spelling");
+        assert!(tokens.iter().all(serde_json::Value::is_string), "{tokens:?}");
     }
 }
 
