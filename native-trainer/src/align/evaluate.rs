@@ -40,7 +40,7 @@ pub struct EvaluationSettings {
 #[serde(untagged)]
 pub enum ScoreEvaluation {
     /// On pairs of answers.
-    Pairs(ScoreReport),
+    Pairs(Box<ScoreReport>),
     /// On rows of RewardBench 2.
     RewardBench(BenchReport),
 }
@@ -84,7 +84,7 @@ pub async fn evaluate<B: Operations>(
         std::fs::create_dir_all(folder).map_err(Error::path("create", folder))?;
         write_report(folder, "evaluation", if is_cost { "cost" } else { "reward" }, &report)?;
     }
-    Ok(ScoreEvaluation::Pairs(report))
+    Ok(ScoreEvaluation::Pairs(Box::new(report)))
 }
 
 /// Scores conversations, several at a time.

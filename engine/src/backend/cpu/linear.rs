@@ -155,7 +155,7 @@ mod tests {
             for encoding in [F32, BF16, Q8_0, Q4_K] {
                 // Panels of few and of many tokens, several panels, several blocks of columns, tiles that are not full.
                 for (tokens, rows, cols) in
-                    [(1, 37, 512), (3, 5, 256), (4, 5, 1792), (6, 10, 256), (8, 1, 256), (23, 70, 1536)]
+                    [(1, 37, 512), (3, 5, 256), (7, 5, 1792), (6, 10, 256), (8, 1, 256), (23, 70, 1536)]
                 {
                     let weight = quantised(&cpu, encoding, rows, cols, 3);
                     let x = numbers(tokens * cols, 4);
