@@ -95,7 +95,10 @@ pub fn number(value: f64) -> String {
         let text = format!("{value:.decimals$}");
         if text.contains('.') { text.trim_end_matches('0').trim_end_matches('.').to_string() } else { text }
     } else {
-        format!("{value:.2e}")
+        // "1.50e-5" is "1.5e-5".
+        let text = format!("{value:.2e}");
+        let (digits, power) = text.split_once('e').unwrap_or((&text, "0"));
+        format!("{}e{power}", digits.trim_end_matches('0').trim_end_matches('.'))
     }
 }
 
@@ -135,8 +138,15 @@ mod tests {
 
     #[test]
     fn numbers_are_short() {
-        let cases =
-            [(0.0, "0"), (2.5, "2.5"), (0.123456, "0.1235"), (1234.5, "1234"), (2e-5, "2.00e-5"), (3e6, "3.00e6")];
+        let cases = [
+            (0.0, "0"),
+            (2.5, "2.5"),
+            (0.123456, "0.1235"),
+            (1234.5, "1234"),
+            (2e-5, "2e-5"),
+            (-1.5e-5, "-1.5e-5"),
+            (3e6, "3e6"),
+        ];
         for (value, text) in cases {
             assert_eq!(number(value), text);
         }

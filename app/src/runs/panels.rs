@@ -64,7 +64,7 @@ pub static GROUPS: [Group; 6] = [
             one("Entropy", &[of("entropy", "")]),
             several("Clip fraction", &[of("clip_fraction_low", "below"), of("clip_fraction_high", "above")]),
             one("Tokens of an answer", &[of("mean_generated_length", "")]),
-            one("Answers that end by themselves", &[of("eos_rate", "")]),
+            one("Answers that ended", &[of("eos_rate", "")]),
         ],
     },
     Group {
