@@ -151,7 +151,7 @@ fn a_bad_line_is_named_and_the_rest_go_on() {
     let output = score.output().unwrap();
     assert_eq!(output.status.code(), Some(1));
     let stderr = String::from_utf8(output.stderr).unwrap();
-    for words in ["line 2: it is not JSON", "line 4: expected \"prompt\"", "line 5: a conversation has", "3 of 6 lines"]
+    for words in ["line 2: it is not JSON", "line 4: expected \"prompt\"", "line 5: a conversation has", "3 of 5 rows"]
     {
         assert!(stderr.contains(words), "expected {words:?} in {stderr}");
     }

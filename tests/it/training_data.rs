@@ -175,7 +175,7 @@ fn one_bad_row_is_left_out_and_named() {
     let good = turns(&[("user", "Q?"), ("assistant", "A.")]);
     let mut rows = vec![good; 30];
     rows[20] = turns(&[("system", "S"), ("user", "Q?"), ("assistant", "A.")]);
-    rows[25] = json!({ "messages": [{ "role": "tool", "content": "x" }] });
+    rows[25] = json!({ "messages": [{ "role": "narrator", "content": "x" }] });
     let data = Data::new(&rows.into());
     let model = data.model(|config| {
         config["chat_template"] = "{% if messages[0].role == 'system' %}{{ raise_exception('no system') }}{% endif %}\

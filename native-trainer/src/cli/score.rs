@@ -140,17 +140,20 @@ impl<B: Backend> Run<'_, B> {
 
     async fn lines(&mut self, lines: &mut dyn BufRead) -> Result<()> {
         let mut bytes = Vec::new();
-        loop {
+        for line in 1.. {
             bytes.clear();
             let read = lines.read_until(b'\n', &mut bytes);
             if read.map_err(|error| Error::Request(format!("cannot read the input: {error}")))? == 0 {
                 break;
             }
-            self.seen += 1;
-            let place = Place::Line(self.seen);
+            let place = Place::Line(line);
             // Some editors put a byte-order mark before the first line.
-            match std::str::from_utf8(&bytes).map(|line| line.trim_start_matches('\u{feff}')) {
-                Ok(line) if line.trim().is_empty() => {}
+            let text = std::str::from_utf8(&bytes).map(|line| line.trim_start_matches('\u{feff}'));
+            if text.is_ok_and(|text| text.trim().is_empty()) {
+                continue;
+            }
+            self.seen += 1;
+            match text {
                 Ok(line) => match serde_json::from_str(line) {
                     Ok(row) => self.rows(place, row).await?,
                     Err(error) => self.refuse(place, &format!("it is not JSON ({error})")),
