@@ -226,13 +226,20 @@ fn gguf_files_and_folders_of_this_device_are_packed_and_kept() {
     assert_eq!(ask(&page).token_ids, expected.token_ids);
 
     page.go_to("models");
+    choose(&page, "model-files", &gguf.split(3).files.into_iter().collect::<Vec<_>>());
+    page.wait_for_texts("status-model", &["m"]);
+    wait_for_kept(&page, 3);
+    page.wait_for("ready");
+    assert_eq!(ask(&page).token_ids, expected.token_ids);
+
+    page.go_to("models");
     let files = fs::read_dir(tiny()).unwrap().map(|entry| entry.unwrap());
     let files: Vec<(String, Vec<u8>)> = files
         .map(|entry| (entry.file_name().to_string_lossy().into_owned(), fs::read(entry.path()).unwrap()))
         .filter(|(name, _)| name.ends_with(".json") || name.ends_with(".safetensors"))
         .collect();
     choose(&page, "model-folder", &files);
-    wait_for_kept(&page, 3);
+    wait_for_kept(&page, 4);
     page.wait_for("ready");
     assert_eq!(ask(&page).token_ids, expected.token_ids);
 }

@@ -324,25 +324,10 @@ fn several_files_and_none() {
     assert!(open(MemorySource::default()).unwrap_err().to_string().contains("expected a folder with config.json"));
 }
 
-/// The model as gguf-split splits it: all metadata in the first part, and some tensors in each.
-fn split(file: &GgufFile, parts: u32) -> MemorySource {
-    let per_part = file.tensors.len().div_ceil(parts as usize);
-    let mut source = MemorySource::default();
-    for (number, tensors) in (0..).zip(file.tensors.chunks(per_part)) {
-        let metadata = if number == 0 { file.metadata.clone() } else { Vec::new() };
-        let mut part = GgufFile { metadata, tensors: tensors.to_vec() };
-        part.set("split.no", Meta::U32(number));
-        part.set("split.count", Meta::U32(parts));
-        part.set("split.tensors.count", Meta::U32(file.tensors.len() as u32));
-        source.files.insert(format!("m-{:05}-of-{parts:05}.gguf", number + 1), part.bytes());
-    }
-    source
-}
-
 #[test]
 fn a_split_model_is_the_whole_one() {
     let file = GgufFile::from_fixture(MODEL, in_f32);
-    let (mut whole, mut parts) = (open(file.source()).unwrap(), open(split(&file, 3)).unwrap());
+    let (mut whole, mut parts) = (open(file.source()).unwrap(), open(file.split(3)).unwrap());
     assert_eq!(whole.config(), parts.config());
     for info in whole.tensors().cloned().collect::<Vec<_>>() {
         let rows = 0..info.shape[0];
@@ -354,7 +339,7 @@ fn a_split_model_is_the_whole_one() {
 #[test]
 fn parts_that_do_not_belong_together_are_refused() {
     let file = GgufFile::from_fixture(MODEL, in_f32);
-    let good = split(&file, 3);
+    let good = file.split(3);
     let refused = |change: &dyn Fn(&mut MemorySource)| {
         let mut source = good.clone();
         change(&mut source);
@@ -375,7 +360,7 @@ fn parts_that_do_not_belong_together_are_refused() {
     });
     assert!(swapped.contains("part 2 of 3"), "{swapped}");
     let twice = refused(&|source| {
-        let other = split(&GgufFile { tensors: file.tensors.iter().rev().cloned().collect(), ..file.clone() }, 3);
+        let other = GgufFile { tensors: file.tensors.iter().rev().cloned().collect(), ..file.clone() }.split(3);
         source.files.insert("m-00003-of-00003.gguf".to_string(), other.files["m-00003-of-00003.gguf"].clone());
     });
     assert!(twice.contains("different models"), "{twice}");

@@ -189,6 +189,21 @@ impl GgufFile {
         MemorySource { files: [("model.gguf".to_string(), self.bytes())].into() }
     }
 
+    /// The model in several files, as gguf-split splits it: all metadata in the first, and some tensors in each.
+    pub fn split(&self, parts: u32) -> MemorySource {
+        let per_part = self.tensors.len().div_ceil(parts as usize);
+        let mut source = MemorySource::default();
+        for (number, tensors) in (0..).zip(self.tensors.chunks(per_part)) {
+            let metadata = if number == 0 { self.metadata.clone() } else { Vec::new() };
+            let mut part = Self { metadata, tensors: tensors.to_vec() };
+            part.set("split.no", Meta::U32(number));
+            part.set("split.count", Meta::U32(parts));
+            part.set("split.tensors.count", Meta::U32(self.tensors.len() as u32));
+            source.files.insert(format!("m-{:05}-of-{parts:05}.gguf", number + 1), part.bytes());
+        }
+        source
+    }
+
     /// Sets the keys of a configuration.
     pub fn describe(&mut self, config: &ModelConfig) {
         let sizes = [
