@@ -1,12 +1,13 @@
 //! Files of records: a JSON list, an object that holds one, or JSON objects one after the other, as a rule one a line.
 
+use std::collections::BTreeMap;
 use std::fmt;
 use std::fs;
 use std::path::{Path, PathBuf};
 
 use paddock_engine::prompt::Message;
 use paddock_engine::records::{Pair, Record, asked};
-use serde::de::IgnoredAny;
+use serde_json::value::RawValue;
 use serde_json::{Deserializer, Value};
 
 use super::encoding::{text_of, without_nan};
@@ -193,67 +194,26 @@ fn value(row: &str) -> Result<Value, String> {
 /// The values of a file, whatever way they follow each other.
 fn rows(text: &str) -> Result<Vec<Row<'_>>, String> {
     if text.trim_start().starts_with('[') {
-        return match serde_json::from_str::<Vec<IgnoredAny>>(text) {
-            Ok(_) => Ok(numbered(parts(text))),
+        return match serde_json::from_str::<Vec<&RawValue>>(text) {
+            Ok(list) => Ok(numbered(list)),
             // Lists one a line are no records, and are refused as such.
             Err(error) if error.to_string().starts_with("trailing characters") => Ok(lines(text)),
             Err(error) => Err(format!("it is not a JSON list: {error}")),
         };
     }
     let first = text.lines().find(|line| !line.trim().is_empty()).unwrap_or_default();
-    if serde_json::from_str::<IgnoredAny>(first).is_err_and(|error| error.is_eof()) {
+    if serde_json::from_str::<&RawValue>(first).is_err_and(|error| error.is_eof()) {
         // The first value is written over several lines.
         return objects(text);
     }
-    match serde_json::from_str::<IgnoredAny>(text).ok().and_then(|_| wrapped(text)) {
+    match wrapped(text) {
         Some(list) => Ok(numbered(list)),
         None => Ok(lines(text)),
     }
 }
 
-/// The values in a list that is valid JSON, or the names and values in an object, in turn.
-fn parts(text: &str) -> Vec<&str> {
-    let mut parts = Vec::new();
-    let mut rest = text.trim_start().get(1..).unwrap_or_default();
-    loop {
-        rest = rest.trim_start_matches(|c: char| c.is_ascii_whitespace() || c == ',' || c == ':');
-        if rest.is_empty() || rest.starts_with([']', '}']) {
-            return parts;
-        }
-        let (part, behind) = rest.split_at(first_value(rest).unwrap_or(rest.len()));
-        parts.push(part);
-        rest = behind;
-    }
-}
-
-/// Where the value that a text begins with ends.
-fn first_value(text: &str) -> Result<usize, serde_json::Error> {
-    let mut values = Deserializer::from_str(text).into_iter::<IgnoredAny>();
-    values.next().transpose()?;
-    Ok(values.byte_offset())
-}
-
-/// The values that follow each other in a text, up to what is no JSON.
-fn values(mut text: &str) -> Vec<Result<&str, serde_json::Error>> {
-    let mut values = Vec::new();
-    while !text.trim_start().is_empty() {
-        text = text.trim_start();
-        match first_value(text) {
-            Ok(end) => {
-                values.push(Ok(&text[..end]));
-                text = &text[end..];
-            }
-            Err(error) => {
-                values.push(Err(error));
-                break;
-            }
-        }
-    }
-    values
-}
-
-fn numbered(list: Vec<&str>) -> Vec<Row<'_>> {
-    list.into_iter().enumerate().map(|(index, value)| (Place::Record(index + 1), Ok(value))).collect()
+fn numbered(list: Vec<&RawValue>) -> Vec<Row<'_>> {
+    list.into_iter().enumerate().map(|(index, value)| (Place::Record(index + 1), Ok(value.get()))).collect()
 }
 
 /// Whether a JSON text has an escape that is half of a surrogate pair, without the other half.
@@ -286,31 +246,28 @@ fn lines(text: &str) -> Vec<Row<'_>> {
             continue;
         }
         // Files that were put together without a line break between them have two on a line.
-        let values = values(line).into_iter();
-        rows.extend(values.map(|value| (place, value.map_err(|error| format!("it is not JSON ({error})")))));
+        let values = Deserializer::from_str(line).into_iter::<&RawValue>();
+        let values = values.map(|value| value.map(RawValue::get).map_err(|error| format!("it is not JSON ({error})")));
+        rows.extend(values.map(|value| (place, value)));
     }
     rows
 }
 
 /// Values that may go over several lines.
 fn objects(text: &str) -> Result<Vec<Row<'_>>, String> {
-    let values: Result<Vec<&str>, _> = values(text).into_iter().collect();
+    let values: Result<Vec<&RawValue>, _> = Deserializer::from_str(text).into_iter().collect();
     let values = values.map_err(|error| format!("it is not JSON: {error}"))?;
-    let list = if let [value] = &values[..] { wrapped(value) } else { None };
+    let list = if let [value] = values[..] { wrapped(value.get()) } else { None };
     Ok(numbered(list.unwrap_or(values)))
 }
 
 /// The list in an object that is only its wrapping, such as `{"version": 1, "data": [{…}, …]}`.
-fn wrapped(value: &str) -> Option<Vec<&str>> {
+fn wrapped(value: &str) -> Option<Vec<&RawValue>> {
     const ROWS: [&str; 5] = ["data", "train", "rows", "examples", "records"];
-    if !value.trim_start().starts_with('{') {
-        return None;
-    }
-    let members = parts(value);
-    let named = |key: &str| members.chunks_exact(2).find(|member| member[0].trim_matches('"') == key);
-    let list = ROWS.iter().find_map(|key| named(key))?[1];
-    let rows = if list.starts_with('[') { parts(list) } else { return None };
-    rows.iter().all(|row| row.starts_with('{')).then_some(rows)
+    let members: BTreeMap<String, &RawValue> = serde_json::from_str(value).ok()?;
+    let list = ROWS.iter().find_map(|key| members.get(*key))?;
+    let rows: Vec<&RawValue> = serde_json::from_str(list.get()).ok()?;
+    rows.iter().all(|row| row.get().starts_with('{')).then_some(rows)
 }
 
 #[cfg(test)]
