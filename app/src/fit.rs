@@ -1,18 +1,18 @@
 //! Whether a model fits into what a device allows.
 
 use crate::models::Pack;
-use crate::protocol::PreferredDevice;
 
 /// Most bytes that WebAssembly addresses, and with it a model on the processor.
 const WASM: u64 = 4 << 30;
 /// What is taken for a device that does not say how much memory it has, in GiB.
 const USUAL: f64 = 4.0;
 
-/// Bytes that a page may take on a device of so many GiB of memory (`navigator.deviceMemory`): half of it, and on the
-/// processor at most what WebAssembly addresses.
-pub fn allowance(gibibytes: Option<f64>, device: PreferredDevice) -> u64 {
-    let half = (gibibytes.unwrap_or(USUAL) * f64::from(1 << 29)) as u64;
-    if device == PreferredDevice::Cpu { half.min(WASM) } else { half }
+/// Bytes that a page may take on a device of so many GiB of memory (`navigator.deviceMemory`): on the GPU half of it,
+/// which is what a graphics driver lends of the memory it shares; on the processor what other programs leave, three
+/// quarters, and at most what WebAssembly addresses.
+pub fn allowance(gibibytes: Option<f64>, gpu: bool) -> u64 {
+    let quarter = (gibibytes.unwrap_or(USUAL) * f64::from(1 << 28)) as u64;
+    if gpu { 2 * quarter } else { (3 * quarter).min(WASM) }
 }
 
 /// The largest other model of the same kind that fits into `allowance`.
@@ -28,11 +28,11 @@ mod tests {
     use crate::models::Index;
 
     #[test]
-    fn half_of_the_memory_is_allowed() {
-        assert_eq!(allowance(Some(8.0), PreferredDevice::Auto), 4 << 30);
-        assert_eq!(allowance(Some(0.5), PreferredDevice::Gpu), 1 << 28);
-        assert_eq!(allowance(Some(32.0), PreferredDevice::Cpu), 4 << 30);
-        assert_eq!(allowance(None, PreferredDevice::Auto), 2 << 30);
+    fn the_processor_allows_more_of_a_small_memory_and_the_gpu_more_of_a_large_one() {
+        assert_eq!([true, false].map(|gpu| allowance(Some(0.5), gpu)), [1 << 28, 3 << 27]);
+        assert_eq!([true, false].map(|gpu| allowance(Some(8.0), gpu)), [4 << 30, 4 << 30]);
+        assert_eq!([true, false].map(|gpu| allowance(Some(32.0), gpu)), [16 << 30, 4 << 30]);
+        assert_eq!([true, false].map(|gpu| allowance(None, gpu)), [2 << 30, 3 << 30]);
     }
 
     #[test]

@@ -65,11 +65,16 @@ fn the_focus_is_where_one_writes_after_cancel() {
 
 /// A visit with an index of these models: name and bytes.
 fn page_with_models(models: &[(&str, u64)]) -> Option<Page> {
+    page_with_models_and(models, "")
+}
+
+/// A visit, with a query, with an index of these models.
+fn page_with_models_and(models: &[(&str, u64)], query: &str) -> Option<Page> {
     let site = TestSite::start(&[("tiny", &tiny())], &[])?;
     let models: Vec<_> =
         models.iter().map(|(name, bytes)| json!({ "name": name, "path": name, "bytes": bytes })).collect();
     fs::write(site.models().join("index.json"), json!({ "models": models }).to_string()).expect("an index");
-    Page::open(site, "")
+    Page::open(site, query)
 }
 
 #[test]
@@ -79,6 +84,26 @@ fn a_model_that_does_not_fit_is_said_to_before_it_is_downloaded() {
     page.click("take-smaller");
     page.wait_for_text("memory-need", |costs| costs.starts_with("30.0 kB"));
     wait_for_true(&page, "no warning", "return !document.querySelector('[data-testid=too-large]')");
+}
+
+#[test]
+fn a_model_that_the_gpu_has_no_room_for_runs_on_the_processor_at_one_click() {
+    // Of 4 GiB, the GPU gets two and the processor three.
+    let models = [("huge", 900_000_000_000), ("tiny", 2_500_000_000)];
+    let Some(page) = page_with_models_and(&models, "device=gpu") else { return };
+    page.wait_for_text("too-large", |text| !text.contains("processor"));
+    page.browser.evaluate("Object.defineProperty(navigator, 'deviceMemory', { value: 4 })");
+    page.set("model-select", "site/tiny");
+    page.wait_for_text("take-processor", |text| text == "Run it on the processor instead (slower)");
+    page.wait_for_text("memory-need", |costs| costs.contains("this device allows about 2.1 GB"));
+    page.take_screenshots("processor-offer");
+    page.type_text("composer", "Which horse?");
+    page.click("take-processor");
+    page.wait_for_texts("message-user", &["Which horse?"]);
+    page.wait_for_answer();
+    page.wait_for_text("status-device", |device| !device.contains("GPU"));
+    page.go_to("models");
+    page.wait_for_value("device-select", "cpu");
 }
 
 /// The button is in sight and on top, whole.

@@ -4,10 +4,12 @@ use js_sys::Reflect;
 use leptos::prelude::*;
 use wasm_bindgen::JsValue;
 
+use super::focus::focus_composer_or;
 use crate::fit;
 use crate::format;
-use crate::session::Models;
+use crate::protocol::PreferredDevice;
 use crate::session::preferences::Preferences;
+use crate::session::{Conversation, Machine, Models, Waiting};
 
 /// Its name, the bytes and the time of the download, and its memory against what this device allows.
 #[component]
@@ -17,7 +19,15 @@ pub fn Offer() -> impl IntoView {
         let packs = [models.pack(), models.scorer_pack()].into_iter().flatten();
         packs.map(|pack| pack.memory()).sum::<u64>()
     };
-    let allowed = move || fit::allowance(number(&window().navigator(), "deviceMemory"), models.device.get());
+    let Machine { gpu, .. } = expect_context();
+    let Conversation { waiting, .. } = expect_context();
+    // While the worker looks for a GPU, one is expected.
+    let on_gpu = move || match gpu.get() {
+        Some(gpu) => gpu.serves(models.device.get()),
+        None => models.device.get() != PreferredDevice::Cpu,
+    };
+    let allows = |gpu: bool| fit::allowance(number(&window().navigator(), "deviceMemory"), gpu);
+    let allowed = move || allows(on_gpu());
     let rate = speed();
     let costs = move || {
         let pack = models.pack()?;
@@ -39,6 +49,13 @@ pub fn Offer() -> impl IntoView {
         None => "This site has no model yet".to_string(),
     };
     let tight = Memo::new(move |_| memory() > allowed());
+    let runs_on_processor = Memo::new(move |_| on_gpu() && memory() <= allows(false));
+    let run_on_processor = move |_| {
+        models.device.set(PreferredDevice::Cpu);
+        // As the composer's button does, so that what was written is sent, too.
+        waiting.set(Waiting::ToLoad);
+        focus_composer_or("[data-testid=cancel]");
+    };
     let other = move || {
         let pack = models.pack()?;
         let allowed = allowed();
@@ -63,6 +80,11 @@ pub fn Offer() -> impl IntoView {
                             {format!("Take {} instead, {}", pack.name, format::bytes(pack.bytes))}
                         </button>
                     })}
+                    <Show when=move || runs_on_processor.get()>
+                        <button type="button" data-testid="take-processor" on:click=run_on_processor>
+                            "Run it on the processor instead (slower)"
+                        </button>
+                    </Show>
                     <Show when=move || !models.selected_scorer.with(String::is_empty)>
                         <button type="button" on:click=move |_| models.selected_scorer.set(String::new())>
                             "Leave out the score model"
