@@ -184,6 +184,27 @@ fn chats_are_saved_and_opened_again() {
     assert!(sentence.contains("no file of chats"), "{sentence}");
 }
 
+#[test]
+fn a_chat_saved_as_markdown_is_opened_again() {
+    let Some(page) = chat_page(4) else { return };
+    let question = "Read this:\n## You\n```\n## tiny\n```";
+    page.paste("composer", question);
+    page.click("send");
+    let answer = page.wait_for_answer();
+    page.wait_for("ready");
+    page.click("chat-menu");
+    let markdown = page.download("save-markdown");
+    page.choose("delete-open");
+    page.wait_for_texts("chat", &[]);
+    page.import_by("import-chats", &markdown);
+    page.wait_for_texts("message-user", &[question]);
+    page.wait_for_text("message-facts", |facts| facts.starts_with("tiny"));
+    assert_eq!(page.wait_for_answer().text, answer.text.trim_end());
+    page.import_by("import-chats", "# A title\n\nSome words.\n");
+    let sentence = page.wait_for_error();
+    assert!(sentence.contains("no file of chats") && sentence.contains("Markdown"), "{sentence}");
+}
+
 /// What was said is kept on the page; the worker forgets it.
 #[test]
 fn thirty_answers_leave_the_heap_as_it_was() {

@@ -81,3 +81,56 @@ fn markdown_has_the_branch_that_is_shown() {
          The first.\n\n## You\n\nWhy?\n\n## tiny\n\nIt trains.\n"
     );
 }
+
+/// What the branch that is shown says, and how.
+fn said(chat: &Chat) -> (String, String, Vec<(String, String, String)>) {
+    let turns = chat.path().into_iter().map(|turn| (turn.question.clone(), turn.answer.clone(), turn.model.clone()));
+    (chat.name(), chat.settings.system.clone(), turns.collect())
+}
+
+#[test]
+fn markdown_is_imported_as_it_was_said() {
+    let mut chat = chat();
+    assert_eq!(said(&from_text(&to_markdown(&chat)).unwrap()[0]), said(&chat));
+    let texts = [
+        "## You\n\nnot a question\n\n## tiny\n\nnot an answer",
+        "# Title\n\n> quoted\n\n### Third\n##\n##You",
+        "```md\n## You\n  ## deeper\n\n```\n",
+        " ## indented\n    ## code",
+        "\n\n  begins late\n\n\n## ends\n",
+        "",
+        "\\## escaped\n\u{a0}## wide\n\t## tab",
+        "## ",
+    ];
+    for question in texts {
+        for answer in texts {
+            chat.title = "# Of ## horses".to_string();
+            chat.settings.system = "## You\n\n> Be brief.".to_string();
+            for turn in &mut chat.turns {
+                (turn.question, turn.answer) = (question.trim_end().to_string(), answer.trim_end().to_string());
+            }
+            chat.turns[1].model = "You".to_string();
+            let text = to_markdown(&chat);
+            for text in [text.clone(), text.replace('\n', "\r\n")] {
+                let imported = from_text(&text).unwrap();
+                assert_eq!(said(&imported[0]), said(&chat), "{text}");
+                assert_eq!(to_markdown(&imported[0]), to_markdown(&chat));
+            }
+        }
+    }
+}
+
+#[test]
+fn other_markdown_is_one_sentence() {
+    for bad in [
+        "",
+        "no chats",
+        "# Title",
+        "# Title\n\nSome words.\n\n## You\n\na\n\n## tiny\n\nb\n",
+        "# Title\n\n## Usage\n\na\n\n## Licence\n\nb\n",
+        "# Title\n\n## You\n\na\n",
+    ] {
+        let sentence = from_text(bad).unwrap_err();
+        assert!(sentence.contains("no file of chats") && !sentence.contains('\n'), "{sentence}");
+    }
+}

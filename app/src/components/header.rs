@@ -156,7 +156,7 @@ fn Menu(talking: Memo<bool>) -> impl IntoView {
             <input
                 node_ref=input
                 type="file"
-                accept=".json,application/json"
+                accept=".json,application/json,.md,text/markdown"
                 hidden
                 aria-label="A file of chats"
                 data-testid="import-chats"

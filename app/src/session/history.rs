@@ -205,10 +205,15 @@ impl History {
     /// # Errors
     /// A sentence when the text is no such file.
     pub fn import(&self, text: &str) -> Result<(), String> {
-        let chats = chats::from_json(text)?;
+        let chats = chats::from_text(text)?;
         let mut first = None;
         for mut chat in chats.into_iter().filter(|chat| !chat.is_empty()) {
-            chat.id = fresh().id;
+            let new = fresh();
+            chat.id = new.id;
+            // Markdown does not say when a conversation was.
+            if chat.changed == 0.0 {
+                (chat.created, chat.changed) = (new.created, new.changed);
+            }
             first.get_or_insert_with(|| chat.id.clone());
             self.put(chat);
         }
