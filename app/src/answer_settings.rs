@@ -85,6 +85,26 @@ impl AnswerSettings {
     }
 }
 
+/// Settings that a person has saved under a name.
+#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
+#[serde(default)]
+pub struct OwnPreset {
+    /// What the person calls them.
+    pub name: String,
+    /// All of them, the system message included.
+    pub settings: AnswerSettings,
+}
+
+impl OwnPreset {
+    /// Adds this one to `presets`, in place of one of the same name.
+    pub fn save(self, presets: &mut Vec<Self>) {
+        match presets.iter_mut().find(|preset| preset.name == self.name) {
+            Some(preset) => *preset = self,
+            None => presets.push(self),
+        }
+    }
+}
+
 /// A number that can be set, and its limits.
 #[derive(Debug, Clone, Copy)]
 pub struct Setting {
@@ -213,6 +233,19 @@ mod tests {
         assert_eq!(settings.options(7).sampling.seed, 7);
         settings.seed = Some(3);
         assert_eq!(settings.options(7).sampling.seed, 3);
+    }
+
+    #[test]
+    fn a_preset_is_saved_once_under_its_name() {
+        let preset = |name: &str, max_tokens| OwnPreset {
+            name: name.to_string(),
+            settings: AnswerSettings { max_tokens, ..AnswerSettings::default() },
+        };
+        let mut presets = Vec::new();
+        for (name, max_tokens) in [("a", 1), ("b", 2), ("a", 3)] {
+            preset(name, max_tokens).save(&mut presets);
+        }
+        assert_eq!(presets, [preset("a", 3), preset("b", 2)]);
     }
 
     #[test]

@@ -205,6 +205,42 @@ fn a_chat_saved_as_markdown_is_opened_again() {
     assert!(sentence.contains("no file of chats") && sentence.contains("Markdown"), "{sentence}");
 }
 
+#[test]
+fn settings_are_saved_under_a_name_taken_and_deleted() {
+    let site = TestSite::start(&[("tiny", &tiny())], &[]);
+    let Some(page) = site.and_then(|site| Page::open(site, "device=cpu")) else { return };
+    page.wait_for("empty");
+    page.click("options-button");
+    page.set("option-temperature", "1.3");
+    page.type_text("system-message", "Be brief.");
+    page.type_text("preset-name", " Wild and brief ");
+    page.press("preset-name", "Enter", &json!({}));
+    page.wait_for_text("preset-said", |said| said == "“Wild and brief” is saved.");
+    page.wait_for_texts("own-preset", &["Wild and brief"]);
+    page.wait_for_value("preset-name", "");
+    page.click("options-defaults");
+    page.wait_for_value("option-temperature", "0.7");
+    page.type_text("preset-name", "Usual");
+    page.click("save-preset");
+    page.wait_for_texts("own-preset", &["Wild and brief", "Usual"]);
+    page.take_screenshots("own-presets");
+    page.wait_until_kept();
+    page.visit("device=cpu");
+    page.wait_for("empty");
+    page.click("options-button");
+    page.wait_for_texts("own-preset", &["Wild and brief", "Usual"]);
+    page.click("own-preset");
+    page.wait_for_value("option-temperature", "1.3");
+    page.wait_for_value("system-message", "Be brief.");
+    page.click("delete-preset");
+    page.wait_for_texts("own-preset", &["Usual"]);
+    page.wait_for_text("preset-said", |said| said == "“Wild and brief” is deleted.");
+    page.visit("device=cpu");
+    page.wait_for("empty");
+    page.click("options-button");
+    page.wait_for_texts("own-preset", &["Usual"]);
+}
+
 /// What was said is kept on the page; the worker forgets it.
 #[test]
 fn thirty_answers_leave_the_heap_as_it_was() {

@@ -28,6 +28,7 @@ pub mod notice;
 pub mod number_field;
 pub mod offer;
 pub mod options;
+pub mod own_presets;
 pub mod question;
 pub mod rail;
 pub mod recovery_form;

@@ -5,6 +5,7 @@ use leptos::prelude::*;
 
 use super::context_field::ContextField;
 use super::number_field::NumberField;
+use super::own_presets::OwnPresets;
 use super::template_field::TemplateField;
 use crate::answer_settings::{AnswerSettings, PRESETS, SETTINGS};
 use crate::session::Conversation;
@@ -24,6 +25,7 @@ pub fn Options(dialog: NodeRef<html::Dialog>) -> impl IntoView {
                 <h2 id="options-title">"Settings of this chat"</h2>
                 <p class="quiet">"They hold from the next answer on."</p>
                 <Presets />
+                <OwnPresets />
                 <SystemMessage />
                 <ContextField />
                 <TemplateSelect />

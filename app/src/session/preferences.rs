@@ -4,6 +4,7 @@ use leptos::prelude::window;
 use serde::{Deserialize, Serialize};
 use web_sys::Storage;
 
+use crate::answer_settings::OwnPreset;
 use crate::protocol::PreferredDevice;
 
 const KEY: &str = "paddock.preferences";
@@ -23,6 +24,8 @@ pub struct Preferences {
     pub context: Option<usize>,
     /// Bytes per second of the last long download.
     pub rate: Option<f64>,
+    /// The settings that the person has saved, the oldest first.
+    pub presets: Vec<OwnPreset>,
 }
 
 impl Preferences {
