@@ -2,7 +2,7 @@
 
 use wasm_bindgen::prelude::*;
 use wasm_bindgen_futures::JsFuture;
-use web_sys::{Blob, HtmlAnchorElement, HtmlInputElement, Url};
+use web_sys::{Blob, File, HtmlAnchorElement, HtmlInputElement, Url};
 
 /// Lets the browser save `text` under `name`.
 pub fn download(name: &str, text: &str) {
@@ -26,9 +26,17 @@ fn offer(name: &str, text: &str) -> Result<(), JsValue> {
 /// A sentence when the file cannot be read.
 pub async fn read(input: &HtmlInputElement) -> Result<Option<String>, String> {
     let Some(file) = input.files().and_then(|files| files.get(0)) else { return Ok(None) };
-    let text = JsFuture::from(file.text()).await;
+    let text = text(&file).await;
     // So that the same file can be chosen again.
     input.set_value("");
-    let text = text.ok().and_then(|text| text.as_string());
-    text.map(Some).ok_or_else(|| format!("{} cannot be read; choose the file again.", file.name()))
+    text.map(Some)
+}
+
+/// The text of a file.
+///
+/// # Errors
+/// A sentence when it cannot be read.
+pub async fn text(file: &File) -> Result<String, String> {
+    let text = JsFuture::from(file.text()).await.ok().and_then(|text| text.as_string());
+    text.ok_or_else(|| format!("{} cannot be read; choose the file again.", file.name()))
 }

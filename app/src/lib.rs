@@ -6,6 +6,7 @@
 pub mod address;
 pub mod answer_settings;
 pub mod chats;
+pub mod dropped;
 pub mod fit;
 pub mod format;
 pub mod jobs;

@@ -106,6 +106,61 @@ fn a_model_that_the_gpu_has_no_room_for_runs_on_the_processor_at_one_click() {
     page.wait_for_value("device-select", "cpu");
 }
 
+/// Drags or drops files, by name and text, over the first element of a CSS selector.
+fn drag(page: &Page, kind: &str, selector: &str, files: &[(&str, &str)]) {
+    page.browser.evaluate(&format!(
+        "const transfer = new DataTransfer();
+         for (const [name, text] of {})
+             transfer.items.add(new File([text], name));
+         const event = new DragEvent({}, {{ bubbles: true, cancelable: true, dataTransfer: transfer }});
+         window.taken = !document.querySelector({}).dispatchEvent(event);",
+        json!(files),
+        json!(kind),
+        json!(selector)
+    ));
+}
+
+#[test]
+fn models_and_chats_are_dropped_anywhere() {
+    const SHOWN: &str = "return !document.querySelector('[data-testid=drop-target]').hidden";
+    const HIDDEN: &str = "return document.querySelector('[data-testid=drop-target]').hidden";
+    const TAKEN: &str = "return window.taken";
+    let Some(page) = page("device=cpu") else { return };
+    page.wait_for("empty");
+    // Text goes to where it always went.
+    page.browser.evaluate(
+        "const transfer = new DataTransfer();
+         transfer.setData('text/plain', 'words');
+         const event = new DragEvent('dragover', { bubbles: true, cancelable: true, dataTransfer: transfer });
+         window.taken = !document.querySelector('#composer').dispatchEvent(event);",
+    );
+    wait_for_true(&page, "no overlay for text", &format!("{HIDDEN} && !window.taken"));
+    let chats = "# Horses\n\n## You\n\nWhich?\n\n## tiny\n\nThat one.\n";
+    drag(&page, "dragover", "#composer", &[("Horses.md", chats)]);
+    wait_for_true(&page, "the overlay", &format!("{SHOWN} && window.taken"));
+    page.take_screenshots("drop-target");
+    drag(&page, "dragleave", "#composer", &[("Horses.md", chats)]);
+    wait_for_true(&page, "no overlay", HIDDEN);
+    page.go_to("models");
+    drag(&page, "drop", "h1", &[("Horses.md", chats)]);
+    page.wait_for_texts("message-user", &["Which?"]);
+    page.wait_for_texts("chat-title", &["Horses"]);
+    page.go_to("runs");
+    drag(&page, "drop", "h1", &[("horse.png", "")]);
+    let sentence = page.wait_for_error();
+    assert!(sentence.contains("neither a model nor a saved chat"), "{sentence}");
+    page.click("dismiss");
+    // Fields of files take their own, and between those of the recovery nothing is taken.
+    drag(&page, "drop", "[data-testid=recover-base-folder]", &[("m.gguf", "x")]);
+    wait_for_true(&page, "a drop that stays the field's", "return window.taken === false");
+    drag(&page, "drop", ".recovery h2", &[("m.gguf", "x")]);
+    wait_for_true(&page, "a drop that nothing takes", TAKEN);
+    page.go_to("chat");
+    drag(&page, "drop", "main", &[("m.gguf", "no model")]);
+    page.wait_for_text("error", |sentence| sentence.contains("m.gguf"));
+    page.browser.wait("models", PATIENCE, |_| page.attribute("models-page", "aria-label"));
+}
+
 /// The button is in sight and on top, whole.
 const BUTTON_IN_SIGHT: &str = "
     const button = document.querySelector('[data-testid=load-button]');

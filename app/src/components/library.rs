@@ -87,7 +87,7 @@ pub fn ModelSources() -> impl IntoView {
     let choose = move |event: leptos::ev::Event| {
         let input: HtmlInputElement = event_target(&event);
         if let Some(files) = input.files().filter(|files| files.length() > 0) {
-            library.import_files(Array::from(&files));
+            library.import_files(Array::from(&files), None);
         }
         input.set_value("");
     };

@@ -11,6 +11,7 @@ pub mod context_field;
 pub mod context_meter;
 pub mod copy;
 pub mod device_select;
+pub mod drop_target;
 pub mod edit_field;
 pub mod facts;
 pub mod focus;

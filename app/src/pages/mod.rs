@@ -16,6 +16,7 @@ use wasm_bindgen_futures::{JsFuture, spawn_local};
 use web_sys::{Element, RequestCache, RequestInit, Response};
 
 use crate::address::Address;
+use crate::components::drop_target::DropTarget;
 use crate::components::header::Header;
 use crate::components::rail::Rail;
 use crate::components::status_line::StatusLine;
@@ -94,6 +95,7 @@ fn App() -> impl IntoView {
                 <StatusLine />
             </div>
             <Toast />
+            <DropTarget page />
         </div>
     }
 }

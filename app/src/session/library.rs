@@ -54,15 +54,16 @@ impl Library {
         self.begin(name_of(&url.pathname()), PackLocation::Address(url.href()), None);
     }
 
-    /// Keeps and loads the model in these files of this device: a folder's, or GGUF files.
-    pub fn import_files(&self, files: Array) {
+    /// Keeps and loads the model in these files of this device: a folder's, or GGUF files. `folder` is the folder's
+    /// name where the files do not say it.
+    pub fn import_files(&self, files: Array, folder: Option<String>) {
         let files_of = || files.iter().filter_map(|file| wasm_bindgen::JsCast::dyn_into::<File>(file).ok());
         let gguf = files_of().map(|file| file.name()).find(|name| name.to_ascii_lowercase().ends_with(".gguf"));
-        let folder = || {
+        let named = || {
             let path = js_sys::Reflect::get(&files.get(0), &"webkitRelativePath".into()).ok()?.as_string()?;
             path.split_once('/').map(|(folder, _)| folder.to_string())
         };
-        let name = gguf.or_else(folder).unwrap_or_else(|| "model".to_string());
+        let name = gguf.or(folder).or_else(named).unwrap_or_else(|| "model".to_string());
         self.begin(name_of(&name), PackLocation::Files(0), Some(files));
     }
 
