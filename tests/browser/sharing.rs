@@ -100,3 +100,41 @@ fn the_service_worker_isolates_the_page_where_the_host_does_not() {
     page.wait_for("ready");
     assert_eq!(page.browser.evaluate("return crossOriginIsolated"), true);
 }
+
+#[test]
+fn a_new_version_of_the_page_comes_with_a_reload_and_loses_nothing() {
+    let Some(site) = site() else { return };
+    if !keeps_the_page() {
+        return;
+    }
+    let Some(page) = Page::open(site.with_own_page(), "model=tiny&device=cpu&autoload=1") else { return };
+    page.wait_for("ready");
+    wait_for_service_worker(&page);
+    page.set_greedy("none", 8);
+    let answer = page.ask("The cat");
+    page.type_text("composer", "half a question");
+    page.wait_until_kept();
+
+    // What `xtask` writes when any file of the page has changed.
+    page.site().change_page("index.html", |text| text.replace("<title>", "<title>New "));
+    page.site().change_page("sw.js", |text| text.replace("const VERSION = \"", "const VERSION = \"new"));
+    let update = "const done = arguments[0];
+        navigator.serviceWorker.getRegistration().then(async registration => {
+            await registration.update();
+            done(registration.waiting?.state ?? null);
+        }).catch(error => done(String(error)));";
+    page.browser
+        .wait("the new version", PATIENCE, |browser| (browser.evaluate_async(update) == "installed").then_some(()));
+    // Until the page is loaded again all of it is of the old version.
+    let file = "const done = arguments[0]; fetch('./index.html').then(response => response.text()).then(done);";
+    let served = |page: &Page| page.browser.evaluate_async(file).as_str().unwrap_or_default().to_string();
+    assert!(!served(&page).contains("<title>New "));
+
+    page.visit("model=tiny&device=cpu&autoload=1");
+    page.browser.wait("the new page", PATIENCE, |_| served(&page).contains("<title>New ").then_some(()));
+    page.wait_for("ready");
+    page.wait_for_value("composer", "half a question");
+    page.browser.wait("the chat", PATIENCE, |_| (page.answer_text() == answer.text).then_some(()));
+    // The model comes from the storage: nothing of it was fetched again.
+    assert_eq!(page.site().ranges(".safetensors").len(), 1);
+}

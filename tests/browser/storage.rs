@@ -112,6 +112,36 @@ fn a_download_goes_on_after_a_reload() {
 }
 
 #[test]
+fn a_model_that_two_tabs_load_is_kept_by_one() {
+    let Some(site) = site(&[(".safetensors", Fault::Stalled(300_000))]) else { return };
+    let Some(page) = Page::open(site, "model=tiny&device=cpu&autoload=1") else { return };
+    let asked = |count| {
+        page.browser
+            .wait("the requests", PATIENCE, |_| (page.site().ranges(".safetensors").len() >= count).then_some(()));
+    };
+    asked(1);
+    let first = page.browser.tab();
+    page.browser.open_tab();
+    page.visit("model=tiny&device=cpu&autoload=1");
+    // The second tab leaves the folder to the first and reads the model for itself.
+    asked(2);
+    // Now both connections break. Only what is kept goes on by itself.
+    page.site().repair();
+    assert!(page.wait_for_error().contains("the connection was lost after 300.0 kB"));
+    page.click("dismiss");
+    page.browser.switch_to(&first);
+    page.wait_for("ready");
+    let answer = ask(&page);
+    page.browser.open_tab();
+    page.visit("model=tiny&device=cpu&autoload=1");
+    page.wait_for("ready");
+    assert_eq!(ask(&page), answer);
+    assert_eq!(page.site().ranges(".safetensors").len(), 3);
+    assert_eq!(stored_shard(&page), json!(expected_shard(&page)));
+    wait_for_kept(&page, 1);
+}
+
+#[test]
 fn a_file_that_has_changed_is_fetched_from_its_beginning() {
     let Some(site) = site(&[(".safetensors", Fault::Stalled(300_000))]) else { return };
     let Some(page) = Page::open(site, "model=tiny&device=cpu&autoload=1") else { return };

@@ -18,7 +18,7 @@ pub struct TestSite {
     server: Server,
     models: TempDir,
     /// A page of this test's own, for as long as it is served.
-    _page: Option<TempDir>,
+    page: Option<TempDir>,
 }
 
 impl TestSite {
@@ -42,21 +42,32 @@ impl TestSite {
     }
 
     fn serve(page: PathBuf, models: TempDir, faults: BTreeMap<String, Fault>, plain: bool) -> Self {
-        Self { server: server(page, models.path(), faults, plain), models, _page: None }
+        Self { server: server(page, models.path(), faults, plain), models, page: None }
     }
 
     /// The same site with a page whose worker runs `script` first.
     pub fn with_worker_script(self, script: &str) -> Self {
+        let site = self.with_own_page();
+        site.change_page("worker_start.js", |text| format!("{script}\n{text}"));
+        site
+    }
+
+    /// The same site with a copy of the page, which [`TestSite::change_page`] can change.
+    pub fn with_own_page(self) -> Self {
         let page = TempDir::new().expect("a temporary folder");
         for entry in fs::read_dir(workspace::dist()).expect("the built page") {
             let path = entry.expect("a file").path();
             fs::copy(&path, page.path().join(path.file_name().expect("a name"))).expect("a copy");
         }
-        let start = page.path().join("worker_start.js");
-        let text = fs::read_to_string(&start).expect("the worker's script");
-        fs::write(&start, format!("{script}\n{text}")).expect("the worker's script");
         let served = Self::serve(page.path().to_path_buf(), self.models, BTreeMap::new(), false);
-        Self { _page: Some(page), ..served }
+        Self { page: Some(page), ..served }
+    }
+
+    /// Changes a text of the page, which must be this test's own.
+    pub fn change_page(&self, file: &str, change: impl FnOnce(String) -> String) {
+        let path = self.page.as_ref().expect("a page of its own").path().join(file);
+        let text = fs::read_to_string(&path).expect("a text of the page");
+        fs::write(&path, change(text)).expect("a text of the page");
     }
 
     /// The same site at a host that sends no headers of its own.
