@@ -24,9 +24,10 @@ pub const WASM: &str = "wasm32-unknown-unknown";
 pub fn ensure() -> Result<()> {
     ensure_target()?;
     // Without --locked trunk 0.21.14 takes a cssparser that its lightningcss does not compile with.
-    ensure_tool(&["trunk"], "trunk", TRUNK, &["--locked"])?;
+    // Its 380 crates are a good part of what a fresh machine compiles, and it only starts others and copies files.
+    ensure_tool(&["trunk"], "trunk", TRUNK, &["--locked"], 0)?;
     // With --locked wasm-bindgen-cli can name crates newer than a mirrored index has.
-    ensure_tool(&["wasm-bindgen"], "wasm-bindgen-cli", &locked_version("wasm-bindgen")?, &[])
+    ensure_tool(&["wasm-bindgen"], "wasm-bindgen-cli", &locked_version("wasm-bindgen")?, &[], 1)
 }
 
 /// Makes sure that cargo-mutants is there.
@@ -34,7 +35,7 @@ pub fn ensure() -> Result<()> {
 /// # Errors
 /// When it is missing and cannot be installed.
 pub fn ensure_mutants() -> Result<()> {
-    ensure_tool(&["cargo-mutants", "mutants"], "cargo-mutants", MUTANTS, &["--locked"])
+    ensure_tool(&["cargo-mutants", "mutants"], "cargo-mutants", MUTANTS, &["--locked"], 1)
 }
 
 /// The PATH with the project's own tools in front.
@@ -74,8 +75,9 @@ fn ensure_target() -> Result<()> {
         .map_err(|error| format!("the Rust target {WASM} is missing and {error}; check the network and try again"))
 }
 
-/// `command` tells its version when `--version` follows it.
-fn ensure_tool(command: &[&str], package: &str, version: &str, flags: &[&str]) -> Result<()> {
+/// `command` tells its version when `--version` follows it. The tools run for seconds: the time to compile them matters
+/// more than their speed, hence a low `opt_level`.
+fn ensure_tool(command: &[&str], package: &str, version: &str, flags: &[&str], opt_level: u8) -> Result<()> {
     if installed_version(command).as_deref() == Some(version) {
         return Ok(());
     }
@@ -83,9 +85,8 @@ fn ensure_tool(command: &[&str], package: &str, version: &str, flags: &[&str]) -
     let mut install = workspace::cargo();
     install.args(["install", package, "--version", version, "--force"]).args(flags).arg("--root").arg(root());
     install
-        // The tools run for seconds: their compile time matters, their speed does not.
         .env("CARGO_PROFILE_RELEASE_LTO", "off")
-        .env("CARGO_PROFILE_RELEASE_OPT_LEVEL", "1")
+        .env("CARGO_PROFILE_RELEASE_OPT_LEVEL", opt_level.to_string())
         .env("CARGO_PROFILE_RELEASE_CODEGEN_UNITS", "16")
         .env("CARGO_TARGET_DIR", workspace::target().join("tools"));
     process::run_logged(&mut install, &root().join("install.log"))
