@@ -23,10 +23,10 @@ pub struct Options {
     #[arg(long, value_name = "PATH")]
     seed_tasks: PathBuf,
     /// Iterations of each of the two runs
-    #[arg(long, default_value_t = 40, value_name = "N")]
+    #[arg(long, default_value_t = 22, value_name = "N")]
     iterations: usize,
     /// Steps of the reward and of the cost model, at most
-    #[arg(long, default_value_t = 60, value_name = "N")]
+    #[arg(long, default_value_t = 40, value_name = "N")]
     score_steps: usize,
     /// Answers of an iteration
     #[arg(long, default_value_t = 16, value_name = "N")]
