@@ -16,7 +16,7 @@ struct Exported {
     chats: Vec<Chat>,
 }
 
-/// Conversations with all their branches, as one JSON text that [`from_json`] reads.
+/// Conversations with all their branches, as one JSON text that [`from_text`] reads.
 pub fn to_json(chats: &[Chat]) -> String {
     let exported = Exported { format: FORMAT.to_string(), version: 1, chats: chats.to_vec() };
     // Plain data always has a JSON form.
@@ -27,7 +27,7 @@ pub fn to_json(chats: &[Chat]) -> String {
 ///
 /// # Errors
 /// A sentence when the text is something else.
-pub fn from_json(text: &str) -> Result<Vec<Chat>, String> {
+fn from_json(text: &str) -> Result<Vec<Chat>, String> {
     let exported: Exported = serde_json::from_str(text)
         .map_err(|error| format!("this is no file of chats ({error}); choose one that Paddock has exported as JSON"))?;
     if exported.format != FORMAT || exported.version != 1 {

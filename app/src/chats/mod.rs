@@ -3,7 +3,7 @@
 mod file;
 mod record;
 
-pub use file::{from_json, from_text, to_json, to_markdown};
+pub use file::{from_text, to_json, to_markdown};
 pub use record::{Chat, SavedChoice, Turn};
 
 #[cfg(test)]

@@ -58,16 +58,16 @@ fn a_path_is_followed_to_its_beginning_even_in_a_circle() {
 #[test]
 fn an_export_is_imported_as_it_was() {
     let chats = vec![chat(), Chat::default()];
-    assert_eq!(from_json(&to_json(&chats)).unwrap(), chats);
+    assert_eq!(from_text(&to_json(&chats)).unwrap(), chats);
     let fields = r#"{"format":"paddock-chats","version":1,"chats":[{"id":"b","later":true}]}"#;
-    assert_eq!(from_json(fields).unwrap()[0].id, "b");
+    assert_eq!(from_text(fields).unwrap()[0].id, "b");
     for bad in [
         "",
         "[]",
         r#"{"format":"other","version":1,"chats":[]}"#,
         r#"{"format":"paddock-chats","version":2,"chats":[]}"#,
     ] {
-        let sentence = from_json(bad).unwrap_err();
+        let sentence = from_text(bad).unwrap_err();
         assert!(sentence.contains("chats") && !sentence.contains('\n'), "{sentence}");
     }
 }
