@@ -160,5 +160,6 @@ fn bench_rows(run: &RunSettings, encoding: Encoding) -> Result<(Vec<EncodedRow>,
         let ids = row.answers.iter().map(|answer| conversation(row, answer)).collect::<Result<Vec<_>, String>>()?;
         Ok((row.clone(), ids))
     };
-    read_rows(&run.data, |row| BenchRow::parse(row).map(|row| vec![row]))?.and_then(encoded).counted(run.strict)
+    let rows = read_rows(&run.data, |row| BenchRow::parse(row).map(|row| vec![row]))?;
+    Ok(rows.and_then(encoded).counted(run.strict)?)
 }

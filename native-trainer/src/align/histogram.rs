@@ -1,16 +1,20 @@
 //! The distribution of scores, in numbers and as a picture.
 
-use std::fmt::Write as _;
-
+use plotters::prelude::*;
+use plotters::style::register_font;
+use plotters_bitmap::BitMapBackendError;
 use serde::Serialize;
+
+use crate::{Error, Result};
 
 /// Bins of a histogram.
 const BINS: usize = 50;
-/// Width and height of the picture in pixels, and the margin around the bars.
-const SIZE: [f64; 2] = [640.0, 320.0];
-const MARGIN: f64 = 40.0;
+/// Width and height of the picture in pixels.
+const SIZE: (u32, u32) = (800, 400);
 /// Colours of the sets of scores.
-const COLOURS: [&str; 2] = ["#2a7fb8", "#d95f3b"];
+const COLOURS: [RGBColor; 2] = [RGBColor(0x2a, 0x7f, 0xb8), RGBColor(0xd9, 0x5f, 0x3b)];
+/// DejaVu Sans, its ASCII letters only.
+const FONT: &[u8] = include_bytes!("font/DejaVuSans-ascii.ttf");
 
 /// How two sets of scores are spread.
 #[derive(Debug, Clone, PartialEq, Serialize)]
@@ -56,63 +60,94 @@ impl Distribution {
     }
 }
 
-/// An SVG picture of two sets of scores over each other, with the names of the sets.
-pub fn histogram(title: &str, Distribution { low, high, sets }: &Distribution) -> String {
-    let most = sets.iter().flat_map(|set| &set.counts).copied().max().unwrap_or_default().max(1) as f64;
-    let [width, height] = SIZE;
-    let (inner_width, inner_height) = (width - 2.0 * MARGIN, height - 2.0 * MARGIN);
-    let mut svg = format!(
-        "<svg xmlns=\"http://www.w3.org/2000/svg\" viewBox=\"0 0 {width} {height}\" font-family=\"sans-serif\" \
-         font-size=\"12\">\n<rect width=\"{width}\" height=\"{height}\" fill=\"white\"/>\n<text x=\"{MARGIN}\" y=\"20\">{}</text>\n",
-        escaped(title)
-    );
-    for ((index, Counts { name, counts }), colour) in sets.iter().enumerate().zip(COLOURS) {
-        let bar = inner_width / BINS as f64;
-        for (bin, count) in counts.iter().enumerate().filter(|(_, count)| **count > 0) {
-            let (x, tall) = (MARGIN + bin as f64 * bar, *count as f64 / most * inner_height);
-            let y = height - MARGIN - tall;
-            let _ = writeln!(
-                svg,
-                "<rect x=\"{x:.2}\" y=\"{y:.2}\" width=\"{bar:.2}\" height=\"{tall:.2}\" fill=\"{colour}\" fill-opacity=\"0.5\"/>"
-            );
-        }
-        let (x, y) = (width - MARGIN - 140.0, 20.0 + 16.0 * index as f64);
-        let _ = writeln!(svg, "<text x=\"{x}\" y=\"{y}\" fill=\"{colour}\">{}</text>", escaped(name));
-    }
-    let base = height - MARGIN;
-    let _ =
-        writeln!(svg, "<line x1=\"{MARGIN}\" y1=\"{base}\" x2=\"{}\" y2=\"{base}\" stroke=\"black\"/>", width - MARGIN);
-    for (at, value) in [(0.0, *low), (0.5, low.midpoint(*high)), (1.0, *high)] {
-        let x = MARGIN + at * inner_width;
-        let _ = writeln!(svg, "<text x=\"{x}\" y=\"{}\" text-anchor=\"middle\">{value:.3}</text>", base + 16.0);
-    }
-    svg + "</svg>\n"
+/// A PNG picture of two sets of scores over each other, with the names of the sets.
+///
+/// # Errors
+/// When the picture cannot be encoded.
+pub fn histogram(title: &str, distribution: &Distribution) -> Result<Vec<u8>> {
+    let fail = |error: String| Error::Request(format!("cannot draw the scores' distribution: {error}"));
+    let mut pixels = vec![0; (SIZE.0 * SIZE.1 * 3) as usize];
+    draw(&mut pixels, title, distribution).map_err(|error| fail(error.to_string()))?;
+    let mut file = Vec::new();
+    let mut encoder = png::Encoder::new(&mut file, SIZE.0, SIZE.1);
+    encoder.set_color(png::ColorType::Rgb);
+    let written = encoder.write_header().and_then(|mut writer| writer.write_image_data(&pixels));
+    written.map_err(|error| fail(error.to_string()))?;
+    Ok(file)
 }
 
-fn escaped(text: &str) -> String {
-    text.replace('&', "&amp;").replace('<', "&lt;").replace('>', "&gt;")
+/// Draws into `pixels`, 8-bit RGB.
+fn draw(
+    pixels: &mut [u8],
+    title: &str,
+    Distribution { low, high, sets }: &Distribution,
+) -> Result<(), DrawingAreaErrorKind<BitMapBackendError>> {
+    // Without a font of the machine's, so that the picture is the same on every one.
+    register_font("sans-serif", FontStyle::Normal, FONT)
+        .unwrap_or_else(|_| unreachable!("the font is part of the program"));
+    let most = sets.iter().flat_map(|set| &set.counts).copied().max().unwrap_or_default().max(1);
+    let area = BitMapBackend::with_buffer(pixels, SIZE).into_drawing_area();
+    area.fill(&WHITE)?;
+    let mut chart = ChartBuilder::on(&area)
+        .caption(title, ("sans-serif", 18))
+        .margin(12)
+        .x_label_area_size(28)
+        .y_label_area_size(44)
+        .build_cartesian_2d(*low..*high, 0..most)?;
+    chart.configure_mesh().disable_x_mesh().x_desc("score").y_desc("answers").draw()?;
+    let edge = |bin: usize| low + (high - low) * bin as f64 / BINS as f64;
+    for (Counts { name, counts }, colour) in sets.iter().zip(COLOURS) {
+        let style = colour.mix(0.5).filled();
+        let bars = counts.iter().enumerate().filter(|(_, count)| **count > 0);
+        let bars = bars.map(|(bin, count)| Rectangle::new([(edge(bin), 0), (edge(bin + 1), *count)], style));
+        let series = chart.draw_series(bars)?;
+        series.label(*name).legend(move |(x, y)| Rectangle::new([(x, y - 5), (x + 12, y + 5)], style));
+    }
+    chart.configure_series_labels().background_style(WHITE.mix(0.8)).border_style(BLACK.mix(0.3)).draw()?;
+    area.present()
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
+    /// Pixels of a picture that have the colour of each set, or of both over each other.
+    fn coloured(distribution: &Distribution) -> usize {
+        let mut pixels = vec![0; (SIZE.0 * SIZE.1 * 3) as usize];
+        draw(&mut pixels, "a < b", distribution).unwrap();
+        pixels.as_chunks::<3>().0.iter().filter(|[red, _, blue]| red.abs_diff(*blue) > 40).count()
+    }
+
     #[test]
-    fn a_picture_has_a_bar_for_every_filled_bin() {
+    fn bars_are_as_tall_as_their_bins_are_full() {
         let distribution = Distribution::new([("better", vec![0.0, 0.0, 1.0]), ("worse", vec![0.5])]);
         let [better, worse] = &distribution.sets;
         assert_eq!((better.counts[0], better.counts[BINS - 1], worse.counts[BINS / 2]), (2, 1, 1));
-        let svg = histogram("a < b", &distribution);
-        assert!(svg.starts_with("<svg") && svg.ends_with("</svg>\n") && svg.contains("a &lt; b"));
-        assert_eq!(svg.matches("fill-opacity").count(), 3, "{svg}");
-        assert!(svg.contains(">0.000<") && svg.contains(">1.000<"));
+        let names_alone = coloured(&Distribution::new([("better", vec![]), ("worse", vec![])]));
+        // A bar of the full height and two of half of it; the axes lie over their edges.
+        let bar = |counts: [Vec<f64>; 2]| {
+            let [better, worse] = counts;
+            (coloured(&Distribution::new([("better", better), ("worse", worse)])) - names_alone) as f64
+        };
+        let (half, whole) = (bar([vec![0.0, 0.0, 1.0], vec![]]), bar([vec![0.0, 1.0], vec![]]));
+        assert!((half / whole - 0.75).abs() < 0.02, "{half} {whole}");
+    }
+
+    #[test]
+    fn the_picture_is_a_png() {
+        let file = histogram("title", &Distribution::new([("a", vec![1.0]), ("b", vec![])])).unwrap();
+        let reader = png::Decoder::new(std::io::Cursor::new(file)).read_info().unwrap();
+        assert_eq!((reader.info().width, reader.info().height), SIZE);
     }
 
     #[test]
     fn scores_that_cannot_be_drawn_do_no_harm() {
-        for scores in [vec![], vec![f64::NAN], vec![2.0, 2.0], vec![f64::INFINITY, 1.0]] {
-            let svg = histogram("t", &Distribution::new([("a", scores), ("b", vec![])]));
-            assert!(!svg.contains("NaN") && !svg.contains("inf"), "{svg}");
+        let far = f64::from(f32::MAX);
+        let near = f64::from(1.0f32.next_up());
+        for scores in
+            [vec![], vec![f64::NAN], vec![2.0, 2.0], vec![f64::INFINITY, 1.0], vec![-far, far], vec![1.0, near]]
+        {
+            histogram("t", &Distribution::new([("a", scores), ("b", vec![])])).unwrap();
         }
     }
 }

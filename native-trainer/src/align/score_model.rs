@@ -17,7 +17,7 @@ use super::normalizer::{Normalizer, NormalizerKind};
 use super::pairs::{Encoding, PairKind, Pairs};
 use super::report::{ScoreReport, ScoredPair};
 use super::show::show_pairs;
-use crate::files::write_file;
+use crate::files::{write_bytes, write_file};
 use crate::run::checkpoint::{Kept, TrainedModel, count_parameters};
 use crate::run::{LossType, MeantSettings, RunSettings, ScoreSettings};
 use crate::sft::tape_options;
@@ -291,5 +291,5 @@ pub(super) fn write_report(folder: &Path, name: &str, kind: &str, report: &Score
     let text = serde_json::to_string_pretty(report).map_err(|error| Error::Request(error.to_string()))?;
     write_file(&folder.join(format!("{name}.json")), &text)?;
     let title = format!("{kind} of {} pairs, accuracy {:.3}", report.pairs, report.accuracy);
-    write_file(&folder.join(format!("{name}.svg")), &histogram(&title, &report.distribution))
+    write_bytes(&folder.join(format!("{name}.png")), &histogram(&title, &report.distribution)?)
 }

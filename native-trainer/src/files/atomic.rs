@@ -206,7 +206,7 @@ pub(crate) fn write_file(path: &Path, contents: &str) -> Result<()> {
 }
 
 /// Writes a file whole or not at all.
-pub(super) fn write_bytes(path: &Path, contents: &[u8]) -> Result<()> {
+pub(crate) fn write_bytes(path: &Path, contents: &[u8]) -> Result<()> {
     let mut file = AtomicFile::create(path)?;
     file.write_all(contents).map_err(Error::path("write", path))?;
     file.commit()

@@ -26,7 +26,7 @@ mod token_cache;
 mod torch;
 
 pub use adapter::{ADAPTER_WEIGHTS, SCORE_MODEL, read_adapters, write_adapters};
-pub(crate) use atomic::write_file;
+pub(crate) use atomic::{write_bytes, write_file};
 pub use atomic::{AtomicFile, AtomicFolder, remove_partial};
 pub use config_alone::config_alone;
 pub use convert::{Written, convert};
