@@ -24,6 +24,8 @@ const LOOK: Duration = Duration::from_millis(50);
 const SHORTER: f64 = 0.8;
 /// The greatest length below which no shorter one is tried.
 const SHORTEST: usize = 64;
+/// What llama.cpp says when a prompt alone does not fit, so that no shorter answer helps.
+const PROMPT_ALONE: &str = "exceeds the available context size";
 
 /// How a server is asked.
 #[derive(Debug, Clone)]
@@ -227,7 +229,7 @@ impl Server {
             if !self.learn(ask, way, known, status, &words) {
                 if is_too_long(&words) {
                     max_tokens = (max_tokens as f64 * SHORTER) as usize;
-                    if max_tokens < SHORTEST {
+                    if max_tokens < SHORTEST || words.contains(PROMPT_ALONE) {
                         return Ok(Some(Completion::without_room()));
                     }
                     continue;

@@ -266,9 +266,16 @@ fn a_prompt_that_is_too_long_gets_a_shorter_answer() {
     assert_eq!(one(&url, ask("p")).unwrap().text, "done");
     let lengths: Vec<u64> = seen.lock().unwrap().iter().filter_map(|(.., body)| body["max_tokens"].as_u64()).collect();
     assert_eq!(lengths, [512, 409, 327]);
-    let (url, _) = serve(|_, _, _| error(400, "the request exceeds the available context size"));
-    let found = one(&url, ask("p")).unwrap();
-    assert!(found.cut && found.text.is_empty(), "a prompt without room for an answer ends no run");
+    for (words, requests) in [
+        ("This model's maximum context length is 4097 tokens", 10),
+        // llama.cpp's, which looks at the prompt alone.
+        ("request (1434 tokens) exceeds the available context size (1024 tokens), try increasing it", 1),
+    ] {
+        let (url, seen) = serve(move |_, _, _| error(400, words));
+        let found = one(&url, ask("p")).unwrap();
+        assert!(found.cut && found.text.is_empty(), "a prompt without room for an answer ends no run");
+        assert_eq!(seen.lock().unwrap().len(), requests, "{words}");
+    }
 }
 
 #[test]
