@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use clap::Args;
 
+use super::console;
 use super::options::{not_negative, positive};
 use crate::instruct::Budget;
 use crate::instruct::teacher::{Server, ServerOptions};
@@ -70,6 +71,7 @@ impl ServerFlags {
             concurrency: concurrency.into(),
             timeout: Duration::from_secs(self.timeout.max(1)),
             turn,
+            note: |words| console::note(words),
         })
     }
 }

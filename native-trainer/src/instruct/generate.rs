@@ -108,13 +108,15 @@ pub fn generate(
         ended: Ended::Complete,
     };
     let at_once = plan.requests_at_once();
-    let wave = teacher.asks_at_once().max(1).next_multiple_of(at_once);
     let mut fruitless = 0;
     while outcome.kept.len() < limits.count {
         if fruitless >= FRUITLESS {
             outcome.ended = Ended::Fruitless;
             break;
         }
+        // Towards the end, not many more than are missing: answers may cost money.
+        let missing = limits.count - outcome.kept.len();
+        let wave = teacher.asks_at_once().min(2 * missing).max(1).next_multiple_of(at_once);
         let first = outcome.requests;
         let ended = ask_wave(plan, first..first + wave, journal, teacher, limits.budget, stop, &mut outcome.usage)?;
         for request in first..first + wave {

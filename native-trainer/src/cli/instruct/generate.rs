@@ -10,7 +10,7 @@ use indicatif::HumanCount;
 use paddock_engine::backend::Backend;
 use paddock_engine::prompt::{Template, TemplateKind};
 use paddock_engine::tokenizer::Tokenizer;
-use paddock_engine::weights::Checkpoint;
+use paddock_engine::weights::{Checkpoint, folder_tokenizer_files};
 use serde_json::Value;
 
 use super::super::console;
@@ -144,12 +144,11 @@ impl Generate {
 
     fn server(&self) -> Result<Server> {
         let turn = match &self.tokenizer {
-            Some(path) => Some(pollster::block_on(async {
-                let mut checkpoint = Checkpoint::open(ModelSource::open(path)?).await?;
-                let tokenizer = Tokenizer::from_files(&checkpoint.tokenizer_files().await?)?;
-                let text = turn(&Template::new(self.template.or(checkpoint.template()), &tokenizer)?)?;
-                Ok::<_, Error>((tokenizer.encode(&text, false)?, text))
-            })?),
+            Some(path) => {
+                let (tokenizer, template) = pollster::block_on(tokenizer(path))?;
+                let text = turn(&Template::new(self.template.or(template), &tokenizer)?)?;
+                Some((tokenizer.encode(&text, false)?, text))
+            }
             None => None,
         };
         self.server.connect(Asked {
@@ -231,5 +230,33 @@ impl Generate {
             count(outcome.dropped.total()),
             dropped_lines(&outcome.dropped)
         )
+    }
+}
+
+/// The tokenizer and the template of a model, or of a folder that has its tokenizer alone.
+async fn tokenizer(path: &Path) -> Result<(Tokenizer, TemplateKind)> {
+    let (files, template) = match Checkpoint::open(ModelSource::open(path)?).await {
+        Ok(mut checkpoint) => (checkpoint.tokenizer_files().await?, checkpoint.template()),
+        Err(problem) => match folder_tokenizer_files(&ModelSource::open(path)?).await {
+            Ok(files) => (files, TemplateKind::Auto),
+            Err(_) => return Err(problem.into()),
+        },
+    };
+    Ok((Tokenizer::from_files(&files)?, template))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_folder_may_have_the_tokenizer_alone() {
+        let folder = tempfile::tempdir().unwrap();
+        assert!(pollster::block_on(tokenizer(folder.path())).is_err());
+        let model = Path::new(env!("CARGO_MANIFEST_DIR")).join("../tests/fixtures/llama-mha");
+        fs::copy(model.join("tokenizer.json"), folder.path().join("tokenizer.json")).unwrap();
+        let (alone, _) = pollster::block_on(tokenizer(folder.path())).unwrap();
+        let (whole, _) = pollster::block_on(tokenizer(&model)).unwrap();
+        assert_eq!(alone.encode("Hello there", false).unwrap(), whole.encode("Hello there", false).unwrap());
     }
 }

@@ -1,8 +1,7 @@
 //! A server that speaks OpenAI's protocol: OpenAI's own, llama.cpp's, vLLM, Ollama, LM Studio.
 
-use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
-use std::sync::mpsc;
+use std::sync::{Mutex, PoisonError, mpsc};
 use std::thread;
 use std::time::{Duration, Instant, SystemTime};
 
@@ -27,6 +26,10 @@ const SHORTEST: usize = 64;
 /// What llama.cpp says when a prompt alone does not fit, so that no shorter answer helps.
 const PROMPT_ALONE: &str = "exceeds the available context size";
 
+/// The shortest pause that is worth a note, and the time between two notes.
+const QUIET_PAUSE: Duration = Duration::from_secs(2);
+const BETWEEN_NOTES: Duration = Duration::from_secs(10);
+
 /// How a server is asked.
 #[derive(Debug, Clone)]
 pub struct ServerOptions {
@@ -44,6 +47,8 @@ pub struct ServerOptions {
     pub timeout: Duration,
     /// The beginning of a user's turn in the model's chat format, as tokens and as text; only Magpie needs it.
     pub turn: Option<(Vec<u32>, String)>,
+    /// Is told, now and then, what is wrong with a server that is asked again.
+    pub note: fn(&str),
 }
 
 /// How a prompt is handed over. A server that does not take one way is tried with the next.
@@ -74,6 +79,8 @@ pub struct Server {
     model: String,
     options: ServerOptions,
     known: Mutex<Known>,
+    /// When `options.note` was told something.
+    noted: Mutex<Option<Instant>>,
 }
 
 /// Why one request has no answer.
@@ -95,8 +102,8 @@ impl Server {
         let base = if url.ends_with("/v1") { url.to_string() } else { format!("{url}/v1") };
         let known = Known { text: Way::Text, turn: Way::Ids, extras: true, newer_length: false };
         let model = options.model.clone();
-        let mut server =
-            Self { agent: config.build().into(), base, model: String::new(), options, known: Mutex::new(known) };
+        let (agent, known, noted) = (config.build().into(), Mutex::new(known), Mutex::new(None));
+        let mut server = Self { agent, base, model: String::new(), options, known, noted };
         server.model = match model {
             Some(model) => model,
             None => server.first_model()?,
@@ -191,8 +198,9 @@ impl Server {
                         let tried = format!("{words}; given up after {ATTEMPTS} attempts");
                         return Err(Error::Request(format!("{tried}, start again to go on from the journal")));
                     }
-                    let until = Instant::now()
-                        + wait(attempt - 1, after.as_deref(), SystemTime::now(), pcg_hash(noise ^ attempt));
+                    let pause = wait(attempt - 1, after.as_deref(), SystemTime::now(), pcg_hash(noise ^ attempt));
+                    self.note(&words, pause);
+                    let until = Instant::now() + pause;
                     while Instant::now() < until {
                         if stop.load(Ordering::Relaxed) {
                             return Ok(None);
@@ -202,6 +210,16 @@ impl Server {
                 }
             }
         }
+    }
+
+    /// Says why nothing comes, but for the first and short pauses, and not for every request.
+    fn note(&self, words: &str, pause: Duration) {
+        let mut noted = self.noted.lock().unwrap_or_else(PoisonError::into_inner);
+        if pause < QUIET_PAUSE || noted.is_some_and(|when| when.elapsed() < BETWEEN_NOTES) {
+            return;
+        }
+        *noted = Some(Instant::now());
+        (self.options.note)(&format!("{words}; asking again in {} s", pause.as_secs()));
     }
 
     /// Has one thing answered, in whatever way the server takes it. `None` when `stop` came first.
@@ -260,12 +278,12 @@ impl Server {
         } else {
             return false;
         }
-        *self.known.lock().unwrap_or_else(std::sync::PoisonError::into_inner) = learned;
+        *self.known.lock().unwrap_or_else(PoisonError::into_inner) = learned;
         true
     }
 
     fn known(&self) -> Known {
-        *self.known.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
+        *self.known.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Where a request goes, and what it says. Every option is sent, because servers have defaults of their own.

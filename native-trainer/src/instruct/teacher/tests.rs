@@ -4,7 +4,7 @@ use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{TcpListener, TcpStream};
 use std::sync::{Arc, Mutex};
 use std::thread;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
 
@@ -109,8 +109,12 @@ fn options(url: &str) -> ServerOptions {
         concurrency: 2,
         timeout: Duration::from_secs(20),
         turn: Some((vec![1, 2], "<user>".to_string())),
+        note: |words| NOTES.lock().unwrap().push(words.to_string()),
     }
 }
+
+/// What the clients of all tests have said.
+static NOTES: Mutex<Vec<String>> = Mutex::new(Vec::new());
 
 fn ask(text: &str) -> Ask {
     Ask { stop: vec!["END".to_string()], seed: 5, ..Ask::text(text.to_string()) }
@@ -170,6 +174,22 @@ fn what_passes_is_asked_again_until_it_has() {
     });
     assert_eq!(one(&url, ask("p")).unwrap().text, "done");
     assert_eq!(seen.lock().unwrap().len(), 5);
+}
+
+#[test]
+fn a_long_pause_is_announced_once() {
+    let (url, _) = serve(|_, _, body| match body["seed"].as_u64() {
+        Some(5) => Reply::Answer(503, "Retry-After: 2\r\n", json!({ "error": "away until two" }).to_string()),
+        _ => ok("done"),
+    });
+    let asks = ["p", "q"].map(ask);
+    let mut server = Server::connect(options(&url)).unwrap();
+    let started = Instant::now();
+    let stop = || started.elapsed() > Duration::from_millis(300);
+    server.ask(&[&asks[0], &asks[1]], &stop, &mut |_, _| Ok(true)).unwrap();
+    let notes = NOTES.lock().unwrap();
+    let said: Vec<&String> = notes.iter().filter(|note| note.contains("away until two")).collect();
+    assert!(said.len() == 1 && said[0].contains("asking again in 2 s"), "{said:?}");
 }
 
 #[test]
