@@ -14,6 +14,10 @@
     const early = [];
     worker.onmessage = (event) => early.push(event);
     worker.onerror = (event) => early.push(event);
+    // Left while a worker of it waits for the storage, a page may take its tab down with it (Chromium 156). So there is
+    // none by then, and a page that comes back from the browser's memory starts anew.
+    addEventListener("pagehide", () => worker.terminate());
+    addEventListener("pageshow", (event) => event.persisted && location.reload());
     window.paddockWorker = { worker, early };
   };
   // Keeps the page for when there is no network; see sw.js. Where the browser has no service workers, or the host no

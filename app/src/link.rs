@@ -19,14 +19,21 @@ impl Link {
     pub fn start(receive: impl Fn(Event) + Clone + 'static) -> Self {
         let link = Self(StoredValue::new_local(None));
         link.restart(receive);
+        // See start.js, which does the same for the worker that it has started.
+        let leaving = window_event_listener_untyped("pagehide", move |_| link.end());
+        on_cleanup(move || leaving.remove());
         link
+    }
+
+    fn end(&self) {
+        if let Some(worker) = self.0.try_update_value(Option::take).flatten() {
+            worker.terminate();
+        }
     }
 
     /// Terminates the worker and starts another.
     pub fn restart(&self, receive: impl Fn(Event) + Clone + 'static) {
-        if let Some(old) = self.0.try_update_value(Option::take).flatten() {
-            old.terminate();
-        }
+        self.end();
         let (worker, early) = match started().map_or_else(|| Ok((Worker::new(SCRIPT)?, Array::new())), Ok::<_, JsValue>)
         {
             Ok(started) => started,

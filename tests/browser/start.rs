@@ -126,3 +126,23 @@ fn no_script_or_style_that_is_put_into_the_page_has_an_effect() {
     assert_eq!(refused, true);
     assert!(browser.console().contains("Content Security Policy"), "{}", browser.console());
 }
+
+/// A worker that waits for the storage while its page goes takes the tab down in Chromium 156.
+#[test]
+fn a_page_that_is_left_ends_its_worker_and_comes_back_whole() {
+    let Some(page) = page() else { return };
+    page.visit("model=tiny&device=cpu&autoload=1");
+    page.wait_for("ready");
+    page.browser.evaluate(
+        "const end = Worker.prototype.terminate;
+         Worker.prototype.terminate = function () {
+             sessionStorage.ended = 'yes';
+             end.call(this);
+         };",
+    );
+    page.browser.open(&page.site().page("").replace("?", "icon.svg?"));
+    assert_eq!(page.browser.evaluate("return sessionStorage.ended"), "yes");
+    page.browser.evaluate("history.back()");
+    page.wait_for("ready");
+    page.ask("Hello");
+}
