@@ -7,6 +7,7 @@ pub mod emulator;
 pub mod page;
 pub mod program;
 pub mod sft;
+pub mod shared_browser;
 pub mod site;
 pub mod training;
 pub mod wgpu;

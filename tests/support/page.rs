@@ -3,21 +3,22 @@
 use std::thread;
 
 use serde_json::json;
-use xtask::browser::{Browser, screenshots};
+use xtask::browser::screenshots;
 use xtask::server::Fault;
 
+use crate::shared_browser::SharedBrowser;
 use crate::site::TestSite;
 use crate::skip;
 
 pub use xtask::browser::PATIENCE;
 
-/// The page in a browser of its own.
+/// The page in a tab of its own, in a browser that keeps nothing of other tests.
 ///
 /// The page reacts to a test some time later, so a test waits for what it expects, with the methods named `wait_for…`.
 /// [`Page::text`] and the like read at once; use them only for what an earlier wait has ensured.
 pub struct Page {
     /// The browser.
-    pub browser: Browser,
+    pub browser: SharedBrowser,
     site: TestSite,
 }
 
@@ -44,7 +45,7 @@ impl Page {
     /// Opens the page of `site` with a query such as `model=tiny&device=cpu&autoload=1`. `None`, after [`skip`], where
     /// there is no browser.
     pub fn open(site: TestSite, query: &str) -> Option<Self> {
-        let browser = Browser::start().map_err(|reason| skip("browser", &reason)).ok()?;
+        let browser = SharedBrowser::lend().map_err(|reason| skip("browser", &reason)).ok()?;
         let page = Self { browser, site };
         page.visit(query);
         Some(page)
@@ -201,7 +202,7 @@ impl Page {
         self.browser.wait("all kept", PATIENCE, |_| self.attribute("page", "data-kept").filter(|kept| kept == "true"));
     }
 
-    /// Goes to the page `chat`, `score`, `runs` or `models` and waits until it is there: a click on a link only queues
+    /// Goes to the page `chat`, `score`, `data`, `runs` or `models` and waits until it is there: a click on a link only queues
     /// the event to which the page responds.
     pub fn go_to(&self, name: &str) {
         self.click(&format!("nav-{name}"));

@@ -37,6 +37,11 @@ impl Driver {
         }
     }
 
+    /// Its process.
+    pub(super) fn process_id(&self) -> u32 {
+        self.process.id()
+    }
+
     /// The port it listens on.
     pub(super) fn port(&self) -> u16 {
         self.port
