@@ -1,10 +1,10 @@
 //! The one error type of the engine. Every message is a sentence for the person who chose the model: what was
 //! expected, what was found, and what to do.
 
-/// What went wrong while reading, loading or running a model.
+/// What went wrong while reading, loading or running a model, or reading data.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
-    /// A file of the model is damaged, truncated or not what its name says.
+    /// A file of a model or of data is damaged, truncated or not what its name says.
     #[error("{file}: {problem}")]
     Format {
         /// The file, as the source names it.

@@ -1,7 +1,6 @@
-//! Which verbs and objects a set of instructions has: the table, and the picture that Self-Instruct and Alpaca show of it.
+//! Which verbs and objects a set of instructions has, as a table; the picture is in sunburst.rs.
 
 use std::collections::HashMap;
-use std::f64::consts::TAU;
 use std::fmt::Write;
 
 use serde::Serialize;
@@ -60,6 +59,11 @@ impl Diversity {
         Self { instructions: all, with_object, pairs, verbs }
     }
 
+    /// How many of all instructions with a verb and its object `count` of them are: `12.5 %`.
+    pub fn share(&self, count: usize) -> String {
+        format!("{:.1} %", 100.0 * count as f64 / self.with_object.max(1) as f64)
+    }
+
     /// The table as text, a verb a line.
     pub fn table(&self) -> String {
         let mut table = format!(
@@ -72,30 +76,6 @@ impl Diversity {
         }
         table
     }
-
-    /// A picture for any browser: verbs in the inner ring, their objects in the outer one, each arc as wide as its
-    /// instructions are many. Resting the pointer on an arc tells its share; light and dark follow the browser's.
-    pub fn sunburst(&self) -> String {
-        let shown = |verb: &Verb| verb.objects.iter().map(|(_, count)| count).sum::<usize>();
-        let total = self.verbs.iter().map(shown).sum::<usize>().max(1) as f64;
-        let share = |count: usize| format!("{:.1} %", 100.0 * count as f64 / self.with_object.max(1) as f64);
-        let mut svg = String::from(HEAD);
-        let mut start = 0.0;
-        for (index, verb) in self.verbs.iter().enumerate() {
-            let hue = index * 360 / self.verbs.len().max(1);
-            let width = shown(verb) as f64 / total;
-            let title = format!("{}: {} instructions, {}", verb.verb, verb.count, share(verb.count));
-            arc(&mut svg, "verb", hue, [90.0, 220.0], [start, width], &verb.verb, &title);
-            for (object, count) in &verb.objects {
-                let width = *count as f64 / total;
-                let title = format!("{} {object}: {count} instructions, {}", verb.verb, share(*count));
-                arc(&mut svg, "object", hue, [222.0, 350.0], [start, width], object, &title);
-                start += width;
-            }
-        }
-        svg.push_str("</svg>\n");
-        svg
-    }
 }
 
 /// The first `count` of `counts`, the greatest first; equal ones in the order of their names.
@@ -106,66 +86,12 @@ fn most_frequent(counts: HashMap<String, usize>, count: usize) -> Vec<(String, u
     counts
 }
 
-const HEAD: &str = r#"<svg xmlns="http://www.w3.org/2000/svg" viewBox="-360 -360 720 720" role="img" aria-label="Verbs and their objects">
-<style>
-svg { font: 13px system-ui, sans-serif; background: #fff; }
-path { stroke: #fff; stroke-width: 1; }
-path:hover { opacity: .75; }
-.verb { --light: 62%; } .object { --light: 80%; }
-path { fill: hsl(var(--hue) 65% var(--light)); }
-text { fill: #1a1a1a; text-anchor: middle; dominant-baseline: central; pointer-events: none; }
-.verb text { font-weight: 600; }
-@media (prefers-color-scheme: dark) {
-  svg { background: #14161a; } path { stroke: #14161a; }
-  .verb { --light: 42%; } .object { --light: 28%; } text { fill: #f2f2f2; }
-}
-</style>
-"#;
-
-/// One arc of a ring with its label, if there is room for it. `place` is where it begins and how wide it is, in turns.
-fn arc(svg: &mut String, class: &str, hue: usize, [inner, outer]: [f64; 2], place: [f64; 2], label: &str, title: &str) {
-    let [start, width] = place;
-    // A whole turn has the same beginning and end, which SVG draws as nothing.
-    let end = start + width.min(0.9999);
-    let point = |turn: f64, radius: f64| {
-        let angle = turn * TAU - TAU / 4.0;
-        format!("{:.2} {:.2}", radius * angle.cos(), radius * angle.sin())
-    };
-    let large = u8::from(width > 0.5);
-    let _ = write!(
-        svg,
-        "<g class=\"{class}\" style=\"--hue: {hue}\"><path d=\"M{} A{outer} {outer} 0 {large} 1 {} L{} A{inner} {inner} 0 {large} 0 {} Z\"><title>{}</title></path>",
-        point(start, outer),
-        point(end, outer),
-        point(end, inner),
-        point(start, inner),
-        escaped(title),
-    );
-    let middle = start + width / 2.0;
-    if width * TAU * (inner + outer) / 2.0 > 14.0 {
-        // Along the radius, and never upside down.
-        let turn = if middle < 0.5 { middle * 360.0 - 90.0 } else { middle * 360.0 + 90.0 };
-        let most = ((outer - inner) / 7.2) as usize;
-        let shown: String = match label.chars().count() > most {
-            true => label.chars().take(most - 1).chain(['…']).collect(),
-            false => label.to_string(),
-        };
-        let centre = point(middle, (inner + outer) / 2.0);
-        let (x, y) = centre.split_once(' ').unwrap_or_default();
-        let _ = write!(svg, "<text transform=\"translate({x},{y}) rotate({turn:.1})\">{}</text>", escaped(&shown));
-    }
-    svg.push_str("</g>\n");
-}
-
-fn escaped(text: &str) -> String {
-    text.replace('&', "&amp;").replace('<', "&lt;").replace('>', "&gt;").replace('"', "&quot;")
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    fn sample() -> Diversity {
+    #[test]
+    fn verbs_and_objects_are_counted() {
         let write = [
             "Write a story.",
             "Write a story about rain.",
@@ -174,27 +100,12 @@ mod tests {
             "Write an essay.",
         ];
         let more = ["Name three colours.", "What is the capital of France?", "Describe the picture."];
-        Diversity::of(write.into_iter().chain(more))
-    }
-
-    #[test]
-    fn verbs_and_objects_are_counted() {
-        let diversity = sample();
+        let diversity = Diversity::of(write.into_iter().chain(more));
         assert_eq!((diversity.instructions, diversity.with_object, diversity.pairs), (8, 7, 5));
         let write = &diversity.verbs[0];
         assert_eq!((write.verb.as_str(), write.count), ("write", 5));
         let objects: Vec<_> = write.objects.iter().map(|(object, count)| (object.as_str(), *count)).collect();
         assert_eq!(objects, [("poem", 2), ("story", 2), ("essay", 1)]);
         assert!(diversity.table().contains("write               5  poem 2, story 2, essay 1"), "{}", diversity.table());
-    }
-
-    #[test]
-    fn the_picture_has_an_arc_for_each() {
-        let svg = sample().sunburst();
-        assert_eq!(svg.matches("<path ").count(), 3 + 5);
-        assert!(svg.contains("<title>write story: 2 instructions, 28.6 %</title>"));
-        assert!(Diversity::of([]).sunburst().ends_with("</svg>\n"));
-        // One verb with one object is a whole ring.
-        assert_eq!(Diversity::of(["Write a story."]).sunburst().matches(" 0 1 1 ").count(), 2);
     }
 }

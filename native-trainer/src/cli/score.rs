@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use clap::Args;
 use paddock_engine::backend::Backend;
 use paddock_engine::prompt::{Message, Role, Template, TemplateKind};
-use paddock_engine::records::Scorable;
+use paddock_engine::records::{Place, Records, Scorable};
 use paddock_engine::score::{self, Conversation, Scored};
 use serde_json::{Map, Value, json};
 
@@ -15,7 +15,7 @@ use super::console;
 use super::device::OpenDevice;
 use super::options::ModelOptions;
 use super::scorer::{HeadOptions, Judge, end_score, step_scores, token_scores};
-use crate::files::{Place, Records, read_values};
+use crate::files::read_values;
 use crate::{Error, Result};
 
 /// Number of lines with one conversation each that are scored together.

@@ -2,7 +2,7 @@
 
 use std::collections::HashSet;
 
-use paddock_engine::instructions::{MinHash, Pattern, Pool, normalized};
+use paddock_engine::instructions::{MinHash, Pattern, Pool, words};
 use rayon::prelude::*;
 
 use super::Row;
@@ -66,7 +66,6 @@ impl Filter {
 
     /// Why a row is left out whatever the others are.
     fn alone(&self, row: &Row) -> Option<&'static str> {
-        let words = |text: &str| text.split_whitespace().count();
         let outside = |text: &str, bounds: Option<[usize; 2]>| {
             bounds.is_some_and(|[least, most]| !(least..=most).contains(&words(text)))
         };
@@ -109,7 +108,7 @@ impl<'a> Seen<'a> {
 
     /// Takes in a row that was kept before, whatever it is like.
     fn add(&mut self, row: &Row) {
-        let text = text(row);
+        let text = row.gist();
         if let Some(near) = &mut self.near {
             near.insert(&text);
         }
@@ -125,7 +124,7 @@ impl<'a> Seen<'a> {
 
     /// Why a row is left out because of those before it; one that is not joins them.
     fn reason(&mut self, row: &Row) -> Option<&'static str> {
-        let text = text(row);
+        let text = row.gist();
         if self.filter.duplicates && self.rows.contains(&text) {
             return Some("a duplicate");
         }
@@ -141,11 +140,6 @@ impl<'a> Seen<'a> {
         self.keep(row, text);
         None
     }
-}
-
-/// What duplicates have in common.
-fn text(row: &Row) -> String {
-    format!("{}\n{}", normalized(&row.instruction), normalized(&row.input))
 }
 
 /// Whether one of the pool's texts is more like the pattern than `limit`, by all threads where there is enough to do.

@@ -14,7 +14,6 @@ mod magpie;
 mod plan;
 mod rows;
 mod settings;
-mod stats;
 pub mod teacher;
 
 use std::collections::BTreeMap;
@@ -26,21 +25,10 @@ pub use asking::{Budget, ask_all};
 pub use filter::{Filter, languages};
 pub use generate::{Ended, Generated, Limits, MOST_SIMILAR, Outcome, Progress, generate};
 pub use journal::{JOURNAL, Journal, Place};
+pub use paddock_engine::instructions::Row;
 pub use plan::{Method, Plan};
 pub use rows::{DataRow, read_rows, write_rows};
 pub use settings::keep_settings;
-pub use stats::{Lengths, Stats};
-
-/// An instruction with its answer, as in Alpaca's data.
-#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
-pub struct Row {
-    /// What is to be done.
-    pub instruction: String,
-    /// What with; empty where nothing is needed.
-    pub input: String,
-    /// How it is done.
-    pub output: String,
-}
 
 /// What a teacher is asked.
 #[derive(Debug, Clone, PartialEq, Serialize)]

@@ -3,7 +3,6 @@
 use std::io::Write;
 use std::path::Path;
 
-use paddock_engine::records::Record;
 use serde_json::Value;
 
 use super::Row;
@@ -25,28 +24,8 @@ pub struct DataRow {
 /// # Errors
 /// When the file cannot be read or has no instructions.
 pub fn read_rows(path: &Path) -> Result<(Vec<DataRow>, Option<String>)> {
-    let rows = read_values(path)?.and_then(|value| row(value).map(|row| DataRow { row, value: value.clone() }));
-    rows.checked(false)
-}
-
-fn row(value: &Value) -> Result<Row, String> {
-    match Record::parse(value)?.into_iter().next() {
-        Some(Record::Instruction(found)) => {
-            Ok(Row { instruction: found.instruction, input: found.input, output: found.output })
-        }
-        Some(Record::Completion { prompt, completion }) => {
-            Ok(Row { instruction: prompt, input: String::new(), output: completion })
-        }
-        Some(Record::Conversation(turns)) => match &turns[..] {
-            [.., asked, answered] if turns.len() <= 3 => {
-                let [instruction, output] = [asked, answered].map(|turn| turn.message.content.clone());
-                Ok(Row { instruction, input: String::new(), output })
-            }
-            _ => Err("a conversation of several questions is no single instruction".to_string()),
-        },
-        Some(Record::ToolUse(_)) => Err("a conversation with tools is no single instruction".to_string()),
-        Some(Record::Text(_)) | None => Err("a plain text has no instruction".to_string()),
-    }
+    let rows = read_values(path)?.and_then(|value| Row::parse(value).map(|row| DataRow { row, value: value.clone() }));
+    Ok(rows.checked(false)?)
 }
 
 /// Writes rows as a JSON list, or as JSON lines where the name ends in .jsonl.

@@ -5,13 +5,14 @@ use std::path::PathBuf;
 
 use clap::Args;
 use indicatif::HumanCount;
+use paddock_engine::instructions::{Lengths, Repeats, Row, Stats};
 use paddock_engine::tokenizer::Tokenizer;
 use paddock_engine::weights::Checkpoint;
 
 use super::super::console;
 use crate::Result;
 use crate::files::ModelSource;
-use crate::instruct::{Lengths, Row, Stats, read_rows};
+use crate::instruct::read_rows;
 
 /// Show how many rows there are, how long they are, and how many say the same
 #[derive(Debug, Args)]
@@ -34,15 +35,15 @@ impl ShowStats {
     pub fn run(&self) -> Result<()> {
         let (rows, note) = read_rows(&self.input)?;
         note.iter().for_each(console::note);
-        let tokenizer = match &self.model {
-            Some(path) => Some(pollster::block_on(async {
+        let rows: Vec<&Row> = rows.iter().map(|row| &row.row).collect();
+        let mut stats = Stats::of(&rows, &Repeats::of(&rows));
+        if let Some(path) = &self.model {
+            let tokenizer = pollster::block_on(async {
                 let mut checkpoint = Checkpoint::open(ModelSource::open(path)?).await?;
                 Tokenizer::from_files(&checkpoint.tokenizer_files().await?)
-            })?),
-            None => None,
-        };
-        let rows: Vec<&Row> = rows.iter().map(|row| &row.row).collect();
-        let stats = Stats::of(&rows, tokenizer.as_ref(), self.max_length)?;
+            })?;
+            stats.count_tokens(&rows, &tokenizer, self.max_length)?;
+        }
         let mut output = io::stdout().lock();
         if self.json {
             serde_json::to_writer(&mut output, &stats).map_err(io::Error::from)?;

@@ -1,20 +1,19 @@
 //! The text of a data file, and what it is where it is no text that holds JSON.
 
 use std::borrow::Cow;
-use std::path::Path;
 
-use paddock_engine::json::with_nulls;
+use crate::json::with_nulls;
 
 /// The mark that some editors put before UTF-8.
 const MARK: char = '\u{feff}';
 
-/// The text of a file, without a byte-order mark. Bytes that are not UTF-8 become U+FFFD, so that the lines that have none
-/// can be read.
+/// The text of the file `name`, without a byte-order mark. Bytes that are not UTF-8 become U+FFFD, so that the lines that have
+/// none can be read.
 ///
 /// # Errors
 /// A part of a sentence that says what the file is and what to do, when it is of another kind.
-pub(super) fn text_of<'a>(path: &Path, bytes: &'a [u8]) -> Result<Cow<'a, str>, String> {
-    if let Some(kind) = other_kind(path, bytes) {
+pub(super) fn text_of<'a>(name: &str, bytes: &'a [u8]) -> Result<Cow<'a, str>, String> {
+    if let Some(kind) = other_kind(name, bytes) {
         return Err(kind.to_string());
     }
     match String::from_utf8_lossy(bytes) {
@@ -36,7 +35,7 @@ pub(super) fn without_nan(text: &str) -> Cow<'_, str> {
     Cow::Owned(String::from_utf8_lossy(&with_nulls(text.as_bytes())).into_owned())
 }
 
-fn other_kind(path: &Path, bytes: &[u8]) -> Option<&'static str> {
+fn other_kind(name: &str, bytes: &[u8]) -> Option<&'static str> {
     const MAGIC: [(&[u8], &str); 11] = [
         (b"\xff\xfe", "it is UTF-16; save it as UTF-8"),
         (b"\xfe\xff", "it is UTF-16; save it as UTF-8"),
@@ -68,7 +67,7 @@ fn other_kind(path: &Path, bytes: &[u8]) -> Option<&'static str> {
     if bytes.len() >= 2 && (bytes[0] == 0) != (bytes[1] == 0) {
         return Some("it is UTF-16; save it as UTF-8");
     }
-    let ending = path.extension().map(|ending| ending.to_string_lossy().to_ascii_lowercase());
+    let ending = name.rsplit_once('.').map(|(_, ending)| ending.to_ascii_lowercase());
     let begins_as_json = bytes.iter().find(|byte| !byte.is_ascii_whitespace() && !b"\xef\xbb\xbf".contains(byte));
     match (ending.as_deref(), begins_as_json) {
         (_, None | Some(b'{' | b'[')) => None,
@@ -119,12 +118,12 @@ mod tests {
             ("a.json", b"[\n{\"text\": \"caf\xe9\"}]", "line 2 has bytes that are not UTF-8"),
         ];
         for (name, bytes, words) in cases {
-            let problem = text_of(Path::new(name), bytes).unwrap_err();
+            let problem = text_of(name, bytes).unwrap_err();
             assert!(problem.contains(words), "{name}: {problem}");
         }
         for text in ["", "[]", "{\"a\": 1}", "null", "hello there"] {
-            assert_eq!(text_of(Path::new("a.json"), text.as_bytes()).as_deref(), Ok(text));
+            assert_eq!(text_of("a.json", text.as_bytes()).as_deref(), Ok(text));
         }
-        assert_eq!(text_of(Path::new("a.csv"), b"\xef\xbb\xbf{}").as_deref(), Ok("{}"));
+        assert_eq!(text_of("a.csv", b"\xef\xbb\xbf{}").as_deref(), Ok("{}"));
     }
 }

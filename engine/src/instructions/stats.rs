@@ -1,13 +1,10 @@
 //! What a file of instruction data holds, in figures.
 
-use std::collections::HashSet;
-
-use paddock_engine::instructions::normalized;
-use paddock_engine::tokenizer::Tokenizer;
 use serde::Serialize;
 
-use super::Row;
+use super::{Repeats, Row, words};
 use crate::Result;
+use crate::tokenizer::Tokenizer;
 
 /// The figures.
 #[derive(Debug, Clone, PartialEq, Serialize)]
@@ -58,36 +55,34 @@ impl Lengths {
 }
 
 impl Stats {
-    /// Counts `rows`, in tokens too where there is a tokenizer; `limit` is the length that `longer` is about.
+    /// Counts `rows`, of which some repeat others.
+    pub fn of(rows: &[&Row], repeats: &Repeats) -> Self {
+        let count = |repeats: &[Option<usize>]| repeats.iter().flatten().count();
+        Self {
+            rows: rows.len(),
+            with_input: rows.iter().filter(|row| !row.input.is_empty()).count(),
+            duplicates: count(&repeats.equal),
+            near_duplicates: count(&repeats.near),
+            instruction_words: Lengths::of(rows.iter().map(|row| words(&row.instruction)).collect()),
+            output_words: Lengths::of(rows.iter().map(|row| words(&row.output)).collect()),
+            tokens: None,
+            longer: None,
+        }
+    }
+
+    /// Counts the tokens of `rows`, too; `limit` is the length that `longer` is about.
     ///
     /// # Errors
     /// When a text cannot be tokenized.
-    pub fn of(rows: &[&Row], tokenizer: Option<&Tokenizer>, limit: Option<usize>) -> Result<Self> {
-        let words = |text: &str| text.split_whitespace().count();
-        let (mut equal, mut near) = (HashSet::new(), HashSet::new());
-        let duplicates = rows.iter().filter(|row| !equal.insert([&row.instruction, &row.input, &row.output])).count();
-        let texts = rows.iter().map(|row| [normalized(&row.instruction), normalized(&row.input)]);
-        let near_duplicates = texts.filter(|text| !near.insert(text.clone())).count();
-        let tokens = tokenizer.map(|tokenizer| {
-            let count = |row: &&Row| -> Result<usize> {
-                let texts = [&row.instruction, &row.input, &row.output].map(|text| tokenizer.encode(text, false));
-                texts.into_iter().try_fold(0, |sum, ids| Ok(sum + ids?.len()))
-            };
-            rows.iter().map(count).collect::<Result<Vec<_>>>()
-        });
-        let tokens = tokens.transpose()?;
-        let longer =
-            tokens.as_ref().zip(limit).map(|(tokens, limit)| tokens.iter().filter(|count| **count > limit).count());
-        Ok(Self {
-            rows: rows.len(),
-            with_input: rows.iter().filter(|row| !row.input.is_empty()).count(),
-            duplicates,
-            near_duplicates,
-            instruction_words: Lengths::of(rows.iter().map(|row| words(&row.instruction)).collect()),
-            output_words: Lengths::of(rows.iter().map(|row| words(&row.output)).collect()),
-            tokens: tokens.map(Lengths::of),
-            longer,
-        })
+    pub fn count_tokens(&mut self, rows: &[&Row], tokenizer: &Tokenizer, limit: Option<usize>) -> Result<()> {
+        let count = |row: &&Row| -> Result<usize> {
+            let texts = [&row.instruction, &row.input, &row.output].map(|text| tokenizer.encode(text, false));
+            texts.into_iter().try_fold(0, |sum, ids| Ok(sum + ids?.len()))
+        };
+        let tokens = rows.iter().map(count).collect::<Result<Vec<_>>>()?;
+        self.longer = limit.map(|limit| tokens.iter().filter(|count| **count > limit).count());
+        self.tokens = Some(Lengths::of(tokens));
+        Ok(())
     }
 }
 
@@ -103,7 +98,10 @@ mod tests {
             output: "a b".into(),
         };
         let rows = [row("one two three", ""), row("One two, three!", ""), row("one two three", ""), row("one", "x")];
-        let stats = Stats::of(&rows.iter().collect::<Vec<_>>(), None, None).unwrap();
+        let rows: Vec<&Row> = rows.iter().collect();
+        let repeats = Repeats::of(&rows);
+        assert_eq!((repeats.equal[2], &repeats.near[..]), (Some(0), &[None, Some(0), Some(0), None][..]));
+        let stats = Stats::of(&rows, &repeats);
         assert_eq!((stats.rows, stats.with_input, stats.duplicates, stats.near_duplicates), (4, 1, 1, 2));
         assert_eq!(stats.instruction_words, Lengths { mean: 2.5, median: 3, p95: 3, longest: 3 });
         assert_eq!(Lengths::of(vec![]), Lengths { mean: 0.0, median: 0, p95: 0, longest: 0 });
