@@ -7,18 +7,23 @@ pub enum Dropped {
     Model,
     /// Conversations that were saved.
     Chats,
+    /// A file of data.
+    Data,
     /// Nothing that the page takes.
     Other,
 }
 
-/// What files of these names are. A model's weights make all of them a model's: its other files are JSON, too.
-pub fn classify(names: &[String]) -> Dropped {
+/// What files of these names are. A model's weights make all of them a model's: its other files are JSON, too. Where a file of
+/// data `is_expected`, any other file is one.
+pub fn classify(names: &[String], is_expected: bool) -> Dropped {
     let ends = |name: &String, endings: &[&str]| {
         let name = name.to_ascii_lowercase();
         endings.iter().any(|ending| name.ends_with(ending))
     };
     if names.iter().any(|name| ends(name, &[".gguf", ".safetensors"])) {
         Dropped::Model
+    } else if is_expected {
+        if names.len() == 1 { Dropped::Data } else { Dropped::Other }
     } else if !names.is_empty() && names.iter().all(|name| ends(name, &[".json", ".md"])) {
         Dropped::Chats
     } else {
@@ -41,7 +46,20 @@ mod tests {
             (&[], Dropped::Other),
         ] {
             let names: Vec<String> = names.iter().map(ToString::to_string).collect();
-            assert_eq!(classify(&names), expected, "{names:?}");
+            assert_eq!(classify(&names, false), expected, "{names:?}");
+        }
+    }
+
+    #[test]
+    fn where_data_is_expected_a_single_file_is_data() {
+        for (names, expected) in [
+            (&["rows.json"][..], Dropped::Data),
+            (&["rows"], Dropped::Data),
+            (&["m.gguf"], Dropped::Model),
+            (&["rows.json", "more.json"], Dropped::Other),
+        ] {
+            let names: Vec<String> = names.iter().map(ToString::to_string).collect();
+            assert_eq!(classify(&names, true), expected, "{names:?}");
         }
     }
 }

@@ -1,16 +1,18 @@
-//! The page and its worker.
+//! The page and its workers.
 //!
 //! The models live in a dedicated Web Worker, so that the page never blocks. Page and worker share [`protocol`] and
-//! nothing else. Everything that does not need a browser also compiles natively, where it is tested.
+//! nothing else. Another worker reads files of data ([`data`]). Everything that does not need a browser also compiles natively, where it is tested.
 
 pub mod address;
 pub mod answer_settings;
 pub mod chats;
+pub mod data;
 pub mod dropped;
 pub mod fit;
 pub mod format;
 pub mod jobs;
 pub mod markdown;
+pub mod markup;
 pub mod models;
 pub mod pace;
 pub mod preference;

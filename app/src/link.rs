@@ -44,7 +44,7 @@ impl Link {
             }
         };
         let listener = Closure::<dyn Fn(web_sys::Event)>::new(move |event| {
-            if let Some(event) = read(event) {
+            if let Some(event) = read(&event) {
                 receive(event);
             }
         });
@@ -83,17 +83,27 @@ fn started() -> Option<(Worker, Array)> {
 }
 
 /// What a message or an error of the worker means.
-fn read(event: web_sys::Event) -> Option<Event> {
-    if let Some(message) = event.dyn_ref::<MessageEvent>() {
-        return serde_json::from_str(&message.data().as_string()?).ok();
-    }
-    // A script that cannot be loaded is a plain event, without a message.
-    let message = event.dyn_ref::<ErrorEvent>().map(ErrorEvent::message).filter(|text| !text.is_empty());
-    Some(Event::Broken(match message {
-        Some(problem) => format!("The model's worker broke down ({problem}); load the model again."),
-        None => format!(
+fn read(event: &web_sys::Event) -> Option<Event> {
+    match heard(event) {
+        Ok(text) => serde_json::from_str(&text).ok(),
+        Err(Some(problem)) => {
+            Some(Event::Broken(format!("The model's worker broke down ({problem}); load the model again.")))
+        }
+        Err(None) => Some(Event::Broken(format!(
             "The model's worker did not start, because {SCRIPT} cannot be loaded. Reload the page; if that does not \
              help, tell whoever runs this site."
-        ),
-    }))
+        ))),
+    }
+}
+
+/// The text that a worker sends.
+///
+/// # Errors
+/// When the event is an error: in the browser's words, or `None` where the worker's script cannot be loaded.
+pub fn heard(event: &web_sys::Event) -> Result<String, Option<String>> {
+    match event.dyn_ref::<MessageEvent>() {
+        Some(message) => Ok(message.data().as_string().unwrap_or_default()),
+        // A script that cannot be loaded is a plain event, without a message.
+        None => Err(event.dyn_ref::<ErrorEvent>().map(ErrorEvent::message).filter(|text| !text.is_empty())),
+    }
 }

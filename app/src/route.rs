@@ -9,6 +9,8 @@ pub enum Page {
     Chat,
     /// Score answers.
     Score,
+    /// See what is in a file of data.
+    Data,
     /// Watch training runs.
     Runs,
     /// Choose a model and a device.
@@ -17,13 +19,14 @@ pub enum Page {
 
 impl Page {
     /// Every page, in the order of the rail.
-    pub const ALL: [Self; 4] = [Self::Chat, Self::Score, Self::Runs, Self::Models];
+    pub const ALL: [Self; 5] = [Self::Chat, Self::Score, Self::Data, Self::Runs, Self::Models];
 
     /// Its name for people.
     pub fn title(self) -> &'static str {
         match self {
             Self::Chat => "Chat",
             Self::Score => "Score",
+            Self::Data => "Data",
             Self::Runs => "Runs",
             Self::Models => "Models",
         }
@@ -34,6 +37,7 @@ impl Page {
         match self {
             Self::Chat => "#chat",
             Self::Score => "#score",
+            Self::Data => "#data",
             Self::Runs => "#runs",
             Self::Models => "#models",
         }

@@ -9,6 +9,7 @@ use paddock_tests::skip;
 use serde_json::Value;
 use xtask::axe;
 
+use crate::data::open_instructions;
 use crate::runs::serve_run;
 
 /// What axe-core objects to, a line each.
@@ -75,10 +76,16 @@ fn axe_finds_nothing_on_any_page() {
     page.click("chat-menu");
     check(&page, &script, "the menu of a chat");
     page.click("chat-menu");
-    for name in ["score", "runs", "models"] {
+    for name in ["score", "data", "runs", "models"] {
         page.go_to(name);
         check(&page, &script, name);
     }
+    page.go_to("data");
+    open_instructions(&page);
+    page.paste("data-search", "write");
+    page.wait_for_text("data-hit", |hit| hit.contains("rite"));
+    page.click("data-row");
+    check(&page, &script, "a file of data");
     page.visit("run=models/ppo/metrics.jsonl&run=models/reward/metrics.jsonl#runs");
     page.wait_for_text("distribution-facts", |facts| facts.contains("Accuracy"));
     page.click("answers-show");

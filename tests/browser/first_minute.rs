@@ -107,7 +107,7 @@ fn a_model_that_the_gpu_has_no_room_for_runs_on_the_processor_at_one_click() {
 }
 
 /// Drags or drops files, by name and text, over the first element of a CSS selector.
-fn drag(page: &Page, kind: &str, selector: &str, files: &[(&str, &str)]) {
+pub fn drag(page: &Page, kind: &str, selector: &str, files: &[(&str, &str)]) {
     page.browser.evaluate(&format!(
         "const transfer = new DataTransfer();
          for (const [name, text] of {})

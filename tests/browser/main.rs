@@ -3,6 +3,7 @@
 mod accessibility;
 mod chat;
 mod chats;
+mod data;
 mod fine_tuning;
 mod first_minute;
 mod injection;

@@ -8,6 +8,8 @@ use paddock_tests::site::TestSite;
 use paddock_tests::smollm2;
 use serde_json::json;
 
+use crate::data::open_instructions;
+
 const SCREENS: [(&str, u32, u32, bool); 2] = [("desktop", 1280, 800, false), ("phone", 390, 844, true)];
 
 /// Takes pictures on both screens and in both schemes.
@@ -70,8 +72,11 @@ fn every_page_is_pictured() {
         page.browser.picture(&folder.join(format!("chats-phone-{scheme}.webp")));
     }
     page.browser.set_viewport(1280, 800, false, "light");
-    for name in ["score", "runs", "models"] {
+    for name in ["score", "data", "runs", "models"] {
         page.go_to(name);
+        if name == "data" {
+            open_instructions(&page);
+        }
         picture(&page, &folder, name);
     }
 }

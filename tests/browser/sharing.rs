@@ -84,6 +84,10 @@ fn after_the_first_visit_the_page_needs_no_network() {
     page.click("new-chat");
     page.set_greedy("none", 8);
     assert_eq!(page.ask("The cat"), answer);
+    // What reads data was kept, too, though nothing has been read so far.
+    page.go_to("data");
+    page.import_by("data-file", r#"{"prompt":"Add.","completion":"1"}"#);
+    page.wait_for_texts("data-count", &["1"]);
 }
 
 #[test]

@@ -53,6 +53,21 @@ fn a_missing_file_of_the_worker_is_one_sentence() {
     }
 }
 
+/// Nothing else of the page needs them.
+#[test]
+fn a_missing_file_of_the_data_page_is_one_sentence() {
+    let Some(mut page) = page() else { return };
+    for file in ["data_start.js", "data.js", "data_bg.wasm"] {
+        open_without(&mut page, &format!("/{file}"));
+        page.wait_for("empty");
+        page.go_to("data");
+        page.import_by("data-file", r#"{"prompt":"Add.","completion":"1"}"#);
+        let sentence = page.wait_for_text("data-problem", |sentence| sentence.contains(file));
+        assert!(sentence.contains("Reload the page") && !sentence.contains('\n'), "{sentence}");
+        assert_eq!(page.text("error"), None);
+    }
+}
+
 #[test]
 fn a_missing_file_of_the_page_is_one_sentence() {
     let Some(mut page) = page() else { return };
@@ -83,8 +98,18 @@ fn a_page_without_its_first_script_says_so_after_a_while() {
 /// What is not code is missed by the eye alone; no file of the page is without a test here.
 #[test]
 fn a_page_without_a_style_sheet_or_picture_works() {
-    const CODE: [&str; 7] =
-        ["index.html", "app.js", "app_bg.wasm", "worker.js", "worker_bg.wasm", "worker_start.js", "start.js"];
+    const CODE: [&str; 10] = [
+        "index.html",
+        "app.js",
+        "app_bg.wasm",
+        "worker.js",
+        "worker_bg.wasm",
+        "worker_start.js",
+        "start.js",
+        "data_start.js",
+        "data.js",
+        "data_bg.wasm",
+    ];
     let Ok(files) = std::fs::read_dir(workspace::dist()) else {
         return skip("browser", "dist/ holds no built page (`cargo xtask test` builds it)");
     };

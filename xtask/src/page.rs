@@ -96,10 +96,15 @@ fn filled(source: &str, version: &str, files: &[String]) -> Option<String> {
     Some(format!("{before}const VERSION = \"{version}\";{between}const FILES = [{}];{after}", list.join(", ")))
 }
 
+/// The WebAssembly files without which nothing starts; others are loaded when they are needed.
+const INITIAL: [&str; 2] = ["app_bg.wasm", "worker_bg.wasm"];
+
 /// One WebAssembly file of the built page.
 pub struct Binary {
     /// Its file name.
     pub name: String,
+    /// Whether a visit begins with it.
+    pub is_initial: bool,
     /// Its length.
     pub bytes: u64,
     /// Its length as a static host sends it: brotli, quality 11.
@@ -118,7 +123,8 @@ pub fn binaries() -> Result<Vec<Binary>> {
             let mut counter = brotli::CompressorWriter::new(Counter(0), 1 << 16, 11, 22);
             let bytes = File::open(&path).and_then(|mut file| io::copy(&mut file, &mut counter)).map_err(unreadable)?;
             let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
-            Ok(Binary { name, bytes, compressed: counter.into_inner().0 })
+            let is_initial = INITIAL.contains(&name.as_str());
+            Ok(Binary { name, is_initial, bytes, compressed: counter.into_inner().0 })
         })
         .collect()
 }

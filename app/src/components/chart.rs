@@ -3,8 +3,8 @@
 use leptos::prelude::*;
 use web_sys::PointerEvent;
 
-use crate::runs::chart::{Axis, number, path};
-use crate::runs::opened::{OpenedRun, STROKES};
+use crate::runs::chart::{Axis, STROKES, number, path};
+use crate::runs::opened::OpenedRun;
 use crate::runs::panels::{Panel, number_of};
 
 /// In the drawing's own units; it is scaled to fit.

@@ -7,15 +7,18 @@ use wasm_bindgen_futures::{JsFuture, spawn_local};
 use web_sys::{Element, Event, File};
 
 use super::rail::go_to_chat;
+use crate::data::opened::OpenedData;
 use crate::dropped::{Dropped, classify};
 use crate::file;
 use crate::route::Page;
 use crate::session::{History, Library, Notices};
 
-/// Takes models and saved chats, and says so while files are dragged over the page. Fields of files take their own.
+/// Takes models and saved chats, and on the Data page files of data, and says so while files are dragged over the page. Fields
+/// of files take their own.
 #[component]
 pub fn DropTarget(page: RwSignal<Page>) -> impl IntoView {
-    let targets = (expect_context::<Library>(), expect_context::<History>(), expect_context::<Notices>());
+    let targets = (expect_context::<Library>(), expect_context::<History>(), expect_context::<OpenedData>());
+    let notices = expect_context::<Notices>();
     let over = RwSignal::new(false);
     let listeners = ["dragover", "dragleave", "drop"].map(|kind| {
         window_event_listener_untyped(kind, move |event| {
@@ -42,7 +45,7 @@ pub fn DropTarget(page: RwSignal<Page>) -> impl IntoView {
                 let items = items(&transfer);
                 spawn_local(async move {
                     if let Err(sentence) = take(items, targets, page).await {
-                        show(targets.2, page, sentence);
+                        show(notices, page, sentence);
                     }
                 });
             }
@@ -51,7 +54,7 @@ pub fn DropTarget(page: RwSignal<Page>) -> impl IntoView {
     on_cleanup(move || listeners.into_iter().for_each(|listener| listener.remove()));
     view! {
         <div class="drop-target" data-testid="drop-target" hidden=move || !over.get()>
-            <p>"Drop a model or a chat"</p>
+            <p>{move || if page.get() == Page::Data { "Drop a file of data" } else { "Drop a model or a chat" }}</p>
         </div>
     }
 }
@@ -77,10 +80,10 @@ fn place(event: &Event) -> Place {
     }
 }
 
-/// Brings a model into the storage and loads it, or opens chats.
+/// Brings a model into the storage and loads it, or opens chats or data.
 async fn take(
     items: Vec<Item>,
-    (library, history, _): (Library, History, Notices),
+    (library, history, data): (Library, History, OpenedData),
     page: RwSignal<Page>,
 ) -> Result<(), String> {
     let (mut files, mut folder) = (Vec::new(), None);
@@ -94,7 +97,8 @@ async fn take(
         }
     }
     let names: Vec<String> = files.iter().map(File::name).collect();
-    match classify(&names) {
+    let expects_data = page.get_untracked() == Page::Data;
+    match classify(&names, expects_data) {
         Dropped::Model if !untrack(|| library.is_idle()) => {
             Err("Another model is being kept; drop this one again when that is done.".to_string())
         }
@@ -110,6 +114,11 @@ async fn take(
             go_to_chat(page);
             Ok(())
         }
+        Dropped::Data => {
+            files.into_iter().for_each(|file| data.open(file));
+            Ok(())
+        }
+        Dropped::Other if expects_data => Err("One file of data is shown at a time; drop a single one.".to_string()),
         Dropped::Other => Err("This is neither a model nor a saved chat; drop a GGUF file, a folder of safetensors, or a chat saved as JSON or Markdown.".to_string()),
     }
 }

@@ -2,16 +2,13 @@
 
 use leptos::prelude::*;
 
-use super::chart::{label, swatch};
+use super::drawn::Drawn;
 use super::run_choice::{RunChoice, chosen};
-use crate::runs::chart::{Axis, bars, number};
+use crate::markup::{Markup, element};
+use crate::runs::chart::number;
 use crate::runs::distribution::Distribution;
-use crate::runs::opened::{OpenedRuns, STROKES};
-
-/// In the drawing's own units; it is scaled to fit.
-const WIDTH: f64 = 640.0;
-const HEIGHT: f64 = 180.0;
-const LEFT: f64 = 48.0;
+use crate::runs::histogram::histogram;
+use crate::runs::opened::OpenedRuns;
 
 /// A choice of run and step, and the histogram of that evaluation. Nothing while no run has evaluated a score model.
 #[component]
@@ -40,7 +37,7 @@ pub fn RunScores() -> impl IntoView {
         Some(Err(problem)) => {
             view! { <p class="hint" role="status" data-testid="scores-problem">{problem}</p> }.into_any()
         }
-        Some(Ok(distribution)) => histogram(&distribution).into_any(),
+        Some(Ok(distribution)) => view! { <Drawn markup=spread(&distribution) /> }.into_any(),
     };
     view! {
         <Show when=move || at.with(Option::is_some)>
@@ -65,40 +62,11 @@ pub fn RunScores() -> impl IntoView {
     }
 }
 
-fn histogram(distribution: &Distribution) -> Option<impl IntoView + use<>> {
-    let Distribution { low, high, sets, facts } = distribution;
-    let x = Axis::fit([*low, *high].into_iter(), WIDTH - LEFT)?;
-    let y = Axis::fit(sets.iter().flat_map(|(_, counts)| counts.iter().copied()).chain([0.0]), HEIGHT)?;
-    let lines = y.ticks(3).into_iter().map(|value| {
-        let place = HEIGHT - y.place(value);
-        view! {
-            <line class="grid" x1=LEFT x2=WIDTH y1=place y2=place />
-            {label(LEFT - 8.0, place + 5.0, "end", number(value))}
-        }
-    });
-    let scores =
-        x.ticks(6).into_iter().map(|value| label(LEFT + x.place(value), HEIGHT + 20.0, "middle", number(value)));
-    let areas = sets.iter().zip(STROKES).map(|((_, counts), stroke)| {
-        view! { <path class="area" d=bars(counts, &x, &y, HEIGHT) stroke=stroke.colour fill=stroke.colour /> }
-    });
-    let names = sets.iter().zip(STROKES).map(|((name, _), stroke)| {
-        view! { <span class="hint">{swatch(stroke.colour, "none")}{name.clone()}</span> }
-    });
+/// A picture of the scores, and what else the report counts.
+fn spread(Distribution { low, high, sets, facts }: &Distribution) -> Vec<Markup> {
     let facts: Vec<String> = facts.iter().map(|(name, value)| format!("{name} {}", number(*value))).collect();
     let facts = facts.join(" · ");
-    Some(view! {
-        <figure class="chart wide" data-testid="distribution">
-            <figcaption>{names.collect_view()}</figcaption>
-            <svg
-                viewBox=format!("0 -8 {} {}", WIDTH + 8.0, HEIGHT + 32.0)
-                role="img"
-                aria-label=format!("How many answers have which score. {facts}")
-            >
-                {lines.collect_view()}
-                {scores.collect_view()}
-                <g transform=format!("translate({LEFT} 0)")>{areas.collect_view()}</g>
-            </svg>
-            <p class="hint figures" data-testid="distribution-facts">{facts}</p>
-        </figure>
-    })
+    let figure = histogram([*low, *high], sets, &format!("How many answers have which score. {facts}"));
+    let facts = element("p").with("class", "hint figures").with("data-testid", "distribution-facts").text(facts);
+    figure.map(|figure| figure.with("data-testid", "distribution").holding([facts])).into_iter().collect()
 }

@@ -1,6 +1,7 @@
 //! The pages, with the navigation rail beside and the status line below.
 
 mod chat;
+mod data;
 mod keys;
 mod models;
 mod runs;
@@ -21,12 +22,14 @@ use crate::components::header::Header;
 use crate::components::rail::Rail;
 use crate::components::status_line::StatusLine;
 use crate::components::toast::Toast;
+use crate::data::opened::OpenedData;
 use crate::models::Index;
 use crate::route::Page;
 use crate::runs::opened::OpenedRuns;
 use crate::session::{History, Session, State};
 use crate::share::Shared;
 use chat::ChatPage;
+use data::DataPage;
 use models::ModelsPage;
 use runs::RunsPage;
 use score::ScorePage;
@@ -44,6 +47,7 @@ fn App() -> impl IntoView {
     let address = Address::parse_with(&query, &fragment);
     let page = RwSignal::new(Page::current(!address.runs.is_empty()));
     provide_context(OpenedRuns::start(address.runs.clone(), move || page.get_untracked() == Page::Runs));
+    provide_context(OpenedData::default());
     let session = Session::start(address);
     session.provide();
     if let Some(shared) = Shared::parse(&fragment) {
@@ -88,6 +92,7 @@ fn App() -> impl IntoView {
                     {move || match page.get() {
                         Page::Chat => view! { <ChatPage /> }.into_any(),
                         Page::Score => view! { <ScorePage /> }.into_any(),
+                        Page::Data => view! { <DataPage /> }.into_any(),
                         Page::Runs => view! { <RunsPage /> }.into_any(),
                         Page::Models => view! { <ModelsPage /> }.into_any(),
                     }}

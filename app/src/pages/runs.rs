@@ -8,9 +8,9 @@ use crate::components::chart::{Chart, swatch};
 use crate::components::run_answers::RunAnswers;
 use crate::components::run_scores::RunScores;
 use crate::format;
-use crate::runs::chart::number;
+use crate::runs::chart::{STROKES, number};
 use crate::runs::metrics::Metrics;
-use crate::runs::opened::{OpenedRun, OpenedRuns, STROKES, host, name_of};
+use crate::runs::opened::{OpenedRun, OpenedRuns, host, name_of};
 use crate::runs::panels::{GROUPS, Group, series};
 use crate::runs::source::{RunSource, pick, picker, runs_in};
 

@@ -1,7 +1,25 @@
-//! The geometry of a chart.
+//! The geometry of a chart, and the look of its lines.
 
 /// More points than this show no more detail on a screen.
 const MOST_POINTS: usize = 1200;
+
+/// The look of a run's line: colour and dashes.
+pub struct Stroke {
+    /// A custom property of the theme.
+    pub colour: &'static str,
+    /// SVG's `stroke-dasharray`.
+    pub dashes: &'static str,
+}
+
+/// Strokes, in the order in which runs are opened.
+pub const STROKES: [Stroke; 6] = [
+    Stroke { colour: "var(--run-1)", dashes: "none" },
+    Stroke { colour: "var(--run-2)", dashes: "7 3" },
+    Stroke { colour: "var(--run-3)", dashes: "2 3" },
+    Stroke { colour: "var(--run-1)", dashes: "10 3 2 3" },
+    Stroke { colour: "var(--run-2)", dashes: "none" },
+    Stroke { colour: "var(--run-3)", dashes: "12 4" },
+];
 
 /// An axis: a range of values and the length on which it is drawn.
 #[derive(Debug, Clone, Copy, PartialEq)]

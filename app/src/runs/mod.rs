@@ -3,6 +3,7 @@
 pub mod chart;
 pub mod completions;
 pub mod distribution;
+pub mod histogram;
 pub mod metrics;
 pub mod panels;
 

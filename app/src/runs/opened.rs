@@ -16,24 +16,6 @@ const LONGEST_PAUSE: u32 = 32;
 /// A run that cannot be read so many times in a row is not read again.
 const MOST_FAILURES: u32 = 6;
 
-/// The look of a run's line: colour and dashes.
-pub struct Stroke {
-    /// A custom property of the theme.
-    pub colour: &'static str,
-    /// SVG's `stroke-dasharray`.
-    pub dashes: &'static str,
-}
-
-/// Strokes, in the order in which runs are opened.
-pub const STROKES: [Stroke; 6] = [
-    Stroke { colour: "var(--run-1)", dashes: "none" },
-    Stroke { colour: "var(--run-2)", dashes: "7 3" },
-    Stroke { colour: "var(--run-3)", dashes: "2 3" },
-    Stroke { colour: "var(--run-1)", dashes: "10 3 2 3" },
-    Stroke { colour: "var(--run-2)", dashes: "none" },
-    Stroke { colour: "var(--run-3)", dashes: "12 4" },
-];
-
 /// An opened run.
 #[derive(Clone)]
 pub struct OpenedRun {
