@@ -166,7 +166,7 @@ mod tests {
         assert_eq!(label(0.01), None);
         let [small, large] = [0.02, 0.2].map(|width| label(width).unwrap());
         assert_eq!((small.has_room, large.has_room, large.text.as_str()), (false, true, "write"));
-        assert_eq!(small.transform, "translate(154.69,9.74) rotate(3.6)");
+        assert_eq!(small.transform, "translate(154.69,9.73) rotate(3.6)");
         assert_eq!(Label::of("an object of many words", OUTER, [0.5, 0.1]).unwrap().text, "an object of man…");
     }
 }
