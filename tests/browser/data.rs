@@ -113,6 +113,18 @@ fn a_file_without_instructions_is_one_sentence() {
         let sentence = page.wait_for_text("data-problem", |sentence| sentence.contains(words));
         assert!(sentence.starts_with("lines.jsonl") && sentence.ends_with('.'), "{sentence}");
     }
+    // As long as the browser says, and not read.
+    page.browser.evaluate(
+        "const file = new File([''], 'long.json');
+         Object.defineProperty(file, 'size', { value: 6e8 });
+         const field = document.querySelector('[data-testid=data-file]');
+         Object.defineProperty(field, 'files', { value: { length: 1, item: () => file, 0: file }, configurable: true });
+         field.dispatchEvent(new Event('change', { bubbles: true }));
+         delete field.files;",
+    );
+    page.wait_for_text("data-problem", |sentence| {
+        sentence.contains("long.json has 600.0 MB, and the page reads 500.0 MB")
+    });
     page.import_by("data-file", LINES);
     page.wait_for_texts("data-count", &["5"]);
     page.wait_for_texts("data-problem", &[]);
