@@ -76,6 +76,7 @@ fn every_page_is_pictured() {
         page.go_to(name);
         if name == "data" {
             open_instructions(&page);
+            page.browser.evaluate("document.querySelector('#data-verbs').scrollIntoView()");
         }
         picture(&page, &folder, name);
     }
