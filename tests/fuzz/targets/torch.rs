@@ -7,7 +7,7 @@ use pollster::block_on;
 
 // By path: the rest of the trainer need not be instrumented.
 #[allow(dead_code, unused_imports)]
-#[path = "../../../native-trainer/src/weights/torch/mod.rs"]
+#[path = "../../../native-trainer/src/files/torch/mod.rs"]
 mod torch;
 
 fuzz_target!(|data: &[u8]| {
