@@ -3,13 +3,16 @@
 //! Every (row, token) has sixteen partial sums: the first eight take the even groups of eight columns in order, the others
 //! the odd groups. They are added at the end, always in the same order, so an output has the same bits however rows and
 //! tokens are grouped, and with AVX-512 as with AVX2. A single token is multiplied with packed rows as they come from
-//! memory; for several tokens, a panel of rows is unpacked first and multiplied tile by tile.
+//! memory; for several tokens, a panel of rows is unpacked first and multiplied tile by tile, or with AVX-512 and few of them,
+//! in registers.
 
+mod few_tokens;
 mod one_token;
 mod panel;
 
 use std::ops::Range;
 
+use few_tokens::few_tokens;
 use one_token::{SCALED_ROWS, TokenRows};
 use panel::Panel;
 
@@ -21,6 +24,8 @@ use crate::packed::PackedRows;
 pub const ROWS_TOGETHER: usize = 2 * SCALED_ROWS;
 /// Rows of a panel are a multiple of this, which is one of every tile's rows.
 const PANEL_ROWS: usize = 4;
+/// Tokens up to which rows are best unpacked in registers, where these suffice.
+const UNPACKED_IN_REGISTERS: usize = 24;
 /// Tokens up to which a panel is used only once or twice, and is to stay in the first-level cache.
 const FEW_TOKENS: usize = 6;
 /// Values of such a panel.
@@ -44,6 +49,9 @@ pub fn linear(
         let mut products = vec![0.0; rows.len()];
         simd.run(TokenRows { part, rows, x: x.as_chunks().0, out: &mut products });
         return out.write(0, first_output, &products);
+    }
+    if simd.has_wide_registers() && tokens <= UNPACKED_IN_REGISTERS {
+        return few_tokens(simd, part, rows, x, out, first_output);
     }
     let stride = part.stride();
     let values = if tokens <= FEW_TOKENS { SMALL_PANEL } else { PANEL };

@@ -45,8 +45,9 @@ pub trait Operations: Device {
     fn add(&self, a: &Self::Tensor, b: &Self::Tensor) -> Result<Self::Tensor>;
 
     /// `x` with `scale · delta` added to its rows and columns from `at`, a row and a column, on. It is where a low-rank
-    /// adapter joins a fused product: of all rows, or of those of the documents that it is for.
-    fn add_columns(&self, x: &Self::Tensor, delta: &Self::Tensor, at: [usize; 2], scale: f32) -> Result<Self::Tensor>;
+    /// adapter joins a fused product: of all rows, or of those of the documents that it is for. Where nothing else holds
+    /// `x`, it may be changed in place.
+    fn add_columns(&self, x: Self::Tensor, delta: &Self::Tensor, at: [usize; 2], scale: f32) -> Result<Self::Tensor>;
 
     /// The rows of `x` at `rows`, in that order.
     fn select_rows(&self, x: &Self::Tensor, rows: &[usize]) -> Result<Self::Tensor>;

@@ -71,4 +71,8 @@ pub trait Sample: Device {
     /// Chooses a token from each row of `logits` `[n, vocab]` and counts it as seen: `[n]`. Each of `rows` has a slot of
     /// its own; what is chosen does not depend on the other rows. Ties go to the lower id.
     fn sample(&self, logits: &Self::Tensor, sampler: &mut Self::Sampler, rows: &[SampleRow]) -> Result<Self::Tokens>;
+
+    /// The log-probability of a token in each row of `logits` `[n, vocab]`, before temperature, filters and penalty:
+    /// `[n, 1]`. As [`super::Operations::token_logprobs`] of the rows that the logits came from; on the CPU to the bit.
+    fn sampled_logprobs(&self, logits: &Self::Tensor, ids: &Self::Tokens) -> Result<Self::Tensor>;
 }

@@ -18,6 +18,9 @@ pub struct Batch<B: Cache> {
     slots: Vec<Slot>,
 }
 
+/// Tokens whose reading costs less than waiting for them.
+const WORTH_SHARING: usize = 8;
+
 /// One sequence.
 #[derive(Default)]
 struct Slot {
@@ -109,6 +112,17 @@ impl<B: Cache> Batch<B> {
             self.slots[slot].cached = ids[..count].to_vec();
         }
         self.begin(slot, ids)
+    }
+
+    /// Whether a slot is about to read more of what `ids` begin with than any has read: those that begin later share it.
+    pub fn is_reading_beginning(&self, ids: &[u32]) -> bool {
+        let most = ids.len().saturating_sub(1);
+        let read = (0..self.slots.len()).map(|slot| self.shared(slot, ids)).max().unwrap_or_default().min(most);
+        let will_read = |slot: &&Slot| {
+            let tokens = slot.cached.iter().chain(&slot.unread);
+            tokens.zip(ids).take_while(|(a, b)| a == b).count().min(most)
+        };
+        self.slots.iter().filter(|slot| !slot.unread.is_empty()).any(|slot| will_read(&slot) > read + WORTH_SHARING)
     }
 
     /// How many tokens of `ids` a slot has read, as its own beginning.

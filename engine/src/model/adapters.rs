@@ -99,7 +99,7 @@ impl<B: Operations> Linear<B> {
             };
             let delta = backend.linear(&backend.linear(own, a, None)?, b, None)?;
             check::shape("linear", "the product of an adapter", backend.shape(&delta), [rows.len(), *outputs])?;
-            out = backend.add_columns(&out, &delta, [rows.start, *first], *scale)?;
+            out = backend.add_columns(out, &delta, [rows.start, *first], *scale)?;
         }
         Ok(out)
     }

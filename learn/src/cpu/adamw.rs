@@ -9,7 +9,7 @@ use rayon::prelude::*;
 use super::storage::{MomentValues, PieceMut};
 use super::store::State;
 use super::weight::{floats, write_values};
-use super::{PIECE, expect, vectorised};
+use super::{PIECE, expect};
 use crate::optim::{AdamWStep, MOMENT_BLOCK, rounding_noise};
 
 pub(super) fn adamw(cpu: &Cpu, weight: &mut Weight, state: &mut State, squares: f64, step: &AdamWStep) -> Result<()> {
@@ -64,40 +64,35 @@ fn update_all(
     let moments = first.pieces_mut().into_par_iter().zip(second.pieces_mut());
     let pieces = weights.into_par_iter().zip(gradient.par_chunks(PIECE)).zip(moments);
     pieces.enumerate().for_each(|(piece, ((weight, gradient), (first, second)))| {
-        vectorised(|| update(weight, (gradient, scale), first, second, step, piece * PIECE));
+        update(weight, (gradient, scale), [first, second], step, piece * PIECE);
     });
 }
 
-/// One piece, whose first value is the parameter's number `start`.
-#[inline(always)]
-fn update(
-    mut param: PieceMut,
-    (grad, scale): (&[f32], f32),
-    mut first: PieceMut,
-    mut second: PieceMut,
-    step: &AdamWStep,
-    start: usize,
-) {
-    let (mut params, mut firsts, mut seconds) = ([0.0; MOMENT_BLOCK], [0.0; MOMENT_BLOCK], [0.0; MOMENT_BLOCK]);
-    for (block, grad) in grad.chunks(MOMENT_BLOCK).enumerate() {
-        let places = block * MOMENT_BLOCK..block * MOMENT_BLOCK + grad.len();
-        let (params, firsts, seconds) =
-            (&mut params[..grad.len()], &mut firsts[..grad.len()], &mut seconds[..grad.len()]);
-        param.load(places.clone(), params);
-        first.load(places.clone(), firsts);
-        second.load(places.clone(), seconds);
-        for (((param, grad), first), second) in params.iter_mut().zip(grad).zip(&mut *firsts).zip(&mut *seconds) {
-            step.update(param, *grad * scale, first, second);
-        }
-        // Each of the three has noise of its own.
-        let noise = |stream: u32| {
-            move |place: usize| {
-                rounding_noise(step.noise.wrapping_add(stream), step.first.wrapping_add((start + place) as u32))
+vectorised! {
+    /// One piece, whose first value is the parameter's number `start`.
+    fn update<'a>(param: PieceMut<'a>, gradient: (&'a [f32], f32), moments: [PieceMut<'a>; 2], step: &'a AdamWStep, start: usize) {
+        let (mut param, (grad, scale), [mut first, mut second]) = (param, gradient, moments);
+        let (mut params, mut firsts, mut seconds) = ([0.0; MOMENT_BLOCK], [0.0; MOMENT_BLOCK], [0.0; MOMENT_BLOCK]);
+        for (block, grad) in grad.chunks(MOMENT_BLOCK).enumerate() {
+            let places = block * MOMENT_BLOCK..block * MOMENT_BLOCK + grad.len();
+            let (params, firsts, seconds) =
+                (&mut params[..grad.len()], &mut firsts[..grad.len()], &mut seconds[..grad.len()]);
+            param.load(places.clone(), params);
+            first.load(places.clone(), firsts);
+            second.load(places.clone(), seconds);
+            for (((param, grad), first), second) in params.iter_mut().zip(grad).zip(&mut *firsts).zip(&mut *seconds) {
+                step.update(param, *grad * scale, first, second);
             }
-        };
-        param.store(places.clone(), params, noise(0));
-        first.store(places.clone(), firsts, noise(0x9e37_79b9));
-        second.store(places, seconds, noise(0x3c6e_f372));
+            // Each of the three has noise of its own.
+            let noise = |stream: u32| {
+                move |place: usize| {
+                    rounding_noise(step.noise.wrapping_add(stream), step.first.wrapping_add((start + place) as u32))
+                }
+            };
+            param.store(places.clone(), params, noise(0));
+            first.store(places.clone(), firsts, noise(0x9e37_79b9));
+            second.store(places, seconds, noise(0x3c6e_f372));
+        }
     }
 }
 

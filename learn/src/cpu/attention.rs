@@ -9,7 +9,7 @@ use paddock_engine::backend::cpu::{Tensor, exp};
 use paddock_engine::backend::{HeadLayout, Segment, Segments};
 use rayon::prelude::*;
 
-use super::{expect, vectorised};
+use super::expect;
 
 /// Queries whose weights exist at a time.
 const QUERIES: usize = 64;
@@ -51,7 +51,10 @@ fn kv_head_adjoint(qkv: &Tensor, heads: HeadLayout, segment: Segment, kv_head: u
     let columns = |x: &'_ Tensor, column: usize, rows: Range<usize>| -> Vec<f32> {
         let width = x.shape()[1];
         let rows = x.values()[(segment.start + rows.start) * width..].chunks_exact(width).take(rows.len());
-        rows.flat_map(|row| &row[column..column + d]).copied().collect()
+        rows.fold(Vec::with_capacity(len * d), |mut out, row| {
+            out.extend_from_slice(&row[column..column + d]);
+            out
+        })
     };
     let key = heads.q_dim() + kv_head * d;
     let (keys, values) = (columns(qkv, key, 0..len), columns(qkv, key + heads.kv_dim(), 0..len));
@@ -69,12 +72,7 @@ fn kv_head_adjoint(qkv: &Tensor, heads: HeadLayout, segment: Segment, kv_head: u
             let (weights, slopes) = (&mut weights[..count * seen], &mut slopes[..count * seen]);
             multiply(weights, seen, Accum::Replace, q, k.transpose(), scale);
             multiply(slopes, seen, Accum::Replace, g, v.transpose(), 1.0);
-            vectorised(|| {
-                let rows = weights.chunks_exact_mut(seen).zip(slopes.chunks_exact_mut(seen));
-                for (row, (weights, slopes)) in rows.enumerate() {
-                    softmax_adjoint(weights, slopes, start + row + 1);
-                }
-            });
+            softmax_adjoint(weights, slopes, start, seen);
             let (p, ds) = (matrix(weights, seen), matrix(slopes, seen));
             multiply(&mut out.values[..seen * d], d, Accum::Add, p.transpose(), g, 1.0);
             multiply(&mut out.keys[..seen * d], d, Accum::Add, ds.transpose(), q, scale);
@@ -87,9 +85,19 @@ fn kv_head_adjoint(qkv: &Tensor, heads: HeadLayout, segment: Segment, kv_head: u
     out
 }
 
+vectorised! {
+    /// [`softmax_row_adjoint`] of rows of `width` values; the first row is that of query `start`.
+    fn softmax_adjoint<'a>(scores: &'a mut [f32], slopes: &'a mut [f32], start: usize, width: usize) {
+        let rows = scores.chunks_exact_mut(width).zip(slopes.chunks_exact_mut(width));
+        for (row, (scores, slopes)) in rows.enumerate() {
+            softmax_row_adjoint(scores, slopes, start + row + 1);
+        }
+    }
+}
+
 /// Scores become weights, of which the first `seen` count; gradients of the weights become gradients of the scores.
 #[inline(always)]
-fn softmax_adjoint(scores: &mut [f32], slopes: &mut [f32], seen: usize) {
+fn softmax_row_adjoint(scores: &mut [f32], slopes: &mut [f32], seen: usize) {
     let (scores, unseen) = scores.split_at_mut(seen);
     unseen.fill(0.0);
     let (slopes, unseen) = slopes.split_at_mut(seen);

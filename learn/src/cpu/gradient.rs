@@ -4,7 +4,7 @@ use faer::MatMut;
 use paddock_engine::{Error, Result};
 use rayon::prelude::*;
 
-use super::{PIECE, expect, vectorised};
+use super::{PIECE, expect};
 
 /// The gradient of a weight.
 #[derive(Debug, Clone, PartialEq)]
@@ -36,24 +36,27 @@ impl Gradient {
 
     /// Summed in pieces, so that the order of the sum does not depend on threads.
     pub(super) fn squared_norm(&self) -> f64 {
-        let pieces = self.values.par_chunks(PIECE).map(|piece| {
-            vectorised(|| {
-                // Eight sums side by side, which is what vectors add.
-                let mut sums = [0.0f64; 8];
-                let (eights, rest) = piece.as_chunks::<8>();
-                for eight in eights {
-                    for (sum, value) in sums.iter_mut().zip(eight) {
-                        *sum += f64::from(*value) * f64::from(*value);
-                    }
-                }
-                sums.iter().sum::<f64>() + rest.iter().map(|v| f64::from(*v) * f64::from(*v)).sum::<f64>()
-            })
-        });
+        let pieces = self.values.par_chunks(PIECE).map(squares);
         pieces.collect::<Vec<_>>().into_iter().sum()
     }
 
     pub(super) fn view_mut(&mut self) -> MatMut<'_, f32> {
         MatMut::from_row_major_slice_mut(&mut self.values, self.shape[0], self.shape[1])
+    }
+}
+
+vectorised! {
+    /// The sum of the squares.
+    fn squares<'a>(values: &'a [f32]) -> f64 {
+        // Eight sums side by side, which is what vectors add.
+        let mut sums = [0.0f64; 8];
+        let (eights, rest) = values.as_chunks::<8>();
+        for eight in eights {
+            for (sum, value) in sums.iter_mut().zip(eight) {
+                *sum += f64::from(*value) * f64::from(*value);
+            }
+        }
+        sums.iter().sum::<f64>() + rest.iter().map(|v| f64::from(*v) * f64::from(*v)).sum::<f64>()
     }
 }
 

@@ -6,7 +6,7 @@ use paddock_engine::backend::cpu::{Tensor, Weight};
 use rayon::prelude::*;
 
 use super::weight::vector;
-use super::{Gradient, expect, piece_rows, vectorised};
+use super::{Gradient, expect, piece_rows};
 
 pub(super) fn layer_norm_adjoint(
     cpu: &Cpu,
@@ -24,24 +24,7 @@ pub(super) fn layer_norm_adjoint(
     let pieces = out.par_chunks_mut(piece).zip(x.values().par_chunks(piece)).zip(grad.values().par_chunks(piece));
     let gain_sums = pieces.map(|((out, x), grad)| {
         let mut gain_sum = vec![0.0; cols];
-        vectorised(|| {
-            let rows = out.chunks_exact_mut(cols.max(1)).zip(x.chunks_exact(cols.max(1)));
-            for ((out, x), grad) in rows.zip(grad.chunks_exact(cols.max(1))) {
-                let (mean, r) = statistics(x, eps);
-                let (mut h_sum, mut hy_sum) = (0.0, 0.0);
-                for i in 0..cols {
-                    let h = gain[i] * grad[i];
-                    h_sum += h;
-                    hy_sum += h * (x[i] - mean) * r;
-                }
-                let (h_mean, hy_mean) = (h_sum / cols as f32, hy_sum / cols as f32);
-                for i in 0..cols {
-                    let y = (x[i] - mean) * r;
-                    out[i] = r * (gain[i] * grad[i] - h_mean - y * hy_mean);
-                    gain_sum[i] += grad[i] * y;
-                }
-            }
-        });
+        rows_adjoint(out, x, gain, eps, grad, &mut gain_sum);
         gain_sum
     });
     let gain_sums: Vec<_> = gain_sums.collect();
@@ -52,6 +35,29 @@ pub(super) fn layer_norm_adjoint(
         }
     }
     Tensor::from_values(x.shape(), out)
+}
+
+vectorised! {
+    /// Gradients of some rows, and what they add to the gain's.
+    fn rows_adjoint<'a>(out: &'a mut [f32], x: &'a [f32], gain: &'a [f32], eps: f32, grad: &'a [f32], gain_sum: &'a mut [f32]) {
+        let cols = gain.len();
+        let rows = out.chunks_exact_mut(cols.max(1)).zip(x.chunks_exact(cols.max(1)));
+        for ((out, x), grad) in rows.zip(grad.chunks_exact(cols.max(1))) {
+            let (mean, r) = statistics(x, eps);
+            let (mut h_sum, mut hy_sum) = (0.0, 0.0);
+            for i in 0..cols {
+                let h = gain[i] * grad[i];
+                h_sum += h;
+                hy_sum += h * (x[i] - mean) * r;
+            }
+            let (h_mean, hy_mean) = (h_sum / cols as f32, hy_sum / cols as f32);
+            for i in 0..cols {
+                let y = (x[i] - mean) * r;
+                out[i] = r * (gain[i] * grad[i] - h_mean - y * hy_mean);
+                gain_sum[i] += grad[i] * y;
+            }
+        }
+    }
 }
 
 /// Mean, and one over the deviation.

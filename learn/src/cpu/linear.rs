@@ -8,7 +8,7 @@ use rayon::prelude::*;
 
 use super::products::{add_product, product, view};
 use super::weight::read_rows;
-use super::{Gradient, expect, piece_rows, vectorised};
+use super::{Gradient, expect, piece_rows};
 
 /// Rows of a packed weight that are unpacked at a time.
 const UNPACKED_ROWS: usize = 512;
@@ -55,12 +55,16 @@ pub(super) fn bias_adjoint(grad: &Tensor, bias: &mut Gradient) -> Result<()> {
 
 fn column_sums(rows: &[f32], cols: usize) -> Vec<f32> {
     let mut sums = vec![0.0; cols];
-    vectorised(|| {
-        for row in rows.chunks_exact(cols.max(1)) {
+    add_rows(rows, &mut sums);
+    sums
+}
+
+vectorised! {
+    fn add_rows<'a>(rows: &'a [f32], sums: &'a mut [f32]) {
+        for row in rows.chunks_exact(sums.len().max(1)) {
             sums.iter_mut().zip(row).for_each(|(sum, value)| *sum += value);
         }
-    });
-    sums
+    }
 }
 
 #[cfg(test)]

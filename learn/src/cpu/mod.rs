@@ -3,6 +3,32 @@
 //! Every sum over rows is made in pieces of fixed size that are added in order, so a result does not depend on how the
 //! threads were scheduled.
 
+/// Defines a function whose body is compiled for the widest vectors that the processor has: loops in it become vector
+/// instructions. What it calls has to be `#[inline(always)]`. It takes no closure, since that may not be inlined, and is then
+/// compiled for the oldest processor.
+macro_rules! vectorised {
+    ($(#[$attribute:meta])* fn $name:ident<$a:lifetime>($($argument:ident: $type:ty),+) $(-> $result:ty)? $body:block) => {
+        $(#[$attribute])*
+        fn $name<$a>($($argument: $type),+) $(-> $result)? {
+            struct Arguments<$a> {
+                $($argument: $type),+
+            }
+            impl<$a> pulp::NullaryFnOnce for Arguments<$a> {
+                type Output = vectorised!(@output $($result)?);
+
+                #[inline(always)]
+                fn call(self) -> Self::Output {
+                    let Self { $($argument),+ } = self;
+                    $body
+                }
+            }
+            pulp::Arch::new().dispatch(Arguments { $($argument),+ })
+        }
+    };
+    (@output) => { () };
+    (@output $result:ty) => { $result };
+}
+
 mod adamw;
 mod add_columns;
 mod attention;
@@ -37,10 +63,11 @@ pub use store::State;
 /// Values that are worth a piece of work of their own: some 10 µs.
 const PIECE: usize = 16_384;
 
-/// Runs `work` with the widest vectors that the processor has: loops in it become vector instructions.
-#[inline(always)]
-fn vectorised<R>(work: impl FnOnce() -> R) -> R {
-    pulp::Arch::new().dispatch(work)
+vectorised! {
+    /// Adds `b` to `a`.
+    fn add_to<'a>(a: &'a mut [f32], b: &'a [f32]) {
+        a.iter_mut().zip(b).for_each(|(a, b)| *a += b);
+    }
 }
 
 /// Rows of a piece for rows of `cols` values.
@@ -169,7 +196,7 @@ impl Adjoint for Cpu {
         expect("accumulate", "a gradient", b.shape(), a.shape())?;
         let shape = a.shape();
         let mut values = a.into_values();
-        vectorised(|| values.iter_mut().zip(b.values()).for_each(|(a, b)| *a += b));
+        add_to(&mut values, b.values());
         Tensor::from_values(shape, values)
     }
 }

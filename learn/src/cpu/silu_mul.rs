@@ -4,7 +4,7 @@ use paddock_engine::backend::cpu::{Tensor, exp};
 use paddock_engine::{Error, Result};
 use rayon::prelude::*;
 
-use super::{expect, piece_rows, vectorised};
+use super::{expect, piece_rows};
 
 /// With `s = 1/(1 + e^-gate)`: `dgate = grad · up · s · (1 + gate · (1 - s))`, `dup = grad · gate · s`.
 pub(super) fn silu_mul_adjoint(gate_up: &Tensor, grad: &Tensor) -> Result<Tensor> {
@@ -18,22 +18,25 @@ pub(super) fn silu_mul_adjoint(gate_up: &Tensor, grad: &Tensor) -> Result<Tensor
     let mut out = vec![0.0; tokens * cols];
     let rows = piece_rows(cols);
     let pieces = out.par_chunks_mut(rows * cols).zip(gate_up.values().par_chunks(rows * cols));
-    pieces.zip(grad.values().par_chunks(rows * width)).for_each(|((out, gate_up), grad)| {
-        vectorised(|| {
-            let rows = out.chunks_exact_mut(cols).zip(gate_up.chunks_exact(cols)).zip(grad.chunks_exact(width));
-            for ((out, gate_up), grad) in rows {
-                let (gate, up) = gate_up.split_at(width);
-                let (gate_grad, up_grad) = out.split_at_mut(width);
-                for ((((dgate, dup), gate), up), grad) in gate_grad.iter_mut().zip(up_grad).zip(gate).zip(up).zip(grad)
-                {
-                    let s = 1.0 / (1.0 + exp(-gate));
-                    *dgate = grad * up * s * (1.0 + gate * (1.0 - s));
-                    *dup = grad * gate * s;
-                }
-            }
-        });
-    });
+    pieces
+        .zip(grad.values().par_chunks(rows * width))
+        .for_each(|((out, gate_up), grad)| rows_adjoint(out, gate_up, grad, width));
     Tensor::from_values([tokens, cols], out)
+}
+
+vectorised! {
+    fn rows_adjoint<'a>(out: &'a mut [f32], gate_up: &'a [f32], grad: &'a [f32], width: usize) {
+        let rows = out.chunks_exact_mut(2 * width).zip(gate_up.chunks_exact(2 * width)).zip(grad.chunks_exact(width));
+        for ((out, gate_up), grad) in rows {
+            let (gate, up) = gate_up.split_at(width);
+            let (gate_grad, up_grad) = out.split_at_mut(width);
+            for ((((dgate, dup), gate), up), grad) in gate_grad.iter_mut().zip(up_grad).zip(gate).zip(up).zip(grad) {
+                let s = 1.0 / (1.0 + exp(-gate));
+                *dgate = grad * up * s * (1.0 + gate * (1.0 - s));
+                *dup = grad * gate * s;
+            }
+        }
+    }
 }
 
 #[cfg(test)]

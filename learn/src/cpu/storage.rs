@@ -5,7 +5,7 @@ use std::ops::Range;
 
 use half::bf16;
 
-use super::{PIECE, vectorised};
+use super::PIECE;
 use crate::optim::{DynamicMap, MOMENT_BLOCK, Precision, join, round_stochastically, split};
 
 /// The values of a moment.
@@ -131,9 +131,7 @@ impl PieceMut<'_> {
 /// A shift, where `half`'s own conversion minds the bits of NaNs.
 #[inline(always)]
 fn widen(high: &[bf16], values: &mut [f32]) {
-    vectorised(|| {
-        values.iter_mut().zip(high).for_each(|(value, high)| *value = f32::from_bits(u32::from(high.to_bits()) << 16));
-    });
+    values.iter_mut().zip(high).for_each(|(value, high)| *value = f32::from_bits(u32::from(high.to_bits()) << 16));
 }
 
 fn filled<T: Clone>(value: T, size: usize) -> Result<Vec<T>, TryReserveError> {

@@ -9,7 +9,7 @@ use rayon::prelude::*;
 
 use super::products::{add_product, product, view};
 use super::weight::floats;
-use super::{Gradient, expect, vectorised};
+use super::{Gradient, expect};
 
 /// Logits that exist at a time: 32 MiB of f32.
 const LOGITS: usize = 8 << 20;
@@ -38,7 +38,7 @@ pub(super) fn token_logprobs_adjoint(
         let (targets, grad) = (&targets.ids()[rows.clone()], &grad.values()[rows.clone()]);
         logits.par_chunks_exact_mut(vocab.max(1)).zip(targets).zip(grad).for_each(|((logits, &target), &grad)| {
             let total = log_sum_exp(logits);
-            vectorised(|| logits.iter_mut().for_each(|logit| *logit = -grad * exp(*logit - total)));
+            slopes(logits, total, grad);
             logits[target as usize] += grad;
         });
         let logits = view(&logits, [rows.len(), vocab]);
@@ -67,8 +67,15 @@ fn rows_of<'a>(x: &'a Tensor, rows: &Range<usize>) -> &'a [f32] {
     &x.values()[rows.start * cols..rows.end * cols]
 }
 
-fn log_sum_exp(logits: &[f32]) -> f32 {
-    vectorised(|| {
+vectorised! {
+    /// Logits become what their gradients are without the target's part.
+    fn slopes<'a>(logits: &'a mut [f32], total: f32, grad: f32) {
+        logits.iter_mut().for_each(|logit| *logit = -grad * exp(*logit - total));
+    }
+}
+
+vectorised! {
+    fn log_sum_exp<'a>(logits: &'a [f32]) -> f32 {
         let (eights, rest) = logits.as_chunks::<8>();
         let mut largest = [f32::NEG_INFINITY; 8];
         for eight in eights {
@@ -85,7 +92,7 @@ fn log_sum_exp(logits: &[f32]) -> f32 {
         }
         let sum = sums.iter().sum::<f32>() + rest.iter().map(|logit| exp(logit - largest)).sum::<f32>();
         largest + sum.ln()
-    })
+    }
 }
 
 #[cfg(test)]

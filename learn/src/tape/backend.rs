@@ -105,9 +105,12 @@ impl<B: Adjoint, S: Store<B>> Operations for Tape<B, S> {
         self.record([a, b], |[a, b]| Op::Add { a, b })
     }
 
-    fn add_columns(&self, x: &Var<B>, delta: &Var<B>, at: [usize; 2], scale: f32) -> Result<Var<B>> {
+    fn add_columns(&self, x: Var<B>, delta: &Var<B>, at: [usize; 2], scale: f32) -> Result<Var<B>> {
+        if x.node.is_none() && delta.node.is_none() {
+            return Ok(Var { value: self.inner().add_columns(x.value, &delta.value, at, scale)?, node: None });
+        }
         let shape = self.shape(delta);
-        self.record([x, delta], |[x, delta]| Op::AddColumns { x, delta, at, shape, scale })
+        self.record([&x, delta], |[x, delta]| Op::AddColumns { x, delta, at, shape, scale })
     }
 
     fn select_rows(&self, x: &Var<B>, rows: &[usize]) -> Result<Var<B>> {
@@ -198,6 +201,11 @@ impl<B: Adjoint + Sample, S: Store<B>> Sample for Tape<B, S> {
 
     fn sample(&self, logits: &Var<B>, sampler: &mut B::Sampler, rows: &[SampleRow]) -> Result<B::Tokens> {
         self.inner().sample(self.unrecorded("sample", logits)?, sampler, rows)
+    }
+
+    fn sampled_logprobs(&self, logits: &Var<B>, ids: &B::Tokens) -> Result<Var<B>> {
+        let value = self.inner().sampled_logprobs(self.unrecorded("sampled_logprobs", logits)?, ids)?;
+        Ok(Var { value, node: None })
     }
 }
 

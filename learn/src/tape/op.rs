@@ -157,7 +157,7 @@ impl<B: Adjoint> Op<B> {
             Self::Relu { x } => inner.relu(&value(*x)?)?,
             Self::Add { a, b } => inner.add(&value(*a)?, &value(*b)?)?,
             Self::AddColumns { x, delta, at, scale, .. } => {
-                inner.add_columns(&value(*x)?, &value(*delta)?, *at, *scale)?
+                inner.add_columns(value(*x)?, &value(*delta)?, *at, *scale)?
             }
             Self::Dropout { x, keys, dropout } => inner.dropout(&value(*x)?, keys, *dropout)?,
             Self::SelectRows { x, rows, .. } => inner.select_rows(&value(*x)?, rows)?,

@@ -213,9 +213,9 @@ impl<D: Driver> Operations for Cuda<D> {
         self.sum(a, b)
     }
 
-    fn add_columns(&self, x: &Self::Tensor, delta: &Self::Tensor, at: [usize; 2], scale: f32) -> Result<Self::Tensor> {
+    fn add_columns(&self, x: Self::Tensor, delta: &Self::Tensor, at: [usize; 2], scale: f32) -> Result<Self::Tensor> {
         check::block("add_columns", at, delta.shape(), x.shape())?;
-        let (x, delta) = (self.narrowed(x)?, self.narrowed(delta)?);
+        let (x, delta) = (self.narrowed(&x)?, self.narrowed(delta)?);
         let out = self.result(x.shape())?;
         let pointers = [out.at(), x.at(), delta.at()];
         self.launch(launch::add_columns(pointers, sizes(x.shape()), sizes(delta.shape()), sizes(at), scale))?;
@@ -287,5 +287,9 @@ impl<D: Driver> Sample for Cuda<D> {
 
     fn sample(&self, logits: &Self::Tensor, sampler: &mut Self::Sampler, rows: &[SampleRow]) -> Result<Self::Tokens> {
         self.sample_rows(logits, sampler, rows)
+    }
+
+    fn sampled_logprobs(&self, logits: &Self::Tensor, ids: &Self::Tokens) -> Result<Self::Tensor> {
+        self.logprobs_of_logits(logits, ids)
     }
 }

@@ -77,6 +77,21 @@ impl<D: Driver> Cuda<D> {
         Ok(out)
     }
 
+    /// See [`paddock_engine::backend::Sample::sampled_logprobs`]. The tokens may be those that the device chose.
+    pub(super) fn logprobs_of_logits(
+        &self,
+        logits: &Tensor<D::Buffer>,
+        targets: &Tokens<D::Buffer>,
+    ) -> Result<Tensor<D::Buffer>> {
+        let [rows, vocab] = logits.shape();
+        expect("sampled_logprobs", "logits", [rows, vocab], [targets.len(), vocab])?;
+        let logits = self.widened(logits)?;
+        let out = self.take([rows, 1], Dtype::F32)?;
+        let sizes = [vocab as u32; 2];
+        self.launch(launch::token_logprobs([out.at(), logits.at(), targets.at()], rows as u32, sizes))?;
+        Ok(out)
+    }
+
     pub(super) fn logprobs_gradient(
         &self,
         x: &Tensor<D::Buffer>,

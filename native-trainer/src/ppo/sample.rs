@@ -1,5 +1,7 @@
 //! Answers to prompts, sampled side by side from the very weights that are trained.
 
+use std::collections::VecDeque;
+
 use paddock_engine::backend::{Cache, Sample, SampleRow, Sampling, pcg_hash};
 use paddock_engine::generate::Batch;
 use paddock_engine::model::CausalLm;
@@ -58,11 +60,16 @@ impl Sampler {
         let mut sampler = backend.sampler(model.config().vocab_size, slots)?;
         let mut done: Vec<Option<Sampled>> = (0..total).map(|_| None).collect();
         let mut running: Vec<Option<Sequence>> = (0..slots).map(|_| None).collect();
-        let mut waiting = 0..total;
+        let mut waiting: VecDeque<usize> = (0..total).collect();
         loop {
             for (slot, place) in running.iter_mut().enumerate().filter(|(_, place)| place.is_none()) {
-                let Some(index) = waiting.next() else { break };
-                batch.begin(slot, &prompts[index / copies].ids)?;
+                // Prompts that begin alike, and the copies of one, wait until that is read, and take it over.
+                let ids = |index: &usize| &*prompts[index / copies].ids;
+                let Some(next) = waiting.iter().position(|index| !batch.is_reading_beginning(ids(index))) else {
+                    break;
+                };
+                let Some(index) = waiting.remove(next) else { break };
+                batch.begin_sharing(trunk, slot, ids(&index))?;
                 *place = Some(Sequence { index, ids: Vec::new(), log_probs: Vec::new() });
             }
             let Some(pass) = batch.run(trunk, ROWS.max(slots))? else { break };
@@ -78,8 +85,9 @@ impl Sampler {
                 SampleRow { slot, position: position as u32, sampling }
             };
             let rows: Vec<SampleRow> = complete.iter().map(|part| row(part.slot)).collect();
-            let chosen = backend.sample(&model.logits(&hidden)?, &mut sampler, &rows)?;
-            let log_probs = backend.read(&model.hidden_logprobs(&hidden, &chosen)?).await?;
+            let logits = model.logits(&hidden)?;
+            let chosen = backend.sample(&logits, &mut sampler, &rows)?;
+            let log_probs = backend.read(&backend.sampled_logprobs(&logits, &chosen)?).await?;
             let ids = backend.read_tokens(std::slice::from_ref(&chosen)).await?;
             for ((part, id), log_prob) in complete.iter().zip(ids).zip(log_probs) {
                 let slot = part.slot;

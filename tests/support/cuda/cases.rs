@@ -113,7 +113,7 @@ impl Case {
             }
             Self::AddColumns { shape, added, at } => {
                 let (x, delta) = (run.tensor(shape)?, run.tensor(added)?);
-                run.value(&backend.add_columns(&x, &delta, at, 0.75)?)?;
+                run.value(&backend.add_columns(x.clone(), &delta, at, 0.75)?)?;
                 run.tensor_output("gradient of delta", &backend.add_columns_adjoint(&x, at, added, 0.75)?)?;
             }
             Self::SelectRows { rows, cols, chosen } => {

@@ -216,7 +216,7 @@ pub fn plain_operations_on_rows(gpu: &Wgpu) -> Result<()> {
         (0..count).for_each(|i| added[row * cols + first + i] += f64::from(scale) * f64::from(from[i]));
     }
     let delta = gpu.tensor([rows - 2, count], &b[..(rows - 2) * count])?;
-    close("add_columns", &read(gpu, &gpu.add_columns(&tensor, &delta, [1, first], scale)?), &added, 1e-6);
+    close("add_columns", &read(gpu, &gpu.add_columns(tensor.clone(), &delta, [1, first], scale)?), &added, 1e-6);
     let picked = [4, 0, 4];
     let expected: Vec<f64> = picked.iter().flat_map(|row| doubles(&a[row * cols..][..cols])).collect();
     close("select_rows", &read(gpu, &gpu.select_rows(&tensor, &picked)?), &expected, 0.0);
@@ -236,7 +236,7 @@ pub fn operands_that_do_not_fit_are_refused(gpu: &Wgpu) -> Result<()> {
     let error = gpu.linear(&x, &weight, None).err().expect("12 columns do not take 8");
     assert!(error.to_string().contains("x with 12 columns"), "{error}");
     assert!(gpu.select_rows(&x, &[2]).is_err());
-    assert!(gpu.add_columns(&x, &gpu.tensor([2, 2], &[0.0; 4])?, [0, 7], 1.0).is_err());
+    assert!(gpu.add_columns(x.clone(), &gpu.tensor([2, 2], &[0.0; 4])?, [0, 7], 1.0).is_err());
     assert!(gpu.create_weight("odd", 33, &[WeightPart { rows: 2, encoding: Encoding::Q4_0 }]).is_err());
     assert!(gpu.create_weight("odd", 6, &[WeightPart { rows: 2, encoding: Encoding::F32 }]).is_err());
     Ok(())

@@ -45,6 +45,10 @@ pub trait Lanes: Copy {
 
     fn load_wide(self, values: &[f32; WIDE]) -> Self::Wide;
     fn store_wide(self, values: Self::Wide) -> [f32; WIDE];
+    /// Eight lanes and the eight after them.
+    fn widen(self, low: Self::F32, high: Self::F32) -> Self::Wide;
+    /// As [`Self::mul_add`].
+    fn mul_add_wide(self, a: Self::Wide, b: Self::Wide, c: Self::Wide) -> Self::Wide;
     /// Adds the products of every row of weights and every token to their sums: those of the first sixteen columns, then
     /// those of the others, each as [`Self::mul_add`] does.
     fn add_products<const R: usize, const T: usize>(
@@ -216,6 +220,16 @@ impl Simd {
         }
     }
 
+    /// Whether there are 32 registers of sixteen lanes.
+    #[inline(always)]
+    pub(crate) fn has_wide_registers(self) -> bool {
+        match self {
+            #[cfg(target_arch = "x86_64")]
+            Self::Avx512(_) => true,
+            _ => false,
+        }
+    }
+
     /// Runs `kernel`, which computes with wide vectors.
     pub(crate) fn run_wide<K: Kernel>(self, kernel: K) -> K::Output {
         match self {
@@ -264,6 +278,9 @@ mod tests {
             let mut wide = [[l.load_wide(&[1.0; WIDE])]];
             l.add_products([&[vectors[0], vectors[1]]], [&[[2.0; WIDE], [1.0; WIDE]]], &mut wide);
             out.extend(l.store_wide(wide[0][0]).as_chunks().0);
+            let wide = l.widen(l.load(&vectors[0].as_chunks().0[0]), l.load(&vectors[1].as_chunks().0[1]));
+            let doubled = l.mul_add_wide(wide, l.load_wide(&[2.0; WIDE]), l.load_wide(&[1.0; WIDE]));
+            out.extend(l.store_wide(doubled).as_chunks().0);
             out
         }
     }
@@ -297,8 +314,12 @@ mod tests {
             let expected: f64 = (0..WIDE).map(|j| 1.0 / (1 + WIDE * i + j) as f64).sum();
             assert!((f64::from(*sum) - expected).abs() < 1e-6, "{simd:?}: vector {i} has {sum}, not {expected}");
         }
-        for (j, value) in out[15..].as_flattened().iter().enumerate() {
+        for (j, value) in out[15..17].as_flattened().iter().enumerate() {
             assert_eq!(*value, 2.0 / (1 + j) as f32 + 1.0 + 1.0 / (1 + WIDE + j) as f32, "{simd:?}");
+        }
+        for (j, value) in out[17..].as_flattened().iter().enumerate() {
+            let index = if j < LANES { j } else { WIDE + j };
+            assert_eq!(*value, 2.0 / (1 + index) as f32 + 1.0, "{simd:?}");
         }
     }
 

@@ -26,6 +26,16 @@ impl Lanes for Simd128 {
     }
 
     #[inline(always)]
+    fn widen(self, low: Self::F32, high: Self::F32) -> Self::Wide {
+        [low, high]
+    }
+
+    #[inline(always)]
+    fn mul_add_wide(self, a: Self::Wide, b: Self::Wide, c: Self::Wide) -> Self::Wide {
+        [self.mul_add(a[0], b[0], c[0]), self.mul_add(a[1], b[1], c[1])]
+    }
+
+    #[inline(always)]
     fn add_products<const R: usize, const T: usize>(
         self,
         weights: [&[[f32; WIDE]; 2]; R],

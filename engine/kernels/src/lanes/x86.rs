@@ -26,6 +26,10 @@ pub trait WideRegisters: Copy {
     fn vectorize<F: NullaryFnOnce>(self, function: F) -> F::Output;
     fn load(self, values: &[f32; WIDE]) -> Self::Wide;
     fn store(self, values: Self::Wide) -> [f32; WIDE];
+    /// See [`Lanes::widen`].
+    fn widen(self, low: __m256, high: __m256) -> Self::Wide;
+    /// See [`Lanes::mul_add_wide`].
+    fn mul_add(self, a: Self::Wide, b: Self::Wide, c: Self::Wide) -> Self::Wide;
     /// See [`Lanes::add_products`].
     fn add_products<const R: usize, const T: usize>(
         lanes: X86<Self>,
@@ -114,6 +118,17 @@ impl WideRegisters for Ymm {
     }
 
     #[inline(always)]
+    fn widen(self, low: __m256, high: __m256) -> [__m256; 2] {
+        [low, high]
+    }
+
+    #[inline(always)]
+    fn mul_add(self, a: [__m256; 2], b: [__m256; 2], c: [__m256; 2]) -> [__m256; 2] {
+        let fma = self.0.fma;
+        [fma._mm256_fmadd_ps(a[0], b[0], c[0]), fma._mm256_fmadd_ps(a[1], b[1], c[1])]
+    }
+
+    #[inline(always)]
     fn add_products<const R: usize, const T: usize>(
         lanes: X86<Self>,
         weights: [&[[f32; WIDE]; 2]; R],
@@ -188,6 +203,16 @@ impl WideRegisters for Zmm {
     #[inline(always)]
     fn store(self, values: __m512) -> [f32; WIDE] {
         bytemuck::cast(values)
+    }
+
+    #[inline(always)]
+    fn widen(self, low: __m256, high: __m256) -> __m512 {
+        bytemuck::cast([low, high])
+    }
+
+    #[inline(always)]
+    fn mul_add(self, a: __m512, b: __m512, c: __m512) -> __m512 {
+        self.0.avx512f._mm512_fmadd_ps(a, b, c)
     }
 
     #[inline(always)]
@@ -274,6 +299,16 @@ impl<W: WideRegisters> Lanes for X86<W> {
     #[inline(always)]
     fn store_wide(self, values: W::Wide) -> [f32; WIDE] {
         self.wide.store(values)
+    }
+
+    #[inline(always)]
+    fn widen(self, low: __m256, high: __m256) -> W::Wide {
+        self.wide.widen(low, high)
+    }
+
+    #[inline(always)]
+    fn mul_add_wide(self, a: W::Wide, b: W::Wide, c: W::Wide) -> W::Wide {
+        self.wide.mul_add(a, b, c)
     }
 
     #[inline(always)]

@@ -196,7 +196,7 @@ impl Operations for Cpu {
         add::add(a, b)
     }
 
-    fn add_columns(&self, x: &Tensor, delta: &Tensor, at: [usize; 2], scale: f32) -> Result<Tensor> {
+    fn add_columns(&self, x: Tensor, delta: &Tensor, at: [usize; 2], scale: f32) -> Result<Tensor> {
         add_columns::add_columns(x, delta, at, scale)
     }
 
@@ -256,5 +256,9 @@ impl Sample for Cpu {
 
     fn sample(&self, logits: &Tensor, sampler: &mut Sampler, rows: &[SampleRow]) -> Result<Tokens> {
         sample::sample(self, logits, sampler, rows)
+    }
+
+    fn sampled_logprobs(&self, logits: &Tensor, ids: &Tokens) -> Result<Tensor> {
+        token_logprobs::sampled_logprobs(self, logits, ids)
     }
 }

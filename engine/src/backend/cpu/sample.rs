@@ -1,5 +1,8 @@
 //! The choice of the next tokens.
 
+use std::mem;
+use std::sync::Arc;
+
 use super::{Cpu, Tensor, Tokens};
 use crate::backend::{Device, SampleRow, Sampling, check, sampling_noise};
 use crate::{Error, Result};
@@ -34,40 +37,65 @@ pub(super) fn sample(cpu: &Cpu, logits: &Tensor, sampler: &mut Sampler, rows: &[
                 .to_string(),
         });
     }
-    let logits = logits.values.chunks_exact(sampler.vocab);
-    Ok(Tokens(logits.zip(rows).map(|(logits, row)| choose(logits, &mut sampler.seen[row.slot], row)).collect()))
+    // Threads share what was seen, and the sampler has it back once all have chosen.
+    let seen = Arc::new(mem::take(&mut sampler.seen));
+    let ids = cpu.team.map(rows.len(), {
+        let (vocab, logits, seen, rows) = (sampler.vocab, logits.values.clone(), seen.clone(), rows.to_vec());
+        move |index| choose(&logits[index * vocab..][..vocab], &seen[rows[index].slot], &rows[index])
+    });
+    sampler.seen = Arc::unwrap_or_clone(seen);
+    rows.iter().zip(&ids).for_each(|(row, id)| sampler.seen[row.slot][*id as usize] = true);
+    Ok(Tokens(ids.into()))
 }
 
-/// Chooses a token from one row and counts it as seen.
-fn choose(logits: &[f32], seen: &mut [bool], SampleRow { position, sampling, .. }: &SampleRow) -> u32 {
+/// Chooses a token from one row.
+fn choose(logits: &[f32], seen: &[bool], SampleRow { position, sampling, .. }: &SampleRow) -> u32 {
     let mut logits = logits.to_vec();
     if sampling.repetition_penalty != 1.0 {
         let penalty = sampling.repetition_penalty;
-        for (logit, _) in logits.iter_mut().zip(&*seen).filter(|(_, seen)| **seen) {
+        for (logit, _) in logits.iter_mut().zip(seen).filter(|(_, seen)| **seen) {
             *logit = if *logit > 0.0 { *logit / penalty } else { *logit * penalty };
         }
     }
     let best = argmax(logits.iter().copied());
-    let id = if sampling.temperature > 0.0 {
-        // Relative to the largest, so that the coldest temperature does not overflow.
-        let largest = logits[best];
-        for logit in &mut logits {
-            *logit = (*logit - largest) / sampling.temperature;
-        }
-        let threshold = threshold(&logits, sampling);
-        argmax(logits.iter().enumerate().map(|(id, logit)| {
-            if *logit >= threshold { *logit + gumbel(sampling.seed, *position, id as u32) } else { f32::NEG_INFINITY }
-        }))
-    } else {
-        best
-    };
-    seen[id] = true;
-    id as u32
+    if sampling.temperature <= 0.0 {
+        return best as u32;
+    }
+    // Relative to the largest, so that the coldest temperature does not overflow.
+    let largest = logits[best];
+    for logit in &mut logits {
+        *logit = (*logit - largest) / sampling.temperature;
+    }
+    draw(&logits, threshold(&logits, sampling), sampling.seed, *position)
 }
 
-/// The standard Gumbel distribution's draw for a token.
-fn gumbel(seed: u32, position: u32, token: u32) -> f32 {
-    -(-sampling_noise(seed, position, token).ln()).ln()
+/// The token with the largest sum of logit, at least `threshold`, and a draw of the standard Gumbel distribution. Most
+/// tokens are out of the question by a bound of their draw, which saves its two logarithms.
+fn draw(logits: &[f32], threshold: f32, seed: u32, position: u32) -> u32 {
+    let mut best = (0, f32::NEG_INFINITY);
+    for (id, logit) in logits.iter().copied().enumerate() {
+        if logit < threshold || logit + LARGEST_GUMBEL <= best.1 {
+            continue;
+        }
+        let noise = sampling_noise(seed, position, id as u32);
+        if logit + gumbel_bound(noise) <= best.1 {
+            continue;
+        }
+        let score = logit - (-noise.ln()).ln();
+        if score > best.1 {
+            best = (id, score);
+        }
+    }
+    best.0 as u32
+}
+
+/// Above every draw: noise is at most 1 - 2⁻²⁴.
+const LARGEST_GUMBEL: f32 = 16.7;
+
+/// A number that -ln(-ln(noise)) does not exceed. -ln(noise) is at least 1 - noise, of which the exponent is known.
+fn gumbel_bound(noise: f32) -> f32 {
+    let exponent = ((1.0 - noise).to_bits() >> 23) as f32 - 127.0;
+    0.01 - exponent * std::f32::consts::LN_2
 }
 
 /// Index of the largest value, the first of equal ones.
@@ -128,7 +156,7 @@ mod tests {
     use super::*;
 
     fn draw(logits: &[f32], sampling: &Sampling, position: u32) -> u32 {
-        choose(logits, &mut vec![false; logits.len()], &SampleRow { slot: 0, position, sampling: *sampling })
+        choose(logits, &vec![false; logits.len()], &SampleRow { slot: 0, position, sampling: *sampling })
     }
 
     /// How often each of the tokens is drawn over `draws` positions.
@@ -231,6 +259,31 @@ mod tests {
                 .map(|(found, p)| (found - p / sum).powi(2) / (p / sum) * f64::from(draws))
                 .sum();
             assert!(chi_square < 16.3, "temperature {temperature}: {found:?}, chi-square {chi_square}");
+        }
+    }
+
+    #[test]
+    fn the_bound_of_a_draw_is_one_and_is_close() {
+        let mut state = 1;
+        let noises = (0..200_000).map(|_| {
+            state = crate::backend::pcg_hash(state);
+            ((state >> 9) as f32 + 0.5) / 8_388_608.0
+        });
+        let ends = [0.5, 1.5, 8_388_606.5, 8_388_607.5].map(|value: f32| value / 8_388_608.0);
+        for noise in noises.chain(ends) {
+            let (draw, bound) = (-(-noise.ln()).ln(), gumbel_bound(noise));
+            assert!(draw <= bound && draw <= LARGEST_GUMBEL, "{noise}: {draw}, not at most {bound}");
+            assert!(noise < 0.5 || bound < draw + 1.1, "{noise}: {draw}, far from {bound}");
+        }
+    }
+
+    #[test]
+    fn what_the_bound_leaves_out_is_never_drawn() {
+        for seed in 0..300 {
+            let logits: Vec<f32> = (0..500).map(|id| 12.0 * (sampling_noise(7, seed, id) - 1.0)).collect();
+            let scores = logits.iter().zip(0..).map(|(logit, id)| logit - (-sampling_noise(seed, 3, id).ln()).ln());
+            let expected = argmax(scores) as u32;
+            assert_eq!(super::draw(&logits, f32::NEG_INFINITY, seed, 3), expected, "seed {seed}");
         }
     }
 

@@ -13,13 +13,7 @@ const ROWS_PER_PIECE: usize = 8;
 pub(super) fn token_logprobs(cpu: &Cpu, x: &Tensor, weight: &Weight, targets: &Tokens) -> Result<Tensor> {
     let [rows, cols] = x.shape;
     let [vocab, _] = weight.0.shape;
-    if targets.0.len() != rows || targets.0.iter().any(|&id| id as usize >= vocab) {
-        return Err(Error::Shape {
-            op: "token_logprobs",
-            expected: format!("{rows} targets below {vocab}"),
-            got: format!("{} targets up to {}", targets.0.len(), targets.0.iter().max().unwrap_or(&0)),
-        });
-    }
+    check_targets("token_logprobs", targets, rows, vocab)?;
     let step = (LOGITS / vocab.max(1)).max(1);
     let mut out = Vec::with_capacity(rows);
     for first in (0..rows).step_by(step) {
@@ -30,24 +24,47 @@ pub(super) fn token_logprobs(cpu: &Cpu, x: &Tensor, weight: &Weight, targets: &T
             let x = x.values[first * cols..][..targets.len() * cols].to_vec();
             linear::linear(cpu, &Tensor::new([targets.len(), cols], x), weight, None)?
         };
-        let sums = cpu.team.map(targets.len().div_ceil(ROWS_PER_PIECE), {
-            let (simd, logits) = (cpu.simd, logits.clone());
-            move |piece| {
-                let rows = logits.values.chunks_exact(vocab).skip(piece * ROWS_PER_PIECE).take(ROWS_PER_PIECE);
-                rows.map(|logits| log_sum_exp(simd, logits)).collect::<Vec<_>>()
-            }
-        });
-        let logits = logits.values.chunks_exact(vocab).zip(targets);
-        out.extend(logits.zip(sums.concat()).map(|((logits, &target), sum)| logits[target as usize] - sum));
+        out.extend(of_logits(cpu, &logits, targets));
     }
     Ok(Tensor::new([rows, 1], out))
+}
+
+/// See [`crate::backend::Sample::sampled_logprobs`].
+pub(super) fn sampled_logprobs(cpu: &Cpu, logits: &Tensor, ids: &Tokens) -> Result<Tensor> {
+    let [rows, vocab] = logits.shape;
+    check_targets("sampled_logprobs", ids, rows, vocab)?;
+    Ok(Tensor::new([rows, 1], of_logits(cpu, logits, &ids.0)))
+}
+
+fn of_logits(cpu: &Cpu, logits: &Tensor, targets: &[u32]) -> Vec<f32> {
+    let vocab = logits.shape[1];
+    let sums = cpu.team.map(targets.len().div_ceil(ROWS_PER_PIECE), {
+        let (simd, logits) = (cpu.simd, logits.clone());
+        move |piece| {
+            let rows = logits.values.chunks_exact(vocab).skip(piece * ROWS_PER_PIECE).take(ROWS_PER_PIECE);
+            rows.map(|logits| log_sum_exp(simd, logits)).collect::<Vec<_>>()
+        }
+    });
+    let logits = logits.values.chunks_exact(vocab).zip(targets);
+    logits.zip(sums.concat()).map(|((logits, &target), sum)| logits[target as usize] - sum).collect()
+}
+
+fn check_targets(op: &'static str, targets: &Tokens, rows: usize, vocab: usize) -> Result<()> {
+    if targets.0.len() == rows && targets.0.iter().all(|&id| (id as usize) < vocab) {
+        return Ok(());
+    }
+    Err(Error::Shape {
+        op,
+        expected: format!("{rows} targets below {vocab}"),
+        got: format!("{} targets up to {}", targets.0.len(), targets.0.iter().max().unwrap_or(&0)),
+    })
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
     use crate::backend::cpu::testing::{numbers, weight};
-    use crate::backend::{Device, Operations};
+    use crate::backend::{Device, Operations, Sample};
 
     #[test]
     fn is_the_logarithm_of_the_softmax_of_the_logits() {
@@ -64,6 +81,21 @@ mod tests {
             let expected = f64::from(logits[ids[row] as usize]) - sum.ln();
             assert!((f64::from(got.values[row]) - expected).abs() < 1e-5, "row {row}: not {expected}");
         }
+    }
+
+    #[test]
+    fn those_of_logits_have_the_same_bits() {
+        let cpu = Cpu::with_threads(2);
+        let (rows, cols, vocab) = (ROWS_PER_PIECE + 3, 20, 67);
+        let table = weight(&cpu, [vocab, cols], &numbers(vocab * cols, 1));
+        let x = cpu.tensor([rows, cols], &numbers(rows * cols, 2)).unwrap();
+        let ids = cpu.tokens(&(0..rows as u32).map(|row| row * 31 % vocab as u32).collect::<Vec<_>>()).unwrap();
+        let logits = cpu.linear(&x, &table, None).unwrap();
+        let got = cpu.sampled_logprobs(&logits, &ids).unwrap();
+        assert_eq!(got.shape, [rows, 1]);
+        assert_eq!(got.values, token_logprobs(&cpu, &x, &table, &ids).unwrap().values);
+        assert!(cpu.sampled_logprobs(&logits, &cpu.tokens(&[0]).unwrap()).is_err());
+        assert!(cpu.sampled_logprobs(&logits, &cpu.tokens(&vec![vocab as u32; rows]).unwrap()).is_err());
     }
 
     #[test]

@@ -140,8 +140,8 @@ impl Operations for Wgpu {
         elementwise::add(self, a, b)
     }
 
-    fn add_columns(&self, x: &Tensor, delta: &Tensor, at: [usize; 2], scale: f32) -> Result<Tensor> {
-        elementwise::add_columns(self, x, delta, at, scale)
+    fn add_columns(&self, x: Tensor, delta: &Tensor, at: [usize; 2], scale: f32) -> Result<Tensor> {
+        elementwise::add_columns(self, &x, delta, at, scale)
     }
 
     fn select_rows(&self, x: &Tensor, rows: &[usize]) -> Result<Tensor> {
@@ -238,5 +238,9 @@ impl Sample for Wgpu {
 
     fn sample(&self, logits: &Tensor, sampler: &mut Sampler, rows: &[SampleRow]) -> Result<Tokens> {
         sample::sample(self, logits, sampler, rows)
+    }
+
+    fn sampled_logprobs(&self, logits: &Tensor, ids: &Tokens) -> Result<Tensor> {
+        token_logprobs::sampled_logprobs(self, logits, ids)
     }
 }

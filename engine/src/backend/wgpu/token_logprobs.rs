@@ -37,11 +37,25 @@ pub(super) fn token_logprobs(gpu: &Wgpu, x: &Tensor, weight: &Weight, targets: &
             all if all == rows => linear(gpu, x, weight, None)?,
             _ => linear(gpu, &select_rows(gpu, x, &chosen)?, weight, None)?,
         };
-        let buffers = [&logits.buffer, &targets.buffer, &out.buffer];
-        let params = params([vocab as u32, first as u32]);
-        gpu.0.dispatch(Op::TokenLogprobs, params, &buffers, [chosen.len() as u32, 1, 1])?;
+        dispatch(gpu, &logits, targets, first, &out)?;
         // The device works on these rows while the next ones are recorded.
         gpu.0.submit_recorded()?;
     }
     Ok(out)
+}
+
+/// See [`crate::backend::Sample::sampled_logprobs`].
+pub(super) fn sampled_logprobs(gpu: &Wgpu, logits: &Tensor, ids: &Tokens) -> Result<Tensor> {
+    let [rows, vocab] = logits.shape;
+    check::shape("sampled_logprobs", "logits", [rows, vocab], [ids.len, vocab])?;
+    let out = gpu.empty([rows, 1])?;
+    dispatch(gpu, logits, ids, 0, &out)?;
+    Ok(out)
+}
+
+/// The rows of `out` from `first` on, from their logits.
+fn dispatch(gpu: &Wgpu, logits: &Tensor, targets: &Tokens, first: usize, out: &Tensor) -> Result<()> {
+    let [rows, vocab] = logits.shape;
+    let buffers = [&logits.buffer, &targets.buffer, &out.buffer];
+    gpu.0.dispatch(Op::TokenLogprobs, params([vocab as u32, first as u32]), &buffers, [rows as u32, 1, 1])
 }
