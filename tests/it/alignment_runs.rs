@@ -6,7 +6,7 @@ use std::fs;
 use std::path::Path;
 use std::process::Stdio;
 use std::thread;
-use std::time::Duration;
+use std::time::Instant;
 
 use paddock_tests::alignment::{Fixture, Trained, steps, tensors, train, with};
 use paddock_tests::program::{paddock, refuses};
@@ -67,9 +67,13 @@ fn a_step_does_not_depend_on_how_it_is_cut_and_shared() {
     }
 }
 
+/// Kills of each run: 30 of all.
+const KILLS: usize = 5;
+
 #[test]
-fn a_killed_run_goes_on_to_the_same_bits() {
+fn a_run_killed_at_any_moment_goes_on_to_the_same_bits() {
     let folder = TempDir::new().unwrap();
+    let mut seed = 11u32;
     for trained in ALL {
         let fixture = Fixture::own(trained);
         for (kind, further) in [
@@ -77,20 +81,28 @@ fn a_killed_run_goes_on_to_the_same_bits() {
             ("adapters", "--save-steps 1 --keep 3 --lora-rank 2 --lora-targets all-linear"),
         ] {
             let output = |name: &str| folder.path().join(format!("{}-{kind}-{name}", trained.command()));
+            let began = Instant::now();
             train(&fixture.arguments(), &output("undisturbed"), further);
+            let whole = began.elapsed();
             let killed = output("killed");
             let arguments = with(&fixture.arguments(), &killed, further);
-            for moment in [3, 7] {
+            let mut kills = 0;
+            while kills < KILLS {
                 let resume = if killed.exists() { &["--resume"][..] } else { &[] };
                 let mut run = paddock().args(&arguments).args(resume).stderr(Stdio::null()).spawn().unwrap();
-                let at = |killed: &Path| fs::read_to_string(killed.join("metrics.jsonl")).unwrap_or_default();
-                while !at(&killed).contains(&format!("{{\"step\":{moment},")) && run.try_wait().unwrap().is_none() {
-                    thread::sleep(Duration::from_millis(2));
+                seed = seed.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
+                thread::sleep(whole.mul_f64(f64::from(seed >> 8) / f64::from(1 << 24)));
+                if run.try_wait().unwrap().is_some() {
+                    // It has come to its end; the next one begins anew.
+                    fs::remove_dir_all(&killed).unwrap();
+                    continue;
                 }
-                let _ = run.kill();
+                run.kill().unwrap();
                 run.wait().unwrap();
+                kills += 1;
             }
-            train(&fixture.arguments(), &killed, &format!("{further} --resume"));
+            let resume = if killed.exists() { " --resume" } else { "" };
+            train(&fixture.arguments(), &killed, &format!("{further}{resume}"));
             let file = if kind == "whole" { MODEL } else { "adapter_model.safetensors" };
             for file in [file, "checkpoint-12/optimizer.safetensors"] {
                 let read = |name: &str| fs::read(output(name).join(file)).unwrap();

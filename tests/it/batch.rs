@@ -245,6 +245,23 @@ fn a_prompt_takes_its_beginning_from_the_slot_that_has_most_of_it() {
 }
 
 #[test]
+fn prompts_that_begin_alike_wait_until_that_is_read() {
+    let model = load();
+    let prompt = |end: u32| [&(1..=20).collect::<Vec<u32>>()[..], &[end]].concat();
+    let mut batch = Batch::new(model.trunk(), 3, CAPACITY).unwrap();
+    assert!(!batch.is_reading_beginning(&prompt(30)), "nobody reads");
+    batch.begin(0, &prompt(30)).unwrap();
+    for (ids, waits) in [(prompt(31), true), (prompt(30), true), (vec![1, 2, 3, 40], false), (vec![50], false)] {
+        assert_eq!(batch.is_reading_beginning(&ids), waits, "{ids:?}");
+    }
+    batch.run(model.trunk(), 256).unwrap();
+    batch.advance(0, &[], 60);
+    assert!(!batch.is_reading_beginning(&prompt(31)), "it is read");
+    assert_eq!(batch.begin_sharing(model.trunk(), 1, &prompt(31)).unwrap(), 20);
+    assert!(!batch.is_reading_beginning(&prompt(32)), "no more will be shared than is read");
+}
+
+#[test]
 fn a_queue_fills_the_context_to_its_last_place() {
     block_on(async {
         let prompt: Vec<u32> = (0..20).map(|i| 5 + i * 7).collect();

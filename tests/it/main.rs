@@ -32,6 +32,7 @@ mod packed_trunk;
 mod parity;
 mod peft;
 mod ppo;
+mod ppo_ranks;
 mod ppo_resume;
 mod preference;
 mod prompt_templates;

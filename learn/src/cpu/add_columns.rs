@@ -33,7 +33,7 @@ mod tests {
             out
         });
         let (x, delta) = (tensor([rows, cols], &inputs[0]), tensor([added, count], &inputs[1]));
-        check.value(Cpu::with_threads(1).add_columns(&x, &delta, [first_row, first], scale).unwrap().values());
+        check.value(Cpu::with_threads(1).add_columns(x.clone(), &delta, [first_row, first], scale).unwrap().values());
         check.gradient(0, &check.seed);
         let grad = tensor([rows, cols], &check.seed);
         let gradient = add_columns_adjoint(&grad, [first_row, first], [added, count], scale).unwrap();

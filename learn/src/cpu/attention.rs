@@ -189,7 +189,7 @@ mod tests {
     #[test]
     fn large_scores_do_not_overflow() {
         let (mut scores, mut slopes) = ([90.0, 90.0, 7.0], [1.0, 3.0, 7.0]);
-        softmax_adjoint(&mut scores, &mut slopes, 2);
+        softmax_row_adjoint(&mut scores, &mut slopes, 2);
         assert_eq!(scores, [0.5, 0.5, 0.0]);
         assert_eq!(slopes, [-0.5, 0.5, 0.0]);
     }

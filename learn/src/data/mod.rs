@@ -11,5 +11,5 @@ pub use encode::{Encoder, Example};
 pub use micro_batch::MicroBatch;
 pub use order::Order;
 pub use pair::{Extent, PairBatch, PairExample, PairRows, PairShare};
-pub use share::Share;
+pub use share::{Passes, Share};
 pub use special_tokens::add_missing_tokens;

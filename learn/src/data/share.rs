@@ -35,6 +35,26 @@ impl Share {
     }
 }
 
+/// What a rank runs of a batch.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Passes<T> {
+    /// What runs together, and whether it counts: as in [`Share`].
+    pub passes: Vec<(Vec<T>, bool)>,
+    /// Passes of all ranks that count.
+    pub count: usize,
+}
+
+impl<T: Clone> Passes<T> {
+    /// The share of rank `rank` of `world_size` in `items`, in passes of at most `tokens` tokens; a longer item is a pass of
+    /// its own.
+    pub fn new(items: &[T], example: impl Fn(&T) -> &Example, [rank, world_size]: [usize; 2], tokens: usize) -> Self {
+        let lengths: Vec<usize> = items.iter().map(|item| example(item).ids.len()).collect();
+        let Divided { passes, count } = divide(&lengths, rank, world_size, tokens);
+        let items = |members: Vec<usize>| members.into_iter().map(|index| items[index].clone()).collect();
+        Self { passes: passes.into_iter().map(|(members, counts)| (items(members), counts)).collect(), count }
+    }
+}
+
 /// How what is to be run is divided: the passes of one rank, as the items that run together, and whether a pass counts.
 #[derive(Debug)]
 pub(super) struct Divided {

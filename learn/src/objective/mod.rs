@@ -13,9 +13,7 @@ use crate::lora::Lora;
 use crate::store::Store;
 use crate::tape::{ParameterId, Tape};
 
-pub use ppo::{
-    Critic, CriticAnswer, CriticBatch, CriticStep, Policy, PolicyAnswer, PolicyBatch, PolicyStep, Ptx, passes,
-};
+pub use ppo::{Critic, CriticAnswer, CriticBatch, CriticStep, Policy, PolicyAnswer, PolicyBatch, PolicyStep, Ptx};
 pub use preference::{PairSet, Preference, PreferenceBatch, PreferenceOptions, Reference};
 pub use reward_head::{HeadEvaluation, PairFeatures, RewardHead};
 pub use score_training::{HeadInit, SCORE_SQUARES, SCORE_SUM, ScoreOptions, ScoreTraining};

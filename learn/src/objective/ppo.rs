@@ -7,6 +7,7 @@ use paddock_engine::backend::{Device, Operations};
 use paddock_engine::model::{CausalLm, Fresh, ScoreModel};
 
 use super::{Measured, Objective};
+use crate::collective::Sharding;
 use crate::data::{Example, MicroBatch, Share};
 use crate::rl::{PolicyLoss, PolicyReport, PolicySequence, Totals, ValueGradient, ValueLoss, ValueSequence};
 use crate::store::Store;
@@ -40,9 +41,9 @@ pub struct Ptx {
 /// What the policy does a step on.
 #[derive(Debug, Clone, PartialEq)]
 pub struct PolicyBatch {
-    /// Answers that run together.
-    pub passes: Vec<Vec<PolicyAnswer>>,
-    /// Sizes of the step.
+    /// This rank's answers that run together, and whether they count.
+    pub passes: Vec<(Vec<PolicyAnswer>, bool)>,
+    /// Sizes of the step, of all ranks.
     pub totals: Totals,
     /// The loss.
     pub loss: PolicyLoss,
@@ -102,23 +103,6 @@ impl<B: Adjoint, S: Store<B>> Policy<B, S> {
     }
 }
 
-/// Runs of at most `tokens` tokens; a longer example is a run of its own.
-pub fn passes<T>(items: Vec<T>, tokens: usize, example: impl Fn(&T) -> &Example) -> Vec<Vec<T>> {
-    let (mut passes, mut sum): (Vec<Vec<T>>, usize) = (Vec::new(), 0);
-    for item in items {
-        let len = example(&item).ids.len();
-        match passes.last_mut().filter(|_| sum + len <= tokens) {
-            Some(pass) => pass.push(item),
-            None => {
-                passes.push(vec![item]);
-                sum = 0;
-            }
-        }
-        sum += len;
-    }
-    passes
-}
-
 /// The values of each example's targets.
 fn split<'e>(values: &[f32], examples: impl Iterator<Item = &'e Example>) -> Vec<Vec<f32>> {
     let mut rest = values;
@@ -141,45 +125,88 @@ impl<B: Adjoint, S: Store<B>> Objective<B, S> for Policy<B, S> {
     async fn accumulate(&self, tape: &Tape<B, S>, batch: &PolicyBatch) -> Result<PolicyStep> {
         let share: f32 = if batch.ptx.is_some() { 0.5 } else { 1.0 };
         let mut step = PolicyStep::default();
-        for answers in &batch.passes {
+        for (answers, counts) in &batch.passes {
             let examples: Vec<&Example> = answers.iter().map(|answer| &*answer.example).collect();
             let log_probs = self.log_probs(tape, &MicroBatch::new(&examples))?;
             let now = split(&tape.read(&log_probs).await?, examples.into_iter());
             let gradient = batch.loss.gradient(&sequences(answers, &now), &batch.totals);
-            step.policy.add(&gradient.report);
+            let share = if *counts { share } else { 0.0 };
+            if *counts {
+                step.policy.add(&gradient.report);
+            }
             let seed = gradient.seeds.into_iter().flatten().map(|seed| seed * share).collect();
             tape.backward(&[(&log_probs, seed)]).await?;
         }
         let Some(Ptx { share: text, coefficient }) = &batch.ptx else { return Ok(step) };
+        // Norms are those of all ranks.
+        tape.reduce_gradients().await?;
         let squares = tape.squared_norm(self.trained())?;
-        step.policy_grad_norm =
-            Some(tape.store().read_squared_norm(tape.inner(), &squares).await?.sqrt() / f64::from(share));
+        let mut squares = [tape.store().read_squared_norm(tape.inner(), &squares).await?];
+        if let Some(sharding) = tape.sharding() {
+            sharding.ranks.sum(&mut squares).await?;
+        }
+        step.policy_grad_norm = Some(squares[0].sqrt() / f64::from(share));
         let mut sum = 0.0;
-        for (micro, _) in &text.passes {
+        for (micro, counts) in &text.passes {
             let log_probs = self.log_probs(tape, micro)?;
-            sum -= tape.read(&log_probs).await?.into_iter().map(f64::from).sum::<f64>();
-            let seed = -f64::from(share) * coefficient / text.targets.max(1) as f64;
+            let values = tape.read(&log_probs).await?;
+            let mut seed = 0.0;
+            if *counts {
+                sum -= values.into_iter().map(f64::from).sum::<f64>();
+                seed = -f64::from(share) * coefficient / text.targets.max(1) as f64;
+            }
             tape.backward(&[(&log_probs, vec![seed as f32; micro.rows.len()])]).await?;
         }
         step.ptx_loss = Some(sum / text.targets.max(1) as f64);
         Ok(step)
     }
 
-    async fn loss(&self, _tape: &Tape<B, S>, step: PolicyStep) -> Result<Measured> {
-        self.last.set(step);
+    /// The step's loss is this rank's; what [`Policy::last`] then tells is of all ranks.
+    async fn loss(&self, tape: &Tape<B, S>, step: PolicyStep) -> Result<Measured> {
+        let mut all = step;
+        if let Some(sharding) = tape.sharding() {
+            all.policy = summed(sharding, &step.policy).await?;
+            if let Some(loss) = &mut all.ptx_loss {
+                let mut sum = [*loss];
+                sharding.ranks.sum(&mut sum).await?;
+                *loss = sum[0];
+            }
+        }
+        self.last.set(all);
         Ok(step.policy.loss.into())
     }
 
     async fn evaluate(&self, tape: &Tape<B, S>, batch: &PolicyBatch) -> Result<f64> {
         let mut loss = 0.0;
-        for answers in &batch.passes {
+        for (answers, counts) in &batch.passes {
             let examples: Vec<&Example> = answers.iter().map(|answer| &*answer.example).collect();
             let log_probs = tape.read(&self.log_probs(tape, &MicroBatch::new(&examples))?).await?;
             let now = split(&log_probs, examples.into_iter());
-            loss += batch.loss.gradient(&sequences(answers, &now), &batch.totals).report.loss;
+            if *counts {
+                loss += batch.loss.gradient(&sequences(answers, &now), &batch.totals).report.loss;
+            }
         }
         Ok(loss)
     }
+}
+
+/// What all ranks report together.
+async fn summed<B: Adjoint>(sharding: &Sharding<B>, own: &PolicyReport) -> Result<PolicyReport> {
+    let counts = [own.tokens, own.clipped_low, own.clipped_high].map(|count| count as f64);
+    let mut sums = [&[own.loss, own.ratio_sum, own.kl_sum][..], &counts].concat();
+    sharding.ranks.sum(&mut sums).await?;
+    let mut deviations = vec![0.0; sharding.ranks.world_size()];
+    deviations[sharding.ranks.rank()] = own.ratio_deviation;
+    sharding.ranks.sum(&mut deviations).await?;
+    Ok(PolicyReport {
+        loss: sums[0],
+        ratio_sum: sums[1],
+        kl_sum: sums[2],
+        tokens: sums[3] as usize,
+        clipped_low: sums[4] as usize,
+        clipped_high: sums[5] as usize,
+        ratio_deviation: deviations.into_iter().fold(0.0, f64::max),
+    })
 }
 
 fn sequences<'a>(answers: &'a [PolicyAnswer], now: &'a [Vec<f32>]) -> Vec<PolicySequence<'a>> {
@@ -207,9 +234,9 @@ pub struct CriticAnswer {
 /// What a critic does a step on.
 #[derive(Debug, Clone, PartialEq)]
 pub struct CriticBatch {
-    /// Answers that run together.
-    pub passes: Vec<Vec<CriticAnswer>>,
-    /// Sizes of the step.
+    /// This rank's answers that run together, and whether they count.
+    pub passes: Vec<(Vec<CriticAnswer>, bool)>,
+    /// Sizes of the step, of all ranks.
     pub totals: Totals,
     /// The loss.
     pub loss: ValueLoss,
@@ -301,25 +328,36 @@ impl<B: Adjoint, S: Store<B>> Objective<B, S> for Critic<B, S> {
 
     async fn accumulate(&self, tape: &Tape<B, S>, batch: &CriticBatch) -> Result<CriticStep> {
         let mut step = CriticStep::default();
-        for answers in &batch.passes {
+        for (answers, counts) in &batch.passes {
             let (values, gradient, mean) = self.gradient(tape, batch, answers).await?;
-            step.loss += gradient.loss;
-            step.value += mean;
-            step.clipped += gradient.clipped;
-            tape.backward(&[(&values, gradient.seeds.concat())]).await?;
+            let mut seeds = gradient.seeds.concat();
+            if *counts {
+                step.loss += gradient.loss;
+                step.value += mean;
+                step.clipped += gradient.clipped;
+            } else {
+                seeds.fill(0.0);
+            }
+            tape.backward(&[(&values, seeds)]).await?;
         }
         Ok(step)
     }
 
-    async fn loss(&self, _tape: &Tape<B, S>, step: CriticStep) -> Result<Measured> {
-        self.last.set(step);
+    /// As the policy's.
+    async fn loss(&self, tape: &Tape<B, S>, step: CriticStep) -> Result<Measured> {
+        let mut all = [step.loss, step.value, step.clipped as f64];
+        if let Some(sharding) = tape.sharding() {
+            sharding.ranks.sum(&mut all).await?;
+        }
+        self.last.set(CriticStep { loss: all[0], value: all[1], clipped: all[2] as usize });
         Ok(step.loss.into())
     }
 
     async fn evaluate(&self, tape: &Tape<B, S>, batch: &CriticBatch) -> Result<f64> {
         let mut loss = 0.0;
-        for answers in &batch.passes {
-            loss += self.gradient(tape, batch, answers).await?.1.loss;
+        for (answers, counts) in &batch.passes {
+            let found = self.gradient(tape, batch, answers).await?.1.loss;
+            loss += if *counts { found } else { 0.0 };
         }
         Ok(loss)
     }
@@ -350,18 +388,6 @@ mod tests {
     const TOTALS: Totals = Totals { sequences: 2, tokens: 3, micro_batches: 2 };
 
     #[test]
-    fn passes_are_as_long_as_allowed() {
-        let example = |length| Example { ids: vec![0; length], targets: Vec::new() };
-        let lengths = |lengths: &[usize], tokens| -> Vec<Vec<usize>> {
-            let passes = passes(lengths.iter().map(|length| example(*length)).collect(), tokens, |example| example);
-            passes.iter().map(|pass| pass.iter().map(|example| example.ids.len()).collect()).collect()
-        };
-        assert_eq!(lengths(&[3, 4, 2, 9, 1], 7), [vec![3, 4], vec![2], vec![9], vec![1]]);
-        assert_eq!(lengths(&[1, 1, 1], 2), [vec![1, 1], vec![1]]);
-        assert_eq!(lengths(&[2, 2, 5], 9), [vec![2, 2, 5]]);
-    }
-
-    #[test]
     fn a_policys_loss_is_the_sum_over_passes() {
         let tape = Tape::new(Cpu::with_threads(1), TapeOptions::default());
         let model = block_on(CausalLm::load(&tape, &mut checkpoint(), &mut |_| {})).unwrap();
@@ -371,7 +397,7 @@ mod tests {
             // Ratios of √e, without a clip.
             let old = now.iter().map(|log_prob| log_prob - 0.5).collect();
             let advantages = vec![1.5; now.len()];
-            vec![PolicyAnswer { example, old, reference: Vec::new(), advantages, masked: false }]
+            (vec![PolicyAnswer { example, old, reference: Vec::new(), advantages, masked: false }], true)
         });
         let loss = PolicyLoss {
             clip: [10.0, 10.0],
@@ -407,7 +433,7 @@ mod tests {
             means += now.iter().map(|value| f64::from(*value)).sum::<f64>() / now.len() as f64;
             let old = now.iter().map(|value| value - 3.0).collect();
             let returns = now.iter().map(|value| f64::from(*value) + 1.0).collect();
-            vec![CriticAnswer { example, old, returns }]
+            (vec![CriticAnswer { example, old, returns }], true)
         });
         for (clip, expected, clipped) in [(None, 0.5, 0), (Some(1.0), 4.5, 3)] {
             let loss = ValueLoss { clip, aggregation: Aggregation::Tokens };

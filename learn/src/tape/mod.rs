@@ -17,5 +17,5 @@ mod values;
 pub use graph::Var;
 pub use named::{Named, named};
 pub use parameter::ParameterId;
-pub use tape::{Pause, Tape, TapeOptions};
+pub use tape::{KeptWhole, Pause, Tape, TapeOptions};
 pub use values::ParameterInfo;

@@ -352,6 +352,24 @@ mod tests {
     }
 
     #[test]
+    fn kept_whole_a_tape_gathers_once_however_many_passes_run() {
+        for stage in STAGES {
+            let (model, counts) = of_two(stage);
+            let whole = model.tape.keep_whole().unwrap();
+            assert_eq!(counts()[..2], [2, 2], "{stage}");
+            for _ in 0..3 {
+                model.tape.enter_block(0).unwrap();
+                model.forward();
+            }
+            assert_eq!(counts()[..2], [2, 2], "{stage}");
+            drop(whole);
+            model.forward();
+            let anew = if stage == Stage::Three { 2 } else { 0 };
+            assert_eq!(counts()[..2], [2 + anew; 2], "{stage}");
+        }
+    }
+
+    #[test]
     fn stages_one_and_two_gather_once() {
         for stage in [Stage::One, Stage::Two] {
             let (model, counts) = of_two(stage);

@@ -32,6 +32,8 @@ struct Inner<B: Adjoint, S: Store<B>> {
     graph: RefCell<Graph<B>>,
     /// How many [`Pause`]s there are.
     pauses: RefCell<usize>,
+    /// How many [`KeptWhole`]s there are.
+    wholes: Cell<usize>,
     /// Seed of what a step draws.
     noise: Cell<u32>,
     /// Keys of the rows of the passes that follow.
@@ -58,6 +60,18 @@ pub struct Pause<B: Adjoint, S: Store<B>>(Tape<B, S>);
 impl<B: Adjoint, S: Store<B>> Drop for Pause<B, S> {
     fn drop(&mut self) {
         *self.0.0.pauses.borrow_mut() -= 1;
+    }
+}
+
+/// While it lives, all ranks keep the weights of its tape whole, so that each may run passes of its own: what is sampled on
+/// one rank ends when it ends there.
+pub struct KeptWhole<B: Adjoint, S: Store<B>>(Tape<B, S>);
+
+impl<B: Adjoint, S: Store<B>> Drop for KeptWhole<B, S> {
+    fn drop(&mut self) {
+        let wholes = &self.0.0.wholes;
+        wholes.set(wholes.get() - 1);
+        self.0.release();
     }
 }
 
@@ -112,6 +126,7 @@ impl<B: Adjoint, S: Store<B>> Tape<B, S> {
             parameters: RefCell::default(),
             graph: RefCell::default(),
             pauses: RefCell::new(0),
+            wholes: Cell::new(0),
             noise: Cell::new(0),
             row_keys: RefCell::default(),
         }))
@@ -151,6 +166,27 @@ impl<B: Adjoint, S: Store<B>> Tape<B, S> {
     pub fn pause(&self) -> Pause<B, S> {
         *self.0.pauses.borrow_mut() += 1;
         Pause(self.clone())
+    }
+
+    /// Puts the weights of all ranks together, until the result is dropped. All ranks do it at the same time.
+    ///
+    /// # Errors
+    /// When a rank has ended, or the device has no room.
+    pub fn keep_whole(&self) -> Result<KeptWhole<B, S>> {
+        if let Some(sharding) = self.sharding() {
+            let mut parameters = self.0.parameters.borrow_mut();
+            let ids = (0..parameters.0.len()).map(ParameterId);
+            parameters.fetch(self.inner(), sharding, ids, false)?;
+        }
+        self.0.wholes.set(self.0.wholes.get() + 1);
+        Ok(KeptWhole(self.clone()))
+    }
+
+    /// Releases whole weights, where ranks hold parts of them and nobody keeps them.
+    fn release(&self) {
+        if let Some(sharding) = self.sharding().filter(|_| self.0.wholes.get() == 0) {
+            self.0.parameters.borrow_mut().release(sharding);
+        }
     }
 
     fn is_recording(&self) -> bool {
@@ -264,9 +300,7 @@ impl<B: Adjoint, S: Store<B>> Tape<B, S> {
         if self.is_recording() {
             self.0.graph.borrow_mut().mark(self.options().checkpointing);
         }
-        if let Some(sharding) = self.sharding() {
-            self.0.parameters.borrow_mut().release(sharding);
-        }
+        self.release();
     }
 
     /// The value of an activation that an operation without an adjoint reads.

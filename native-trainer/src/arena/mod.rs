@@ -219,7 +219,7 @@ async fn answer<B: Operations + Cache + Sample>(
         slots: 32,
     };
     let asked: Vec<&Prompt> = prompts.iter().collect();
-    let sampled = sampler.answers(&model, &asked, 1, 0).await?;
+    let sampled = sampler.answers(&model, &asked, 1, 0, [0, 1]).await?;
     sampled.iter().map(|one| Ok(tokenizer.decode(&one.rollout.response_ids, true)?)).collect()
 }
 

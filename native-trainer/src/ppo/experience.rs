@@ -3,16 +3,16 @@
 use std::rc::Rc;
 
 use paddock_engine::tokenizer::Tokenizer;
-use paddock_learn::data::Example;
-use paddock_learn::objective::passes;
+use paddock_learn::data::{Example, Passes};
 use paddock_learn::rl::{
     Estimate, KlEstimator, gae, group_advantages, leave_one_out, normalize, returns_to_go, whiten,
 };
 use paddock_learn::{Adjoint, Store};
 
+use super::exchange::of_all_ranks;
 use super::reward_command::rewards;
 use super::roles::Roles;
-use super::rollout::{Finish, Rollout};
+use super::rollout::{Finish, Prompt, Rollout};
 use super::sample::Sampled;
 use super::together::{Asked, Said, ask, on_trunk};
 use super::{Advantage, PpoSettings};
@@ -54,34 +54,35 @@ impl Answer {
     }
 }
 
-/// Scores answers by all roles. Given rollouts, which come without log-probabilities, are scored at all tokens.
+/// Has this rank's share of the answers to `asked` scored by all roles, and says what is known of all of them. Given rollouts,
+/// which come without log-probabilities, are scored at all tokens.
 pub(super) async fn score<B: Adjoint, S: Store<B>>(
     settings: &PpoSettings,
     roles: &Roles<B, S>,
     tokenizer: &Tokenizer,
-    sampled: Vec<Sampled>,
+    (asked, sampled): (&[Prompt], Vec<Sampled>),
+    given: bool,
     kl_coefficient: f64,
 ) -> Result<Vec<Answer>> {
-    let given = sampled.iter().all(|one| one.log_probs.is_empty());
+    let whole = roles.keep_whole()?;
     // As many rows go through the model as there are roles on one trunk.
     let tokens = settings.run.memory.micro_batch_tokens / on_trunk(roles);
-    let mut answers = Vec::with_capacity(sampled.len());
-    for group in passes(sampled.into_iter().map(Scored::new).collect(), tokens, |one: &Scored| &*one.example) {
-        answers.extend(scored(settings, roles, tokenizer, group, given).await?);
+    let mut own = Vec::with_capacity(sampled.len());
+    let sampled: Vec<Scored> = sampled.into_iter().map(Scored::new).collect();
+    for (group, _) in Passes::new(&sampled, |one| &one.example, [0, 1], tokens).passes {
+        own.extend(scored(settings, roles, tokenizer, group, given).await?);
     }
-    let by_program = match &settings.reward_command {
-        Some(command) => {
-            let texts: Vec<(String, String)> =
-                answers.iter().map(|answer| (answer.rollout.prompt.clone(), answer.text.clone())).collect();
-            Some(rewards(command, &texts)?)
-        }
-        None => None,
-    };
-    for (index, answer) in answers.iter_mut().enumerate() {
-        if let Some(found) = by_program.as_ref().and_then(|all| all.get(index)) {
+    drop(whole);
+    if let Some(command) = settings.reward_command.as_ref().filter(|_| !own.is_empty()) {
+        let texts: Vec<(String, String)> =
+            own.iter().map(|answer| (answer.rollout.prompt.clone(), answer.text.clone())).collect();
+        for (answer, found) in own.iter_mut().zip(rewards(command, &texts)?) {
             answer.reward = found.reward.unwrap_or(f64::NAN);
             answer.cost = found.cost.or(answer.cost);
         }
+    }
+    let mut answers = of_all_ranks(roles.sharding(), asked, own, tokenizer).await?;
+    for answer in &mut answers {
         answer.score = answer.reward;
         if settings.reward_shaping {
             answer.score -= settings.lambda_init * answer.cost.unwrap_or_default();
@@ -106,6 +107,7 @@ pub(super) async fn score<B: Adjoint, S: Store<B>>(
 }
 
 /// A rollout on its way through the models.
+#[derive(Clone)]
 struct Scored {
     sampled: Sampled,
     example: Rc<Example>,

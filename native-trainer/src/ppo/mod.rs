@@ -1,6 +1,7 @@
 //! Learning from rewards: PPO, PPO-Lagrangian and their relatives without critics.
 
 mod alarms;
+mod exchange;
 mod experience;
 mod judge;
 mod models;
@@ -38,6 +39,7 @@ use roles::Roles;
 pub(crate) use rollout::Prompt;
 use rollout::Source;
 pub use rollout::{Finish, PpoData, Rollout};
+use sample::share;
 pub(crate) use sample::{Sampled, Sampler};
 pub use settings::{Advantage, LossType, Placement, PpoSettings, Preset};
 use update::Controls;
@@ -76,16 +78,14 @@ pub struct PpoTask<B: Adjoint, S: Store<B>> {
 
 impl<B: Adjoint, S: Store<B>> Kept for PpoTask<B, S> {
     fn leads(&self) -> bool {
-        true
+        self.roles.actor.leads()
     }
 
     async fn write_model(&self, folder: Option<&Path>) -> Result<()> {
-        let Some(folder) = folder else { return Ok(()) };
         models::write_actor(folder, &self.settings, &self.roles, &self.description)
     }
 
     async fn write_state(&self, folder: Option<&Path>) -> Result<()> {
-        let Some(folder) = folder else { return Ok(()) };
         state::write(folder, &self.roles, &self.controls)
     }
 
@@ -105,11 +105,10 @@ impl<B: Runs, S: Store<B>> Task<B, S> for PpoTask<B, S> {
         place: &Place<B, S>,
         observer: &mut dyn Observer,
     ) -> Result<PpoData> {
-        if place.sharding.is_some() {
-            return Err(Error::Request("paddock ppo runs in one process; start it without paddock launch".to_string()));
-        }
         let vocab_size = model.checkpoint.config().vocab_size;
-        PpoData::read(settings, &model.tokenizer, model.context(), vocab_size, observer)
+        place
+            .first_rank_first(|| PpoData::read(settings, &model.tokenizer, model.context(), vocab_size, observer))
+            .await
     }
 
     fn memory(settings: &PpoSettings, model: &StartModel, recipe: &Recipe) -> Result<MemoryEstimate> {
@@ -181,10 +180,12 @@ impl<B: Runs, S: Store<B>> Task<B, S> for PpoTask<B, S> {
         self.total = step.total;
         let digest = record::digest(&self.roles).await?;
         let began = Instant::now();
-        let (sampled, given) = self.sample(&step.examples, iteration).await?;
+        let (asked, sampled) = self.sample(&step.examples, iteration).await?;
+        let given = matches!(self.data.source, Source::Given(_));
         let generated = began.elapsed().as_secs_f64();
         let kl_coefficient = self.controls.kl_coefficient();
-        let answers = experience::score(&self.settings, &self.roles, &self.tokenizer, sampled, kl_coefficient).await?;
+        let (settings, roles, answers) = (&self.settings, &self.roles, (&asked[..], sampled));
+        let answers = experience::score(settings, roles, &self.tokenizer, answers, given, kl_coefficient).await?;
         let scored = began.elapsed().as_secs_f64() - generated;
         if let Some(lagrange) = &mut self.controls.lagrange {
             lagrange.observe(&answers.iter().filter_map(|answer| Some(answer.cost? as f32)).collect::<Vec<f32>>());
@@ -237,22 +238,25 @@ impl<B: Runs, S: Store<B>> Task<B, S> for PpoTask<B, S> {
 }
 
 impl<B: Runs, S: Store<B>> PpoTask<B, S> {
-    /// The answers of an iteration, and whether they were given.
-    async fn sample(&self, prompts: &[usize], iteration: u64) -> Result<(Vec<Sampled>, bool)> {
+    /// What is asked in an iteration, an entry for each answer, and this rank's share of the answers.
+    async fn sample(&self, prompts: &[usize], iteration: u64) -> Result<(Vec<Prompt>, Vec<Sampled>)> {
+        let ranks = self.roles.place();
         match &self.data.source {
             Source::Given(iterations) => {
-                let own = &iterations[(iteration as usize - 1) % iterations.len()];
-                let sampled = |rollout: &Rollout| Sampled { rollout: rollout.clone(), log_probs: Vec::new() };
-                Ok((own.iter().map(sampled).collect(), true))
+                let all = &iterations[(iteration as usize - 1) % iterations.len()];
+                let prompt = |one: &Rollout| Prompt { text: one.prompt.clone(), ids: one.prompt_ids.clone() };
+                let sampled = |index: usize| Sampled { rollout: all[index].clone(), log_probs: Vec::new() };
+                Ok((all.iter().map(prompt).collect(), share(all.len(), ranks).map(sampled).collect()))
             }
             Source::Prompts(all) => {
                 let prompts: Vec<_> = prompts.iter().filter_map(|&index| all.get(index)).collect();
                 let model = self.roles.actor.objective().model();
                 let copies = self.settings.num_generations;
-                let pause = model.backend().pause();
-                let sampled = self.sampler.answers(model, &prompts, copies, iteration).await;
-                drop(pause);
-                Ok((sampled?, false))
+                let (pause, whole) = (model.backend().pause(), model.backend().keep_whole()?);
+                let sampled = self.sampler.answers(model, &prompts, copies, iteration, ranks).await;
+                drop((pause, whole));
+                let asked = prompts.iter().flat_map(|prompt| std::iter::repeat_n(*prompt, copies).cloned());
+                Ok((asked.collect(), sampled?))
             }
         }
     }

@@ -25,17 +25,18 @@ use crate::files::{
 };
 use crate::{Error, Result};
 
-/// Writes the actor into `folder`.
+/// Writes the actor into `folder`; a rank without one gives its parts instead.
 ///
 /// # Errors
-/// When a weight is not finite, or the disk refuses.
+/// When a weight is not finite, the disk refuses, or a rank has ended.
 pub(super) fn write_actor<B: Adjoint, S: Store<B>>(
-    folder: &Path,
+    folder: Option<&Path>,
     settings: &PpoSettings,
     roles: &Roles<B, S>,
     description: &Description,
 ) -> Result<()> {
     let (tape, objective) = (roles.actor.tape(), roles.actor.objective());
+    let Some(folder) = folder else { return give(tape, objective.trained()) };
     if let Some(lora) = &settings.run.memory.adapters.lora {
         let config = match &settings.actor_adapter {
             Some(adapter) => adapter_config(adapter)?,
@@ -54,8 +55,12 @@ pub(super) fn write_actor<B: Adjoint, S: Store<B>>(
 pub(super) fn write_critics<B: Adjoint, S: Store<B>>(settings: &PpoSettings, roles: &Roles<B, S>) -> Result<()> {
     for (name, critic) in [("reward-critic", &roles.reward_critic), ("cost-critic", &roles.cost_critic)] {
         let Some(TrainedCritic { trainer, kind }) = critic else { continue };
-        let folder = AtomicFolder::create(&settings.run.output.join(name))?;
         let (tape, objective) = (trainer.tape(), trainer.objective());
+        if !trainer.leads() {
+            give(tape, objective.trained())?;
+            continue;
+        }
+        let folder = AtomicFolder::create(&settings.run.output.join(name))?;
         match kind {
             CriticKind::Whole(description) => {
                 let head = objective.model().head();
@@ -82,6 +87,11 @@ pub(super) fn write_critics<B: Adjoint, S: Store<B>>(settings: &PpoSettings, rol
     Ok(())
 }
 
+/// This rank's parts of what another one writes: the same parameters in the same order.
+fn give<B: Adjoint, S: Store<B>>(tape: &Tape<B, S>, trained: Option<&[ParameterId]>) -> Result<()> {
+    trained_parameters(tape, trained).iter().try_for_each(|info| Ok(block_on(tape.read_parameter(info.id)).map(drop)?))
+}
+
 fn write_whole<B: Adjoint, S: Store<B>>(
     folder: &Path,
     tape: &Tape<B, S>,
@@ -92,9 +102,16 @@ fn write_whole<B: Adjoint, S: Store<B>>(
     let tensors = named(params, tape)?;
     let own = tensors.iter().map(|tensor| &tensor.param);
     let all: Vec<Param> = own.chain(further.iter().map(|(param, _)| param)).cloned().collect();
+    // A parameter of several tensors is read once, as by `give`.
+    let mut held: Option<(ParameterId, Vec<f32>)> = None;
     write_weights(folder, &all, description.dtype(), |index| {
         let values = match tensors.get(index) {
-            Some(tensor) => tensor.values(&block_on(tape.read_parameter(tensor.parameter))?).to_vec(),
+            Some(tensor) => {
+                if held.as_ref().is_none_or(|(parameter, _)| *parameter != tensor.parameter) {
+                    held = Some((tensor.parameter, block_on(tape.read_parameter(tensor.parameter))?));
+                }
+                held.as_ref().map(|(_, values)| tensor.values(values).to_vec()).unwrap_or_default()
+            }
             None => further[index - tensors.len()].1.clone(),
         };
         finite(&all[index].name, values)

@@ -46,11 +46,11 @@ impl PtxExamples {
         Ok(Some(Self(examples)))
     }
 
-    /// `count` examples for an update.
-    pub fn share(&self, update: u64, count: usize, micro_batch_tokens: usize) -> Share {
+    /// A rank's share of `count` examples for an update.
+    pub fn share(&self, update: u64, count: usize, [rank, world_size]: [usize; 2], micro_batch_tokens: usize) -> Share {
         let first = update as usize * count;
         let batch: Vec<&Example> = (first..first + count).map(|index| &self.0[index % self.0.len()]).collect();
-        Share::whole(&batch, micro_batch_tokens)
+        Share::new(&batch, rank, world_size, micro_batch_tokens)
     }
 }
 

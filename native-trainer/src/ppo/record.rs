@@ -48,11 +48,16 @@ pub(super) async fn digest<B: Adjoint, S: Store<B>>(roles: &Roles<B, S>) -> Resu
 }
 
 impl Iteration<'_> {
-    /// Writes `output/iteration-<number>`, which appears whole or not at all.
+    /// Writes `output/iteration-<number>`, which appears whole or not at all; ranks but the first give their parts of the
+    /// weights.
     ///
     /// # Errors
-    /// When the disk refuses.
+    /// When the disk refuses, or a rank has ended.
     pub fn write<B: Adjoint, S: Store<B>>(&self, output: &Path, roles: &Roles<B, S>) -> Result<()> {
+        let weights = if self.given { weights(roles)? } else { Vec::new() };
+        if !roles.actor.leads() {
+            return Ok(());
+        }
         let folder = AtomicFolder::create(&output.join(format!("iteration-{}", self.number)))?;
         let path = folder.path();
         let lines = |values: Vec<Value>| values.iter().map(|value| format!("{value}\n")).collect::<String>();
@@ -62,7 +67,7 @@ impl Iteration<'_> {
         write_file(&path.join("updates.jsonl"), &lines(updates))?;
         if self.given {
             write_tensors(&path.join("arrays.safetensors"), self.arrays())?;
-            write_weights(&path.join("weights.safetensors"), roles)?;
+            write_tensors(&path.join("weights.safetensors"), weights)?;
         }
         folder.commit()
     }
@@ -145,7 +150,7 @@ fn write_tensors(path: &Path, tensors: Vec<(String, Vec<f32>)>) -> Result<()> {
 
 /// The weights of the trained models after the iteration, by network: `actor.`, `reward_critic.` and `cost_critic.` before
 /// the tensor's name. Adapters have the names that their role gave them.
-fn write_weights<B: Adjoint, S: Store<B>>(path: &Path, roles: &Roles<B, S>) -> Result<()> {
+fn weights<B: Adjoint, S: Store<B>>(roles: &Roles<B, S>) -> Result<Vec<(String, Vec<f32>)>> {
     let mut tensors = Vec::new();
     let mut add = |network: &str, tape: &paddock_learn::Tape<B, S>, trained, params| -> Result<()> {
         if trained {
@@ -170,5 +175,5 @@ fn write_weights<B: Adjoint, S: Store<B>>(path: &Path, roles: &Roles<B, S>) -> R
         let config = objective.model().trunk().config();
         add(network, critic.trainer.tape(), objective.trained().is_some(), of(config))?;
     }
-    write_tensors(path, tensors)
+    Ok(tensors)
 }

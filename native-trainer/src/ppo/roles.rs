@@ -9,9 +9,10 @@ use paddock_engine::config::HeadSpec;
 use paddock_engine::model::{CausalLm, LoadProgress, ScoreModel, Trunk};
 use paddock_engine::tokenizer::Tokenizer;
 use paddock_engine::weights::Checkpoint;
+use paddock_learn::collective::Sharding;
 use paddock_learn::lora::{ADAPTER_CONFIG, Lora};
 use paddock_learn::objective::{Critic, Policy};
-use paddock_learn::tape::{ParameterId, Tape};
+use paddock_learn::tape::{KeptWhole, ParameterId, Tape};
 use paddock_learn::{Adjoint, Role, Store, TapeOptions, Trainer};
 
 use super::PpoSettings;
@@ -44,6 +45,35 @@ pub(super) struct Roles<B: Adjoint, S: Store<B>> {
     pub cost: Option<Judge<B, S>>,
     pub reward_critic: Option<TrainedCritic<B, S>>,
     pub cost_critic: Option<TrainedCritic<B, S>>,
+}
+
+/// This rank's number, and how many there are.
+pub(super) fn place<B: Adjoint, S: Store<B>>(tape: &Tape<B, S>) -> [usize; 2] {
+    tape.sharding().map_or([0, 1], |sharding| [sharding.ranks.rank(), sharding.ranks.world_size()])
+}
+
+impl<B: Adjoint, S: Store<B>> Roles<B, S> {
+    /// This rank's number, and how many there are.
+    pub fn place(&self) -> [usize; 2] {
+        place(self.actor.tape())
+    }
+
+    /// How ranks share the roles.
+    pub fn sharding(&self) -> Option<&Sharding<B>> {
+        self.actor.tape().sharding()
+    }
+
+    /// Keeps the weights of all roles whole on every rank until the result is dropped: see [`Tape::keep_whole`].
+    ///
+    /// # Errors
+    /// When a rank has ended, or the device has no room.
+    pub fn keep_whole(&self) -> Result<Vec<KeptWhole<B, S>>> {
+        let judges = [&self.reward, &self.cost].into_iter().flatten().map(|judge| judge.model().backend());
+        let critics =
+            [&self.reward_critic, &self.cost_critic].into_iter().flatten().map(|critic| critic.trainer.tape());
+        let first = [self.actor.tape(), self.reference.model().backend()].into_iter();
+        first.chain(judges).chain(critics).map(|tape| Ok(tape.keep_whole()?)).collect()
+    }
 }
 
 /// Loads the roles of `settings`; the actor is read from `checkpoint`, and is the settings' model or a later state of it.
@@ -94,7 +124,8 @@ struct RoleLoader<'a, B: Adjoint, S: Store<B>> {
 
 impl<B: Adjoint, S: Store<B>> RoleLoader<'_, B, S> {
     fn tape(&self, options: TapeOptions) -> Tape<B, S> {
-        Tape::with_store(self.place.backend.clone(), self.place.store.clone(), None, options)
+        let Place { backend, store, sharding } = self.place;
+        Tape::with_store(backend.clone(), store.clone(), sharding.clone(), options)
     }
 
     /// The actor: the adapter that it begins with, or a new one.

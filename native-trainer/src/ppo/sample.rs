@@ -1,6 +1,8 @@
 //! Answers to prompts, sampled side by side from the very weights that are trained.
 
 use std::collections::VecDeque;
+use std::iter::StepBy;
+use std::ops::Range;
 
 use paddock_engine::backend::{Cache, Sample, SampleRow, Sampling, pcg_hash};
 use paddock_engine::generate::Batch;
@@ -32,6 +34,11 @@ pub(crate) struct Sampled {
     pub log_probs: Vec<f32>,
 }
 
+/// The numbers of those of `total` answers that are the share of rank `rank` of `world_size`.
+pub(crate) fn share(total: usize, [rank, world_size]: [usize; 2]) -> StepBy<Range<usize>> {
+    (rank..total.max(rank)).step_by(world_size.max(1))
+}
+
 /// A sequence on its way.
 struct Sequence {
     index: usize,
@@ -40,8 +47,9 @@ struct Sequence {
 }
 
 impl Sampler {
-    /// `copies` answers to each of `prompts`, one prompt's after the other's. What is drawn depends on the seed, the
-    /// iteration, the answer's place and its tokens alone: not on what runs beside it.
+    /// `copies` answers to each of `prompts`, one prompt's after the other's; of these the share of one rank of `ranks`
+    /// ([`share`]). What is drawn depends on the seed, the iteration, the answer's place and its tokens alone: not on what runs
+    /// beside it.
     ///
     /// # Errors
     /// When a prompt does not fit the model, or the device fails.
@@ -51,16 +59,17 @@ impl Sampler {
         prompts: &[&Prompt],
         copies: usize,
         iteration: u64,
+        ranks: [usize; 2],
     ) -> Result<Vec<Sampled>> {
         let (backend, trunk) = (model.backend(), model.trunk());
         let total = prompts.len() * copies;
-        let slots = self.slots.clamp(1, total.max(1));
+        let mut waiting: VecDeque<usize> = share(total, ranks).collect();
+        let slots = self.slots.clamp(1, waiting.len().max(1));
         let longest = prompts.iter().map(|prompt| prompt.ids.len()).max().unwrap_or_default();
         let mut batch = Batch::new(trunk, slots, longest + self.max_new_tokens)?;
         let mut sampler = backend.sampler(model.config().vocab_size, slots)?;
         let mut done: Vec<Option<Sampled>> = (0..total).map(|_| None).collect();
         let mut running: Vec<Option<Sequence>> = (0..slots).map(|_| None).collect();
-        let mut waiting: VecDeque<usize> = (0..total).collect();
         loop {
             for (slot, place) in running.iter_mut().enumerate().filter(|(_, place)| place.is_none()) {
                 // Prompts that begin alike, and the copies of one, wait until that is read, and take it over.

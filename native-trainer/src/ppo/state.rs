@@ -72,11 +72,15 @@ fn all<B: Adjoint, S: Store<B>>(roles: &Roles<B, S>) -> Vec<Saved<'_, B, S>> {
     all
 }
 
-/// Writes the state into `folder`.
+/// Writes the state into `folder`; a rank without one gives its parts instead.
 ///
 /// # Errors
-/// When the disk refuses.
-pub(super) fn write<B: Adjoint, S: Store<B>>(folder: &Path, roles: &Roles<B, S>, controls: &Controls) -> Result<()> {
+/// When the disk refuses, or a rank has ended.
+pub(super) fn write<B: Adjoint, S: Store<B>>(
+    folder: Option<&Path>,
+    roles: &Roles<B, S>,
+    controls: &Controls,
+) -> Result<()> {
     let all = all(roles);
     let spec = |saved: &Saved<B, S>| TensorSpec {
         name: saved.name.clone(),
@@ -84,14 +88,18 @@ pub(super) fn write<B: Adjoint, S: Store<B>>(folder: &Path, roles: &Roles<B, S>,
         dtype: Dtype::F32,
     };
     let specs: Vec<TensorSpec> = all.iter().map(spec).collect();
+    let values = |index: usize| {
+        let Saved { tape, info, kept, .. } = &all[index];
+        match kept {
+            Kept::Value => block_on(tape.read_master(info.id)),
+            Kept::Moment(moment) => block_on(tape.read_moment(info.id, *moment)),
+        }
+    };
+    let Some(folder) = folder else { return (0..all.len()).try_for_each(|index| Ok(values(index).map(drop)?)) };
     let path = folder.join(ROLES);
     let mut file = BufWriter::new(File::create(&path).map_err(Error::path("create", &path))?);
     write_safetensors(&mut file, &specs, |index| {
-        let Saved { tape, info, kept, name } = &all[index];
-        let values = match kept {
-            Kept::Value => block_on(tape.read_master(info.id))?,
-            Kept::Moment(moment) => block_on(tape.read_moment(info.id, *moment))?,
-        };
+        let (values, name) = (values(index)?, &all[index].name);
         if values.iter().all(|value| value.is_finite()) {
             return Ok(values);
         }

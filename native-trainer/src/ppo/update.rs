@@ -2,10 +2,8 @@
 
 use std::collections::BTreeMap;
 
-use paddock_learn::data::Share;
-use paddock_learn::objective::{
-    CriticAnswer, CriticBatch, CriticStep, PolicyAnswer, PolicyBatch, PolicyStep, Ptx, passes,
-};
+use paddock_learn::data::{Passes, Share};
+use paddock_learn::objective::{CriticAnswer, CriticBatch, CriticStep, PolicyAnswer, PolicyBatch, PolicyStep, Ptx};
 use paddock_learn::optim::{AdamW, OptimizerStep};
 use paddock_learn::rl::{Lagrange, Totals, whiten};
 use paddock_learn::{Adjoint, Store};
@@ -13,7 +11,7 @@ use paddock_learn::{Adjoint, Store};
 use super::PpoSettings;
 use super::experience::Answer;
 use super::ptx::PtxExamples;
-use super::roles::{Roles, TrainedCritic};
+use super::roles::{Roles, TrainedCritic, place};
 use crate::Result;
 
 /// What changes from update to update, besides weights.
@@ -97,6 +95,7 @@ pub(super) async fn update<B: Adjoint, S: Store<B>>(
     total: u64,
 ) -> Result<Vec<Report>> {
     let mini = if settings.mini_batch_size == 0 { answers.len() } else { settings.mini_batch_size };
+    let ranks = roles.place();
     let mut reports = Vec::new();
     for _ in 0..settings.update_iters {
         for first in (0..answers.len()).step_by(mini.max(1)) {
@@ -107,8 +106,10 @@ pub(super) async fn update<B: Adjoint, S: Store<B>>(
             let advantages = advantages(settings, answers, controls.lagrange.as_ref());
             let rates = Rates { settings, update: controls.updates, total };
             let mut report = Report::new();
-            let text = ptx.map(|ptx| ptx.share(controls.updates, range.len(), settings.run.memory.micro_batch_tokens));
-            let batch = policy_batch(settings, controls, &answers[range.clone()], &advantages[range.clone()], text);
+            let text =
+                ptx.map(|ptx| ptx.share(controls.updates, range.len(), ranks, settings.run.memory.micro_batch_tokens));
+            let own = (&answers[range.clone()], &advantages[range.clone()]);
+            let batch = policy_batch(settings, controls, own, ranks, text);
             let step = rates.actor();
             let done = roles.actor.step(&batch, &step).await?;
             let PolicyStep { policy, policy_grad_norm, ptx_loss } = roles.actor.objective().last();
@@ -170,8 +171,8 @@ fn totals(answers: &[Answer], micro_batches: usize) -> Totals {
 fn policy_batch(
     settings: &PpoSettings,
     controls: &Controls,
-    answers: &[Answer],
-    advantages: &[Vec<f64>],
+    (answers, advantages): (&[Answer], &[Vec<f64>]),
+    ranks: [usize; 2],
     text: Option<Share>,
 ) -> PolicyBatch {
     let samples = answers.iter().zip(advantages).map(|(answer, advantages)| PolicyAnswer {
@@ -181,9 +182,11 @@ fn policy_batch(
         advantages: advantages.clone(),
         masked: answer.masked,
     });
-    let passes = passes(samples.collect(), settings.run.memory.micro_batch_tokens, |one| &*one.example);
+    let samples: Vec<PolicyAnswer> = samples.collect();
+    let tokens = settings.run.memory.micro_batch_tokens;
+    let Passes { passes, count } = Passes::new(&samples, |one| &one.example, ranks, tokens);
     PolicyBatch {
-        totals: totals(answers, passes.len()),
+        totals: totals(answers, count),
         passes,
         loss: settings.policy_loss(controls.kl_coefficient()),
         ptx: text.map(|share| Ptx { share, coefficient: settings.ptx_coeff }),
@@ -206,8 +209,10 @@ async fn critic_step<'a, B: Adjoint, S: Store<B>>(
         })
         .collect();
     let (sequences, tokens) = (samples.len(), samples.iter().map(|one| one.returns.len()).sum());
-    let passes = passes(samples, settings.run.memory.micro_batch_tokens, |one| &*one.example);
-    let totals = Totals { sequences, tokens, micro_batches: passes.len() };
+    let most = settings.run.memory.micro_batch_tokens;
+    let place = place(critic.trainer.tape());
+    let Passes { passes, count } = Passes::new(&samples, |one| &one.example, place, most);
+    let totals = Totals { sequences, tokens, micro_batches: count };
     let batch = CriticBatch { passes, totals, loss: settings.value_loss() };
     let step = rates.critic();
     let done = critic.trainer.step(&batch, &step).await?;
