@@ -122,6 +122,8 @@ fn facts(outcome: &Outcome, tokens: usize, rate: Option<f64>, max_tokens: usize,
         Outcome::Reading(Reading { done, total }) if done < total => format!("Reading … {done} of {total} tokens"),
         Outcome::Reading(_) => "Reading …".to_string(),
         Outcome::Streaming => format!("{count} · {}", format::tokens_per_second(rate)),
+        // Of an answer that an earlier visit began, the tokens are not known.
+        Outcome::Failed if tokens == 0 => "Broken off".to_string(),
         Outcome::Failed => format!("Broken off after {count}"),
         Outcome::Answered(summary) => {
             let mut parts = vec![count, format::tokens_per_second(summary.tokens_per_second)];

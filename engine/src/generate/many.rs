@@ -10,6 +10,9 @@ use crate::backend::{Backend, PREFILL_ROWS};
 use crate::config::check_context;
 use crate::prompt::Template;
 
+/// Waiting prompts among which the next is looked for.
+const LOOK_AHEAD: usize = 64;
+
 /// Prompts that wait, and those that are being answered: each of the latter has a slot of its own, and whoever comes next takes
 /// the slot of one that has ended. What a prompt has in common with another one that is in a slot is not read again.
 pub struct Many<'a, B: Backend> {
@@ -48,8 +51,12 @@ impl<'a, B: Backend> Many<'a, B> {
     pub async fn step(&mut self) -> Result<Option<Vec<(usize, Answer)>>> {
         let model = self.chat.model();
         for slot in 0..self.slots.len() {
+            // Prompts that begin alike wait until that is read, and take it over.
+            let begins =
+                |(_, draft): &(usize, Draft)| !self.decoder.batch().is_reading_beginning(&draft.answer.prompt_ids);
             if self.slots[slot].is_none()
-                && let Some((number, draft)) = self.waiting.pop_front()
+                && let Some(next) = self.waiting.iter().take(LOOK_AHEAD).position(begins)
+                && let Some((number, draft)) = self.waiting.remove(next)
             {
                 let ids = &draft.answer.prompt_ids;
                 self.decoder.begin_sharing(model, slot, ids)?;
