@@ -16,6 +16,10 @@ mod report;
 /// Every fifth task is held out.
 const HELD_OUT: usize = 5;
 
+/// Tokens of a prompt and its answer for the score models: longer answers are cut there, as sampled ones are, so that an answer
+/// without an end is nothing new to them.
+const SCORED: &str = "96";
+
 /// What to train from, and for how long.
 #[derive(clap::Args)]
 pub struct Options {
@@ -42,7 +46,8 @@ pub fn run(options: &Options) -> Result<()> {
     let tasks = pairs::tasks(&read.map_err(|error| cannot("read", &options.seed_tasks, error))?)?;
     let demo = Demo { model: default_model::ensure()?, paddock: workspace::paddock(true)?, folder: folder()? };
     let is_held_out = |task: usize| task.is_multiple_of(HELD_OUT);
-    let rewards = pairs::derive(&tasks);
+    // Without halves of references, whose end would tell: what an answer is worth is not to depend on its length.
+    let rewards: Vec<Pair> = pairs::derive(&tasks).into_iter().filter(|pair| pair.kind != "truncated").collect();
     let (held_out, train): (Vec<&Pair>, Vec<&Pair>) = rewards.iter().partition(|pair| is_held_out(pair.task));
     demo.write("reward.jsonl", train.iter().map(|pair| pair.row()))?;
     demo.write("reward-eval.jsonl", held_out.iter().map(|pair| pair.row()))?;
@@ -54,8 +59,11 @@ pub fn run(options: &Options) -> Result<()> {
         let wanted = move |(index, _): &(usize, &Task)| is_held_out(*index) == held_out;
         tasks.iter().enumerate().filter(wanted).filter(|(_, task)| task.prompt().len() < 300)
     };
-    demo.write("prompts.jsonl", prompts(false).map(|(_, task)| serde_json::json!({ "prompt": task.prompt() })))?;
-    demo.write("prompts-eval.jsonl", prompts(true).map(|(_, task)| serde_json::json!({ "prompt": task.prompt() })))?;
+    // Whole batches: an iteration of fewer answers would only be noise in the curves.
+    let whole = prompts(false).count() / options.batch_size.max(1) * options.batch_size;
+    let row = |(_, task): (usize, &Task)| serde_json::json!({ "prompt": task.prompt() });
+    demo.write("prompts.jsonl", prompts(false).take(whole).map(row))?;
+    demo.write("prompts-eval.jsonl", prompts(true).map(row))?;
 
     demo.score_model("reward", options.score_steps)?;
     demo.score_model("cost", options.score_steps)?;
@@ -110,7 +118,7 @@ impl Demo {
         let mut command = self.command(kind);
         command.arg("--model").arg(&self.model).args(["--data", &format!("{kind}.jsonl"), "--output", kind]);
         command.args(["--eval-data", &format!("{kind}-eval.jsonl"), "--max-steps", &steps.to_string()]);
-        command.args(["--batch-size", "8", "--max-length", "192", "--learning-rate", "5e-4", "--device", "cpu"]);
+        command.args(["--batch-size", "8", "--max-length", SCORED, "--learning-rate", "5e-4", "--device", "cpu"]);
         process::run(command.args(["--lora-rank", "8", "--lora-targets", "all-linear"]))
     }
 
@@ -119,7 +127,8 @@ impl Demo {
         command.arg("--model").arg(&self.model).args(["--data", "prompts.jsonl", "--output", output]);
         command.args(["--reward-model", "reward", "--cost-model", "cost", "--threshold", "0", "--device", "cpu"]);
         command.args(["--lora-rank", "8", "--lora-targets", "all-linear", "--max-new-tokens", "48"]);
-        command.args(["--learning-rate", "2e-4", "--critic-lr", "2e-4", "--kl-coeff", "0.02", "--save-steps", "5"]);
+        command.args(["--learning-rate", "1e-3", "--critic-lr", "1e-3", "--kl-coeff", "0.02", "--save-steps", "5"]);
+        command.args(["--mini-batch-size", "4"]);
         command.args(["--batch-size", &options.batch_size.to_string(), "--max-steps", &options.iterations.to_string()]);
         command.args(["--episode-cost-window-size", &(2 * options.batch_size).to_string()]);
         process::run(command.args(further))
