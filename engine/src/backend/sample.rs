@@ -74,5 +74,5 @@ pub trait Sample: Device {
 
     /// The log-probability of a token in each row of `logits` `[n, vocab]`, before temperature, filters and penalty:
     /// `[n, 1]`. As [`super::Operations::token_logprobs`] of the rows that the logits came from; on the CPU to the bit.
-    fn sampled_logprobs(&self, logits: &Self::Tensor, ids: &Self::Tokens) -> Result<Self::Tensor>;
+    fn token_logprobs_of_logits(&self, logits: &Self::Tensor, ids: &Self::Tokens) -> Result<Self::Tensor>;
 }

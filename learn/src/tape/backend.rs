@@ -203,8 +203,8 @@ impl<B: Adjoint + Sample, S: Store<B>> Sample for Tape<B, S> {
         self.inner().sample(self.unrecorded("sample", logits)?, sampler, rows)
     }
 
-    fn sampled_logprobs(&self, logits: &Var<B>, ids: &B::Tokens) -> Result<Var<B>> {
-        let value = self.inner().sampled_logprobs(self.unrecorded("sampled_logprobs", logits)?, ids)?;
+    fn token_logprobs_of_logits(&self, logits: &Var<B>, ids: &B::Tokens) -> Result<Var<B>> {
+        let value = self.inner().token_logprobs_of_logits(self.unrecorded("token_logprobs_of_logits", logits)?, ids)?;
         Ok(Var { value, node: None })
     }
 }

@@ -289,7 +289,7 @@ impl<D: Driver> Sample for Cuda<D> {
         self.sample_rows(logits, sampler, rows)
     }
 
-    fn sampled_logprobs(&self, logits: &Self::Tensor, ids: &Self::Tokens) -> Result<Self::Tensor> {
+    fn token_logprobs_of_logits(&self, logits: &Self::Tensor, ids: &Self::Tokens) -> Result<Self::Tensor> {
         self.logprobs_of_logits(logits, ids)
     }
 }

@@ -77,14 +77,14 @@ impl<D: Driver> Cuda<D> {
         Ok(out)
     }
 
-    /// See [`paddock_engine::backend::Sample::sampled_logprobs`]. The tokens may be those that the device chose.
+    /// See [`paddock_engine::backend::Sample::token_logprobs_of_logits`]. The tokens may be those that the device chose.
     pub(super) fn logprobs_of_logits(
         &self,
         logits: &Tensor<D::Buffer>,
         targets: &Tokens<D::Buffer>,
     ) -> Result<Tensor<D::Buffer>> {
         let [rows, vocab] = logits.shape();
-        expect("sampled_logprobs", "logits", [rows, vocab], [targets.len(), vocab])?;
+        expect("token_logprobs_of_logits", "logits", [rows, vocab], [targets.len(), vocab])?;
         let logits = self.widened(logits)?;
         let out = self.take([rows, 1], Dtype::F32)?;
         let sizes = [vocab as u32; 2];

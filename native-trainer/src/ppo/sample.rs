@@ -96,7 +96,7 @@ impl Sampler {
             let rows: Vec<SampleRow> = complete.iter().map(|part| row(part.slot)).collect();
             let logits = model.logits(&hidden)?;
             let chosen = backend.sample(&logits, &mut sampler, &rows)?;
-            let log_probs = backend.read(&backend.sampled_logprobs(&logits, &chosen)?).await?;
+            let log_probs = backend.read(&backend.token_logprobs_of_logits(&logits, &chosen)?).await?;
             let ids = backend.read_tokens(std::slice::from_ref(&chosen)).await?;
             for ((part, id), log_prob) in complete.iter().zip(ids).zip(log_probs) {
                 let slot = part.slot;

@@ -2,7 +2,7 @@
 
 use half::bf16;
 use paddock_engine::Result;
-use paddock_engine::backend::{HeadLayout, Segments};
+use paddock_engine::backend::{HeadLayout, Sample, Segments};
 use paddock_learn::Adjoint;
 use paddock_learn::dropout::Dropout;
 
@@ -81,7 +81,7 @@ impl Case {
     ///
     /// # Errors
     /// When the device fails.
-    pub fn run<B: Adjoint>(&self, backend: &B, inputs: &mut Inputs) -> Result<Vec<Output>> {
+    pub fn run<B: Adjoint + Sample>(&self, backend: &B, inputs: &mut Inputs) -> Result<Vec<Output>> {
         let mut run = Run { backend, inputs, outputs: Vec::new() };
         match *self {
             Self::Embed { vocab, cols, ids } => run.embed(vocab, cols, ids)?,
@@ -143,13 +143,13 @@ pub(super) fn layout([heads, kv_heads, head_dim]: [usize; 3]) -> HeadLayout {
     HeadLayout { heads, kv_heads, head_dim }
 }
 
-struct Run<'a, B: Adjoint> {
+struct Run<'a, B: Adjoint + Sample> {
     backend: &'a B,
     inputs: &'a mut Inputs,
     outputs: Vec<Output>,
 }
 
-impl<B: Adjoint> Run<'_, B> {
+impl<B: Adjoint + Sample> Run<'_, B> {
     fn tensor(&mut self, shape: [usize; 2]) -> Result<B::Tensor> {
         self.inputs.tensor(self.backend, shape)
     }
@@ -258,6 +258,8 @@ impl<B: Adjoint> Run<'_, B> {
         self.value(&backend.token_logprobs(&x, &weight, &targets)?)?;
         let trained = self.inputs.trained(backend, [vocab, cols])?;
         self.value(&backend.token_logprobs(&x, &trained, &targets)?)?;
+        let logits = backend.linear(&x, &weight, None)?;
+        self.value(&backend.token_logprobs_of_logits(&logits, &targets)?)?;
         let grad = self.tensor([rows, 1])?;
         let gradient = backend.token_logprobs_adjoint(&x, &weight, &targets, &grad, None)?;
         self.tensor_output("gradient of x", &gradient)?;

@@ -2,7 +2,7 @@
 
 use paddock_engine::Result;
 use paddock_engine::backend::wgpu::Purpose;
-use paddock_engine::backend::{Cpu, Device, Operations, WeightPart, Wgpu};
+use paddock_engine::backend::{Cpu, Device, Operations, Sample, WeightPart, Wgpu};
 
 use super::products::{ENCODINGS, encoded, linear};
 use super::{TOLERANCE, close, doubles, noise, read, weight};
@@ -60,6 +60,9 @@ pub fn token_logprobs_are_the_cpu_s(gpu: &Wgpu) -> Result<()> {
             close(&what, &got, &log_softmax(&logits, vocab, &targets), TOLERANCE);
             let reference = cpu.token_logprobs(&cpu.tensor([rows, cols], &x)?, &on_cpu, &cpu.tokens(&targets)?)?;
             close(&format!("{what}, as on the CPU"), &got, &doubles(reference.values()), 2.0 * TOLERANCE);
+            let logits = gpu.linear(&gpu.tensor([rows, cols], &x)?, &on_gpu, None)?;
+            let of_logits = gpu.token_logprobs_of_logits(&logits, &gpu.tokens(&targets)?)?;
+            close(&format!("{what}, of logits"), &read(gpu, &of_logits), &doubles(reference.values()), 2.0 * TOLERANCE);
         }
     }
     Ok(())

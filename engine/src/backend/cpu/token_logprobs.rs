@@ -29,10 +29,10 @@ pub(super) fn token_logprobs(cpu: &Cpu, x: &Tensor, weight: &Weight, targets: &T
     Ok(Tensor::new([rows, 1], out))
 }
 
-/// See [`crate::backend::Sample::sampled_logprobs`].
-pub(super) fn sampled_logprobs(cpu: &Cpu, logits: &Tensor, ids: &Tokens) -> Result<Tensor> {
+/// See [`crate::backend::Sample::token_logprobs_of_logits`].
+pub(super) fn token_logprobs_of_logits(cpu: &Cpu, logits: &Tensor, ids: &Tokens) -> Result<Tensor> {
     let [rows, vocab] = logits.shape;
-    check_targets("sampled_logprobs", ids, rows, vocab)?;
+    check_targets("token_logprobs_of_logits", ids, rows, vocab)?;
     Ok(Tensor::new([rows, 1], of_logits(cpu, logits, &ids.0)))
 }
 
@@ -91,11 +91,11 @@ mod tests {
         let x = cpu.tensor([rows, cols], &numbers(rows * cols, 2)).unwrap();
         let ids = cpu.tokens(&(0..rows as u32).map(|row| row * 31 % vocab as u32).collect::<Vec<_>>()).unwrap();
         let logits = cpu.linear(&x, &table, None).unwrap();
-        let got = cpu.sampled_logprobs(&logits, &ids).unwrap();
+        let got = cpu.token_logprobs_of_logits(&logits, &ids).unwrap();
         assert_eq!(got.shape, [rows, 1]);
         assert_eq!(got.values, token_logprobs(&cpu, &x, &table, &ids).unwrap().values);
-        assert!(cpu.sampled_logprobs(&logits, &cpu.tokens(&[0]).unwrap()).is_err());
-        assert!(cpu.sampled_logprobs(&logits, &cpu.tokens(&vec![vocab as u32; rows]).unwrap()).is_err());
+        assert!(cpu.token_logprobs_of_logits(&logits, &cpu.tokens(&[0]).unwrap()).is_err());
+        assert!(cpu.token_logprobs_of_logits(&logits, &cpu.tokens(&vec![vocab as u32; rows]).unwrap()).is_err());
     }
 
     #[test]

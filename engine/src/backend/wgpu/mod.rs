@@ -240,7 +240,7 @@ impl Sample for Wgpu {
         sample::sample(self, logits, sampler, rows)
     }
 
-    fn sampled_logprobs(&self, logits: &Tensor, ids: &Tokens) -> Result<Tensor> {
-        token_logprobs::sampled_logprobs(self, logits, ids)
+    fn token_logprobs_of_logits(&self, logits: &Tensor, ids: &Tokens) -> Result<Tensor> {
+        token_logprobs::token_logprobs_of_logits(self, logits, ids)
     }
 }

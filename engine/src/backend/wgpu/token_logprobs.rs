@@ -44,12 +44,14 @@ pub(super) fn token_logprobs(gpu: &Wgpu, x: &Tensor, weight: &Weight, targets: &
     Ok(out)
 }
 
-/// See [`crate::backend::Sample::sampled_logprobs`].
-pub(super) fn sampled_logprobs(gpu: &Wgpu, logits: &Tensor, ids: &Tokens) -> Result<Tensor> {
+/// See [`crate::backend::Sample::token_logprobs_of_logits`].
+pub(super) fn token_logprobs_of_logits(gpu: &Wgpu, logits: &Tensor, ids: &Tokens) -> Result<Tensor> {
     let [rows, vocab] = logits.shape;
-    check::shape("sampled_logprobs", "logits", [rows, vocab], [ids.len, vocab])?;
+    check::shape("token_logprobs_of_logits", "logits", [rows, vocab], [ids.len, vocab])?;
     let out = gpu.empty([rows, 1])?;
-    dispatch(gpu, logits, ids, 0, &out)?;
+    if rows > 0 {
+        dispatch(gpu, logits, ids, 0, &out)?;
+    }
     Ok(out)
 }
 
