@@ -73,6 +73,7 @@ pub trait Sample: Device {
     fn sample(&self, logits: &Self::Tensor, sampler: &mut Self::Sampler, rows: &[SampleRow]) -> Result<Self::Tokens>;
 
     /// The log-probability of a token in each row of `logits` `[n, vocab]`, before temperature, filters and penalty:
-    /// `[n, 1]`. As [`super::Operations::token_logprobs`] of the rows that the logits came from; on the CPU to the bit.
+    /// `[n, 1]`. As [`super::Operations::token_logprobs`] of the rows that the logits came from; on the CPU to the bit. The
+    /// tokens may be those that the device chose, once [`Device::read_tokens`] has found them to be some.
     fn token_logprobs_of_logits(&self, logits: &Self::Tensor, ids: &Self::Tokens) -> Result<Self::Tensor>;
 }

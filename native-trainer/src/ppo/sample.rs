@@ -96,8 +96,9 @@ impl Sampler {
             let rows: Vec<SampleRow> = complete.iter().map(|part| row(part.slot)).collect();
             let logits = model.logits(&hidden)?;
             let chosen = backend.sample(&logits, &mut sampler, &rows)?;
-            let log_probs = backend.read(&backend.token_logprobs_of_logits(&logits, &chosen)?).await?;
+            // First, since it says when the logits were no numbers, and there is no token.
             let ids = backend.read_tokens(std::slice::from_ref(&chosen)).await?;
+            let log_probs = backend.read(&backend.token_logprobs_of_logits(&logits, &chosen)?).await?;
             for ((part, id), log_prob) in complete.iter().zip(ids).zip(log_probs) {
                 let slot = part.slot;
                 let Some(sequence) = &mut running[slot] else { continue };

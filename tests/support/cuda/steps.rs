@@ -224,8 +224,8 @@ pub fn decoding_is_the_cpus<D: Driver>(cuda: &Cuda<D>, seed: u32) -> Result<Vec<
     Ok(comparisons)
 }
 
-/// Twelve tokens from `logits`, beside which another row is greedy.
-fn choose<B: Backend>(backend: &B, logits: &[f32], sampling: &Sampling) -> Result<Vec<u32>> {
+/// Twelve tokens from `logits`, beside which another row is greedy, and their log-probabilities.
+fn choose<B: Backend>(backend: &B, logits: &[f32], sampling: &Sampling) -> Result<(Vec<u32>, Vec<f32>)> {
     let vocab = logits.len();
     let mut sampler = backend.sampler(vocab, 3)?;
     backend.set_seen(&mut sampler, 1, &(0..vocab as u32).collect::<Vec<_>>())?;
@@ -237,7 +237,12 @@ fn choose<B: Backend>(backend: &B, logits: &[f32], sampling: &Sampling) -> Resul
             backend.sample(&logits, &mut sampler, &[SampleRow { slot: 1, position, sampling: *sampling }, greedy])
         })
         .collect::<Result<Vec<_>>>()?;
-    block_on(backend.read_tokens(&tokens))
+    let ids = block_on(backend.read_tokens(&tokens))?;
+    let mut log_probs = Vec::new();
+    for tokens in &tokens {
+        log_probs.extend(block_on(backend.read(&backend.token_logprobs_of_logits(&logits, tokens)?))?);
+    }
+    Ok((ids, log_probs))
 }
 
 /// The choice of tokens, which must be the very same; that damaged logits are noticed.
@@ -263,8 +268,12 @@ pub fn choices_are_the_cpus<D: Driver>(cuda: &Cuda<D>, seed: u32) -> Result<()> 
             Sampling { top_k: 25, top_p: 0.8, min_p: 0.02, repetition_penalty: 1.3, temperature: 1.5, seed: 5 },
             Sampling { top_k: 1, ..plain },
         ] {
-            let expected = choose(&Cpu::with_threads(1), &logits, &sampling)?;
-            assert_eq!(choose(cuda, &logits, &sampling)?, expected, "{vocab} tokens, {sampling:?}");
+            let (expected, expected_log_probs) = choose(&Cpu::with_threads(1), &logits, &sampling)?;
+            let (found, log_probs) = choose(cuda, &logits, &sampling)?;
+            assert_eq!(found, expected, "{vocab} tokens, {sampling:?}");
+            for (found, expected) in log_probs.iter().zip(&expected_log_probs) {
+                assert!((found - expected).abs() < 1e-4 * expected.abs().max(1.0), "{found}, not {expected}");
+            }
         }
         logits[3] = f32::NAN;
         for temperature in [0.0, 1.0] {
