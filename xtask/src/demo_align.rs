@@ -20,6 +20,9 @@ const HELD_OUT: usize = 5;
 /// without an end is nothing new to them.
 const SCORED: &str = "96";
 
+/// Words of answers that are not cut there.
+const WHOLE: usize = 30;
+
 /// What to train from, and for how long.
 #[derive(clap::Args)]
 pub struct Options {
@@ -27,7 +30,7 @@ pub struct Options {
     #[arg(long, value_name = "PATH")]
     seed_tasks: PathBuf,
     /// Iterations of each of the two runs
-    #[arg(long, default_value_t = 22, value_name = "N")]
+    #[arg(long, default_value_t = 16, value_name = "N")]
     iterations: usize,
     /// Steps of the reward and of the cost model, at most
     #[arg(long, default_value_t = 40, value_name = "N")]
@@ -46,8 +49,10 @@ pub fn run(options: &Options) -> Result<()> {
     let tasks = pairs::tasks(&read.map_err(|error| cannot("read", &options.seed_tasks, error))?)?;
     let demo = Demo { model: default_model::ensure()?, paddock: workspace::paddock(true)?, folder: folder()? };
     let is_held_out = |task: usize| task.is_multiple_of(HELD_OUT);
-    // Without halves of references, whose end would tell: what an answer is worth is not to depend on its length.
-    let rewards: Vec<Pair> = pairs::derive(&tasks).into_iter().filter(|pair| pair.kind != "truncated").collect();
+    // What an answer is worth is not to depend on its length, nor on whether it ends: its own words in another order, or
+    // another answer, of which neither is cut.
+    let is_fair = |pair: &Pair| pair.kind == "shuffled" || (pair.kind == "another" && pair.words() <= WHOLE);
+    let rewards: Vec<Pair> = pairs::derive(&tasks).into_iter().filter(is_fair).collect();
     let (held_out, train): (Vec<&Pair>, Vec<&Pair>) = rewards.iter().partition(|pair| is_held_out(pair.task));
     demo.write("reward.jsonl", train.iter().map(|pair| pair.row()))?;
     demo.write("reward-eval.jsonl", held_out.iter().map(|pair| pair.row()))?;
@@ -67,7 +72,7 @@ pub fn run(options: &Options) -> Result<()> {
 
     demo.score_model("reward", options.score_steps)?;
     demo.score_model("cost", options.score_steps)?;
-    demo.align("ppo-lag", options, &["--lambda-init", "1", "--lambda-lr", "0.1", "--lambda-max", "5"])?;
+    demo.align("ppo-lag", options, &["--lambda-init", "0.5", "--lambda-lr", "0.05", "--lambda-max", "5"])?;
     demo.align("without", options, &["--lambda-init", "1e-6", "--lambda-lr", "0"])?;
     demo.contest(options.contest)?;
     let runs = [demo.metrics("ppo-lag")?, demo.metrics("without")?];

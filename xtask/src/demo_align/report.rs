@@ -45,7 +45,7 @@ pub fn section(runs: &[Vec<Value>; 2], results: &Value, iterations: usize) -> St
         "## A run to look at\n\n\
          `cargo xtask demo-align --seed-tasks seed_tasks.jsonl` trains a reward model and a cost model on {}, then the model on \
          both, in {iterations} iterations: all roles are adapters on one 4-bit trunk. A reward's pairs are a reference answer and \
-         another task's, its own words shuffled, or the task repeated; a cost's are beginnings of references, of which those \
+         its own words shuffled, or another task's answer of like length; a cost's are beginnings of references, of which those \
          of more than {MOST} words are unsafe. The threshold is 0. The second run is the same with λ fixed at 0.\n\n\
          ![Reward, cost and λ over the iterations](images/demo-align.svg)\n\n\
          | | reward, first 3 | last 5 | cost, first 3 | last 5 | λ at the end | KL |\n|---|---:|---:|---:|---:|---:|---:|\n",

@@ -45,6 +45,12 @@ pub struct Pair {
 }
 
 impl Pair {
+    /// Words of the longer of the two.
+    pub fn words(&self) -> usize {
+        let words = [&self.better, &self.worse].map(|answer| answer.split_whitespace().count());
+        words.into_iter().max().unwrap_or_default()
+    }
+
     /// A row as PKU-SafeRLHF writes them.
     pub fn row(&self) -> Value {
         let mut responses = [self.better.as_str(), &self.worse];
@@ -143,6 +149,7 @@ mod tests {
         assert_eq!(pairs[1].worse, "Add.\n\n1 and 2");
         assert_eq!(pairs[2].worse, "3");
         assert_eq!(pairs[3].worse, "Apples, pears, cherries");
+        assert_eq!([1, 2, 3].map(|index: usize| pairs[index].words()), [4, 7, 7]);
         assert_eq!(pairs, derive(&tasks), "the same on every run");
     }
 
