@@ -79,7 +79,9 @@ pub fn run(options: &Options) -> Result<()> {
     let results = demo.folder.join("arena/report.json");
     let text = fs::read(&results).map_err(|error| cannot("read", &results, error))?;
     let results: Value = serde_json::from_slice(&text).map_err(|error| format!("{}: {error}", results.display()))?;
-    let image = workspace::root().join("docs/images/demo-align.svg");
+    let images = workspace::root().join("docs/images");
+    fs::create_dir_all(&images).map_err(|error| cannot("create", &images, error))?;
+    let image = images.join("demo-align.svg");
     fs::write(&image, report::curves(&runs)).map_err(|error| cannot("write", &image, error))?;
     let path = workspace::root().join("docs/alignment.md");
     let document = fs::read_to_string(&path).map_err(|error| cannot("read", &path, error))?;
