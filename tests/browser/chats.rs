@@ -235,10 +235,20 @@ fn settings_are_saved_under_a_name_taken_and_deleted() {
     page.click("delete-preset");
     page.wait_for_texts("own-preset", &["Usual"]);
     page.wait_for_text("preset-said", |said| said == "“Wild and brief” is deleted.");
+    // Another tab shows the same, also what is saved and deleted from then on.
+    let first = page.browser.tab();
+    page.browser.open_tab();
     page.visit("device=cpu");
     page.wait_for("empty");
     page.click("options-button");
     page.wait_for_texts("own-preset", &["Usual"]);
+    page.type_text("preset-name", "Other");
+    page.click("save-preset");
+    page.wait_for_texts("own-preset", &["Usual", "Other"]);
+    page.browser.switch_to(&first);
+    page.wait_for_texts("own-preset", &["Usual", "Other"]);
+    page.click("delete-preset");
+    page.wait_for_texts("own-preset", &["Other"]);
 }
 
 /// What was said is kept on the page; the worker forgets it.

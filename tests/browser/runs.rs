@@ -1,5 +1,6 @@
 //! Training runs and trained models on the page, in a real browser.
 
+use std::collections::BTreeSet;
 use std::ffi::OsStr;
 use std::fs::{self, OpenOptions};
 use std::io::Write;
@@ -171,6 +172,56 @@ fn the_answers_of_two_iterations_are_sorted_and_coloured() {
     page.set("answers-left", "99");
     page.wait_for_value("answers-left", "12");
     page.wait_for_text("answers-state-left", |text| text == "8 of 10 answers shown.");
+}
+
+#[test]
+fn a_long_file_of_answers_is_read_between_what_a_person_does() {
+    const LINES: usize = 6000;
+    let Some(site) = TestSite::start(&[], &[]) else { return };
+    serve_run(&site, "ppo");
+    let answers = fixture("ppo", "iteration-1/completions.jsonl");
+    let many: String = answers.lines().cycle().take(LINES).map(|line| format!("{line}\n")).collect();
+    fs::write(site.models().join("ppo/iteration-1/completions.jsonl"), many).unwrap();
+    let Some(page) = Page::open(site, "run=models/ppo/metrics.jsonl#runs") else { return };
+    page.wait_for_texts("run-step", &["12"]);
+    // What a click or a key would wait for: the turns of the page while it reads.
+    page.browser.evaluate(
+        "window.turns = 0;
+         const { port1, port2 } = new MessageChannel();
+         const state = () => document.querySelector('[data-testid=answers-state-left]')?.textContent;
+         port1.onmessage = () => {
+             window.turns += state() === 'Reading …';
+             if (!state()?.includes('shown')) setTimeout(() => port2.postMessage(0));
+         };
+         port2.postMessage(0);",
+    );
+    page.click("answers-show");
+    page.wait_for_text("answers-state-left", |text| text == "8 of 6000 answers shown.");
+    let turns = page.browser.evaluate("return window.turns").as_u64().unwrap();
+    assert!(turns > 10, "{turns} turns");
+}
+
+/// Charts that stand beside each other begin at one height, whatever their legends take.
+#[test]
+fn charts_stand_in_line() {
+    let Some(site) = TestSite::start(&[], &[]) else { return };
+    serve_run(&site, "ppo");
+    let Some(page) = Page::open(site, "run=models/ppo/metrics.jsonl#runs") else { return };
+    page.wait_for_texts("run-step", &["12"]);
+    for width in [390, 700, 1280] {
+        page.browser.set_viewport(width, 800, false, "light");
+        let tops = page.browser.evaluate(
+            "return [...document.querySelectorAll('.charts .chart')].map(chart => [chart, chart.querySelector('figcaption'),
+                 chart.querySelector('svg:not(.swatch)')].map(part => Math.round(part.getBoundingClientRect().top)))",
+        );
+        let mut tops: Vec<[i64; 3]> = serde_json::from_value(tops).unwrap();
+        assert!(tops.len() > 4, "{tops:?}");
+        tops.sort();
+        tops.dedup();
+        let rows = tops.iter().map(|[chart, ..]| chart).collect::<BTreeSet<_>>().len();
+        assert_eq!(tops.len(), rows, "at {width}: {tops:?}");
+    }
+    page.take_screenshots("charts");
 }
 
 #[test]

@@ -9,6 +9,7 @@ use paddock_tests::smollm2;
 use serde_json::json;
 
 use crate::data::open_instructions;
+use crate::runs::serve_run;
 
 const SCREENS: [(&str, u32, u32, bool); 2] = [("desktop", 1280, 800, false), ("phone", 390, 844, true)];
 
@@ -34,6 +35,8 @@ fn every_page_is_pictured() {
     let Some(model) = smollm2() else { return };
     let name = "SmolLM2-135M-Instruct";
     let Some(site) = TestSite::start(&[(name, &model)], &[]) else { return };
+    serve_run(&site, "ppo");
+    serve_run(&site, "reward");
     let Some(page) = Page::open(site, "device=cpu") else { return };
     page.browser.set_viewport(1280, 800, false, "light");
     page.wait_for("empty");
@@ -78,6 +81,18 @@ fn every_page_is_pictured() {
             open_instructions(&page);
             page.browser.evaluate("document.querySelector('#data-verbs').scrollIntoView()");
         }
+        picture(&page, &folder, name);
+    }
+    for (name, run, shown) in
+        [("panels", "ppo", "chart-reward"), ("answers", "ppo", "answers-order"), ("scores", "reward", "distribution")]
+    {
+        page.visit(&format!("run=models/{run}/metrics.jsonl#runs"));
+        page.wait_for_text("chart-loss", |text| !text.is_empty());
+        if name == "answers" {
+            page.click("answers-show");
+            page.wait_for_text("answers-state-right", |text| text.contains("shown"));
+        }
+        page.browser.evaluate(&format!("document.querySelector('[data-testid={shown}]').scrollIntoView()"));
         picture(&page, &folder, name);
     }
 }

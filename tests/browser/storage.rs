@@ -275,6 +275,18 @@ fn gguf_files_and_folders_of_this_device_are_packed_and_kept() {
 }
 
 #[test]
+fn a_folder_that_is_dropped_is_packed_and_kept() {
+    let Some(page) = tiny_page() else { return };
+    page.wait_for("ready");
+    let expected = ask(&page);
+    page.browser.drop_paths(&[&tiny()]);
+    page.wait_for_texts("status-model", &["llama-mha"]);
+    wait_for_kept(&page, 2);
+    page.wait_for("ready");
+    assert_eq!(ask(&page), expected);
+}
+
+#[test]
 fn models_at_addresses_are_packed_and_kept() {
     let Some(page) = tiny_page() else { return };
     page.wait_for("ready");

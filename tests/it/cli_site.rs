@@ -12,9 +12,19 @@ use tempfile::TempDir;
 fn page(folder: &TempDir) -> PathBuf {
     let page = folder.path().join("page");
     fs::create_dir_all(page.join("models")).unwrap();
-    for file in
-        ["index.html", "start.js", "app.js", "app_bg.wasm", "worker_start.js", "worker.js", "worker_bg.wasm", "sw.js"]
-    {
+    for file in [
+        "index.html",
+        "start.js",
+        "app.js",
+        "app_bg.wasm",
+        "worker_start.js",
+        "worker.js",
+        "worker_bg.wasm",
+        "data_start.js",
+        "data.js",
+        "data_bg.wasm",
+        "sw.js",
+    ] {
         fs::write(page.join(file), file).unwrap();
     }
     fs::write(page.join("models/old"), "not the site's").unwrap();

@@ -11,6 +11,7 @@ pub mod filter;
 mod native;
 mod page;
 mod report;
+pub mod start;
 pub mod training;
 
 /// How often each program runs; the table shows medians.

@@ -175,9 +175,14 @@ impl Browser {
         self.post("/execute/async", json!({ "script": script, "args": [] }))
     }
 
+    /// Runs a script in every page that is opened from now on, before the page's own.
+    pub fn run_before_pages(&self, script: &str) {
+        self.devtools("Page.addScriptToEvaluateOnNewDocument", json!({ "source": script }));
+    }
+
     /// Keeps what the worker of the next page posts, for [`Browser::worker_event`].
     pub fn watch_workers(&self) {
-        self.devtools("Page.addScriptToEvaluateOnNewDocument", json!({ "source": WATCH_WORKERS }));
+        self.run_before_pages(WATCH_WORKERS);
     }
 
     /// The last event, or report of a job, of this name that the page's worker has sent.
@@ -200,6 +205,16 @@ impl Browser {
         let query = format!("(width: {width}px) and (prefers-color-scheme: {scheme})");
         let applied = format!("return matchMedia({query:?}).matches");
         self.wait(&query, PATIENCE, |browser| (browser.evaluate(&applied) == true).then_some(()));
+    }
+
+    /// Drops files and folders of this device in the middle of the viewport, as a person does.
+    pub fn drop_paths(&self, paths: &[&Path]) {
+        let middle = self.evaluate("return [innerWidth / 2, innerHeight / 2]");
+        let data = json!({ "items": [], "files": paths, "dragOperationsMask": 1 });
+        for kind in ["dragEnter", "dragOver", "drop"] {
+            let event = json!({ "type": kind, "x": middle[0], "y": middle[1], "data": data });
+            self.devtools("Input.dispatchDragEvent", event);
+        }
     }
 
     /// Lets the site at `url` store no more than so many bytes.

@@ -42,6 +42,8 @@ enum Command {
     BenchTraining(bench::training::Options),
     /// Speed of comparing instructions by Rouge-L against the package rouge-score.
     BenchFilter(bench::filter::Options),
+    /// How soon the page can be used, written to docs/benchmarks.md; needs a quiet machine.
+    BenchStart,
     /// The CUDA backend on this machine's NVIDIA GPU: what it computes and how fast; or a folder to carry to one.
     GpuCheck(gpu_check::Options),
     /// Pictures of every page for docs/screens.
@@ -62,6 +64,7 @@ fn main() -> ExitCode {
         Command::Bench => bench::run(),
         Command::BenchTraining(options) => bench::training::run(&options),
         Command::BenchFilter(options) => bench::filter::run(&options),
+        Command::BenchStart => bench::start::run(),
         Command::GpuCheck(options) => gpu_check::run(&options),
         Command::Screens => screens::run(),
         Command::DemoHead(options) => demo_head::run(&options),

@@ -19,7 +19,9 @@ pub fn OwnPresets() -> impl IntoView {
     let name = RwSignal::new(String::new());
     let said = RwSignal::new(String::new());
     let blank = move || name.with(|name| name.trim().is_empty());
-    // Another tab may have saved some of its own.
+    // What another tab saves or deletes is seen here, too.
+    let saved_elsewhere = window_event_listener_untyped("storage", move |_| presets.set(Preferences::read().presets));
+    on_cleanup(move || saved_elsewhere.remove());
     let change = move |change: &dyn Fn(&mut Vec<OwnPreset>)| {
         presets.update(change);
         Preferences::change(|kept| change(&mut kept.presets));

@@ -1,6 +1,9 @@
 //! The answers of two iterations of learning from rewards, side by side.
 
+use std::sync::Arc;
+
 use leptos::prelude::*;
+use wasm_bindgen_futures::spawn_local;
 use web_sys::HtmlInputElement;
 
 use super::run_choice::{RunChoice, chosen};
@@ -9,6 +12,7 @@ use super::token_strip::{StripToken, TokenStrip};
 use crate::format;
 use crate::runs::completions::{Completion, Completions, Measure, Order, full_colour};
 use crate::runs::opened::{OpenedRuns, RunFile, RunSteps};
+use crate::turn::{next_turn, short_turn};
 
 /// So many answers are shown at first, and then as many more each time.
 const ANSWERS: usize = 8;
@@ -36,7 +40,8 @@ struct Side {
     typed: RwSignal<Option<u64>>,
     count: RwSignal<usize>,
     file: RwSignal<Option<RunFile>>,
-    all: Memo<Completions>,
+    /// Once the whole file has been looked through.
+    all: RwSignal<Option<Completions>>,
 }
 
 impl Side {
@@ -51,8 +56,23 @@ impl Side {
         let path = move || format!("iteration-{}/completions.jsonl", iteration.get());
         let wanted = Memo::new(move |_| id.get().map(|id| (id, path())));
         let file = opened.file(wanted);
-        let read = move |file: &Option<RunFile>| file.as_ref().and_then(|file| file.as_ref().ok()).cloned();
-        let all = Memo::new(move |_| Completions::new(file.with(read).unwrap_or_default()));
+        let all = RwSignal::new(None);
+        let read = |file: &Option<RunFile>| file.as_ref().and_then(|file| file.as_ref().ok()).cloned();
+        Effect::new(move |_| {
+            all.set(None);
+            let Some(bytes) = file.with(read) else { return };
+            spawn_local(async move {
+                let mut completions = Completions::new(bytes.clone());
+                while completions.look_on(short_turn()) {
+                    next_turn().await;
+                }
+                // Another file may be wanted by now.
+                let still = |file: &Option<RunFile>| read(file).is_some_and(|file| Arc::ptr_eq(&file, &bytes));
+                if file.try_with_untracked(still) == Some(true) {
+                    all.set(Some(completions));
+                }
+            });
+        });
         Self { name, run, choice, iteration, typed, count: RwSignal::new(ANSWERS), file, all }
     }
 }
@@ -92,7 +112,8 @@ fn Answers(runs: Memo<Vec<RunSteps>>) -> impl IntoView {
     let answers = sides.map(|side| {
         Memo::new(move |_| {
             let (order, highest_first, _) = ORDERS[order.get()];
-            side.all.with(|all| all.sorted(order, highest_first, side.count.get()))
+            let count = side.count.get();
+            side.all.with(|all| all.as_ref().map_or_else(Vec::new, |all| all.sorted(order, highest_first, count)))
         })
     });
     // Both sides have the same scale, so that their colours compare.
@@ -156,16 +177,16 @@ fn Column(
         _ => ["Answers, right", "answers-run-right"],
     };
     let last = move || last_of(side.run.get()).to_string();
-    let state = move || match side.file.get() {
-        None => "Reading …".to_string(),
-        Some(Err(problem)) => problem,
-        Some(Ok(_)) => {
-            let (all, bad) = side.all.with(|all| (all.len(), all.bad_lines));
+    let state = move || match (side.file.get(), side.all.with(|all| all.as_ref().map(|all| (all.len(), all.bad_lines))))
+    {
+        (Some(Err(problem)), _) => problem,
+        (_, None) => "Reading …".to_string(),
+        (_, Some((all, bad))) => {
             let bad = if bad > 0 { format!("; {} passed over", format::count(bad, "line")) } else { String::new() };
             format!("{} of {} shown{bad}.", answers.with(Vec::len), format::count(all, "answer"))
         }
     };
-    let more = move || answers.with(Vec::len) < side.all.with(Completions::len);
+    let more = move || answers.with(Vec::len) < side.all.with(|all| all.as_ref().map_or(0, Completions::len));
     let cards = move || {
         let measure = Measure::ALL[measure.get()];
         let shown =

@@ -64,6 +64,8 @@ impl Entry {
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct Completions {
     bytes: Arc<Vec<u8>>,
+    /// Where the lines begin that have not been looked at.
+    rest: usize,
     entries: Vec<Entry>,
     /// Lines that are no answers.
     pub bad_lines: usize,
@@ -92,19 +94,26 @@ pub struct Completion {
 }
 
 impl Completions {
-    /// Looks through a file.
+    /// A file that has not been looked at.
     pub fn new(bytes: Arc<Vec<u8>>) -> Self {
-        let mut found = Self { bytes: bytes.clone(), ..Self::default() };
-        let mut start = 0;
-        for line in bytes.split(|byte| *byte == b'\n') {
-            let range = start..start + line.len();
-            start = range.end + 1;
-            match Completion::read(line) {
-                Some(Completion { score, cost, kl, .. }) => found.entries.push(Entry { line: range, score, cost, kl }),
-                None => found.bad_lines += usize::from(!line.trim_ascii().is_empty()),
+        Self { bytes, ..Self::default() }
+    }
+
+    /// Looks at further lines, at least one, until it is `enough` or there are no more; whether there are.
+    pub fn look_on(&mut self, enough: impl Fn() -> bool) -> bool {
+        while let Some(rest) = self.bytes.get(self.rest..).filter(|rest| !rest.is_empty()) {
+            let length = rest.iter().position(|byte| *byte == b'\n').unwrap_or(rest.len());
+            let line = self.rest..self.rest + length;
+            self.rest = line.end + 1;
+            match Completion::read(&rest[..length]) {
+                Some(Completion { score, cost, kl, .. }) => self.entries.push(Entry { line, score, cost, kl }),
+                None => self.bad_lines += usize::from(!rest[..length].trim_ascii().is_empty()),
+            }
+            if enough() {
+                return self.rest < self.bytes.len();
             }
         }
-        found
+        false
     }
 
     /// How many answers there are.
@@ -209,9 +218,14 @@ mod tests {
         "\n"
     );
 
+    fn completions(text: &str) -> Completions {
+        let mut completions = Completions::new(text.as_bytes().to_vec().into());
+        assert!(!completions.look_on(|| false));
+        completions
+    }
+
     fn prompts(order: Order, highest_first: bool, count: usize) -> Vec<String> {
-        let completions = Completions::new(LINES.as_bytes().to_vec().into());
-        completions.sorted(order, highest_first, count).into_iter().map(|answer| answer.prompt).collect()
+        completions(LINES).sorted(order, highest_first, count).into_iter().map(|answer| answer.prompt).collect()
     }
 
     #[test]
@@ -225,7 +239,7 @@ mod tests {
 
     #[test]
     fn kl_is_the_sum_over_the_tokens_of_the_log_ratios() {
-        let completions = Completions::new(LINES.as_bytes().to_vec().into());
+        let completions = completions(LINES);
         assert_eq!((completions.len(), completions.bad_lines), (3, 1));
         let answers = completions.sorted(Order::Kl, true, 3);
         assert_eq!(answers.iter().map(|answer| answer.kl).collect::<Vec<_>>(), [Some(2.0), Some(0.25), Some(0.0)]);
@@ -242,12 +256,26 @@ mod tests {
     }
 
     #[test]
+    fn a_file_can_be_looked_through_line_by_line() {
+        let whole = completions(LINES);
+        for text in [LINES, LINES.trim_end()] {
+            let mut parts = Completions::new(text.as_bytes().to_vec().into());
+            let mut seen = vec![parts.len()];
+            while parts.look_on(|| true) {
+                seen.push(parts.len());
+            }
+            assert_eq!(seen, [0, 1, 1, 2, 2]);
+            assert_eq!((parts.entries, parts.bad_lines), (whole.entries.clone(), whole.bad_lines));
+        }
+    }
+
+    #[test]
     fn what_is_no_answer_does_no_harm() {
         for text in ["", "\n", "[]", "{}", "{\"prompt\":1,\"ids\":[]}", "{\"prompt\":\"\",\"ids\":{}}", "\u{0}"] {
-            assert!(Completions::new(text.as_bytes().to_vec().into()).is_empty(), "{text}");
+            assert!(completions(text).is_empty(), "{text}");
         }
         let odd = r#"{"prompt":"","ids":["x",null],"log_probs":[null,-1],"ref_log_probs":[0],"tokens":[3]}"#;
-        let odd = Completions::new(odd.as_bytes().to_vec().into()).sorted(Order::Score, true, 1);
+        let odd = completions(odd).sorted(Order::Score, true, 1);
         assert_eq!((odd[0].tokens.len(), odd[0].kl, odd[0].value(Measure::Kl, 0)), (2, None, None));
     }
 }

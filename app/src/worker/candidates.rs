@@ -7,9 +7,10 @@ use paddock_engine::prompt::{Message, TemplateKind};
 
 use super::job::Job;
 use super::reporter::REPORT_INTERVAL;
-use super::scope::{date, heap_bytes, next_turn, now};
+use super::scope::{date, heap_bytes, now};
 use crate::pace::AnswerPace;
 use crate::protocol::{Candidate, Candidates, Comparison, Reading, Report, Summary};
+use crate::turn::next_turn;
 
 /// Samples `count` answers to a conversation, reporting progress. They are not scored.
 pub async fn sample<B: Backend>(

@@ -10,7 +10,8 @@ use wasm_bindgen::JsCast;
 use wasm_bindgen_futures::JsFuture;
 use web_sys::{File, FileSystemDirectoryHandle, FileSystemFileHandle};
 
-use super::scope::{Stop, next_turn};
+use super::scope::Stop;
+use crate::turn::next_turn;
 
 /// The files of one pack.
 pub struct FileSource {

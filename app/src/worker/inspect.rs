@@ -6,8 +6,9 @@ use paddock_engine::prompt::{Message, TemplateKind};
 use paddock_engine::{Error, Result};
 
 use super::job::Job;
-use super::scope::{date, next_turn};
+use super::scope::date;
 use crate::protocol::{Inspected, Reading, Report};
+use crate::turn::next_turn;
 
 /// Looks at the tokens of an answer, reporting progress in tokens.
 pub async fn inspect<B: Backend>(

@@ -11,11 +11,12 @@ use super::device::OpenedDevice;
 use super::inspect::inspect;
 use super::job::Job;
 use super::reporter::Reporter;
-use super::scope::{date, heap_bytes, next_turn, now};
+use super::scope::{date, heap_bytes, now};
 use super::source::PackSource;
 use crate::models::Kind;
 use crate::pace::AnswerPace;
 use crate::protocol::{Begun, Comparison, Inspected, Loaded, PreferredDevice, Reading, Report, Summary, Text};
+use crate::turn::next_turn;
 
 /// A model that can answer.
 pub enum Model {

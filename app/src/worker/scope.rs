@@ -1,9 +1,8 @@
 //! The worker's environment: messages, clocks, event loop and heap.
 
 use wasm_bindgen::JsCast;
-use wasm_bindgen::prelude::*;
 use wasm_bindgen_futures::JsFuture;
-use web_sys::{AbortController, AbortSignal, DedicatedWorkerGlobalScope, MessageChannel};
+use web_sys::{AbortController, AbortSignal, DedicatedWorkerGlobalScope};
 
 use crate::protocol::Event;
 
@@ -33,17 +32,6 @@ pub fn date() -> i64 {
 /// Bytes of the WebAssembly heap. It never shrinks, so this is also its peak.
 pub fn heap_bytes() -> u64 {
     core::arch::wasm32::memory_size::<0>() as u64 * 65536
-}
-
-/// Lets pending messages be delivered. A message channel does so without delay; timers are throttled to 4 ms.
-pub async fn next_turn() {
-    let Ok(channel) = MessageChannel::new() else { return };
-    let turn = js_sys::Promise::new(&mut |resolve, _| {
-        channel.port1().set_onmessage(Some(&resolve));
-        channel.port2().post_message(&JsValue::NULL).ok();
-    });
-    JsFuture::from(turn).await.ok();
-    channel.port1().close();
 }
 
 /// Waits for so many seconds.

@@ -11,10 +11,10 @@ use super::gpu;
 use super::job::Job;
 use super::model::{Model, settle};
 use super::reporter::Reporter;
-use super::scope::next_turn;
 use super::source::PackSource;
 use crate::models::Kind;
 use crate::protocol::{Loaded, PreferredDevice, Reading, Report, ScoreOptions, Scored};
+use crate::turn::next_turn;
 
 /// A model that can score.
 pub enum ScoreModel {

@@ -9,7 +9,8 @@ use paddock_engine::weights::{MemorySource, Source, check_first_bytes};
 use paddock_engine::{Error, Result};
 
 use super::body::Body;
-use super::scope::{Stop, next_turn};
+use super::scope::Stop;
+use crate::turn::next_turn;
 
 /// Gaps up to this many bytes are read and discarded; for larger ones a new request is cheaper.
 const READ_OVER: u64 = 1 << 20;

@@ -41,8 +41,18 @@ pub(super) struct Site {
 }
 
 /// Files without which a folder is no built page.
-const PAGE: [&str; 7] =
-    ["index.html", "start.js", "app.js", "app_bg.wasm", "worker_start.js", "worker.js", "worker_bg.wasm"];
+const PAGE: [&str; 10] = [
+    "index.html",
+    "start.js",
+    "app.js",
+    "app_bg.wasm",
+    "worker_start.js",
+    "worker.js",
+    "worker_bg.wasm",
+    "data_start.js",
+    "data.js",
+    "data_bg.wasm",
+];
 
 impl Site {
     pub fn run(&self) -> Result<()> {
