@@ -49,12 +49,13 @@ fn a_reload_keeps_the_chat_its_settings_and_what_was_being_written() {
     assert_eq!(page.wait_for_answer(), answer);
     page.wait_for_text("message-facts", |facts| facts.starts_with("tiny · 8 tokens"));
     page.wait_for("ready");
-    assert_eq!((page.value("option-temperature"), page.value("option-max-tokens")), ("0".into(), "8".into()));
+    page.wait_for_value("option-temperature", "0");
+    page.wait_for_value("option-max-tokens", "8");
     page.wait_for_texts("chat-title", &[&prompt]);
     // Without a link, the last choices hold.
     page.visit("");
     page.wait_for_texts("message-user", &[&prompt]);
-    assert_eq!(page.value("device-select"), "cpu");
+    page.wait_for_value("device-select", "cpu");
 }
 
 #[test]
@@ -75,7 +76,7 @@ fn chats_are_found_named_pinned_deleted_and_brought_back() {
     page.choose("rename");
     page.set("title-field", "Grey");
     page.wait_for_texts("chat-title", &["Grey"]);
-    page.browser.evaluate("document.querySelectorAll('[data-testid=pin]')[2].click()");
+    page.click_at("pin", 2);
     page.wait_for_texts("chat", &["The first horse", "A cow", "Grey"]);
     page.choose("delete-open");
     page.wait_for_texts("chat", &["The first horse", "A cow"]);
@@ -144,12 +145,12 @@ fn every_token_shows_what_else_there_was_and_another_can_be_taken() {
     page.click("look");
     let probabilities = page.wait_for_numbers("looked-at", "data-probability", 8);
     assert!(probabilities.iter().all(|probability| *probability > 0.0 && *probability <= 1.0), "{probabilities:?}");
-    assert_eq!(page.texts("alternative").len(), 5);
+    page.browser.wait("alternatives", PATIENCE, |_| (page.texts("alternative").len() == 5).then_some(()));
     page.press("token-view", "ArrowRight", &json!({}));
     page.press("token-view", "ArrowRight", &json!({}));
     page.wait_for_text("token-readout", |readout| readout.contains('%') && readout.contains("bits"));
     // The first is the greedy one, which stands there already.
-    page.browser.evaluate("document.querySelectorAll('[data-testid=alternative]')[1].click()");
+    page.click_at("alternative", 1);
     page.wait_for_texts("branch", &["2/2"]);
     let other = page.wait_for_answer();
     assert_eq!(other.token_ids[..2], ids[..2]);

@@ -15,6 +15,8 @@ const LINES: &str = r#"{"instruction":"Write a story.","input":"","output":"Once
 {"instruction":"Write a poem.","output":"ורד אדום"}
 "#;
 
+const SUNBURST: &str = "[data-testid=sunburst]";
+
 /// The Data page.
 fn data_page() -> Option<Page> {
     let page = Page::open(TestSite::start(&[], &[])?, "device=cpu#data")?;
@@ -74,22 +76,18 @@ fn verbs_and_objects_are_pictured_with_their_shares() {
     let Some(page) = data_page() else { return };
     open_instructions(&page);
     page.wait_for_text("data-pairs", |text| text.contains("of 100 instructions have a verb with an object"));
-    let titles =
-        "return [...document.querySelectorAll('[data-testid=sunburst] path title')].map(title => title.textContent)";
-    let titles: Vec<String> = serde_json::from_value(page.browser.evaluate(titles)).expect("texts");
-    let verbs = page.texts("verb");
-    assert_eq!(verbs.len(), 20);
+    let verbs = page.browser.wait("verbs", PATIENCE, |_| Some(page.texts("verb")).filter(|verbs| verbs.len() == 20));
+    let titles = "return [...element.querySelectorAll('path title')].map(title => title.textContent)";
+    let titles: Vec<String> = serde_json::from_value(page.on(SUNBURST, 0, titles)).expect("texts");
     assert_eq!(titles.iter().filter(|title| title.contains(": ")).count(), titles.len());
     assert!(
         titles[0].starts_with("write: ") && titles[0].ends_with(" %") && verbs[0].starts_with("write"),
         "{titles:?}"
     );
-    page.browser.evaluate(
-        "document.querySelector('[data-testid=sunburst] .object path')
-            .dispatchEvent(new PointerEvent('pointerover', { bubbles: true }))",
-    );
+    let over = "element.dispatchEvent(new PointerEvent('pointerover', { bubbles: true }))";
+    page.on(&format!("{SUNBURST} .object path"), 0, over);
     page.wait_for_texts("sunburst-told", &[&titles[1]]);
-    page.browser.evaluate("document.querySelector('[data-testid=sunburst]').scrollIntoView()");
+    page.on(SUNBURST, 0, "element.scrollIntoView()");
     page.take_screenshots("data");
     page.click("data-next");
     page.wait_for_texts("data-place", &["Rows 26 to 50 of 100"]);
@@ -114,13 +112,14 @@ fn a_file_without_instructions_is_one_sentence() {
         assert!(sentence.starts_with("lines.jsonl") && sentence.ends_with('.'), "{sentence}");
     }
     // As long as the browser says, and not read.
-    page.browser.evaluate(
+    page.on(
+        "[data-testid=data-file]",
+        0,
         "const file = new File([''], 'long.json');
          Object.defineProperty(file, 'size', { value: 6e8 });
-         const field = document.querySelector('[data-testid=data-file]');
-         Object.defineProperty(field, 'files', { value: { length: 1, item: () => file, 0: file }, configurable: true });
-         field.dispatchEvent(new Event('change', { bubbles: true }));
-         delete field.files;",
+         Object.defineProperty(element, 'files', { value: { length: 1, item: () => file, 0: file }, configurable: true });
+         element.dispatchEvent(new Event('change', { bubbles: true }));
+         delete element.files;",
     );
     page.wait_for_text("data-problem", |sentence| {
         sentence.contains("long.json has 600.0 MB, and the page reads 500.0 MB")

@@ -108,16 +108,16 @@ fn a_model_that_the_gpu_has_no_room_for_runs_on_the_processor_at_one_click() {
 
 /// Drags or drops files, by name and text, over the first element of a CSS selector.
 pub fn drag(page: &Page, kind: &str, selector: &str, files: &[(&str, &str)]) {
-    page.browser.evaluate(&format!(
+    let script = format!(
         "const transfer = new DataTransfer();
          for (const [name, text] of {})
              transfer.items.add(new File([text], name));
          const event = new DragEvent({}, {{ bubbles: true, cancelable: true, dataTransfer: transfer }});
-         window.taken = !document.querySelector({}).dispatchEvent(event);",
+         window.taken = !element.dispatchEvent(event);",
         json!(files),
-        json!(kind),
-        json!(selector)
-    ));
+        json!(kind)
+    );
+    page.on(selector, 0, &script);
 }
 
 #[test]
@@ -128,11 +128,13 @@ fn models_and_chats_are_dropped_anywhere() {
     let Some(page) = page("device=cpu") else { return };
     page.wait_for("empty");
     // Text goes to where it always went.
-    page.browser.evaluate(
+    page.on(
+        "#composer",
+        0,
         "const transfer = new DataTransfer();
          transfer.setData('text/plain', 'words');
          const event = new DragEvent('dragover', { bubbles: true, cancelable: true, dataTransfer: transfer });
-         window.taken = !document.querySelector('#composer').dispatchEvent(event);",
+         window.taken = !element.dispatchEvent(event);",
     );
     wait_for_true(&page, "no overlay for text", &format!("{HIDDEN} && !window.taken"));
     let chats = "# Horses\n\n## You\n\nWhich?\n\n## tiny\n\nThat one.\n";

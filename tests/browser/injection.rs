@@ -74,7 +74,7 @@ fn answers_stay_text_whatever_they_say() {
     );
     assert_eq!(found, json!({ "injected": null, "strange": [], "asked": [] }));
     // A reference says where it leads before it can be followed, and gives nothing away.
-    page.browser.evaluate("document.querySelector('[data-testid=reference]').click()");
+    page.click("reference");
     page.wait_for_texts("link", &["https://tracker.test/a.png"]);
     assert_eq!(page.attribute("link", "rel").as_deref(), Some("noopener noreferrer nofollow"));
 }

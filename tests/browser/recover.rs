@@ -66,6 +66,8 @@ fn drop_folder(page: &Page, field: &str, pack: &str) {
     let entries = fs::read_dir(folder).expect("a pack");
     let names: Vec<String> =
         entries.map(|entry| entry.expect("a file").file_name().to_string_lossy().into_owned()).collect();
+    let field = format!("[data-testid={field}]");
+    page.on(&field, 0, "");
     let dropped = page.browser.evaluate_async(&format!(
         "const done = arguments[0];
          (async () => {{
@@ -74,7 +76,7 @@ fn drop_folder(page: &Page, field: &str, pack: &str) {
                  const answer = await fetch('models/{pack}/' + name);
                  files.items.add(new File([await answer.blob()], name));
              }}
-             document.querySelector('[data-testid={field}]').files = files.files;
+             document.querySelector('{field}').files = files.files;
              return files.files.length;
          }})().then(done, error => done(String(error)));",
         json!(names)
@@ -97,7 +99,7 @@ fn a_model_is_recovered_into_the_storage_and_stays_there() {
     let Some(page) = recovery_page(&[]) else { return };
     page.set("recover-base", "site/base");
     page.set("recover-diff", "site/change");
-    page.browser.evaluate("document.querySelector('.recovery').scrollIntoView()");
+    page.on(".recovery", 0, "element.scrollIntoView()");
     page.take_screenshots("recover");
     page.click("recover");
     page.wait_for("ready");

@@ -158,10 +158,9 @@ fn the_answers_of_two_iterations_are_sorted_and_coloured() {
     wait_for_facts(&page, "right", "KL", &sorted("iteration-12/completions.jsonl", kl)[..8]);
 
     page.set("answers-measure", "3");
-    let token = "const token = document.querySelector('[data-testid=side-left] [data-testid=token]');
-        return [token.getAttribute('data-score'), token.classList.contains('low'), token.style.getPropertyValue('--level')]";
-    page.browser.wait("log-probabilities", PATIENCE, |browser| {
-        let token = browser.evaluate(token);
+    let token = "return [element.getAttribute('data-score'), element.classList.contains('low'), element.style.getPropertyValue('--level')]";
+    page.browser.wait("log-probabilities", PATIENCE, |_| {
+        let token = page.on("[data-testid=side-left] [data-testid=token]", 0, token);
         let value: f64 = token[0].as_str()?.parse().ok()?;
         (value < 0.0 && token[1] == true && token[2].as_str()?.ends_with('%')).then_some(())
     });
@@ -207,7 +206,7 @@ fn charts_stand_in_line() {
     let Some(site) = TestSite::start(&[], &[]) else { return };
     serve_run(&site, "ppo");
     let Some(page) = Page::open(site, "run=models/ppo/metrics.jsonl#runs") else { return };
-    page.wait_for_texts("run-step", &["12"]);
+    page.wait_for_text("chart-loss", |text| !text.is_empty());
     for width in [390, 700, 1280] {
         page.browser.set_viewport(width, 800, false, "light");
         let tops = page.browser.evaluate(
@@ -243,19 +242,18 @@ fn a_folder_is_opened_with_all_that_is_shown_of_it() {
     let Some(site) = TestSite::start(&[], &[]) else { return };
     let Some(page) = Page::open(site, "#runs") else { return };
     let files: Vec<(&str, String)> = PPO.map(|file| (file, fixture("ppo", file))).to_vec();
-    page.wait_for_text("run-folder", |text| text.is_empty());
-    page.browser.evaluate(&format!(
+    let script = format!(
         "const files = new DataTransfer();
          for (const [path, text] of {}) {{
              const file = new File([text], path.split('/').at(-1));
              Object.defineProperty(file, 'webkitRelativePath', {{ value: `safer/${{path}}` }});
              files.items.add(file);
          }}
-         const field = document.querySelector('[data-testid=run-folder]');
-         Object.defineProperty(field, 'files', {{ value: files.files, configurable: true }});
-         field.dispatchEvent(new Event('change', {{ bubbles: true }}));",
+         Object.defineProperty(element, 'files', {{ value: files.files, configurable: true }});
+         element.dispatchEvent(new Event('change', {{ bubbles: true }}));",
         json!(files)
-    ));
+    );
+    page.on("[data-testid=run-folder]", 0, &script);
     page.wait_for_text("run", |text| text.contains("safer"));
     page.wait_for_texts("run-step", &["12"]);
     page.click("answers-show");

@@ -93,10 +93,11 @@ fn shows_the_reference_scores(device: &str, tolerance: f32) {
     assert!(largest_difference(&shown, expected) < tolerance, "{shown:?}\n{expected:?}");
     assert_eq!(page.texts("token").concat().trim_start(), text(case, "response"));
     // The arrow keys show the numbers without a pointer.
-    page.browser.evaluate(
-        "const strip = document.querySelector('[data-testid=tokens]');
-         strip.focus();
-         strip.dispatchEvent(new KeyboardEvent('keydown', { key: 'End', bubbles: true }));",
+    page.on(
+        "[data-testid=tokens]",
+        0,
+        "element.focus();
+         element.dispatchEvent(new KeyboardEvent('keydown', { key: 'End', bubbles: true }));",
     );
     page.wait_for_text("readout", |text| text.contains("0.74"));
     // A change takes the scores away.

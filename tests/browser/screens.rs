@@ -47,7 +47,7 @@ fn every_page_is_pictured() {
     picture(&page, &folder, "ready");
     page.click("options-button");
     picture(&page, &folder, "settings");
-    page.browser.evaluate("document.querySelectorAll('[data-testid=preset]')[1].click()");
+    page.click_at("preset", 1);
     page.set("option-max-tokens", "160");
     page.click("options-close");
     page.ask("Name three fruits.");
@@ -60,13 +60,13 @@ fn every_page_is_pictured() {
         page.import_by("import-chats", &chats.to_string());
         page.wait_for_texts("message-user", &[question]);
     }
-    page.browser.evaluate("document.querySelectorAll('[data-testid=chat]')[0].click()");
+    page.click_at("chat", 0);
     page.wait_for_text("chat-title", |title| title == "Name three fruits.");
     page.browser.evaluate("document.activeElement.blur()");
     picture(&page, &folder, "chat");
     page.browser.evaluate("[...document.querySelectorAll('[data-testid=look]')].at(-1).click()");
     page.wait_for_text("token-readout", |readout| readout.contains("bits"));
-    page.browser.evaluate("document.querySelectorAll('[data-testid=looked-at]')[3].click()");
+    page.click_at("looked-at", 3);
     picture(&page, &folder, "tokens");
     page.browser.set_viewport(390, 844, true, "light");
     page.click("rail-button");
@@ -79,7 +79,7 @@ fn every_page_is_pictured() {
         page.go_to(name);
         if name == "data" {
             open_instructions(&page);
-            page.browser.evaluate("document.querySelector('#data-verbs').scrollIntoView()");
+            page.on("#data-verbs", 0, "element.scrollIntoView()");
         }
         picture(&page, &folder, name);
     }
@@ -92,7 +92,7 @@ fn every_page_is_pictured() {
             page.click("answers-show");
             page.wait_for_text("answers-state-right", |text| text.contains("shown"));
         }
-        page.browser.evaluate(&format!("document.querySelector('[data-testid={shown}]').scrollIntoView()"));
+        page.on(&format!("[data-testid={shown}]"), 0, "element.scrollIntoView()");
         picture(&page, &folder, name);
     }
 }

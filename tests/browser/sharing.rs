@@ -57,10 +57,9 @@ fn a_shared_link_brings_model_settings_and_question() {
         (text == "Why & how?").then_some(())
     });
     page.click("options-button");
-    let value = |id: &str| page.browser.evaluate(&format!("return document.querySelector('[data-testid={id}]').value"));
-    assert_eq!(value("option-max-tokens"), "7");
-    assert_eq!(value("option-temperature"), "0");
-    assert_eq!(value("template-select"), "none");
+    page.wait_for_value("option-max-tokens", "7");
+    page.wait_for_value("option-temperature", "0");
+    page.wait_for_value("template-select", "none");
     page.click("options-close");
 }
 

@@ -30,7 +30,7 @@ fn worker_fails(page: &mut Page, file: &str) {
     }
     page.click("dismiss");
     page.wait_for_texts("status-state", &["Not running"]);
-    assert!(page.attribute("load-button", "disabled").is_some());
+    page.browser.wait("no button", PATIENCE, |_| page.attribute("load-button", "disabled"));
 }
 
 /// The page itself does not start, and says so without any of its own code.

@@ -226,13 +226,15 @@ fn choose(page: &Page, field: &str, files: &[(String, Vec<u8>)]) {
         fs::write(folder.join(name), bytes).unwrap();
     }
     let names: Vec<&String> = files.iter().map(|(name, _)| name).collect();
+    let field = format!("[data-testid={field}]");
+    page.on(&field, 0, "");
     let given = page.browser.evaluate_async(&format!(
         "const done = arguments[0];
          (async () => {{
              const files = new DataTransfer();
              for (const name of {})
                  files.items.add(new File([await (await fetch('models/given/' + name)).arrayBuffer()], name));
-             const field = document.querySelector('[data-testid={field}]');
+             const field = document.querySelector('{field}');
              field.files = files.files;
              field.dispatchEvent(new Event('change', {{ bubbles: true }}));
              return true;

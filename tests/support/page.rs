@@ -2,7 +2,7 @@
 
 use std::thread;
 
-use serde_json::json;
+use serde_json::{Value, json};
 use xtask::browser::screenshots;
 use xtask::server::Fault;
 
@@ -153,13 +153,26 @@ impl Page {
         self.attribute("message-assistant", "data-text").unwrap_or_default()
     }
 
+    /// Runs a script, the body of a function of the `element` that is at this place among those of a CSS selector, as soon as it
+    /// is there.
+    pub fn on(&self, selector: &str, place: usize, script: &str) -> Value {
+        let script = format!(
+            "const element = document.querySelectorAll({})[{place}];
+             if (!element) return null;
+             return {{ result: (() => {{ {script} }})() ?? null }};",
+            json!(selector)
+        );
+        self.browser.wait(selector, PATIENCE, |browser| browser.evaluate(&script).get("result").cloned())
+    }
+
+    /// Clicks the element at this place among those with this test id.
+    pub fn click_at(&self, id: &str, place: usize) {
+        self.on(&selector(id), place, "element.click()");
+    }
+
     /// What stands in the field with this test id.
     pub fn value(&self, id: &str) -> String {
-        self.browser
-            .evaluate(&format!("return document.querySelector({}).value", json!(selector(id))))
-            .as_str()
-            .unwrap_or_default()
-            .to_string()
+        self.on(&selector(id), 0, "return element.value").as_str().unwrap_or_default().to_string()
     }
 
     /// Waits until this stands in the field with this test id.
@@ -172,23 +185,18 @@ impl Page {
 
     /// Puts `text` into a field at once, as pasting does.
     pub fn paste(&self, id: &str, text: &str) {
-        self.browser.evaluate(&format!(
-            "const field = document.querySelector({});
-             field.value = {};
-             field.dispatchEvent(new Event('input', {{ bubbles: true }}));",
-            json!(selector(id)),
-            json!(text)
-        ));
+        let script = "element.dispatchEvent(new Event('input', { bubbles: true }))";
+        self.on(&selector(id), 0, &format!("element.value = {}; {script}", json!(text)));
     }
 
     /// Presses a key in the element with this test id; `more` has other members of the event, as JSON.
-    pub fn press(&self, id: &str, key: &str, more: &serde_json::Value) {
-        self.browser.evaluate(&format!(
+    pub fn press(&self, id: &str, key: &str, more: &Value) {
+        let script = format!(
             "const event = {{ key: {}, bubbles: true, cancelable: true, ...{more} }};
-             document.querySelector({}).dispatchEvent(new KeyboardEvent('keydown', event));",
-            json!(key),
-            json!(selector(id))
-        ));
+             element.dispatchEvent(new KeyboardEvent('keydown', event));",
+            json!(key)
+        );
+        self.on(&selector(id), 0, &script);
     }
 
     /// Opens the menu of the conversation and chooses the item with this test id.
@@ -224,16 +232,15 @@ impl Page {
 
     /// Gives the field with this test id a file and waits until it has been read: the page then empties the field.
     pub fn import_by(&self, id: &str, lines: &str) {
-        self.browser.evaluate(&format!(
+        let script = format!(
             "const files = new DataTransfer();
              files.items.add(new File([{}], 'lines.jsonl'));
-             const field = document.querySelector({});
-             field.files = files.files;
-             field.dispatchEvent(new Event('change', {{ bubbles: true }}));",
-            json!(lines),
-            json!(selector(id))
-        ));
-        let files = format!("return document.querySelector({}).files.length", json!(selector(id)));
+             element.files = files.files;
+             element.dispatchEvent(new Event('change', {{ bubbles: true }}));",
+            json!(lines)
+        );
+        self.on(&selector(id), 0, &script);
+        let files = format!("return document.querySelector({})?.files.length", json!(selector(id)));
         self.browser.wait("the import", PATIENCE, |browser| (browser.evaluate(&files) == 0).then_some(()));
     }
 
