@@ -18,9 +18,15 @@ const SCREENS: [(&str, u32, u32, bool); 2] = [("desktop", 1280, 800, false), ("p
 /// # Panics
 /// When the page is wider than the screen.
 fn picture(page: &Page, folder: &Path, name: &str) {
+    picture_of(page, folder, name, "body");
+}
+
+/// As [`picture`], from the element of a CSS selector on.
+fn picture_of(page: &Page, folder: &Path, name: &str, selector: &str) {
     for (screen, width, height, mobile) in SCREENS {
         for scheme in ["light", "dark"] {
             page.browser.set_viewport(width, height, mobile, scheme);
+            page.on(selector, 0, "element.scrollIntoView()");
             let overflow = page.browser.evaluate("return document.documentElement.scrollWidth > window.innerWidth");
             assert_eq!(overflow, false, "{name} on {screen} is wider than the screen");
             page.browser.picture(&folder.join(format!("{name}-{screen}-{scheme}.webp")));
@@ -79,9 +85,10 @@ fn every_page_is_pictured() {
         page.go_to(name);
         if name == "data" {
             open_instructions(&page);
-            page.on("#data-verbs", 0, "element.scrollIntoView()");
+            picture_of(&page, &folder, name, "#data-verbs");
+        } else {
+            picture(&page, &folder, name);
         }
-        picture(&page, &folder, name);
     }
     for (name, run, shown) in
         [("panels", "ppo", "chart-reward"), ("answers", "ppo", "answers-order"), ("scores", "reward", "distribution")]
@@ -92,7 +99,6 @@ fn every_page_is_pictured() {
             page.click("answers-show");
             page.wait_for_text("answers-state-right", |text| text.contains("shown"));
         }
-        page.on(&format!("[data-testid={shown}]"), 0, "element.scrollIntoView()");
-        picture(&page, &folder, name);
+        picture_of(&page, &folder, name, &format!("[data-testid={shown}]"));
     }
 }

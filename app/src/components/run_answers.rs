@@ -63,14 +63,15 @@ impl Side {
             let Some(bytes) = file.with(read) else { return };
             spawn_local(async move {
                 let mut completions = Completions::new(bytes.clone());
+                let is_it = |file: &Option<RunFile>| read(file).is_some_and(|file| Arc::ptr_eq(&file, &bytes));
                 while completions.look_on(short_turn()) {
                     next_turn().await;
+                    // Another file may be wanted by now.
+                    if file.try_with_untracked(is_it) != Some(true) {
+                        return;
+                    }
                 }
-                // Another file may be wanted by now.
-                let still = |file: &Option<RunFile>| read(file).is_some_and(|file| Arc::ptr_eq(&file, &bytes));
-                if file.try_with_untracked(still) == Some(true) {
-                    all.set(Some(completions));
-                }
+                all.set(Some(completions));
             });
         });
         Self { name, run, choice, iteration, typed, count: RwSignal::new(ANSWERS), file, all }
@@ -177,8 +178,8 @@ fn Column(
         _ => ["Answers, right", "answers-run-right"],
     };
     let last = move || last_of(side.run.get()).to_string();
-    let state = move || match (side.file.get(), side.all.with(|all| all.as_ref().map(|all| (all.len(), all.bad_lines))))
-    {
+    let counts = move || side.all.with(|all| all.as_ref().map(|all| (all.len(), all.bad_lines)));
+    let state = move || match (side.file.get(), counts()) {
         (Some(Err(problem)), _) => problem,
         (_, None) => "Reading …".to_string(),
         (_, Some((all, bad))) => {
