@@ -125,9 +125,10 @@ fn a_model_that_two_tabs_load_is_kept_by_one() {
     page.visit("model=tiny&device=cpu&autoload=1");
     // The second tab leaves the folder to the first and reads the model for itself.
     asked(2);
-    // Now both connections break. Only what is kept goes on by itself.
+    // Now both connections break, wherever they are. Only what is kept goes on by itself.
     page.site().repair();
-    assert!(page.wait_for_error().contains("the connection was lost after 300.0 kB"));
+    let error = page.wait_for_error();
+    assert!(error.contains("the connection was lost after"), "{error}");
     page.click("dismiss");
     page.browser.switch_to(&first);
     page.wait_for("ready");
