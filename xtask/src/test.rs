@@ -14,7 +14,7 @@ mod system;
 use report::Report;
 
 /// The two WebAssembly files with which a visit begins are together at most this long, compressed.
-const PAGE_LIMIT: u64 = 1_500_000;
+const PAGE_LIMIT: u64 = 1_440_000;
 
 /// Formatting, lints, documentation, and the tests that need no page. Nothing is downloaded or installed: tests whose
 /// model, GPU or compiler is missing are skipped aloud.
