@@ -111,9 +111,23 @@ fn a_download_goes_on_after_a_reload() {
     assert_eq!(stored_shard(&page), json!(expected_shard(&page)));
 }
 
+/// Has each worker say again and again how many bytes of one response it has read at most.
+const COUNT_BYTES: &str = "
+    let most = 0;
+    const counts = new WeakMap(), channel = new BroadcastChannel('bytes'), worker = Math.random();
+    const read = ReadableStreamDefaultReader.prototype.read;
+    ReadableStreamDefaultReader.prototype.read = async function () {
+        const result = await read.call(this);
+        counts.set(this, (counts.get(this) ?? 0) + (result.value?.length ?? 0));
+        most = Math.max(most, counts.get(this));
+        return result;
+    };
+    setInterval(() => channel.postMessage([worker, most]), 50);";
+
 #[test]
 fn a_model_that_two_tabs_load_is_kept_by_one() {
     let Some(site) = site(&[(".safetensors", Fault::Stalled(300_000))]) else { return };
+    let site = site.with_worker_script(COUNT_BYTES);
     let Some(page) = Page::open(site, "model=tiny&device=cpu&autoload=1") else { return };
     let asked = |count| {
         page.browser
@@ -125,10 +139,17 @@ fn a_model_that_two_tabs_load_is_kept_by_one() {
     page.visit("model=tiny&device=cpu&autoload=1");
     // The second tab leaves the folder to the first and reads the model for itself.
     asked(2);
-    // Now both connections break, wherever they are. Only what is kept goes on by itself.
+    page.browser.evaluate(
+        "window.bytes = new Map();
+         new BroadcastChannel('bytes').onmessage = ({ data }) => window.bytes.set(...data);",
+    );
+    page.browser.wait("what both have read", PATIENCE, |browser| {
+        let read = browser.evaluate("return [...window.bytes.values()]");
+        (read == json!([300_000, 300_000])).then_some(())
+    });
+    // Now both connections break. Only what is kept goes on by itself.
     page.site().repair();
-    let error = page.wait_for_error();
-    assert!(error.contains("the connection was lost after"), "{error}");
+    assert!(page.wait_for_error().contains("the connection was lost after 300.0 kB"));
     page.click("dismiss");
     page.browser.switch_to(&first);
     page.wait_for("ready");

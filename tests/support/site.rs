@@ -17,6 +17,8 @@ use crate::skip;
 pub struct TestSite {
     server: Server,
     models: TempDir,
+    /// Files that are served wrongly.
+    faults: BTreeMap<String, Fault>,
     /// A page of this test's own, for as long as it is served.
     page: Option<TempDir>,
 }
@@ -42,7 +44,7 @@ impl TestSite {
     }
 
     fn serve(page: PathBuf, models: TempDir, faults: BTreeMap<String, Fault>, plain: bool) -> Self {
-        Self { server: server(page, models.path(), faults, plain), models, page: None }
+        Self { server: server(page, models.path(), faults.clone(), plain), models, faults, page: None }
     }
 
     /// The same site with a page whose worker runs `script` first.
@@ -59,7 +61,7 @@ impl TestSite {
             let path = entry.expect("a file").path();
             fs::copy(&path, page.path().join(path.file_name().expect("a name"))).expect("a copy");
         }
-        let served = Self::serve(page.path().to_path_buf(), self.models, BTreeMap::new(), false);
+        let served = Self::serve(page.path().to_path_buf(), self.models, self.faults, false);
         Self { page: Some(page), ..served }
     }
 
@@ -77,8 +79,8 @@ impl TestSite {
 
     /// Serves the site with these faults from now on, at another address: one of which no browser has kept anything.
     pub fn serve_anew(&mut self, faults: &[(&str, Fault)]) {
-        let faults = faults.iter().map(|(end, fault)| (end.to_string(), *fault)).collect();
-        self.server = server(workspace::dist(), self.models(), faults, false);
+        self.faults = faults.iter().map(|(end, fault)| (end.to_string(), *fault)).collect();
+        self.server = server(workspace::dist(), self.models(), self.faults.clone(), false);
     }
 
     /// The bytes that the page has asked for, in this order, of files whose path ends with `end`.
