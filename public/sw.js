@@ -48,17 +48,33 @@ self.addEventListener("message", (event) => {
   if (event.data === "take over") self.skipWaiting();
 });
 
-// Reloading the only tab is the moment for a version that waits: the tab then loads all files anew.
-const takeOver = async (request) => {
-  const { waiting } = self.registration;
-  if (!waiting || request.destination !== "document") return false;
-  if ((await self.clients.matchAll({ type: "window" })).length > 1) return false;
-  waiting.postMessage("take over");
-  return true;
+// What is shown while a version takes over: it asks for that, and loads the page once the old version is gone. No sooner,
+// because Chromium (156) now and then never answers what is asked of a version that is being replaced.
+const TAKING_OVER = `<!doctype html><title>Paddock</title><script nonce="paddock">
+  const begin = Date.now();
+  const look = async (asked) => {
+    const { active, waiting } = (await navigator.serviceWorker.getRegistration()) ?? {};
+    if (!(waiting || active?.state === "activating") || Date.now() - begin > 10000) return location.reload();
+    if (!asked) waiting?.postMessage("take over");
+    setTimeout(look, 20, true);
+  };
+  look();
+</script>`;
+let offered = false;
+
+// Reloading the only tab is the moment for a version that waits: the tab then loads all files anew. If it cannot take over,
+// this one goes on.
+const takesOver = async (request) => {
+  if (!self.registration.waiting || request.destination !== "document" || offered) return false;
+  offered = (await self.clients.matchAll({ type: "window" })).length <= 1;
+  return offered;
 };
 
 const own = async (file, request) => {
-  if (await takeOver(request)) return new Response("", { headers: { Refresh: "0", "Content-Type": "text/html" } });
+  if (await takesOver(request)) {
+    const policy = "default-src 'none'; script-src 'nonce-paddock'";
+    return isolated(new Response(TAKING_OVER, { headers: { "Content-Type": "text/html", "Content-Security-Policy": policy } }));
+  }
   const kept = await (await caches.open(OWN)).match(address(file));
   return isolated(kept || (await fetch(request)));
 };
