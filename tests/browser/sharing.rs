@@ -104,6 +104,26 @@ fn the_service_worker_isolates_the_page_where_the_host_does_not() {
     assert_eq!(page.browser.evaluate("return crossOriginIsolated"), true);
 }
 
+/// Has the site serve another version of the page, with this change of its service worker, and waits until that is installed.
+fn offer_new_version(page: &Page, change: impl FnOnce(String) -> String) {
+    // What `xtask` writes when any file of the page has changed.
+    page.site().change_page("index.html", |text| text.replace("<title>", "<title>New "));
+    page.site().change_page("sw.js", |text| change(text.replace("const VERSION = \"", "const VERSION = \"new")));
+    let update = "const done = arguments[0];
+        navigator.serviceWorker.getRegistration().then(async registration => {
+            await registration.update();
+            done(registration.waiting?.state ?? null);
+        }).catch(error => done(String(error)));";
+    page.browser
+        .wait("the new version", PATIENCE, |browser| (browser.evaluate_async(update) == "installed").then_some(()));
+}
+
+/// The page as its service worker serves it.
+fn served_page(page: &Page) -> String {
+    let file = "const done = arguments[0]; fetch('./index.html').then(response => response.text()).then(done);";
+    page.browser.evaluate_async(file).as_str().unwrap_or_default().to_string()
+}
+
 #[test]
 fn a_new_version_of_the_page_comes_with_a_reload_and_loses_nothing() {
     let Some(site) = site() else { return };
@@ -118,26 +138,33 @@ fn a_new_version_of_the_page_comes_with_a_reload_and_loses_nothing() {
     page.type_text("composer", "half a question");
     page.wait_until_kept();
 
-    // What `xtask` writes when any file of the page has changed.
-    page.site().change_page("index.html", |text| text.replace("<title>", "<title>New "));
-    page.site().change_page("sw.js", |text| text.replace("const VERSION = \"", "const VERSION = \"new"));
-    let update = "const done = arguments[0];
-        navigator.serviceWorker.getRegistration().then(async registration => {
-            await registration.update();
-            done(registration.waiting?.state ?? null);
-        }).catch(error => done(String(error)));";
-    page.browser
-        .wait("the new version", PATIENCE, |browser| (browser.evaluate_async(update) == "installed").then_some(()));
+    offer_new_version(&page, |text| text);
     // Until the page is loaded again all of it is of the old version.
-    let file = "const done = arguments[0]; fetch('./index.html').then(response => response.text()).then(done);";
-    let served = |page: &Page| page.browser.evaluate_async(file).as_str().unwrap_or_default().to_string();
-    assert!(!served(&page).contains("<title>New "));
+    assert!(!served_page(&page).contains("<title>New "));
 
     page.visit("model=tiny&device=cpu&autoload=1");
     page.wait_for("ready");
-    assert!(served(&page).contains("<title>New "));
+    assert!(served_page(&page).contains("<title>New "));
     page.wait_for_value("composer", "half a question");
     page.browser.wait("the chat", PATIENCE, |_| (page.answer_text() == answer.text).then_some(()));
     // The model comes from the storage: nothing of it was fetched again.
     assert_eq!(page.site().ranges(".safetensors").len(), 1);
+}
+
+#[test]
+fn a_new_version_that_cannot_take_over_leaves_the_page_as_it_is() {
+    let Some(site) = site() else { return };
+    if !keeps_the_page() {
+        return;
+    }
+    let Some(page) = Page::open(site.with_own_page(), "model=tiny&device=cpu") else { return };
+    page.wait_for("empty");
+    wait_for_service_worker(&page);
+    offer_new_version(&page, |text| text.replace("self.skipWaiting()", "0"));
+    page.visit("model=tiny&device=cpu&autoload=1");
+    page.wait_for("ready");
+    assert!(!served_page(&page).contains("<title>New "));
+    let waiting = "const done = arguments[0];
+        navigator.serviceWorker.getRegistration().then(({ waiting }) => done(waiting?.state ?? null));";
+    assert_eq!(page.browser.evaluate_async(waiting), "installed");
 }
